@@ -1,0 +1,92 @@
+# Everything runs in .venv, which is made on demand and brought up to date whenever pyproject.toml
+# changes. ARGS is passed on: make demo ARGS="--help", make test ARGS="-k journal -x".
+
+PYTHON ?= python3
+ARGS ?=
+FAULT_SEEDS ?= 50
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# One seed for a whole run; printed, so that a failure can be repeated with SEED=...
+ifndef SEED
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
+export LIVINGAI_SEED := $(SEED)
+
+# Long targets raise the limits that pyproject.toml sets for a single test.
+LONG := --timeout=7200 -o faulthandler_timeout=3600
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test lint format bench faults soak build clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev ## Make .venv with everything needed to develop
+
+demo: $(VENV)/.main ## See it work (installs the main dependencies only)
+	$(BIN)/python -m livingai.demo $(ARGS)
+
+test: $(VENV)/.dev ## Run the tests; repeat a run with SEED=...
+	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED))"
+	$(BIN)/python -m pytest --hypothesis-seed=$(SEED) $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the code and fix what can be fixed safely
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Run the benchmark
+	$(BIN)/python -m bench $(ARGS)
+
+faults: export LIVINGAI_FAULT_SEEDS := $(FAULT_SEEDS)
+faults: $(VENV)/.dev ## Run the long fault campaigns (FAULT_SEEDS=50)
+	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED) FAULT_SEEDS=$(FAULT_SEEDS))"
+	$(BIN)/python -m pytest tests/faults -m faults $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
+
+soak: $(VENV)/.dev ## Run the soak tests (long)
+	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED))"
+	$(BIN)/python -m pytest -m soak $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
+
+# The wheel is built from the sdist, so that the sdist is known to be complete.
+build: $(VENV)/.dev ## Build the sdist and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -d dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist dist/livingai-*.tar.gz
+	@ls dist
+
+clean: ## Remove everything that was made here, .venv too
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment ------------------------------------------------------------------
+
+# A name can be on PATH and still not run (version managers put stubs there), so each is tried.
+define USABLE
+import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+endef
+
+$(VENV)/.made:
+	@for python in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+		if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then \
+			echo "making $(VENV) with $$("$$python" --version)"; \
+			"$$python" -m venv --clear $(VENV) && touch $@; exit; \
+		fi; \
+	done; \
+	echo "livingai needs Python 3.11 or newer, with its venv module, and found none:" \
+		"name one with 'make PYTHON=/path/to/python3'." >&2; \
+	exit 1
+
+$(VENV)/.main: $(VENV)/.made pyproject.toml livingai/_version.py
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml livingai/_version.py
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	@touch $@ $(VENV)/.main

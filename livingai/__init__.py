@@ -1,0 +1,75 @@
+"""livingai: a multiprocess write-behind persistence service for AI agents.
+
+Everything that is public is here; names are imported when they are first used, so that importing
+livingai costs little and no database driver is loaded until its store is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from livingai._version import __version__
+
+if TYPE_CHECKING:
+    from livingai.config import EngineConfig
+    from livingai.engine import CheckpointEngine
+    from livingai.errors import LivingAIError
+    from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
+    from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
+    from livingai.recovery import RecoveryEngine, RecoveryPlan
+    from livingai.service import Service
+    from livingai.sla import Sla
+    from livingai.stores.sqlite import SQLiteStore
+
+_HOMES = {
+    "CheckpointEngine": "livingai.engine",
+    "Durability": "livingai.outcome",
+    "EngineConfig": "livingai.config",
+    "ErrorInfo": "livingai.node",
+    "ExecutionNode": "livingai.node",
+    "LivingAIError": "livingai.errors",
+    "NodeType": "livingai.node",
+    "Outcome": "livingai.outcome",
+    "OutcomeStatus": "livingai.outcome",
+    "Receipt": "livingai.outcome",
+    "RecoveryEngine": "livingai.recovery",
+    "RecoveryPlan": "livingai.recovery",
+    "SQLiteStore": "livingai.stores.sqlite",
+    "Service": "livingai.service",
+    "Sla": "livingai.sla",
+    "Status": "livingai.node",
+}
+
+__all__ = [
+    "CheckpointEngine",
+    "Durability",
+    "EngineConfig",
+    "ErrorInfo",
+    "ExecutionNode",
+    "LivingAIError",
+    "NodeType",
+    "Outcome",
+    "OutcomeStatus",
+    "Receipt",
+    "RecoveryEngine",
+    "RecoveryPlan",
+    "SQLiteStore",
+    "Service",
+    "Sla",
+    "Status",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'livingai' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

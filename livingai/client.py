@@ -1,0 +1,281 @@
+"""The agent's connection to the service: outcomes in, wake-ups and requests out.
+
+One thread per process and state directory owns the socket. No call of an agent waits for it:
+a wake-up is one non-blocking send, a request is queued. When the service is away the thread starts
+it again, with backoff; when it is back, the thread reads the outcomes that it missed from the
+journal, where the service wrote them before it told anyone.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import logging
+import mmap
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from livingai.config import ServiceConfig
+from livingai.errors import LivingAIError, ServiceUnavailableError
+from livingai.launch import launch_service
+from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
+from livingai.workers.protocol import (
+    PROTOCOL_VERSION,
+    WAKE_FRAME,
+    FrameBuffer,
+    Message,
+    error_from_parts,
+    frame,
+)
+
+_log = logging.getLogger("livingai")
+_WAITING = int(ServiceWord.WAITING)
+_CHUNK = 1 << 18
+#: Seconds between attempts to reach or start the service: first, growth, last.
+_BACKOFF_FIRST, _BACKOFF_GROWTH, _BACKOFF_LAST = 0.005, 1.7, 1.0
+#: How long a started service may take before it is started again.
+_BOOT_S = 5.0
+
+
+class ServiceClient:
+    """See the module's text. ``on_outcomes(packed, reasons)`` and ``on_connect()`` are called from
+    the client's thread."""
+
+    def __init__(
+        self,
+        directory: StateDirectory,
+        config: ServiceConfig,
+        store_url: str,
+        *,
+        on_outcomes: Callable[[bytes, dict[int, str]], None],
+        on_connect: Callable[[], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._store_url = store_url
+        self._on_outcomes = on_outcomes
+        self._on_connect = on_connect
+        self._on_tick = on_tick
+        self._journal: str | None = None
+        self._socket: socket.socket | None = None
+        self._out: collections.deque[bytes] = collections.deque()
+        self._sending = threading.Lock()
+        #: Unanswered requests and their frames: asked again after a reconnect (all are reads or
+        #: barriers, so asking twice is harmless).
+        self._requests: dict[int, tuple[Future[Any], bytes]] = {}
+        self._numbers = itertools.count(1)
+        self._stop = False
+        self._last_error: LivingAIError | None = None
+        self.state = "starting"
+        with open(directory.service_state, "rb") as file:
+            self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
+        self._words = memoryview(self._page).cast("Q")
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
+        self._thread.start()
+
+    # -- called by agents --
+
+    def attach(self, journal_id: int) -> None:
+        """Say which journal is this process's; its outcomes come from then on."""
+        self._journal = f"{journal_id:016x}"
+        self._post(frame(Message.ATTACH, self._journal))
+
+    def wake(self) -> None:
+        """Tell a sleeping service that there is something to do. Never blocks, never raises."""
+        if not self._words[_WAITING]:
+            return
+        sock = self._socket
+        if sock is not None and self._sending.acquire(blocking=False):
+            try:
+                if not self._out:
+                    with contextlib.suppress(OSError):
+                        sock.send(WAKE_FRAME, socket.MSG_DONTWAIT)
+            finally:
+                self._sending.release()
+
+    def request(self, verb: str, *arguments: Any) -> Future[Any]:
+        """Ask the service; the future raises a LivingAIError if it says no."""
+        future: Future[Any] = Future()
+        number = next(self._numbers)
+        data = frame(Message.REQUEST, number, verb, list(arguments))
+        self._requests[number] = (future, data)
+        future.add_done_callback(lambda _: self._requests.pop(number, None))
+        self._post(data)
+        return future
+
+    @property
+    def last_error(self) -> LivingAIError | None:
+        """Why the service could not be reached last time; None while it is connected."""
+        return self._last_error
+
+    def close(self) -> None:
+        """Leave the service and end the thread. Idempotent."""
+        if self._stop:
+            return
+        self._post(frame(Message.GOODBYE, ["", "closed"]))
+        self._stop = True
+        self._nudge()
+        self._thread.join()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        self._words.release()
+        self._page.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close the copies of the parent's descriptors, touch nothing else."""
+        for fd in (self._wake_read, self._wake_write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        if self._socket is not None:
+            self._socket.close()
+
+    # -- the thread --
+
+    def _post(self, data: bytes) -> None:
+        """Queue a message; while there is no connection, the next one's greeting carries all."""
+        with self._sending:
+            if self._socket is not None:
+                self._out.append(data)
+        self._nudge()
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(OSError):  # a full pipe wakes just as well
+            os.write(self._wake_write, b"\0")
+
+    def _run(self) -> None:
+        delay = _BACKOFF_FIRST
+        launched = -_BOOT_S
+        while not self._stop:
+            try:
+                sock = self._directory.connect(2.0)
+            except OSError:
+                self.state = "starting"
+                if time.monotonic() - launched >= _BOOT_S:
+                    launched = time.monotonic()
+                    self._launch()
+                self._pause(delay)
+                delay = min(delay * _BACKOFF_GROWTH, _BACKOFF_LAST)
+                continue
+            try:
+                if self._serve(sock):
+                    delay, launched = _BACKOFF_FIRST, -_BOOT_S
+            finally:
+                self._disconnect(sock)
+            if not self._stop:
+                self._pause(delay)
+
+    def _launch(self) -> None:
+        try:
+            launch_service(self._config)
+        except LivingAIError as error:
+            self._fail(error)
+
+    def _fail(self, error: LivingAIError) -> None:
+        """Remember why, and tell those who wait for an answer."""
+        self._last_error = error
+        _log.warning("%s", error)
+        for future, _ in list(self._requests.values()):
+            if not future.done():
+                future.set_exception(error)
+
+    def _pause(self, seconds: float) -> None:
+        ready, _, _ = select.select([self._wake_read], [], [], seconds)
+        if ready:
+            self._drain_nudges()
+            if not self._stop:
+                threading.Event().wait(min(seconds, 0.02))
+        self._on_tick()
+
+    def _drain_nudges(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _hello(self, sock: socket.socket) -> None:
+        parts = frame(Message.HELLO, PROTOCOL_VERSION, self._store_url, os.getpid())
+        if self._journal is not None:
+            parts += frame(Message.ATTACH, self._journal)
+        with self._sending:
+            sock.setblocking(False)
+            self._socket = sock
+            self._out.append(parts)
+            self._out.extend(data for _, data in list(self._requests.values()))
+
+    def _serve(self, sock: socket.socket) -> bool:
+        """Talk until the connection ends; whether the service had answered."""
+        self._hello(sock)
+        buffer = FrameBuffer()
+        welcomed = False
+        poller = select.poll()
+        poller.register(self._wake_read, select.POLLIN)
+        while True:
+            wants = select.POLLIN | (select.POLLOUT if self._out else 0)
+            poller.register(sock, wants)
+            ready = dict(poller.poll(1000))
+            if self._wake_read in ready:
+                self._drain_nudges()
+            try:
+                self._flush_out(sock)
+                if self._stop and not self._out:
+                    return welcomed
+                if ready.get(sock.fileno(), 0) & ~select.POLLOUT:
+                    data = sock.recv(_CHUNK)
+                    if not data:
+                        return welcomed
+                    for message in buffer.feed(data):
+                        welcomed = self._handle(message) or welcomed
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError):
+                return welcomed
+            if not ready:
+                self._on_tick()
+
+    def _flush_out(self, sock: socket.socket) -> None:
+        with self._sending:
+            while self._out:
+                data = self._out[0]
+                sent = sock.send(data, socket.MSG_DONTWAIT)
+                if sent < len(data):
+                    self._out[0] = data[sent:]
+                    return
+                self._out.popleft()
+
+    def _handle(self, message: list[Any]) -> bool:
+        kind = message[0]
+        if kind == Message.OUTCOMES:
+            self._on_outcomes(message[1], message[2])
+        elif kind == Message.RESPONSE:
+            _, number, ok, value = message
+            future, _ = self._requests.get(number, (None, b""))
+            if future is not None and not future.done():
+                if ok:
+                    future.set_result(value)
+                else:
+                    future.set_exception(error_from_parts(*value))
+        elif kind == Message.HELLO:
+            self.state = "connected"
+            self._last_error = None
+            self._on_connect()
+            return True
+        elif kind == Message.GOODBYE:
+            name, text = message[1]
+            if name:
+                self._fail(error_from_parts(name, text))
+        return False
+
+    def _disconnect(self, sock: socket.socket) -> None:
+        with self._sending:
+            self._socket = None
+            self._out.clear()
+        sock.close()
+        self.state = "reconnecting"

@@ -1,0 +1,197 @@
+"""Checkpoint blobs: a state as the store keeps it, often as a difference from the state before.
+
+This is an on-disk format; every blob ever written stays readable. Integers are little-endian. The
+first byte names the codec:
+
+====  ======  =================================================================================
+byte  name    what follows
+====  ======  =================================================================================
+0x00  raw     the state
+0x01  zlib    one zlib stream
+0x02  zstd    one zstd frame (ours have zstd's own checksum)
+0x03  delta   a head, then pieces of the base copied by reference, the rest zstd (``delta.py``)
+0x04  prefix  a head, then one zstd frame with the base as raw-content dictionary
+====  ======  =================================================================================
+
+The *head* of 0x03 and 0x04 is u64 length of the state, 16 bytes XXH3-128 of the base (its
+:func:`content_hash`), u64 XXH3-64 of the state.
+
+Rules:
+
+* Lengths in a blob are claims. Memory follows what was really decoded, up to ``max_bytes``.
+* A blob of 0x02 (if ours), 0x03 or 0x04 never decodes to bytes other than those encoded. What
+  0x00 and 0x01 follow by is fixed by compatibility, so they cannot carry a checksum of ours (zlib
+  has its Adler-32), and no blob can protect its first byte: what was 0x02 and now is 0x00 is a
+  valid raw blob. The checksum of the record around the blob covers that, or ``expected_hash``.
+
+:func:`encode` with ``codec="auto"`` chooses as follows; the rule costs a fraction of the work that
+it saves, and the figures are in ``delta.py`` and ``prefix.py``:
+
+1. fewer than 256 bytes: raw;
+2. a base of which a third of the state can be copied: delta;
+3. a base in which at least two of four samples of the state occur somewhere: prefix;
+4. else zstd;
+5. and whatever came out no smaller than the state: raw.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from livingai.codecs import delta, prefix
+from livingai.codecs.blob import (
+    HEAD,
+    HEAD_BYTES,
+    Buffer,
+    Codec,
+    Encoded,
+    content_hash,
+    inflate_zlib,
+    inflate_zstd,
+    verified,
+    zstd_frame,
+)
+from livingai.errors import CorruptBlobError, MissingBaseError
+
+__all__ = ["Codec", "Encoded", "base_of", "content_hash", "decode", "encode"]
+
+_RAW_BELOW: Final = 256
+_WITH_BASE: Final = (Codec.DELTA, Codec.PREFIX)
+
+
+def encode(
+    raw: Buffer,
+    *,
+    codec: str = "auto",
+    level: int = 1,
+    base: Buffer | None = None,
+) -> Encoded:
+    """Encode a state.
+
+    `codec` is "auto" (see the module's rule), "raw", "zlib", "zstd", "delta" or "prefix"; the last
+    two need `base`, the state that the reader will have at hand: the previous checkpoint's.
+    `level` is that of zlib (1 to 9) or zstd (negative is faster; prefix uses at least 3).
+    Thread-safe; releases the GIL while it compresses.
+
+    Raises ValueError for an unknown codec, a level out of range, or a missing base.
+    """
+    state = raw if type(raw) is bytes else bytes(raw)
+    before = base if base is None or type(base) is bytes else bytes(base)
+    if codec == "auto":
+        return _encode_best(state, level, before)
+    try:
+        chosen = Codec[codec.upper()]
+    except KeyError:
+        known = ", ".join(name.lower() for name in Codec.__members__)
+        raise ValueError(f"unknown codec {codec!r}; use auto, {known}") from None
+    if chosen not in _WITH_BASE:
+        return _encode_alone(state, chosen, level)
+    if before is None:
+        raise ValueError(f"codec {codec!r} needs base=, the previous state")
+    if chosen is Codec.DELTA:
+        return delta.encode(state, before, delta.find_copies(state, before), level)
+    return prefix.encode(state, before, level)
+
+
+def _encode_best(state: bytes, level: int, base: bytes | None) -> Encoded:
+    if len(state) < _RAW_BELOW:
+        return _encode_alone(state, Codec.RAW, level)
+    encoded = None
+    if base and delta.fits(state, base):
+        copies = delta.find_copies(state, base)
+        if 3 * sum(copy.length for copy in copies) >= len(state):
+            encoded = delta.encode(state, base, copies, level)
+    if encoded is None and base and prefix.is_promising(state, base):
+        encoded = prefix.encode(state, base, level)
+    if encoded is None:
+        encoded = _encode_alone(state, Codec.ZSTD, level)
+    if len(encoded.blob) > len(state):
+        return _encode_alone(state, Codec.RAW, level)
+    return encoded
+
+
+def _encode_alone(state: bytes, codec: Codec, level: int) -> Encoded:
+    if codec is Codec.RAW:
+        payload = state
+    elif codec is Codec.ZLIB:
+        if not 1 <= level <= 9:
+            raise ValueError(f"zlib has levels 1 to 9, not {level}")
+        payload = zlib.compress(state, level)
+    else:
+        payload = zstd_frame(state, level, checksum=True)
+    return Encoded(bytes((codec,)) + payload, codec, None, len(state))
+
+
+def base_of(blob: Buffer) -> bytes | None:
+    """The :func:`content_hash` of the base that decoding `blob` needs; None if it needs none.
+
+    Raises CorruptBlobError if the blob is too short to tell.
+    """
+    view = memoryview(blob)
+    if view.nbytes and view[0] not in _WITH_BASE:
+        return None
+    if view.nbytes < 1 + HEAD_BYTES:
+        raise CorruptBlobError("checkpoint blob is cut short")
+    _, base_hash, _ = HEAD.unpack_from(view, 1)
+    return bytes(base_hash)
+
+
+def decode(
+    blob: Buffer,
+    *,
+    fetch_base: Callable[[bytes], bytes] | None = None,
+    max_bytes: int,
+    expected_hash: bytes | None = None,
+) -> bytes:
+    """Decode a blob to the state that was encoded.
+
+    `fetch_base` gets a :func:`content_hash` and returns that state, or raises LookupError. A state
+    of more than `max_bytes` is refused, after at most 8 MiB more than that were decoded.
+    `expected_hash` is the state's content hash, if known; it makes every codec tamper-evident.
+
+    Raises CorruptBlobError; MissingBaseError if the base is needed and cannot be had. What
+    `fetch_base` raises besides LookupError passes through.
+    """
+    view = memoryview(blob).cast("B")
+    if not view.nbytes:
+        raise CorruptBlobError("checkpoint blob is empty")
+    codec, payload = view[0], view[1:]
+    if codec == Codec.RAW:
+        if payload.nbytes > max_bytes:
+            raise CorruptBlobError(f"checkpoint exceeds the limit of {max_bytes} bytes")
+        state = bytes(payload)
+    elif codec == Codec.ZLIB:
+        state = inflate_zlib(payload, max_bytes)
+    elif codec == Codec.ZSTD:
+        state = inflate_zstd(payload, max_bytes)
+    elif codec in _WITH_BASE:
+        state = _decode_with_base(codec, payload, fetch_base, max_bytes)
+    else:
+        raise CorruptBlobError(f"checkpoint blob has unknown codec 0x{codec:02x}")
+    if expected_hash is not None and content_hash(state) != expected_hash:
+        raise CorruptBlobError("checkpoint does not match its content hash")
+    return state
+
+
+def _decode_with_base(
+    codec: int,
+    payload: memoryview,
+    fetch_base: Callable[[bytes], bytes] | None,
+    max_bytes: int,
+) -> bytes:
+    if payload.nbytes < HEAD_BYTES:
+        raise CorruptBlobError("checkpoint blob is cut short")
+    size, base_hash, checksum = HEAD.unpack_from(payload)
+    body = payload[HEAD_BYTES:]
+    if size > max_bytes:
+        raise CorruptBlobError(f"checkpoint exceeds the limit of {max_bytes} bytes")
+    if fetch_base is None:
+        raise MissingBaseError(f"checkpoint needs base {base_hash.hex()}; pass fetch_base=")
+    try:
+        base = fetch_base(base_hash)
+    except LookupError as exc:
+        raise MissingBaseError(f"checkpoint's base {base_hash.hex()} is not there") from exc
+    rebuild = delta.decode if codec == Codec.DELTA else prefix.decode
+    return verified(rebuild(body, base, size), size, checksum)

@@ -1,0 +1,137 @@
+"""One frozen configuration object, validated in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from livingai.errors import ConfigurationError
+from livingai.outcome import Durability
+from livingai.queue.journal import JournalLimits
+from livingai.stores.base import Store, StoreSpec
+
+OnFull = Literal["block", "raise", "write_through"]
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Settings of a :class:`~livingai.CheckpointEngine`. Sizes in bytes, times as named."""
+
+    #: A write stored later than this is ``late``.
+    budget_ms: float = 50.0
+    #: The level that ``save`` waits for; ``Durability.JOURNAL`` waits for nothing.
+    durability: Durability = Durability.JOURNAL
+    #: State directory; None: derived from the store.
+    directory: str | None = None
+    #: Stored records of this process that stay readable in the hot cache.
+    cache_bytes: int = 256 * _MIB
+    #: Age from which a cached state is read from the store instead.
+    cache_ttl_s: float = 3600.0
+    #: Most that this process's journal may hold; see ``on_full``.
+    journal_bytes: int = 1024 * _MIB
+    #: Size of a journal file.
+    segment_bytes: int = 16 * _MIB
+    #: Largest encoded state that ``save`` accepts.
+    max_state_bytes: int = 64 * _MIB
+    #: Compressor processes of the service that this engine starts; None: one per core, at most 4.
+    compressors: int | None = None
+    #: Writer processes; None: as many as the store takes, at most 4.
+    writers: int | None = None
+    #: Codec of stored states: "auto", "zstd", "zlib" or "raw".
+    codec: str = "auto"
+    #: A full journal blocks ``save`` (up to ``on_full_timeout_s``, then raises), raises at once, or
+    #: makes ``save`` wait until the store has taken the record.
+    on_full: OnFull = "block"
+    on_full_timeout_s: float = 30.0
+    #: The journal is synced to disk at least this often while it has unsynced records.
+    fsync_interval_ms: float = 100.0
+    #: Keep every state; with False a state that is overtaken in the queue may be ``superseded``.
+    history: bool = True
+    #: How long reads and barriers wait for the service.
+    service_timeout_s: float = 30.0
+    #: The service ends this long after its last agent left and everything is stored.
+    idle_s: float = 2.0
+
+    def validate(self) -> None:
+        """Raise :class:`~livingai.errors.ConfigurationError` for a setting that cannot work."""
+        positive = (
+            "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
+            "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
+        )  # fmt: skip
+        for name in positive:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
+        if self.cache_bytes < 0 or self.idle_s < 0:
+            raise ConfigurationError("cache_bytes and idle_s must not be negative")
+        if not 64 * 1024 <= self.segment_bytes <= 1 << 31:
+            raise ConfigurationError("segment_bytes must be between 64 KiB and 2 GiB")
+        if self.max_state_bytes > 1 << 31:
+            raise ConfigurationError("max_state_bytes must be at most 2 GiB")
+        if self.journal_bytes < 2 * self.segment_bytes:
+            raise ConfigurationError("journal_bytes must be at least twice segment_bytes")
+        if self.on_full not in ("block", "raise", "write_through"):
+            raise ConfigurationError(f"on_full must be block, raise or write_through, got {self.on_full!r}")
+        if self.codec not in ("auto", "zstd", "zlib", "raw"):
+            raise ConfigurationError(f"codec must be auto, zstd, zlib or raw, got {self.codec!r}")
+        if not isinstance(self.durability, Durability):
+            raise ConfigurationError("durability must be a livingai.Durability")
+        for name in ("compressors", "writers"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and 1 <= value <= 64):
+                raise ConfigurationError(f"{name} must be between 1 and 64, or None")
+
+    def limits(self) -> JournalLimits:
+        """The journal's part."""
+        return JournalLimits(
+            segment_bytes=self.segment_bytes,
+            journal_bytes=self.journal_bytes,
+            cache_bytes=self.cache_bytes,
+            cache_ttl_s=self.cache_ttl_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What the service's processes need to know; sent to them through a pipe, never on a command
+    line, because the store's arguments may hold credentials."""
+
+    directory: str
+    store_path: str
+    store_kwargs: dict[str, Any]
+    compressors: int
+    writers: int
+    codec: str
+    idle_s: float
+    cache_bytes: int
+    foreground: bool = False
+
+    @classmethod
+    def build(
+        cls, store: Store, directory: str, config: EngineConfig, *, foreground: bool = False
+    ) -> ServiceConfig:
+        """The service's settings for ``store``, with the defaults worked out."""
+        spec = store.spec()
+        cores = os.cpu_count() or 1
+        most = store.capabilities.max_writers
+        return cls(
+            directory=directory,
+            store_path=spec.path,
+            store_kwargs=spec.kwargs,
+            compressors=config.compressors or min(4, cores),
+            writers=min(config.writers or 4, most),
+            codec=config.codec,
+            idle_s=config.idle_s,
+            cache_bytes=config.cache_bytes,
+            foreground=foreground,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the pipe."""
+        return asdict(self)
+
+    def spec(self) -> StoreSpec:
+        """How to build the store."""
+        return StoreSpec(self.store_path, self.store_kwargs)

@@ -1,0 +1,149 @@
+"""Every error that livingai raises, in one place.
+
+Rules:
+
+* One base, :class:`LivingAIError`. A class that means the same as a builtin is that builtin too, so
+  ``except TimeoutError`` and ``except OSError`` keep working.
+* The class's docstring is its default message; a message says what happened *and* what to do.
+* Errors cross process boundaries, so each one survives pickling: its only state is ``args``.
+"""
+
+from __future__ import annotations
+
+
+class LivingAIError(Exception):
+    """Something went wrong in livingai."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+# --- configuration and input ---------------------------------------------------------------------
+
+
+class ConfigurationError(LivingAIError, ValueError):
+    """A setting has a value that livingai cannot work with; the message names it."""
+
+
+class InvalidNodeError(LivingAIError, ValueError):
+    """The node cannot be stored: it needs a non-empty ``execution_id`` and valid fields."""
+
+
+class StateEncodingError(LivingAIError, TypeError):
+    """The state cannot be encoded; pass bytes or values that msgpack can carry."""
+
+
+class StateTooLargeError(LivingAIError, ValueError):
+    """The encoded state exceeds ``max_state_bytes``; raise the limit or store a smaller state."""
+
+
+# --- state directory and journal -----------------------------------------------------------------
+
+
+class DirectoryError(LivingAIError, OSError):
+    """The state directory cannot be used."""
+
+
+class DirectoryPermissionError(DirectoryError, PermissionError):
+    """The state directory is not writable, or belongs to another user; choose another one with
+    ``directory=``."""
+
+
+class DirectoryMismatchError(DirectoryError):
+    """The state directory belongs to another store; give each store a directory of its own."""
+
+
+class FormatVersionError(DirectoryError):
+    """The state directory was written by a newer livingai; upgrade livingai to read it."""
+
+
+class JournalError(LivingAIError, OSError):
+    """The journal could not be written."""
+
+
+class DiskFullError(JournalError):
+    """The disk that holds the state directory is full; free space. Everything saved before is
+    kept."""
+
+
+class JournalFullError(JournalError, TimeoutError):
+    """The journal holds ``journal_bytes`` of records that the store has not taken yet; the store is
+    too slow or down. Everything saved before is kept and will be stored."""
+
+
+class JournalClosedError(LivingAIError, RuntimeError):
+    """The engine is closed; create a new one."""
+
+
+class CorruptRecordError(LivingAIError, ValueError):
+    """Stored bytes do not match their checksum; they are set aside, never returned."""
+
+
+class CorruptBlobError(CorruptRecordError):
+    """A checkpoint blob does not decode to the bytes that were written."""
+
+
+class MissingBaseError(CorruptBlobError):
+    """A delta checkpoint's base is not there, so the delta cannot be decoded."""
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+class NotFoundError(LivingAIError, LookupError):
+    """Nothing is stored under that name."""
+
+
+class ExecutionNotFoundError(NotFoundError):
+    """No checkpoint of that execution is in the hot cache or in the store."""
+
+
+class NodeNotFoundError(NotFoundError):
+    """No node with that id is in the hot cache or in the store."""
+
+
+# --- service and stores --------------------------------------------------------------------------
+
+
+class ServiceError(LivingAIError):
+    """The writer service reported an error."""
+
+
+class ServiceUnavailableError(ServiceError, ConnectionError):
+    """The writer service cannot be reached or started. Nothing is lost: records wait in the
+    journal."""
+
+
+class ServiceRunningError(ServiceError, RuntimeError):
+    """Another writer service owns this state directory; stop it first, or just use it."""
+
+
+class FlushTimeoutError(ServiceError, TimeoutError):
+    """The barrier was not reached in time. Nothing is lost: records wait in the journal."""
+
+
+class OutcomeTimeoutError(ServiceError, TimeoutError):
+    """The write's outcome is not known yet. Nothing is lost: the record waits in the journal."""
+
+
+class StoreError(LivingAIError):
+    """The store failed."""
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store cannot be reached for now; writes are retried by themselves."""
+
+
+class StoreFormatError(StoreError, ValueError):
+    """The store is not one that livingai can use: not a database, or a schema of a newer version."""
+
+
+class RecordRefusedError(StoreError):
+    """The store refuses this record for good; it is quarantined."""
+
+
+class FencedError(StoreError, PermissionError):
+    """A newer owner has taken this execution over; this process may no longer write to it."""

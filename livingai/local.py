@@ -1,0 +1,239 @@
+"""What a process shares: one journal, one cache, one connection per state directory.
+
+Engines of the same process on the same directory use the same :class:`Local`, so they are one owner
+and do not fence each other. It is made at the first use, counted, and closed with the last engine.
+A forked child forgets its parent's and makes its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from livingai.cache import HotCache
+from livingai.client import ServiceClient
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import JournalClosedError, LivingAIError
+from livingai.outcome import Outcome, Receipt, outcome_from_code, settle
+from livingai.queue.directory import StateDirectory
+from livingai.queue.journal import Journal
+from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
+from livingai.queue.tail import Segments
+from livingai.stores.base import Store
+from livingai.syncer import Syncer
+from livingai.workers.protocol import OUTCOME_PAIR
+
+_log = logging.getLogger("livingai")
+#: Executions whose place in the journal a process remembers; an older one is claimed anew.
+_MAX_ENTRIES = 100_000
+
+
+@dataclass(slots=True)
+class Entry:
+    """An execution that this process writes: its index slot, claim, epoch (0: the store gives it
+    at the first commit), and the sequence number of its last record."""
+
+    key: int
+    slot: int
+    claim: int
+    epoch: int
+    seq: int
+    state_at: int = 0
+
+
+class Local:
+    """See the module's text. Thread-safe."""
+
+    def __init__(self, store: Store, directory: StateDirectory, config: EngineConfig) -> None:
+        directory.ensure(store.url)
+        self.pid = os.getpid()
+        self.directory = directory
+        self.config = config
+        self.cache = HotCache(directory, ttl_s=config.cache_ttl_s)
+        self.lock = threading.Lock()
+        self.pending: dict[int, tuple[Receipt, int]] = {}
+        self.entries: dict[str, Entry] = {}
+        self.users = 0
+        self._journal: Journal | None = None
+        self._syncer: Syncer | None = None
+        self._own: Segments | None = None
+        self._expired_at = time.monotonic()
+        #: Notified whenever outcomes arrive: room in the journal, progress of a barrier.
+        self.progress = threading.Condition()
+        self.client = ServiceClient(
+            directory,
+            ServiceConfig.build(store, directory.path, config),
+            store.url,
+            on_outcomes=self._outcomes,
+            on_connect=self._catch_up,
+            on_tick=self._tick,
+        )
+
+    # -- journal --
+
+    @property
+    def journal(self) -> Journal | None:
+        """This process's journal, if it has written anything."""
+        return self._journal
+
+    @property
+    def own_segments(self) -> Segments | None:
+        """The own journal, mapped for reading; use with ``lock`` held."""
+        return self._own
+
+    def open_journal(self) -> Journal:
+        """The journal, made now if there is none."""
+        with self.lock:
+            if self._journal is None:
+                journal = Journal(self.directory.journals, self.config.limits())
+                self._own = Segments(journal.directory)
+                self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
+                self._journal = journal
+                self.client.attach(journal.id)
+            return self._journal
+
+    @property
+    def syncer(self) -> Syncer:
+        """The group-commit thread; there is one as soon as there is a journal."""
+        self.open_journal()
+        assert self._syncer is not None
+        return self._syncer
+
+    def enter(self, execution_id: str, journal: Journal) -> Entry:
+        """Begin to write an execution: take its next claim. Call with ``lock`` held."""
+        key = execution_hash(execution_id)
+        floor = time.time_ns() // 1_000_000
+        claim, mine = self.cache.take_over(execution_id, floor, journal.id)
+        slot = journal.locate(key)
+        journal.index.begin(slot, claim, keep_state=mine)
+        entry = Entry(key, slot, claim, 0, 0)
+        if len(self.entries) >= _MAX_ENTRIES:
+            del self.entries[next(iter(self.entries))]
+        self.entries[execution_id] = entry
+        return entry
+
+    # -- outcomes (client thread) --
+
+    def _outcomes(self, packed: bytes, reasons: dict[int, str]) -> None:
+        settled: list[tuple[Receipt, Outcome]] = []
+        with self.lock:
+            for lsn, word in OUTCOME_PAIR.iter_unpack(packed):
+                known = unpack_outcome(lsn, word)
+                waiting = self.pending.pop(lsn, None)
+                if known is not None and waiting is not None:
+                    outcome = outcome_from_code(*known, reasons.get(lsn, ""))
+                    settled.append((waiting[0], outcome))
+                    if outcome.status == "fenced":
+                        self._fenced(waiting[0].execution_id)
+        self._deliver(settled)
+
+    def _fenced(self, execution_id: str) -> None:
+        """Forget what the cache says of an execution that is no longer ours."""
+        entry = self.entries.get(execution_id)
+        if entry is not None and self._journal is not None:
+            entry.state_at = 0
+            if self._journal.index.owns(entry.slot, entry.key):
+                self._journal.index.forget(entry.slot)
+
+    def _catch_up(self) -> None:
+        """Read outcomes that were written while nobody could tell us."""
+        own = self._own
+        if own is None:
+            return
+        settled = []
+        with self.lock:
+            for lsn, (receipt, _) in list(self.pending.items()):
+                segment = own.get(receipt.position >> 32)
+                if segment is None:
+                    continue
+                known = read_outcome(segment.view, receipt.position & 0xFFFF_FFFF, lsn)
+                if known is not None:
+                    del self.pending[lsn]
+                    settled.append((receipt, outcome_from_code(*known)))
+        self._deliver(settled)
+
+    def _deliver(self, settled: list[tuple[Receipt, Outcome]]) -> None:
+        if settled:
+            settle(settled)
+            with self.progress:
+                self.progress.notify_all()
+
+    def _tick(self) -> None:
+        """About once a second: give old cache segments back."""
+        now = time.monotonic()
+        if self._journal is not None and now - self._expired_at > 1.0:
+            self._expired_at = now
+            with contextlib.suppress(LivingAIError, OSError):
+                self._journal.expire()
+
+    # -- end --
+
+    def close(self) -> None:
+        """End threads, leave the service, close the journal. Its records stay until stored."""
+        self.client.close()
+        if self._syncer is not None:
+            self._syncer.close()
+        if self._journal is not None:
+            self._journal.close()
+        if self._own is not None:
+            self._own.close()
+        self.cache.close()
+
+
+_registry: dict[str, Local] = {}
+_registry_lock = threading.Lock()
+
+
+def acquire_local(store: Store, directory: StateDirectory, config: EngineConfig) -> Local:
+    """This process's :class:`Local` for a directory, made if there is none; give it back with
+    :func:`release_local`."""
+    with _registry_lock:
+        local = _registry.get(directory.path)
+        if local is None:
+            local = _registry[directory.path] = Local(store, directory, config)
+        else:
+            directory.ensure(store.url)
+        local.users += 1
+        return local
+
+
+def release_local(local: Local) -> None:
+    """Give a :class:`Local` back; the last user closes it."""
+    with _registry_lock:
+        local.users -= 1
+        if local.users > 0 or local.pid != os.getpid():
+            return
+        if _registry.get(local.directory.path) is local:
+            del _registry[local.directory.path]
+    local.close()
+
+
+def _forget_after_fork() -> None:
+    global _registry_lock  # noqa: PLW0603 - the parent's lock may have been held while forking
+    _registry_lock = threading.Lock()
+    inherited = list(_registry.values())
+    _registry.clear()
+    for local in inherited:
+        local.client.abandon()
+        if local.journal is not None:
+            local.journal.abandon()
+
+
+def _close_at_exit() -> None:
+    """An interpreter that exits without close(): hand everything over in order."""
+    for local in list(_registry.values()):
+        if local.pid == os.getpid():
+            try:
+                local.close()
+            except (LivingAIError, OSError, JournalClosedError) as error:
+                _log.warning("at exit: %s", error)
+    _registry.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+atexit.register(_close_at_exit)

@@ -1,0 +1,173 @@
+"""What an agent records: one :class:`ExecutionNode` per step, tool call, memory or branch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from livingai.errors import InvalidNodeError
+
+#: Longest accepted ``execution_id`` and node ``id``, in UTF-8 bytes.
+MAX_ID_BYTES = 512
+
+
+class NodeType(StrEnum):
+    """What kind of work a node stands for."""
+
+    #: A model call or any other pure reasoning step; safe to repeat.
+    PROMPT = "prompt"
+    #: A call that may have side effects; never repeated unless marked idempotent.
+    TOOL = "tool"
+    #: A read or write of the agent's memory; safe to repeat.
+    MEMORY = "memory"
+    #: A decision that splits the run; safe to repeat.
+    BRANCH = "branch"
+
+
+class Status(StrEnum):
+    """How far a node got."""
+
+    #: Known, not begun.
+    PENDING = "pending"
+    #: Begun; for a TOOL this is the recorded intent, so without a result it is in doubt.
+    RUNNING = "running"
+    #: Ended well; ``output`` is final.
+    SUCCESS = "success"
+    #: Ended with ``error``.
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class ErrorInfo:
+    """Why a node failed: exception ``type``, ``message``, and an optional ``traceback`` text."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+    retryable: bool = False
+
+    @classmethod
+    def from_exception(cls, error: BaseException, *, retryable: bool = False) -> ErrorInfo:
+        """Describe ``error``, with its traceback as text."""
+        import traceback as tb  # noqa: PLC0415 - only failing steps pay for it
+
+        text = "".join(tb.format_exception(error))
+        return cls(type(error).__qualname__, str(error), text, retryable)
+
+
+_id_prefix = os.urandom(6).hex()
+_id_counter = itertools.count(1)
+
+
+def _new_id() -> str:
+    """A unique id that sorts by creation time: milliseconds, then process, then counter (hex)."""
+    return f"{time.time_ns() // 1_000_000:012x}-{_id_prefix}-{next(_id_counter):08x}"
+
+
+def _fresh_prefix() -> None:
+    global _id_prefix, _id_counter  # noqa: PLW0603 - a forked child must not repeat its parent's ids
+    _id_prefix = os.urandom(6).hex()
+    _id_counter = itertools.count(1)
+
+
+os.register_at_fork(after_in_child=_fresh_prefix)
+
+
+@dataclass(slots=True)
+class ExecutionNode:
+    """One recorded step of an agent's run.
+
+    Saving a node again under the same ``id`` updates it (a TOOL is first saved RUNNING, then
+    SUCCESS or FAILED). ``input``, ``output`` and ``metadata`` take whatever
+    :func:`livingai.serial.pack` takes. Times are seconds since the Unix epoch, ``latency_ms`` is in
+    milliseconds.
+    """
+
+    execution_id: str
+    type: NodeType = NodeType.PROMPT
+    status: Status = Status.PENDING
+    input: Any = None
+    output: Any = None
+    error: ErrorInfo | None = None
+    parent_id: str | None = None
+    cost_tokens: int = 0
+    latency_ms: float = 0.0
+    metadata: dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=_new_id)
+    created_at: float = field(default_factory=time.time)
+    completed_at: float | None = None
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether repeating this node is safe; a TOOL is not, unless its metadata says so."""
+        return bool(self.metadata.get("idempotent", self.type is not NodeType.TOOL))
+
+    def to_wire(self) -> list[Any]:
+        """The node as a flat list, in the field order of ``queue/FORMAT.md`` (node section)."""
+        error = self.error
+        return [
+            self.execution_id,
+            self.id,
+            self.type.value,
+            self.status.value,
+            self.parent_id,
+            self.created_at,
+            self.completed_at,
+            self.cost_tokens,
+            self.latency_ms,
+            self.input,
+            self.output,
+            None
+            if error is None
+            else [error.type, error.message, error.traceback, error.retryable],
+            self.metadata,
+        ]
+
+    @classmethod
+    def from_wire(cls, wire: list[Any]) -> ExecutionNode:
+        """Inverse of :meth:`to_wire`; fields that a newer version appended are ignored."""
+        error = wire[11]
+        return cls(
+            wire[0],
+            NodeType(wire[2]),
+            Status(wire[3]),
+            wire[9],
+            wire[10],
+            None if error is None else ErrorInfo(*error[:4]),
+            wire[4],
+            wire[7],
+            wire[8],
+            wire[12],
+            wire[1],
+            wire[5],
+            wire[6],
+        )
+
+
+def validate_node(node: ExecutionNode) -> None:
+    """Raise :class:`InvalidNodeError` unless ``node`` can be stored by every backend."""
+    if not isinstance(node, ExecutionNode):
+        raise InvalidNodeError(
+            f"save() takes an ExecutionNode, not {type(node).__name__}; build one with "
+            "ExecutionNode(execution_id=..., type=NodeType.PROMPT)"
+        )
+    for name in ("execution_id", "id"):
+        value = getattr(node, name)
+        if not isinstance(value, str) or not value:
+            raise InvalidNodeError(f"ExecutionNode.{name} must be a non-empty string, got {value!r}")
+        if len(value) > MAX_ID_BYTES // 4 and len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
+            raise InvalidNodeError(
+                f"ExecutionNode.{name} is longer than {MAX_ID_BYTES} bytes; use a shorter id"
+            )
+    if not isinstance(node.type, NodeType) or not isinstance(node.status, Status):
+        raise InvalidNodeError(
+            f"ExecutionNode.type must be a NodeType and .status a Status, got {node.type!r} and "
+            f"{node.status!r}"
+        )
+    if not isinstance(node.metadata, Mapping):
+        raise InvalidNodeError("ExecutionNode.metadata must be a dict")

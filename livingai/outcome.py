@@ -1,0 +1,188 @@
+"""What a save promises: durability levels, terminal outcomes, and the receipt that delivers them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from livingai.errors import OutcomeTimeoutError
+
+
+class Durability(IntEnum):
+    """How much a write survives; ordered."""
+
+    #: The record is in the page cache: survives kill -9 of any or all processes.
+    JOURNAL = 1
+    #: fdatasync has covered the record: survives power loss.
+    FSYNC = 2
+    #: The store committed it: survives the loss of this machine, as far as the store promises.
+    STORE = 3
+
+
+class OutcomeStatus(StrEnum):
+    """The terminal outcome of a write; every accepted write gets exactly one."""
+
+    #: Stored within its budget.
+    MET = "met"
+    #: Stored, after its budget.
+    LATE = "late"
+    #: A newer state of the execution was stored instead (only with ``history=False``).
+    SUPERSEDED = "superseded"
+    #: A newer owner has taken the execution over.
+    FENCED = "fenced"
+    #: The store refuses it for good; it is kept aside (``livingai status``, ``livingai requeue``).
+    QUARANTINED = "quarantined"
+
+
+#: Codes of the outcome word in the journal; see ``queue/FORMAT.md``.
+STATUS_CODES: dict[OutcomeStatus, int] = {
+    status: code for code, status in enumerate(OutcomeStatus, start=1)
+}
+STATUS_BY_CODE: dict[int, OutcomeStatus] = {code: status for status, code in STATUS_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write. ``level`` is the durability that it has reached, ``latency_ms`` the
+    time from acceptance to commit (or to the decision against it), ``reason`` says why where the
+    store did not take it."""
+
+    status: OutcomeStatus
+    level: Durability
+    latency_ms: float
+    reason: str = ""
+
+    @property
+    def stored(self) -> bool:
+        """Whether this very write is in the store."""
+        return self.status in (OutcomeStatus.MET, OutcomeStatus.LATE)
+
+
+def outcome_from_code(code: int, latency_us: int, reason: str = "") -> Outcome:
+    """The outcome that an outcome word stands for."""
+    status = STATUS_BY_CODE[code]
+    stored = status in (OutcomeStatus.MET, OutcomeStatus.LATE, OutcomeStatus.SUPERSEDED)
+    level = Durability.STORE if stored else Durability.JOURNAL
+    return Outcome(status, level, latency_us / 1000, reason)
+
+
+Callback = Callable[["Receipt"], object]
+
+#: Guards every receipt's waiters. One lock for all: it is held for a few instructions.
+_lock = threading.Lock()
+
+
+class Receipt:
+    """An accepted write. Truthy; ``await receipt`` or :meth:`result` gives its :class:`Outcome`."""
+
+    __slots__ = ("_outcome", "_waiters", "execution_id", "lsn", "node_id", "position", "sink")
+
+    def __init__(
+        self, execution_id: str, node_id: str, lsn: int, position: int, sink: Callback | None
+    ) -> None:
+        self.execution_id = execution_id
+        self.node_id = node_id
+        #: The record's number and position in this process's journal.
+        self.lsn = lsn
+        self.position = position
+        #: Told first when the outcome is known (statistics).
+        self.sink = sink
+        self._outcome: Outcome | None = None
+        self._waiters: list[Any] | None = None
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        state = self._outcome.status if self._outcome else "pending"
+        return f"<Receipt {self.execution_id} {self.node_id} {state}>"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome, or None while it is not known."""
+        return self._outcome
+
+    def done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._outcome is not None
+
+    def _add(self, waiter: Any) -> bool:
+        """Register a waiter; False if the outcome is known already."""
+        with _lock:
+            if self._outcome is not None:
+                return False
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            return True
+
+    def add_callback(self, callback: Callback) -> None:
+        """Call ``callback(receipt)`` once the outcome is known, from livingai's thread (or at once,
+        here, if it is known already). It must be quick and must not raise."""
+        if not self._add(callback):
+            callback(self)
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        if self._outcome is None:
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            if self._add((loop, future)):
+                try:
+                    yield from future
+                finally:
+                    if not future.done():
+                        future.cancel()
+        assert self._outcome is not None
+        return self._outcome
+
+    def result(self, timeout: float | None = None) -> Outcome:
+        """Wait up to ``timeout`` seconds (None: for ever) for the outcome.
+
+        Raises:
+            OutcomeTimeoutError: it is not known yet; the record waits in the journal.
+        """
+        if self._outcome is None:
+            event = threading.Event()
+            if self._add(event) and not event.wait(timeout):
+                raise OutcomeTimeoutError(
+                    f"no outcome for {self.execution_id} after {timeout} s; the record is safe in "
+                    "the journal. `livingai status` tells what the service waits for."
+                )
+        assert self._outcome is not None
+        return self._outcome
+
+
+def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
+    """Give receipts their outcomes and wake whoever waits; the first outcome of a receipt counts.
+
+    Waiters of one event loop are woken together.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for receipt, outcome in outcomes:
+        with _lock:
+            if receipt._outcome is not None:
+                continue
+            receipt._outcome = outcome
+            waiters, receipt._waiters = receipt._waiters, None
+        if receipt.sink is not None:
+            receipt.sink(receipt)
+        for waiter in waiters or ():
+            if isinstance(waiter, threading.Event):
+                waiter.set()
+            elif isinstance(waiter, tuple):
+                by_loop.setdefault(waiter[0], []).append(waiter[1])
+            else:
+                waiter(receipt)
+    for loop, futures in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_wake, futures)
+
+
+def _wake(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

@@ -1,0 +1,184 @@
+"""The writer service, started from Python; ``livingai serve`` is the same from a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import (
+    LivingAIError,
+    ServiceError,
+    ServiceRunningError,
+    ServiceUnavailableError,
+)
+from livingai.launch import service_environment
+from livingai.queue.directory import StateDirectory
+from livingai.queue.lock import owner_alive, owner_identity
+from livingai.stores.base import Store
+from livingai.workers.protocol import (
+    PROTOCOL_VERSION,
+    FrameBuffer,
+    Message,
+    error_from_parts,
+    frame,
+)
+
+
+def ask_service(directory: StateDirectory, store_url: str, verb: str, *arguments: Any) -> Any:
+    """Ask the service of a directory one thing over a connection of its own.
+
+    Raises:
+        ServiceUnavailableError: none is running, or it does not answer within 30 s.
+        LivingAIError: what it answers.
+    """
+    try:
+        with directory.connect(30.0) as sock:
+            sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, store_url, os.getpid()))
+            sock.sendall(frame(Message.REQUEST, 1, verb, list(arguments)))
+            buffer = FrameBuffer()
+            while data := sock.recv(1 << 16):
+                for message in buffer.feed(data):
+                    if message[0] == Message.RESPONSE:
+                        if message[2]:
+                            return message[3]
+                        raise error_from_parts(*message[3])
+                    if message[0] == Message.GOODBYE and message[1][0]:
+                        raise error_from_parts(*message[1])
+    except OSError as error:
+        if isinstance(error, LivingAIError):
+            raise
+        raise ServiceUnavailableError(
+            f"no service answers in {directory.path} ({error}); start one with `livingai serve`"
+        ) from error
+    raise ServiceUnavailableError(f"the service in {directory.path} ended before it answered")
+
+
+class Service:
+    """A writer service that lives as long as this object (or this process).
+
+    Use it where the service should not come and go with the agents: ``with Service(store):`` around
+    them, or in a process of its own. Keywords are those of
+    :class:`~livingai.config.EngineConfig` that concern the service.
+
+    Raises:
+        ServiceRunningError: at :meth:`start`, another service owns the directory.
+    """
+
+    def __init__(
+        self, store: Store, directory: str | None = None, config: EngineConfig | None = None
+    ) -> None:
+        self.store = store
+        self.config = config or EngineConfig()
+        self.config.validate()
+        self.directory = StateDirectory(
+            directory or self.config.directory or store.default_directory()
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout: float = 30.0) -> Service:
+        """Start the processes and wait until compressors and writers are up.
+
+        Raises:
+            ServiceRunningError: another service owns the directory.
+            ServiceUnavailableError: it is not up within ``timeout`` seconds.
+            ServiceError: it ended; the message says where its log is.
+        """
+        if self._process is not None:
+            return self
+        self.store.validate()
+        self.directory.ensure(self.store.url)
+        if owner_alive(self.directory.lock):
+            pid = owner_identity(self.directory.lock).get("pid")
+            raise ServiceRunningError(
+                f"a writer service (process {pid}) already owns {self.directory.path}; stop it "
+                "first, or just use it: engines join it by themselves"
+            )
+        config = ServiceConfig.build(
+            self.store, self.directory.path, self.config, foreground=True
+        )
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "livingai.workers.supervisor"],
+            stdin=subprocess.PIPE,
+            cwd="/",
+            env=service_environment(),
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(config.to_dict()).encode() + b"\n")
+        process.stdin.flush()
+        try:
+            self._wait_ready(process, time.monotonic() + timeout)
+        except BaseException:
+            self.stop(drain=False)
+            raise
+        return self
+
+    def _wait_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
+        delay = 0.005
+        while True:
+            try:
+                ask_service(self.directory, self.store.url, "ready")
+            except ServiceUnavailableError:
+                if process.poll() is not None:
+                    raise self._ended(process.returncode) from None
+                if time.monotonic() > deadline:
+                    raise
+                try:
+                    process.wait(delay)
+                except subprocess.TimeoutExpired:
+                    delay = min(delay * 1.5, 0.1)
+            else:
+                return
+
+    def _ended(self, code: int) -> LivingAIError:
+        if owner_alive(self.directory.lock):
+            return ServiceRunningError(
+                f"another writer service has just taken {self.directory.path}; use that one"
+            )
+        return ServiceError(
+            f"the writer service ended at its start (exit status {code}); what it said is above, "
+            f"nothing in {self.directory.path} was lost"
+        )
+
+    def stop(self, drain: bool = True, timeout: float = 30.0) -> None:
+        """End the service. With ``drain`` what is queued is stored first (as far as the store
+        takes it); in any case what is not stored stays in the journals. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        if not drain:
+            process.terminate()  # the second signal below ends it at once
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdin.close()
+
+    def wait(self) -> int:
+        """Wait until the service ends by itself or is stopped from outside; its exit status."""
+        return self._process.wait() if self._process is not None else 0
+
+    def status(self) -> dict[str, Any]:
+        """What the service is doing; see ``livingai status``."""
+        answer: dict[str, Any] = ask_service(self.directory, self.store.url, "status")
+        return answer
+
+    def __enter__(self) -> Service:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Service:
+        return await asyncio.get_running_loop().run_in_executor(None, self.start)
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)

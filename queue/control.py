@@ -1,0 +1,128 @@
+"""The control file: what a journal's owner publishes to everyone else.
+
+One mapped page of 64-bit words, each written whole by the owner alone. The owner publishes the
+tail after a record is complete, so for a *live* owner the tail says where to stop; the records of a
+*dead* owner are found by scanning, because it may have died between writing and publishing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+
+import xxhash
+
+from livingai.errors import CorruptRecordError, FormatVersionError
+from livingai.queue.layout import (
+    CONTROL_BYTES,
+    CONTROL_FIELDS,
+    CONTROL_MAGIC,
+    FORMAT_VERSION,
+    ControlWord,
+)
+
+NAME = "control"
+_TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
+    int(ControlWord.TAIL),
+    int(ControlWord.TAIL_LSN),
+    int(ControlWord.SYNCED_LSN),
+    int(ControlWord.CLOSED),
+)
+
+
+class Control:
+    """A journal's control page, mapped."""
+
+    __slots__ = ("_map", "_words", "boot", "created_ns", "journal_id")
+
+    def __init__(self, directory: str, *, write: bool = False) -> None:
+        """Map the page.
+
+        Raises:
+            FileNotFoundError: the journal is gone.
+            FormatVersionError: a newer livingai wrote it.
+            CorruptRecordError: the page's header is damaged.
+        """
+        flags = os.O_RDWR if write else os.O_RDONLY
+        fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_size != CONTROL_BYTES:
+                raise CorruptRecordError(f"{directory}: the control file has the wrong size")
+            protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
+            self._map = mmap.mmap(fd, CONTROL_BYTES, mmap.MAP_SHARED, protection)
+        finally:
+            os.close(fd)
+        magic, version, _, self.journal_id, self.boot, self.created_ns = CONTROL_FIELDS.unpack_from(
+            self._map, 0
+        )
+        self._words = memoryview(self._map).cast("Q")
+        stored = self._words[ControlWord.HEADER_SUM]
+        if magic != CONTROL_MAGIC or stored != _header_sum(self._map):
+            self.close()
+            raise CorruptRecordError(f"{directory}: the control file's header is damaged")
+        if version > FORMAT_VERSION:
+            self.close()
+            raise FormatVersionError(
+                f"{directory}: journal format {version} is newer than {FORMAT_VERSION}; upgrade "
+                "livingai to read it"
+            )
+
+    @classmethod
+    def create(cls, directory: str, journal_id: int, boot: bytes) -> Control:
+        """Make a control page for a new journal. Raises OSError."""
+        page = bytearray(CONTROL_BYTES)
+        CONTROL_FIELDS.pack_into(
+            page, 0, CONTROL_MAGIC, FORMAT_VERSION, 0, journal_id, boot, time.time_ns()
+        )
+        memoryview(page).cast("Q")[ControlWord.HEADER_SUM] = _header_sum(page)
+        path = os.path.join(directory, NAME)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, CONTROL_BYTES)
+            os.pwrite(fd, page, 0)
+        finally:
+            os.close(fd)
+        return cls(directory, write=True)
+
+    def publish(self, tail: int, lsn: int) -> None:
+        """All records before position ``tail`` are complete; the last one is ``lsn``."""
+        self._words[_TAIL_LSN] = lsn
+        self._words[_TAIL] = tail
+
+    def publish_synced(self, lsn: int) -> None:
+        """All records up to ``lsn`` survive power loss."""
+        self._words[_SYNCED] = lsn
+
+    def publish_closed(self) -> None:
+        """The owner has closed the journal in order."""
+        self._words[_CLOSED] = 1
+
+    @property
+    def tail(self) -> int:
+        """Position behind the last complete record; 0 before the first."""
+        return self._words[_TAIL]
+
+    @property
+    def tail_lsn(self) -> int:
+        """Sequence number of the last complete record."""
+        return self._words[_TAIL_LSN]
+
+    @property
+    def synced_lsn(self) -> int:
+        """All records up to this one survive power loss."""
+        return self._words[_SYNCED]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the owner has closed the journal in order."""
+        return bool(self._words[_CLOSED])
+
+    def close(self) -> None:
+        """Unmap. Idempotent."""
+        self._words.release()
+        self._map.close()
+
+
+def _header_sum(page: bytearray | mmap.mmap) -> int:
+    return xxhash.xxh3_64_intdigest(bytes(page[: CONTROL_FIELDS.size]))

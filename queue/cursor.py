@@ -1,0 +1,82 @@
+"""Cursors: how far the service has brought a journal's records to a terminal outcome.
+
+Two checksummed slots written in turn: a torn or flipped slot is ignored and the other one, which
+is older, counts. An older cursor costs work (records are committed again, which changes nothing)
+and never data; that is why a cursor needs no fsync.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import xxhash
+
+from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT, CURSOR_SLOT_OFFSETS
+
+NAME = "cursor"
+
+
+class Cursor(NamedTuple):
+    """All records up to ``lsn`` are terminal; ``position`` is where the next one starts."""
+
+    lsn: int
+    position: int
+
+
+def _sum(journal_id: int, generation: int, lsn: int, position: int) -> int:
+    return xxhash.xxh3_64_intdigest(
+        CURSOR_SLOT.pack(generation, lsn, position, 0), journal_id & 0xFFFF_FFFF_FFFF_FFFF
+    )
+
+
+def create_cursor(directory: str) -> None:
+    """Make an empty cursor file."""
+    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, CURSOR_BYTES)
+    finally:
+        os.close(fd)
+
+
+class CursorFile:
+    """A journal's cursor file, open; written by the service, read by anyone."""
+
+    def __init__(self, directory: str, journal_id: int, *, write: bool = False) -> None:
+        flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+        self._fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC, 0o600)
+        self._journal_id = journal_id
+        self._generation = self._newest()[0]
+
+    def _newest(self) -> tuple[int, int, int]:
+        raw = os.pread(self._fd, CURSOR_BYTES, 0)
+        best = (0, 0, 0)
+        for offset in CURSOR_SLOT_OFFSETS:
+            if len(raw) < offset + CURSOR_SLOT.size:
+                continue
+            generation, lsn, position, stored = CURSOR_SLOT.unpack_from(raw, offset)
+            if generation > best[0] and stored == _sum(
+                self._journal_id, generation, lsn, position
+            ):
+                best = (generation, lsn, position)
+        return best
+
+    def read(self) -> Cursor:
+        """The newest intact cursor; (0, 0) if there is none."""
+        _, lsn, position = self._newest()
+        return Cursor(lsn, position)
+
+    def write(self, lsn: int, position: int) -> None:
+        """Publish a cursor. Raises OSError; the previous one then still counts."""
+        self._generation += 1
+        generation = self._generation
+        slot = CURSOR_SLOT.pack(
+            generation, lsn, position, _sum(self._journal_id, generation, lsn, position)
+        )
+        os.pwrite(self._fd, slot, CURSOR_SLOT_OFFSETS[generation % 2])
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,222 @@
+"""The state directory: where journals, service socket and quarantine of one store live.
+
+::
+
+    <directory>/
+      manifest.json      format version and store url (never credentials)
+      service.lock       held by the dispatcher while it runs
+      service.sock       where agents reach it
+      service.state      one shared page: is it asleep, who is it (layout.ServiceWord)
+      service.log        what the service has to say
+      journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
+      quarantine/        records that the store refuses for good
+
+Made with mode 0700 and refused when it belongs to another user: whoever can write here can put
+words into an agent's mouth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from livingai.errors import (
+    DirectoryError,
+    DirectoryMismatchError,
+    DirectoryPermissionError,
+    FormatVersionError,
+)
+from livingai.queue.layout import FORMAT_VERSION, SERVICE_STATE_BYTES
+from livingai.queue.segment import journal_error
+
+MANIFEST = "manifest.json"
+
+
+class StateDirectory:
+    """Paths of a state directory, and the checks before it is used."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+
+    def _join(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @property
+    def journals(self) -> str:
+        """The folder that holds one folder per journal."""
+        return self._join("journals")
+
+    @property
+    def quarantine(self) -> str:
+        """The folder of records that were set aside."""
+        return self._join("quarantine")
+
+    @property
+    def lock(self) -> str:
+        """The dispatcher's lock file."""
+        return self._join("service.lock")
+
+    @property
+    def service_state(self) -> str:
+        """The dispatcher's shared page."""
+        return self._join("service.state")
+
+    @property
+    def log(self) -> str:
+        """The service's log file."""
+        return self._join("service.log")
+
+    def ensure(self, store_url: str) -> None:
+        """Make the directory, or check that it is ours, of this store and of a known format.
+
+        Raises:
+            DirectoryPermissionError: not writable, or of another user.
+            DirectoryMismatchError: it belongs to another store.
+            FormatVersionError: a newer livingai wrote it.
+            DirectoryError, DiskFullError: it cannot be made.
+        """
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self.check_owner()
+            for path in (self.journals, self.quarantine):
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            if not os.path.exists(self._join(MANIFEST)):
+                self._write_manifest({"format": FORMAT_VERSION, "store": store_url})
+            if not os.path.exists(self.service_state):
+                self._preallocate(self.service_state, SERVICE_STATE_BYTES)
+        except PermissionError as error:
+            if isinstance(error, DirectoryError):
+                raise
+            raise DirectoryPermissionError(
+                f"the state directory {self.path} is not writable for this user; make it so or "
+                "pass directory=... to CheckpointEngine"
+            ) from error
+        except (NotADirectoryError, FileExistsError) as error:
+            raise DirectoryError(
+                f"the state directory {self.path} cannot be made: a file is in the way; pass "
+                "another directory=..."
+            ) from error
+        except OSError as error:
+            if isinstance(error, DirectoryError):
+                raise
+            if error.errno is not None and error.strerror == "Read-only file system":
+                raise DirectoryPermissionError(
+                    f"the state directory {self.path} is on a read-only file system; pass "
+                    "directory=... to CheckpointEngine"
+                ) from error
+            raise journal_error(error, f"cannot make the state directory {self.path}") from error
+        self._check_store(store_url)
+
+    def check_owner(self) -> None:
+        """Raise DirectoryPermissionError unless the directory is this user's and writable."""
+        info = os.stat(self.path)
+        if not stat.S_ISDIR(info.st_mode):
+            raise NotADirectoryError(self.path)
+        if info.st_uid != os.geteuid():
+            raise DirectoryPermissionError(
+                f"the state directory {self.path} belongs to user {info.st_uid}, this process runs "
+                f"as {os.geteuid()}; pass directory=... to CheckpointEngine"
+            )
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise PermissionError(self.path)
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            DirectoryError: there is none, or it cannot be read.
+            FormatVersionError: a newer livingai wrote it.
+        """
+        try:
+            with open(self._join(MANIFEST), encoding="utf-8") as file:
+                manifest = json.load(file)
+            version = int(manifest["format"])
+        except FileNotFoundError as error:
+            raise DirectoryError(
+                f"{self.path} is not a livingai state directory (no {MANIFEST})"
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DirectoryError(
+                f"{self._join(MANIFEST)} cannot be read ({error}); restore it, or remove the "
+                "directory if its journals are empty (`livingai check` tells)"
+            ) from error
+        if version > FORMAT_VERSION:
+            raise FormatVersionError(
+                f"{self.path} has format {version}, this livingai knows up to {FORMAT_VERSION}; "
+                "upgrade livingai to use it"
+            )
+        return dict(manifest)
+
+    def _check_store(self, store_url: str) -> None:
+        known = self.manifest().get("store")
+        if known != store_url:
+            raise DirectoryMismatchError(
+                f"the state directory {self.path} belongs to {known}, not to {store_url}; pass "
+                "another directory=... to CheckpointEngine"
+            )
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write it whole or not at all: another process may be reading."""
+        fd, temporary = tempfile.mkstemp(prefix=".manifest-", dir=self.path)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                json.dump(manifest, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, self._join(MANIFEST))
+        finally:
+            os.unlink(temporary)
+
+    @staticmethod
+    def _preallocate(path: str, size: int) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
+
+    def journal_paths(self) -> list[str]:
+        """Folders of all journals; one that is being made is not among them."""
+        try:
+            names = os.listdir(self.journals)
+        except FileNotFoundError:
+            return []
+        return [os.path.join(self.journals, name) for name in names if name[0] != "."]
+
+    @contextlib.contextmanager
+    def socket_address(self) -> Iterator[str]:
+        """An address for ``bind`` and ``connect``, valid inside the block.
+
+        A Unix socket's path is limited to 107 bytes, a directory's is not, so a long one is
+        reached through a descriptor of the directory.
+        """
+        path = self._join("service.sock")
+        if len(os.fsencode(path)) < 100:
+            yield path
+            return
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{fd}/service.sock"
+        finally:
+            os.close(fd)
+
+    def connect(self, timeout_s: float) -> socket.socket:
+        """A socket connected to the service. Raises OSError when none listens."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_s)
+            with self.socket_address() as address:
+                sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock

@@ -1,0 +1,171 @@
+"""The bytes of the journal: every struct, flag and constant, beside the code that packs them.
+
+``FORMAT.md`` beside this file is the reference; ``tests/unit/test_format.py`` holds its tables
+against this module. All integers are little-endian. Positions are ``segment << 32 | offset``.
+
+Rules:
+
+1. A reader believes a record only if its header sum, its body sum, its journal id and its segment
+   number all fit. Nothing else (lengths, indexes, published tails) is trusted without them.
+2. Only the owner of a journal writes records; only the service writes outcome words and cursors.
+3. A byte that an older version wrote keeps its meaning; new fields take reserved bytes and a new
+   ``version``, sections take new keys in the extension map.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import Final
+
+FORMAT_VERSION: Final = 1
+ALIGNMENT: Final = 64
+
+# --- record --------------------------------------------------------------------------------------
+
+RECORD_MAGIC: Final = b"LAIr"
+#: Fields before the header sum, in order; see FORMAT.md for the table.
+RECORD_FIELDS: Final = struct.Struct("<4sBBBBQIIQQQQQQQIIIIBBHIQ")
+RECORD_SUM: Final = struct.Struct("<Q")
+RECORD_HEADER_BYTES: Final = 128
+RECORD_SUM_OFFSET: Final = 112
+OUTCOME_OFFSET: Final = 120
+assert RECORD_FIELDS.size == RECORD_SUM_OFFSET
+assert RECORD_SUM_OFFSET + RECORD_SUM.size == OUTCOME_OFFSET
+assert OUTCOME_OFFSET + 8 == RECORD_HEADER_BYTES
+
+
+class Kind(IntEnum):
+    """What a record is."""
+
+    #: A saved node, with or without state.
+    WRITE = 1
+    #: The end of a segment: the journal goes on in the next one.
+    SEAL = 2
+
+
+class Flag(IntFlag):
+    """What the service must know of a record without decoding its body."""
+
+    #: The state section is a checkpoint (it may be empty bytes).
+    STATE = 1
+    #: Older states of the execution need not be kept: this one may supersede them.
+    LATEST_ONLY = 2
+    #: The state section is encrypted; the extension map names key and nonce.
+    ENCRYPTED = 4
+
+
+class StateKind(IntEnum):
+    """How the decoded state section becomes the value that the caller saved."""
+
+    NONE = 0
+    BYTES = 1
+    MSGPACK = 2
+    BYTEARRAY = 3
+
+
+# --- outcome word --------------------------------------------------------------------------------
+
+#: ``status`` (4 bits) | ``latency_us`` (36 bits) << 4 | check (24 bits) << 40; 0 means none yet.
+OUTCOME_STATUS_BITS: Final = 4
+OUTCOME_LATENCY_BITS: Final = 36
+OUTCOME_WORD: Final = struct.Struct("<Q")
+
+# --- segment -------------------------------------------------------------------------------------
+
+SEGMENT_MAGIC: Final = b"LAISEG\0\1"
+#: magic, version, reserved, journal id, segment number, reserved, size, first lsn, wall ns, boot id
+SEGMENT_FIELDS: Final = struct.Struct("<8sIIQIIQQQ16s40x")
+SEGMENT_HEADER_BYTES: Final = 128
+assert SEGMENT_FIELDS.size + RECORD_SUM.size == SEGMENT_HEADER_BYTES - 8
+
+# --- control (written by the owner) --------------------------------------------------------------
+
+CONTROL_BYTES: Final = 4096
+CONTROL_MAGIC: Final = b"LAICTL\0\1"
+#: magic, version, reserved, journal id, boot id, created wall ns
+CONTROL_FIELDS: Final = struct.Struct("<8sIIQ16sQ8x")
+assert CONTROL_FIELDS.size == 56
+
+
+class ControlWord(IntEnum):
+    """Indexes of 64-bit words in the control file."""
+
+    #: xxh3_64 of the fields before it.
+    HEADER_SUM = 7
+    #: Position behind the last complete record.
+    TAIL = 8
+    #: Sequence number of the last complete record.
+    TAIL_LSN = 9
+    #: Largest lsn that fdatasync has covered.
+    SYNCED_LSN = 10
+    #: 1 after the owner closed the journal in order.
+    CLOSED = 11
+
+
+# --- cursor (written by the service) -------------------------------------------------------------
+
+CURSOR_BYTES: Final = 4096
+#: generation, lsn, position, xxh3_64 of the three seeded with the journal id. Two slots.
+CURSOR_SLOT: Final = struct.Struct("<QQQQ")
+CURSOR_SLOT_OFFSETS: Final = (0, 64)
+
+# --- index (written by the owner; the "taken" word by whoever takes an execution over) -----------
+
+INDEX_MAGIC: Final = b"LAIIDX\0\1"
+#: magic, version, journal id (low half), execution sets, node slots
+INDEX_FIELDS: Final = struct.Struct("<8sIIQQQ")
+INDEX_HEADER_BYTES: Final = 64
+#: Ways of a set; a set whose ways are all taken evicts one and is marked lossy.
+INDEX_WAYS: Final = 4
+
+
+class SlotWord(IntEnum):
+    """Words of an execution's slot in the index."""
+
+    #: xxh3_64 of the execution id; 0 is an empty slot.
+    KEY = 0
+    #: Position of the newest record with a state; 0 if there is none.
+    STATE = 1
+    #: Position of the newest record.
+    NEWEST = 2
+    #: Claim of the newest record.
+    CLAIM = 3
+    #: Sequence number (within the claim) of the newest record.
+    SEQ = 4
+    #: Claim of whoever took the execution over; larger than CLAIM means this slot is superseded.
+    TAKEN = 5
+
+
+SLOT_WORDS: Final = 6
+#: A set: its slots, then one word that is 1 once a key was evicted from the set.
+SET_WORDS: Final = INDEX_WAYS * SLOT_WORDS + 1
+#: A node's slot: key, position.
+NODE_WORDS: Final = 2
+#: Last-use times (CLOCK_MONOTONIC ns) by segment number modulo this.
+TOUCH_WORDS: Final = 256
+
+# --- service state (written by the service) ------------------------------------------------------
+
+SERVICE_STATE_BYTES: Final = 4096
+
+
+class ServiceWord(IntEnum):
+    """Words of the service's shared state file."""
+
+    #: 1 while the dispatcher sleeps and wants to be woken by the next append.
+    WAITING = 0
+    #: Process id of the dispatcher.
+    PID = 1
+    #: CLOCK_MONOTONIC ns of its last turn.
+    HEARTBEAT_NS = 2
+
+
+def position(segment: int, offset: int) -> int:
+    """``segment << 32 | offset``."""
+    return segment << 32 | offset
+
+
+def aligned(nbytes: int) -> int:
+    """``nbytes`` rounded up to the alignment of records."""
+    return (nbytes + ALIGNMENT - 1) & -ALIGNMENT

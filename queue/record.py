@@ -1,0 +1,209 @@
+"""Records: one saved node each, checksummed over header and body (see ``FORMAT.md``).
+
+The body is three sections: node (msgpack list), extension map (msgpack map, may be empty) and
+state. Checksums are XXH3-64; the body's is seeded with the record's lsn, so that the bytes of an
+older record in a recycled segment do not pass for a newer one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import xxhash
+
+from livingai.errors import CorruptRecordError
+from livingai.queue.layout import (
+    FORMAT_VERSION,
+    OUTCOME_LATENCY_BITS,
+    OUTCOME_OFFSET,
+    OUTCOME_STATUS_BITS,
+    OUTCOME_WORD,
+    RECORD_FIELDS,
+    RECORD_HEADER_BYTES,
+    RECORD_MAGIC,
+    RECORD_SUM,
+    RECORD_SUM_OFFSET,
+    Kind,
+    aligned,
+)
+
+_sum64 = xxhash.xxh3_64_intdigest
+_hasher = xxhash.xxh3_64
+_pack_fields = RECORD_FIELDS.pack
+_pack_sum = RECORD_SUM.pack
+_unpack_fields = RECORD_FIELDS.unpack_from
+_NO_OUTCOME = bytes(8)
+_LATENCY_MAX = (1 << OUTCOME_LATENCY_BITS) - 1
+_CHECK_SHIFT = OUTCOME_STATUS_BITS + OUTCOME_LATENCY_BITS
+_CHECK_MASK = (1 << (64 - _CHECK_SHIFT)) - 1
+
+Bytes = bytes | bytearray | memoryview
+
+
+class RecordHeader(NamedTuple):
+    """A record's header, decoded. Lengths in bytes, times in nanoseconds, budget in microseconds."""
+
+    magic: bytes
+    version: int
+    kind: int
+    flags: int
+    state_kind: int
+    journal_id: int
+    segment: int
+    length: int
+    lsn: int
+    claim: int
+    epoch: int
+    seq: int
+    mono_ns: int
+    wall_ns: int
+    execution_hash: int
+    node_len: int
+    ext_len: int
+    state_len: int
+    budget_us: int
+    codec: int
+    key_id: int
+    reserved_a: int
+    reserved_b: int
+    body_sum: int
+
+    @property
+    def body_len(self) -> int:
+        """Bytes of node, extension and state sections together."""
+        return self.node_len + self.ext_len + self.state_len
+
+
+def execution_hash(execution_id: str) -> int:
+    """Key of an execution in indexes and partitions; never 0."""
+    return _sum64(execution_id.encode("utf-8", "surrogatepass")) or 1
+
+
+def pack_record(
+    *,
+    kind: int,
+    flags: int,
+    state_kind: int,
+    journal_id: int,
+    segment: int,
+    lsn: int,
+    claim: int,
+    epoch: int,
+    seq: int,
+    mono_ns: int,
+    wall_ns: int,
+    key: int,
+    node: Bytes,
+    ext: Bytes,
+    state: Bytes,
+    budget_us: int,
+    length: int,
+) -> bytes:
+    """The 128 header bytes of a record whose sections follow; its outcome word is empty."""
+    node_len, ext_len, state_len = len(node), len(ext), len(state)
+    body = _hasher(node, lsn)
+    if ext_len:
+        body.update(ext)
+    if state_len:
+        body.update(state)
+    fields = _pack_fields(
+        RECORD_MAGIC, FORMAT_VERSION, kind, flags, state_kind, journal_id, segment, length, lsn,
+        claim, epoch, seq, mono_ns, wall_ns, key, node_len, ext_len, state_len, budget_us,
+        0, 0, 0, 0, body.intdigest(),
+    )  # fmt: skip
+    return fields + _pack_sum(_sum64(fields)) + _NO_OUTCOME
+
+
+def parse_header(buffer: Bytes, offset: int) -> RecordHeader | None:
+    """The record header at ``offset``, or None where there is no intact one."""
+    end = offset + RECORD_HEADER_BYTES
+    if end > len(buffer) or buffer[offset : offset + 4] != RECORD_MAGIC:
+        return None
+    (stored,) = RECORD_SUM.unpack_from(buffer, offset + RECORD_SUM_OFFSET)
+    if _sum64(buffer[offset : offset + RECORD_SUM_OFFSET]) != stored:
+        return None
+    header = RecordHeader._make(_unpack_fields(buffer, offset))
+    if header.length != aligned(RECORD_HEADER_BYTES + header.body_len):
+        return None
+    return header
+
+
+def body_intact(buffer: Bytes, offset: int, header: RecordHeader) -> bool:
+    """Whether the body behind the header at ``offset`` is all there and matches its checksum."""
+    start = offset + RECORD_HEADER_BYTES
+    end = start + header.body_len
+    if end > len(buffer):
+        return False
+    with memoryview(buffer) as view, view[start:end] as body:
+        return _sum64(body, header.lsn) == header.body_sum
+
+
+class Record(NamedTuple):
+    """A verified record, copied out of its segment."""
+
+    header: RecordHeader
+    node: bytes
+    ext: bytes
+    state: bytes
+
+
+def read_record(buffer: Bytes, offset: int, header: RecordHeader | None = None) -> Record:
+    """Copy the record at ``offset`` out and verify the copy.
+
+    The copy comes first: the owner may recycle the segment at any moment, and a checksum over
+    bytes that can still change proves nothing.
+
+    Raises:
+        CorruptRecordError: there is no intact record.
+    """
+    header = header or parse_header(buffer, offset)
+    if header is None:
+        raise CorruptRecordError(f"no record header at offset {offset}")
+    a = offset + RECORD_HEADER_BYTES
+    b = a + header.node_len
+    c = b + header.ext_len
+    d = c + header.state_len
+    if d > len(buffer):
+        raise CorruptRecordError(f"the record at offset {offset} ends behind its segment")
+    node, ext, state = bytes(buffer[a:b]), bytes(buffer[b:c]), bytes(buffer[c:d])
+    digest = _hasher(node, header.lsn)
+    if ext:
+        digest.update(ext)
+    if state:
+        digest.update(state)
+    if digest.intdigest() != header.body_sum:
+        raise CorruptRecordError(f"the record at offset {offset} fails its body checksum")
+    return Record(header, node, ext, state)
+
+
+def seal_record(**fields: Any) -> bytes:
+    """The header-only record that ends a segment."""
+    empty = b""
+    return pack_record(
+        kind=Kind.SEAL, flags=0, state_kind=0, claim=0, epoch=0, seq=0, key=0, node=empty,
+        ext=empty, state=empty, budget_us=0, length=RECORD_HEADER_BYTES, **fields,
+    )  # fmt: skip
+
+
+def pack_outcome(lsn: int, status: int, latency_us: int) -> int:
+    """The outcome word of record ``lsn``: status 1..15, latency saturating at 19 hours."""
+    word = status | min(max(latency_us, 0), _LATENCY_MAX) << OUTCOME_STATUS_BITS
+    return word | _outcome_check(lsn, word) << _CHECK_SHIFT
+
+
+def unpack_outcome(lsn: int, word: int) -> tuple[int, int] | None:
+    """(status, latency_us), or None where the word is empty or fails its check."""
+    body = word & ((1 << _CHECK_SHIFT) - 1)
+    if not word or _outcome_check(lsn, body) != word >> _CHECK_SHIFT:
+        return None
+    return body & ((1 << OUTCOME_STATUS_BITS) - 1), body >> OUTCOME_STATUS_BITS
+
+
+def read_outcome(buffer: Bytes, offset: int, lsn: int) -> tuple[int, int] | None:
+    """The outcome of record ``lsn`` whose header is at ``offset``, or None."""
+    (word,) = OUTCOME_WORD.unpack_from(buffer, offset + OUTCOME_OFFSET)
+    return unpack_outcome(lsn, word)
+
+
+def _outcome_check(lsn: int, word: int) -> int:
+    return _sum64(word.to_bytes(8, "little"), lsn) & _CHECK_MASK

@@ -1,0 +1,182 @@
+"""Segments: the fixed-size files that a journal is made of.
+
+Written with ``pwritev`` (a full disk is an error there, and a SIGBUS in a mapping), read through a
+mapping. A segment's space is allocated when it is made, so an append into it cannot run out of
+disk. Its header names journal and number; a recycled file is renamed first and its header written
+after, so a reader that finds a number that does not fit the name sees an empty segment.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import time
+from typing import NamedTuple
+
+import xxhash
+
+from livingai.errors import DiskFullError, JournalError
+from livingai.failpoint import failpoint
+from livingai.queue.layout import (
+    FORMAT_VERSION,
+    RECORD_SUM,
+    SEGMENT_FIELDS,
+    SEGMENT_HEADER_BYTES,
+    SEGMENT_MAGIC,
+)
+
+_SUFFIX = ".seg"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class SegmentHeader(NamedTuple):
+    """A segment's header, decoded."""
+
+    journal_id: int
+    number: int
+    size: int
+    first_lsn: int
+    wall_ns: int
+    boot_id: bytes
+
+
+def segment_name(number: int) -> str:
+    """File name of segment ``number``; names sort by number."""
+    return f"{number:010d}{_SUFFIX}"
+
+
+def segment_numbers(directory: str) -> list[int]:
+    """Numbers of the segments in a journal's directory, ascending; empty if it is gone."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(
+        int(name[: -len(_SUFFIX)])
+        for name in names
+        if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdigit()
+    )
+
+
+def journal_error(error: OSError, what: str) -> JournalError:
+    """The typed error for ``error``; ENOSPC, EDQUOT and EFBIG mean that there is no room."""
+    if error.errno in _FULL:
+        return DiskFullError(
+            f"{what}: {os.strerror(error.errno or 0)}; free space on the disk (or raise the file "
+            "size limit) and save again. Everything saved before is kept."
+        )
+    return JournalError(f"{what}: {error.strerror or error}; check the disk and the directory")
+
+
+class Segment:
+    """A segment open for writing, in its owner's process."""
+
+    __slots__ = ("directory", "fd", "first_lsn", "last_lsn", "number", "size", "touched_ns", "used")
+
+    def __init__(self, directory: str, fd: int, number: int, size: int) -> None:
+        self.directory = directory
+        self.fd = fd
+        self.number = number
+        self.size = size
+        #: Bytes used, header included.
+        self.used = SEGMENT_HEADER_BYTES
+        self.first_lsn = 0
+        self.last_lsn = 0
+        #: CLOCK_MONOTONIC ns of the last append or cached read by the owner.
+        self.touched_ns = time.monotonic_ns()
+
+    @classmethod
+    def create(
+        cls, directory: str, number: int, size: int, journal_id: int, lsn: int, boot: bytes
+    ) -> Segment:
+        """Make and preallocate a segment.
+
+        Raises:
+            DiskFullError, JournalError: nothing is left behind.
+        """
+        path = os.path.join(directory, segment_name(number))
+        fd = -1
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(fd, 0, size)
+            segment = cls(directory, fd, number, size)
+            segment.write_header(journal_id, lsn, boot)
+        except OSError as error:
+            if fd >= 0:
+                os.close(fd)
+                os.unlink(path)
+            raise journal_error(error, f"cannot make a journal segment of {size} bytes") from error
+        return segment
+
+    def recycle(self, number: int, journal_id: int, lsn: int, boot: bytes) -> None:
+        """Make this file segment ``number``. All of its records must be stored."""
+        old = os.path.join(self.directory, segment_name(self.number))
+        os.rename(old, os.path.join(self.directory, segment_name(number)))
+        failpoint("journal.after_rename")
+        self.number = number
+        self.used = SEGMENT_HEADER_BYTES
+        self.first_lsn = self.last_lsn = 0
+        self.write_header(journal_id, lsn, boot)
+
+    def write_header(self, journal_id: int, lsn: int, boot: bytes) -> None:
+        """Write the header; from here on the file is segment ``number`` of that journal."""
+        fields = SEGMENT_FIELDS.pack(
+            SEGMENT_MAGIC, FORMAT_VERSION, 0, journal_id, self.number, 0, self.size, lsn,
+            time.time_ns(), boot,
+        )  # fmt: skip
+        header = fields + RECORD_SUM.pack(xxhash.xxh3_64_intdigest(fields))
+        if os.pwrite(self.fd, header, 0) != len(header):
+            raise OSError(errno.ENOSPC, "short write")
+
+    def unlink(self) -> None:
+        """Delete the file; mappings and this descriptor keep working."""
+        os.unlink(os.path.join(self.directory, segment_name(self.number)))
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class SegmentMap:
+    """A segment mapped for reading, in any process. ``view`` stays valid after the file is gone."""
+
+    __slots__ = ("_map", "number", "view")
+
+    def __init__(self, directory: str, number: int) -> None:
+        """Raises FileNotFoundError when the segment is gone, ValueError when it is empty."""
+        fd = os.open(os.path.join(directory, segment_name(number)), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._map = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+        finally:
+            os.close(fd)
+        self.number = number
+        self.view = memoryview(self._map)
+
+    def header(self) -> SegmentHeader | None:
+        """The header if it is intact and its number fits the file's name."""
+        return parse_segment_header(self.view, self.number)
+
+    def find(self, needle: bytes, start: int, end: int) -> int:
+        """Offset of ``needle`` in ``[start, end)``, or -1."""
+        return self._map.find(needle, start, end)
+
+    def close(self) -> None:
+        """Unmap. Idempotent; slices taken from ``view`` must be gone."""
+        self.view.release()
+        self._map.close()
+
+
+def parse_segment_header(buffer: bytes | memoryview, number: int) -> SegmentHeader | None:
+    """The segment header at the start of ``buffer``, or None unless it is intact and ``number``."""
+    if len(buffer) < SEGMENT_HEADER_BYTES:
+        return None
+    fields = SEGMENT_FIELDS.unpack_from(buffer, 0)
+    (stored,) = RECORD_SUM.unpack_from(buffer, SEGMENT_FIELDS.size)
+    if fields[0] != SEGMENT_MAGIC or fields[4] != number:
+        return None
+    if xxhash.xxh3_64_intdigest(buffer[: SEGMENT_FIELDS.size]) != stored:
+        return None
+    return SegmentHeader(fields[3], fields[4], fields[6], fields[7], fields[8], fields[9])

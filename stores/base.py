@@ -1,0 +1,241 @@
+"""The store contract: what the service asks of a database, and what a database may refuse.
+
+Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` checks:
+
+1. **A commit is conditional and idempotent.** ``(execution_id, epoch, seq)`` identifies a write.
+   Committing it again changes nothing and reports :attr:`RowStatus.STORED`.
+2. **Ownership is a claim.** A row whose ``epoch`` is 0 names only its ``claim`` (owner token). The
+   first row of an unknown claim takes the execution's next epoch; a row of a claim that is not the
+   newest one is :attr:`RowStatus.FENCED`, unless that very row is stored already.
+3. **Order never goes back.** What ``latest_checkpoint`` answers is the maximum of (epoch, seq).
+4. **A batch is atomic per execution.** Rows of one execution become visible in order.
+5. **One bad row spoils nothing but itself.** It is reported :attr:`RowStatus.REFUSED` with a
+   reason; the rest of the batch is committed.
+6. **Transient trouble is raised** as :class:`~livingai.errors.StoreUnavailableError` and the whole
+   batch may then be sent again.
+
+A store object is cheap and inert until it is used: no driver import, no connection. It describes
+itself as a :class:`StoreSpec`, from which the service's own processes build their own copy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from livingai.errors import ConfigurationError
+
+
+class RowStatus(IntEnum):
+    """What became of one row of a batch."""
+
+    #: It is in the store (now, or since an earlier commit of the same row).
+    STORED = 1
+    #: A newer claim owns the execution; nothing was written.
+    FENCED = 2
+    #: The store will never take this row; ``reason`` says why.
+    REFUSED = 3
+
+
+@dataclass(slots=True)
+class Row:
+    """One write, as it goes to a store.
+
+    ``wire`` is the decoded node section (field order of ``queue/FORMAT.md``). ``blob`` is an
+    encoded checkpoint (first byte: codec) or None where the write carries no state; ``state_kind``
+    says how the decoded bytes become the caller's value (``queue/FORMAT.md``). ``claim`` is the
+    owner token, ``epoch`` 0 when the store has yet to give one.
+    """
+
+    execution_id: str
+    node_id: str
+    claim: str
+    epoch: int
+    seq: int
+    wire: list[Any]
+    blob: bytes | None
+    state_kind: int
+    raw_bytes: int
+    saved_at: float
+    base_hash: bytes | None = None
+    content_hash: bytes | None = None
+    tags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """The answer to one :class:`Row`: its status, the epoch it has in the store, and a reason."""
+
+    status: RowStatus
+    epoch: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """A node as the store has it. ``wire`` as in :class:`Row`; ``has_state``: this very write
+    carried a checkpoint."""
+
+    wire: list[Any]
+    epoch: int
+    seq: int
+    has_state: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint as the store has it: the node that carried it, and its encoded blob (None when
+    the execution has nodes but no state)."""
+
+    wire: list[Any]
+    epoch: int
+    seq: int
+    blob: bytes | None
+    state_kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """One line of ``list_executions``. Times are seconds since the Unix epoch."""
+
+    execution_id: str
+    epoch: int
+    seq: int
+    nodes: int
+    checkpoints: int
+    stored_bytes: int
+    created_at: float
+    updated_at: float
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """How to build a store in another process: ``module:Class`` and keyword arguments (plain
+    values only, so that it can be sent as msgpack)."""
+
+    path: str
+    kwargs: dict[str, Any]
+
+    def build(self) -> Store:
+        """Import the class and build the store.
+
+        Raises:
+            ConfigurationError: the class cannot be imported or is no store.
+        """
+        module, _, name = self.path.partition(":")
+        try:
+            cls = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"the store class {self.path} cannot be imported by the service ({error}); a store "
+                "of your own must live in an importable module"
+            ) from error
+        if not (isinstance(cls, type) and issubclass(cls, Store)):
+            raise ConfigurationError(f"{self.path} is not a livingai store")
+        return cls(**self.kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store can do beyond the contract."""
+
+    #: How many writer processes may write at once; 1 means serialized.
+    max_writers: int = 1
+    #: STORE level survives power loss of the store's machine as configured.
+    durable: bool = True
+
+
+class Store(ABC):
+    """The contract. See the rules at the top of this module. Not thread-safe: each process and
+    thread that uses a store builds its own from :meth:`spec`."""
+
+    capabilities: Capabilities = Capabilities()
+
+    # -- identity, needs no connection --
+
+    @abstractmethod
+    def spec(self) -> StoreSpec:
+        """How another process builds the same store (may hold credentials; never logged)."""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The store's address without credentials, for messages and the state directory."""
+
+    @abstractmethod
+    def default_directory(self) -> str:
+        """Where the state directory of this store is unless the user says otherwise."""
+
+    def validate(self) -> None:  # noqa: B027 - optional
+        """Cheap check in the agent's process that this store can be used at all (exists, is
+        writable, is a database). Raises a :class:`~livingai.errors.StoreError`."""
+
+    # -- life --
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect, and create or migrate the schema. Idempotent."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+
+    def __enter__(self) -> Store:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- writing --
+
+    @abstractmethod
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Write a batch durably; one result per row, in order. See rules 1 to 6."""
+
+    @abstractmethod
+    def claim(self, execution_id: str, claim: str) -> int:
+        """Take the execution's next epoch for ``claim``; the same claim gets the same epoch again.
+        Raises :class:`~livingai.errors.FencedError` when a newer claim has come since."""
+
+    @abstractmethod
+    def delete_execution(self, execution_id: str) -> int:
+        """Remove all of an execution; the number of nodes removed."""
+
+    # -- reading --
+
+    @abstractmethod
+    def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
+        """The newest write that carries a state; else the newest node, with blob None."""
+
+    @abstractmethod
+    def load_node(self, node_id: str) -> StoredCheckpoint | None:
+        """The newest version of a node with the newest state that it was saved with."""
+
+    @abstractmethod
+    def nodes(self, execution_id: str) -> Iterator[StoredNode]:
+        """All nodes of an execution, each in its newest version, ordered by their first save."""
+
+    @abstractmethod
+    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+        """The encoded checkpoint of this execution whose raw content has that hash."""
+
+    @abstractmethod
+    def list_executions(
+        self, *, after: str | None = None, limit: int = 100, prefix: str = ""
+    ) -> list[ExecutionInfo]:
+        """A page of executions in order of id, starting behind ``after``."""
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """Bytes that the store occupies (files, or what the server reports)."""
+
+
+def results_for(rows: Iterable[Row], status: RowStatus, reason: str = "") -> list[RowResult]:
+    """The same result for each of ``rows``."""
+    return [RowResult(status, row.epoch, reason) for row in rows]

@@ -1,0 +1,280 @@
+"""The embedded store: one SQLite file, through apsw, written by one process at a time.
+
+Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``sqlite_schema``
+(tables, versions), ``sqlite_file`` (connection, log), ``sqlite_errors``, ``sqlite_owners``
+(fencing), ``sqlite_batch`` (what a batch changes), ``sqlite_rows`` (columns), ``sqlite_reads``
+(queries). Several services, or other programs, may use the same file; SQLite's write lock orders
+them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from livingai.errors import (
+    ConfigurationError,
+    FencedError,
+    RecordRefusedError,
+    StoreUnavailableError,
+)
+from livingai.stores import sqlite_reads
+from livingai.stores.base import (
+    Capabilities,
+    ExecutionInfo,
+    Row,
+    RowResult,
+    RowStatus,
+    Store,
+    StoredCheckpoint,
+    StoredNode,
+    StoreSpec,
+)
+from livingai.stores.sqlite_batch import Batch
+from livingai.stores.sqlite_errors import check_place, is_open_here, translate, translated
+from livingai.stores.sqlite_file import DatabaseFile, connect
+from livingai.stores.sqlite_owners import Owners
+from livingai.stores.sqlite_rows import Write, prepare
+from livingai.stores.sqlite_schema import schema_version
+
+if TYPE_CHECKING:
+    import apsw
+
+_DELETE_BLOBS = (
+    "DELETE FROM blobs WHERE blob_id IN (SELECT blob_id FROM checkpoints WHERE execution_id = ?)"
+)
+
+
+class SQLiteStore(Store):
+    """Checkpoints in one SQLite file. Cheap to build: nothing is opened before it is used.
+
+    ``path`` is made absolute at once, so a later ``os.chdir`` does not matter. ``busy_timeout_ms``
+    is how long a write waits for another process's lock before it raises
+    :class:`~livingai.errors.StoreUnavailableError`. ``wal_limit_bytes`` is the size of the
+    write-ahead log from which on readers of old snapshots are waited for (briefly).
+    ``synchronous="normal"`` commits without waiting for the disk: faster where an fsync is slow,
+    but a power loss may then take back what was reported as stored.
+
+    Raises:
+        ConfigurationError: the path is not one of a file, or a limit is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        busy_timeout_ms: int = 1000,
+        wal_limit_bytes: int = 64 << 20,
+        synchronous: Literal["full", "normal"] = "full",
+    ) -> None:
+        self._path = _absolute(path)
+        if not 0 <= busy_timeout_ms <= 60_000 or wal_limit_bytes < 1 << 20:
+            raise ConfigurationError(
+                "SQLiteStore: busy_timeout_ms must be 0 to 60000, wal_limit_bytes at least 1 MB"
+            )
+        if synchronous not in ("full", "normal"):
+            raise ConfigurationError('SQLiteStore: synchronous must be "full" or "normal"')
+        self.capabilities = Capabilities(max_writers=1, durable=synchronous == "full")
+        self._options: dict[str, Any] = {
+            "busy_timeout_ms": busy_timeout_ms,
+            "wal_limit_bytes": wal_limit_bytes,
+            "synchronous": synchronous,
+        }
+        self._file = DatabaseFile(self._path, **self._options)
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({self._path!r})"
+
+    # -- identity --
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the database."""
+        return self._path
+
+    def spec(self) -> StoreSpec:
+        """How another process builds the same store."""
+        return StoreSpec(
+            "livingai.stores.sqlite:SQLiteStore", {"path": self._path, **self._options}
+        )
+
+    @property
+    def url(self) -> str:
+        """``sqlite:///`` and the absolute path."""
+        return f"sqlite:///{self._path}"
+
+    def default_directory(self) -> str:
+        """A directory beside the file."""
+        return f"{self._path}-livingai"
+
+    def validate(self) -> None:
+        """Check place, permissions and format without creating or changing anything.
+
+        A file that this process has open by other means is only looked at from outside: opening
+        and closing it here would drop that other connection's locks.
+
+        Raises:
+            StoreFormatError: no database, a newer schema, or another application's.
+            StoreError: no such directory, or it is read-only.
+        """
+        check_place(self._path)
+        if not os.path.exists(self._path) or is_open_here(self._path):
+            return
+        # Locked right now says nothing against it.
+        with suppress(StoreUnavailableError), translated(self._path):
+            connection = connect(self._path, self._options["busy_timeout_ms"], create=False)
+            try:
+                schema_version(connection, self._path)
+            finally:
+                connection.close(True)
+
+    # -- life --
+
+    def open(self) -> None:
+        """Open the file, creating or migrating the schema. Every other call does it too.
+
+        Raises:
+            StoreFormatError: no database, a newer schema, or another application's.
+            StoreUnavailableError: another process keeps it locked.
+            StoreError: no such directory, or it is read-only.
+        """
+        self._file.open()
+
+    def close(self) -> None:
+        """Close the file. Idempotent; a later call opens it again."""
+        self._file.close()
+
+    # -- writing --
+
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Write a batch in one transaction; one result per row, in order.
+
+        Raises:
+            StoreUnavailableError: nothing was written (or, after an I/O error, it is not known);
+                send the same batch again.
+            StoreFormatError: the file is damaged or no longer ours.
+        """
+        prepared = [prepare(row) for row in rows]
+        writes = [item for item in prepared if not isinstance(item, str)]
+        try:
+            done = iter(self._file.transaction(lambda c: _write(c, writes)) if writes else ())
+        except RecordRefusedError:
+            done = iter(self._file.transaction(lambda c: _write_singly(c, writes)))
+        return [
+            RowResult(RowStatus.REFUSED, row.epoch, item) if isinstance(item, str) else next(done)
+            for row, item in zip(rows, prepared, strict=True)
+        ]
+
+    def claim(self, execution_id: str, claim: str) -> int:
+        """Take the execution's next epoch for ``claim``; the same claim gets the same one again.
+
+        Raises:
+            FencedError: a newer claim has come since, or the execution was deleted.
+            StoreUnavailableError: try again.
+        """
+
+        def work(connection: apsw.Connection) -> tuple[int, int]:
+            owners = Owners(connection)
+            owner = owners.find(execution_id, claim)
+            newest = owners.newest(execution_id)
+            assert owner is not None
+            assert newest is not None
+            owners.flush()
+            return owner.epoch, newest.epoch
+
+        epoch, newest = self._file.transaction(work)
+        if epoch < newest:
+            raise FencedError(
+                f"execution {execution_id} has passed to epoch {newest}; this process had {epoch} "
+                "and may no longer write to it"
+            )
+        return epoch
+
+    def delete_execution(self, execution_id: str) -> int:
+        """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
+
+        Its ``owners`` stay, with the deletion as the newest: rows that were queued before it are
+        :attr:`RowStatus.FENCED`. A new claim starts the execution afresh.
+
+        Raises:
+            StoreUnavailableError: nothing was deleted; try again.
+        """
+
+        def work(connection: apsw.Connection) -> int:
+            owners = Owners(connection)
+            owners.delete(execution_id)
+            owners.flush()
+            connection.execute(_DELETE_BLOBS, (execution_id,))
+            for table in ("checkpoints", "executions", "nodes"):
+                connection.execute(f"DELETE FROM {table} WHERE execution_id = ?", (execution_id,))
+            return connection.changes()
+
+        return self._file.transaction(work)
+
+    # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where the
+    # -- file is damaged
+
+    def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
+        """The newest write that carries a state; else the newest node, with blob None."""
+        return sqlite_reads.latest_checkpoint(self._file, execution_id)
+
+    def load_node(self, node_id: str) -> StoredCheckpoint | None:
+        """The newest version of a node with the newest state that it was saved with."""
+        return sqlite_reads.load_node(self._file, node_id)
+
+    def nodes(self, execution_id: str) -> Iterator[StoredNode]:
+        """All nodes of an execution, each in its newest version, ordered by their first save."""
+        return sqlite_reads.nodes(self._file, execution_id)
+
+    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+        """The encoded checkpoint of this execution whose raw content has that hash."""
+        return sqlite_reads.blob_by_hash(self._file, execution_id, content_hash)
+
+    def list_executions(
+        self, *, after: str | None = None, limit: int = 100, prefix: str = ""
+    ) -> list[ExecutionInfo]:
+        """A page of executions in order of id (by code point), starting behind ``after``."""
+        return sqlite_reads.list_executions(self._file, after, limit, prefix)
+
+    def size_bytes(self) -> int:
+        """Bytes of the database, its write-ahead log and the log's index on disk."""
+        return self._file.size_bytes()
+
+
+def _write(connection: apsw.Connection, writes: list[Write]) -> list[RowResult]:
+    batch = Batch(connection)
+    results = [batch.add(write) for write in writes]
+    batch.flush()
+    return results
+
+
+def _write_singly(connection: apsw.Connection, writes: list[Write]) -> list[RowResult]:
+    """As :func:`_write`, slowly: a row that SQLite refuses is taken back alone."""
+    results = []
+    for write in writes:
+        connection.execute("SAVEPOINT one")
+        try:
+            results += _write(connection, [write])
+        except Exception as error:
+            refusal = translate(error, "")
+            if not isinstance(refusal, RecordRefusedError):
+                raise
+            connection.execute("ROLLBACK TO one")
+            results.append(RowResult(RowStatus.REFUSED, write.row.epoch, str(refusal)))
+        connection.execute("RELEASE one")
+    return results
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text or text.startswith(":memory:"):
+        raise ConfigurationError(
+            f"SQLiteStore needs the path of a file that other processes can open, not {text!r}"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"SQLiteStore: the path {text!r} is not valid UTF-8") from None
+    return os.path.abspath(text)

@@ -1,0 +1,249 @@
+"""The database file of an SQLite store: one connection, its settings, its errors, its WAL.
+
+Rules:
+
+1. ``synchronous=FULL``: in WAL mode it makes COMMIT wait for an fsync of the log. With NORMAL a
+   power loss may take back transactions that we have called stored.
+2. Every SQLite error leaves this module as one of livingai's. Transient trouble is
+   :class:`StoreUnavailableError`, a row that can never be stored :class:`RecordRefusedError`.
+3. After an I/O error, and when someone removed or replaced the files under us, the connection is
+   closed and the next call opens a new one. Writing on would go into files that nobody can see.
+   Closing comes first: as the last connection SQLite then copies its log into the database, even
+   if the log's name is gone already.
+4. The log is copied back every :data:`CHECKPOINT_BYTES` and its file cut to that size when it
+   starts over. A reader that holds an old snapshot stops this; once the log is larger than the
+   limit we briefly hold the write lock and wait for readers, so that a stream of short ones cannot
+   make it grow for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from livingai.errors import StoreError, StoreFormatError, StoreUnavailableError
+from livingai.stores.sqlite_errors import check_place, translated
+from livingai.stores.sqlite_schema import PAGE_BYTES, migrate, schema_version
+
+if TYPE_CHECKING:
+    import apsw
+
+T = TypeVar("T")
+
+#: Copying 4 MB takes about 5 ms of the commit that does it; larger steps make rare commits much
+#: slower (32 MB: 80 ms) and store no more MB/s.
+CHECKPOINT_BYTES: Final = 4 << 20
+#: Enough that a batch of large checkpoints is written to the log once, at its commit.
+CACHE_BYTES: Final = 16 << 20
+#: How long we keep the write lock to let readers finish, and how often at most.
+TRUNCATE_WAIT_MS: Final = 50
+TRUNCATE_INTERVAL_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class DatabaseFile:
+    """A connection to the file at ``path`` (absolute) that opens itself when it is needed."""
+
+    def __init__(
+        self, path: str, *, busy_timeout_ms: int, wal_limit_bytes: int, synchronous: str
+    ) -> None:
+        self.path = path
+        self._busy_timeout_ms = busy_timeout_ms
+        self._wal_limit_bytes = wal_limit_bytes
+        self._synchronous = synchronous
+        self._connection: apsw.Connection | None = None
+        self._pid = 0
+        self._files: list[tuple[int, int] | None] = []
+        self._next_truncate = 0.0
+        self._blocked = False
+
+    # -- life --
+
+    def open(self) -> None:
+        """Connect, and create or migrate the schema; does nothing on an open file.
+
+        Raises:
+            StoreFormatError: the file is no database, a newer schema, or another application's.
+            StoreUnavailableError: another process keeps it locked, or the disk fails.
+            StoreError: there is no such directory, or it is read-only.
+        """
+        if self._connection is not None:
+            self._refuse_after_fork()
+            return
+        check_place(self.path)
+        with translated(self.path):
+            connection = connect(self.path, self._busy_timeout_ms)
+            try:
+                # Before anything is changed: the file may not be ours.
+                fresh = schema_version(connection, self.path) == 0
+                self._configure(connection, fresh)
+                migrate(connection, self.path)
+            except BaseException:
+                connection.close(True)
+                raise
+        self._files = [identity for identity, _ in self._look()]
+        self._connection, self._pid = connection, os.getpid()
+
+    def close(self) -> None:
+        """Disconnect; as the last connection this also copies the log into the database."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._pid != os.getpid():
+            _leaked.append(connection)  # closing it here would pull the log from under the parent
+            return
+        try:
+            connection.close(True)
+        except Exception as error:  # what is committed is committed
+            _log.warning("closing %s: %s", self.path, error)
+
+    def _configure(self, connection: apsw.Connection, fresh: bool) -> None:
+        if fresh:  # both have no effect on a database that has pages already
+            connection.pragma("page_size", PAGE_BYTES)
+            connection.pragma("auto_vacuum", 2)  # incremental: pruning can give space back
+        self._switch_to_wal(connection)
+        page_bytes: int = connection.pragma("page_size")
+        connection.pragma("synchronous", self._synchronous)
+        connection.pragma("fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
+        connection.pragma("checkpoint_fullfsync", 1)
+        connection.pragma("cache_size", -CACHE_BYTES // 1024)
+        connection.pragma("wal_autocheckpoint", max(1, CHECKPOINT_BYTES // page_bytes))
+        connection.pragma("journal_size_limit", self._wal_limit_bytes)
+
+    def _switch_to_wal(self, connection: apsw.Connection) -> None:
+        import apsw  # noqa: PLC0415 - no driver before the store is used
+
+        deadline = time.monotonic() + self._busy_timeout_ms / 1000
+        mode = None
+        while mode is None:
+            try:
+                mode = connection.pragma("journal_mode", "wal")
+            except apsw.BusyError:  # SQLite does not wait here by itself
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+        if mode != "wal":
+            raise StoreError(
+                f"SQLite cannot keep a write-ahead log beside {self.path} (it answered {mode!r}); "
+                "use a file on a local disk"
+            )
+
+    # -- use --
+
+    def read(self, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
+        """All rows that ``sql`` gives. No snapshot stays open behind the answer."""
+        connection = self._ready()
+        with translated(self.path):
+            try:
+                return connection.execute(sql, bindings).fetchall()
+            except BaseException as error:
+                self._after(error, connection)
+                raise
+
+    def transaction(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run ``work`` holding the write lock and commit what it did, durably; all or nothing."""
+        connection = self._ready()
+        with translated(self.path):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                self._after(error, connection)
+                raise
+        return result
+
+    def size_bytes(self) -> int:
+        """Bytes of the database, its log and the log's index."""
+        return sum(size for _, size in self._look())
+
+    def _after(self, error: BaseException, connection: apsw.Connection) -> None:
+        """Bring the connection back to where it can be used, or give it up."""
+        import apsw  # noqa: PLC0415 - no driver before the store is used
+
+        broken = (apsw.IOError, apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError)
+        try:
+            if not connection.get_autocommit():
+                connection.execute("ROLLBACK")
+        except apsw.Error:
+            self.close()
+        if isinstance(error, broken):
+            self.close()
+
+    def _ready(self) -> apsw.Connection:
+        """A connection to the files that are there now."""
+        if self._connection is not None:
+            self._refuse_after_fork()
+            files = self._look()
+            if [identity for identity, _ in files] != self._files:
+                _log.warning("%s or its -wal or -shm was removed or replaced; reopening", self.path)
+                self.close()
+            elif files[1][1] > self._wal_limit_bytes:
+                self._truncate_wal(self._connection, files[1][1])
+        if self._connection is None:
+            try:
+                self.open()
+            except StoreFormatError:
+                raise
+            except StoreError as error:
+                raise StoreUnavailableError(str(error)) from error
+        assert self._connection is not None
+        return self._connection
+
+    def _refuse_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            raise StoreError(
+                f"{self.path} was opened before a fork; SQLite cannot be used on both sides. Build "
+                "the store in the process that uses it"
+            )
+
+    def _look(self) -> list[tuple[tuple[int, int] | None, int]]:
+        """Identity (None: not there) and size in bytes of database, log and log index."""
+        found: list[tuple[tuple[int, int] | None, int]] = []
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                status = os.stat(self.path + suffix)
+                found.append(((status.st_dev, status.st_ino), status.st_size))
+            except OSError:
+                found.append((None, 0))
+        return found
+
+    def _truncate_wal(self, connection: apsw.Connection, wal_bytes: int) -> None:
+        """Cut an oversized log down, if its readers let us; see rule 4."""
+        import apsw  # noqa: PLC0415 - no driver before the store is used
+
+        now = time.monotonic()
+        if now < self._next_truncate:
+            return
+        self._next_truncate = now + TRUNCATE_INTERVAL_S
+        connection.set_busy_timeout(TRUNCATE_WAIT_MS)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._blocked = False
+        except apsw.Error as error:
+            if not self._blocked:
+                self._blocked = True
+                _log.warning(
+                    "%s-wal has grown to %d MB: a reader keeps an old snapshot open (%s)",
+                    self.path, wal_bytes >> 20, error,
+                )  # fmt: skip
+        finally:
+            connection.set_busy_timeout(self._busy_timeout_ms)
+
+
+#: Connections that a fork made unusable; kept so that no destructor closes them.
+_leaked: list[Any] = []
+
+
+def connect(path: str, busy_timeout_ms: int, *, create: bool = True) -> apsw.Connection:
+    """A bare connection; raises SQLite's own errors."""
+    import apsw  # noqa: PLC0415 - no driver before the store is used
+
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    connection = apsw.Connection(path, flags=flags)
+    connection.set_busy_timeout(busy_timeout_ms)
+    return connection

@@ -1,0 +1,116 @@
+"""What an SQLite store answers, one consistent query each.
+
+No query leaves a snapshot open behind its answer, not even :func:`nodes` while its caller works:
+an open snapshot would keep the write-ahead log from being copied back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from livingai.stores.base import ExecutionInfo, StoredCheckpoint, StoredNode
+from livingai.stores.sqlite_file import DatabaseFile
+from livingai.stores.sqlite_rows import read_blob, read_wire
+
+#: Nodes fetched at a time.
+_NODES_PAGE: Final = 256
+_LAST_CODE_POINT: Final = 0x10FFFF
+
+_LATEST = """
+SELECT c.epoch, c.seq, c.state_kind, c.blob_sum, b.blob, c.node_id, n.wire_sum, n.wire
+FROM checkpoints AS c
+LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
+LEFT JOIN nodes AS n ON n.node_id = c.node_id AND n.execution_id = c.execution_id
+WHERE c.execution_id = ? ORDER BY c.epoch DESC, c.seq DESC LIMIT 1
+"""
+_NEWEST_NODE = """
+SELECT n.epoch, n.seq, n.node_id, n.wire_sum, n.wire
+FROM executions AS e JOIN nodes AS n ON n.node_id = e.node_id AND n.execution_id = e.execution_id
+WHERE e.execution_id = ?
+"""
+_NODE = """
+SELECT n.epoch, n.seq, c.state_kind, c.blob_sum, b.blob, n.execution_id, n.wire_sum, n.wire
+FROM nodes AS n
+LEFT JOIN checkpoints AS c
+    ON c.execution_id = n.execution_id AND c.epoch = n.state_epoch AND c.seq = n.state_seq
+LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
+WHERE n.rowid = (SELECT rowid FROM nodes WHERE node_id = ? ORDER BY saved_at DESC LIMIT 1)
+"""
+_NODES = """
+SELECT first_epoch, first_seq, epoch, seq, state_epoch, state_seq, node_id, wire_sum, wire
+FROM nodes WHERE execution_id = ? AND (first_epoch, first_seq) > (?, ?)
+ORDER BY first_epoch, first_seq LIMIT ?
+"""
+_BY_HASH = """
+SELECT c.blob_sum, b.blob FROM checkpoints AS c LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
+WHERE c.execution_id = ? AND c.content_hash = ?
+ORDER BY c.base_hash IS NOT NULL, c.epoch, c.seq LIMIT 1
+"""
+_LIST = """
+SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status
+FROM executions WHERE execution_id > ? AND execution_id >= ? AND (? IS NULL OR execution_id < ?)
+ORDER BY execution_id LIMIT ?
+"""
+
+
+def latest_checkpoint(file: DatabaseFile, execution_id: str) -> StoredCheckpoint | None:
+    """The newest write that carries a state; else the newest node, with blob None."""
+    for epoch, seq, kind, blob_sum, blob, node_id, wire_sum, wire in file.read(
+        _LATEST, (execution_id,)
+    ):
+        fields = read_wire(execution_id, node_id, wire, wire_sum)
+        return StoredCheckpoint(fields, epoch, seq, read_blob(execution_id, blob, blob_sum), kind)
+    for epoch, seq, node_id, wire_sum, wire in file.read(_NEWEST_NODE, (execution_id,)):
+        fields = read_wire(execution_id, node_id, wire, wire_sum)
+        return StoredCheckpoint(fields, epoch, seq, None, 0)
+    return None
+
+
+def load_node(file: DatabaseFile, node_id: str) -> StoredCheckpoint | None:
+    """The newest version of a node with the newest state that it was saved with."""
+    for epoch, seq, kind, blob_sum, blob, execution_id, wire_sum, wire in file.read(
+        _NODE, (node_id,)
+    ):
+        fields = read_wire(execution_id, node_id, wire, wire_sum)
+        if kind is None:
+            return StoredCheckpoint(fields, epoch, seq, None, 0)
+        return StoredCheckpoint(fields, epoch, seq, read_blob(execution_id, blob, blob_sum), kind)
+    return None
+
+
+def nodes(file: DatabaseFile, execution_id: str) -> Iterator[StoredNode]:
+    """All nodes of an execution, each in its newest version, ordered by their first save."""
+    after = (-1, -1)
+    while rows := file.read(_NODES, (execution_id, *after, _NODES_PAGE)):
+        for _, _, epoch, seq, state_epoch, state_seq, node_id, wire_sum, wire in rows:
+            fields = read_wire(execution_id, node_id, wire, wire_sum)
+            yield StoredNode(fields, epoch, seq, (epoch, seq) == (state_epoch, state_seq))
+        after = rows[-1][:2]
+
+
+def blob_by_hash(file: DatabaseFile, execution_id: str, content_hash: bytes) -> bytes | None:
+    """The encoded checkpoint of this execution whose raw content has that hash."""
+    for blob_sum, blob in file.read(_BY_HASH, (execution_id, content_hash)):
+        return read_blob(execution_id, blob, blob_sum)
+    return None
+
+
+def list_executions(
+    file: DatabaseFile, after: str | None, limit: int, prefix: str
+) -> list[ExecutionInfo]:
+    """A page of executions in order of id, starting behind ``after``."""
+    end = _behind(prefix)
+    bindings = (after or "", prefix, end, end, max(limit, 0))
+    return [ExecutionInfo(*row) for row in file.read(_LIST, bindings)]
+
+
+def _behind(prefix: str) -> str | None:
+    """The smallest text that is larger than all that begin with ``prefix``; None: there is none."""
+    while prefix:
+        point = ord(prefix[-1]) + 1
+        prefix = prefix[:-1]
+        if point <= _LAST_CODE_POINT:
+            # Surrogates are no characters: U+D7FF is followed by U+E000.
+            return prefix + chr(0xE000 if 0xD800 <= point <= 0xDFFF else point)
+    return None

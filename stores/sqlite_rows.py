@@ -1,0 +1,247 @@
+"""A :class:`~livingai.stores.base.Row` as columns: exact bytes for us, readable text for people.
+
+Rules:
+
+1. ``wire`` and ``blob`` are the truth. Each has an XXH3-64 sum beside it; a read returns the bytes
+   that were written or raises.
+2. Every other column is for people and queries. It never makes a write fail: what has no plain
+   rendering (NaN, a lone surrogate, a huge integer, bytes, deep nesting) is shown approximately,
+   and a value of more than :data:`JSON_BYTES` is left out (NULL).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final, NamedTuple
+
+import xxhash
+
+from livingai.errors import CorruptBlobError, CorruptRecordError
+from livingai.serial import pack, unpack
+from livingai.stores.base import Row
+
+#: Values of up to about this size are rendered as JSON text; larger ones would slow the writer down
+#: and are no pleasure to read in a terminal.
+JSON_BYTES: Final = 4096
+_JSON_DEPTH: Final = 24
+_INT64: Final = 1 << 63
+#: Python prints integers of more digits than this only on request.
+_PRINTABLE_BITS: Final = 4096
+
+_sum = xxhash.xxh3_64_digest
+NodeColumns = tuple[Any, ...]
+
+
+class Write(NamedTuple):
+    """A row that is fit to be stored, with its packed wire; sizes in bytes, times in seconds."""
+
+    row: Row
+    wire: bytes
+    wire_sum: bytes
+    stored_bytes: int
+    saved_at: float
+
+
+def prepare(row: Row) -> Write | str:
+    """``row`` ready for a batch, or the reason why no store could ever take it."""
+    try:
+        wire = row.wire
+        if wire[0] != row.execution_id or wire[1] != row.node_id:
+            return "the row and its node section name different nodes"
+        for name in ("execution_id", "node_id", "claim"):
+            value = getattr(row, name)
+            if not isinstance(value, str) or not value:
+                return f"{name} must be a non-empty string"
+            value.encode()
+        if not (isinstance(wire[2], str) and isinstance(wire[3], str) and len(wire) >= 13):
+            return "the node section has no type and status"
+        for name in ("blob", "base_hash", "content_hash"):
+            if not isinstance(getattr(row, name), (bytes, bytearray, memoryview, type(None))):
+                return f"{name} must be bytes or None"
+        for name in ("epoch", "seq", "state_kind", "raw_bytes"):
+            value = getattr(row, name)
+            if not isinstance(value, int) or not 0 <= value < _INT64:
+                return f"{name} must be an integer from 0 to 2**63 - 1"
+        packed = pack(wire)
+        stored_bytes = 0 if row.blob is None else len(row.blob)
+        return Write(row, packed, _sum(packed), stored_bytes, _real(row.saved_at) or 0.0)
+    except UnicodeEncodeError:
+        return "an id or claim with lone surrogates is no text that SQLite can hold"
+    except MemoryError:
+        raise  # ours, not the row's
+    except Exception as error:  # whatever is wrong with this row is its own trouble
+        return f"the node section cannot be packed: {type(error).__name__}: {error}"
+
+
+def node_columns(write: Write) -> NodeColumns:
+    """The columns of ``nodes`` from ``type`` to ``wire``, in the schema's order."""
+    row = write.row
+    wire = row.wire
+    metadata = wire[12]
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    shown = (wire[9], wire[10], wire[11], metadata or None)
+    if len(write.wire) <= JSON_BYTES:
+        texts = [human_json(value) for value in shown]
+    else:
+        texts = [human_json(value) if _is_small(value) else None for value in shown]
+    return (
+        plain_text(wire[2]),
+        plain_text(wire[3]),
+        plain_text(name),
+        plain_text(wire[4]),
+        cost_tokens(write),
+        _real(wire[8]),
+        _real(wire[5]),
+        _real(wire[6]),
+        write.saved_at,
+        *texts,
+        write.wire_sum,
+        write.wire,
+    )
+
+
+def cost_tokens(write: Write) -> int:
+    """The node's tokens; 0 for what is no 64-bit integer."""
+    value = write.row.wire[7]
+    return value if isinstance(value, int) and -_INT64 <= value < _INT64 else 0
+
+
+def checkpoint_columns(write: Write, blob: bytes) -> tuple[Any, ...]:
+    """The columns of ``checkpoints`` from ``node_id`` to ``saved_at``, then ``blob_sum``."""
+    row = write.row
+    return (
+        row.node_id,
+        row.state_kind,
+        blob[0] if blob else None,
+        row.raw_bytes,
+        write.stored_bytes,
+        row.base_hash,
+        row.content_hash,
+        write.saved_at,
+        _sum(blob),
+    )
+
+
+def read_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: bytes) -> list[Any]:
+    """The node section as it was written.
+
+    Raises:
+        CorruptRecordError: the bytes are not those that were written.
+    """
+    if isinstance(wire, bytes) and _sum(wire) == wire_sum:
+        fields = unpack(wire)
+        if isinstance(fields, list) and fields[:2] == [execution_id, node_id]:
+            return fields
+    raise CorruptRecordError(
+        f"node {node_id} of execution {execution_id} does not match its checksum; the database "
+        "file is damaged"
+    )
+
+
+def read_blob(execution_id: str, blob: bytes | None, blob_sum: bytes) -> bytes:
+    """The encoded checkpoint as it was written.
+
+    Raises:
+        CorruptBlobError: the bytes are not those that were written, or are gone.
+    """
+    if isinstance(blob, bytes) and _sum(blob) == blob_sum:
+        return blob
+    raise CorruptBlobError(
+        f"a checkpoint of execution {execution_id} does not match its checksum; the database file "
+        "is damaged"
+    )
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+
+def _describe(value: Any) -> str:
+    """What JSON cannot say."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    return _clean(str(value))
+
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_describe
+).encode
+
+
+def human_json(value: Any) -> str | None:
+    """``value`` as JSON text that SQLite's own JSON functions read; None for None."""
+    if value is None:
+        return None
+    try:
+        text = _encode(value)
+        if not text.isascii():
+            text.encode()  # a lone surrogate fails here rather than in the batch
+        return text
+    except Exception:  # see rule 2
+        pass
+    try:
+        return _encode(_plain(value, _JSON_DEPTH))
+    except Exception:  # see rule 2
+        return None
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """``value`` with everything that JSON or UTF-8 refuses replaced by a description."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, int):
+        bits = value.bit_length()
+        return value if bits <= _PRINTABLE_BITS else f"<integer of {bits} bits>"
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth == 0:
+        return "…"
+    if isinstance(value, dict):
+        return {
+            _clean(key) if isinstance(key, str) else _describe(key): _plain(item, depth - 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, depth - 1) for item in value]
+    return _describe(value)
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_small(value: Any) -> bool:
+    """Whether ``value`` is below :data:`JSON_BYTES`, looking at no more of it than that."""
+    budget = JSON_BYTES
+    rest = [value]
+    while rest and budget >= 0:
+        item = rest.pop()
+        if isinstance(item, (str, bytes, bytearray)):
+            budget -= len(item)
+        elif isinstance(item, dict):
+            budget -= 4 * len(item)
+            if budget >= 0:
+                rest += item.keys()
+                rest += item.values()
+        elif isinstance(item, (list, tuple)):
+            budget -= 2 * len(item)
+            if budget >= 0:
+                rest += item
+        else:
+            budget -= 4
+    return budget >= 0
+
+
+def plain_text(value: Any) -> str | None:
+    """``value`` as text that UTF-8 can carry; None for what is no string."""
+    return _clean(value) if isinstance(value, str) else None
+
+
+def _real(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

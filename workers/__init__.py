@@ -1,0 +1,1 @@
+"""The service's processes: supervisor, dispatcher, compressors, writers, reader."""

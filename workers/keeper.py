@@ -1,0 +1,147 @@
+"""Housekeeping of the dispatcher: dead owners, old journals, damage, and when to go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from livingai.failpoint import failpoint
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.lock import owner_alive
+from livingai.workers.intake import Feed
+from livingai.workers.quarantine import set_aside
+
+if TYPE_CHECKING:
+    from livingai.workers.dispatcher import Dispatcher
+
+_log = logging.getLogger("livingai.service")
+#: Journals of dead owners that are kept for the hot cache.
+_MAX_RETIRED = 32
+#: Seconds between looks for dead owners.
+_OWNER_CHECK_S = 1.0
+#: Seconds that a stopping service takes to drain before it leaves the rest in the journals.
+_GRACE_S = 10.0
+#: Remains of a journal that was being made or removed are litter after this time.
+_LITTER_S = 60.0
+
+
+class Keeper:
+    """See the module's text."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        #: Set once compressors and writers are up.
+        self.ready = asyncio.Event()
+        self._checked = 0.0
+        self._idle_since = time.monotonic()
+        self._stop_by = 0.0
+        self._sweep_litter()
+
+    def look_around(self) -> None:
+        """Now and then: new journals, dead owners, caches over their size."""
+        intake = self._dispatcher.intake
+        intake.refresh()
+        now = time.monotonic()
+        if now - self._checked >= _OWNER_CHECK_S:
+            self._checked = now
+            for feed in intake.feeds.values():
+                feed.check_owner()
+            self._retire_old()
+
+    def owner_gone(self, feed: Feed) -> None:
+        """An agent's connection ended; its journal may have lost its owner."""
+        feed.check_owner()
+        self._dispatcher.kick()
+
+    def set_damage_aside(self) -> None:
+        """Quarantine damaged places of the journals, so that they are reported and kept."""
+        for feed in self._dispatcher.intake.feeds.values():
+            for damage in feed.take_damage():
+                segment = feed.tail.segments.get(damage.position >> 32)
+                start = damage.position & 0xFFFF_FFFF
+                data = bytes(segment.view[start : start + damage.length]) if segment else b""
+                _log.error("%s: %s", feed.path, damage.reason)
+                try:
+                    set_aside(
+                        self._dispatcher.directory.quarantine, feed.journal_id, damage.position,
+                        data, reason=damage.reason, damaged=True,
+                    )  # fmt: skip
+                except OSError as error:
+                    _log.error("cannot write to the quarantine: %s", error)
+
+    # -- old journals --
+
+    def _retire_old(self) -> None:
+        """Remove drained journals of dead owners, oldest first, beyond what the cache may hold."""
+        config = self._dispatcher.config
+        retired = sorted(
+            (feed for feed in self._dispatcher.intake.feeds.values() if feed.finished),
+            key=lambda feed: feed.retired_at,
+            reverse=True,
+        )
+        held = 0
+        for number, feed in enumerate(retired):
+            held += feed.size_bytes()
+            if number >= _MAX_RETIRED or held > config.cache_bytes:
+                self._remove(feed)
+
+    def _remove(self, feed: Feed) -> None:
+        failpoint("dispatcher.before_retire")
+        del self._dispatcher.intake.feeds[feed.path]
+        feed.close(remove=True)
+
+    def retire_all(self) -> None:
+        """The service goes: leave no drained journal behind."""
+        for feed in list(self._dispatcher.intake.feeds.values()):
+            feed.check_owner()
+            feed.read_ahead()
+            if feed.finished:
+                self._remove(feed)
+
+    def _sweep_litter(self) -> None:
+        """Remove what a crash left of journals that were being made or removed."""
+        folder = self._dispatcher.directory.journals
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                old = time.time() - os.stat(path).st_mtime > _LITTER_S
+                if name.startswith(".gone-") or (
+                    name.startswith(".new-")
+                    and old
+                    and not owner_alive(os.path.join(path, OWNER_LOCK))
+                ):
+                    shutil.rmtree(path)
+
+    # -- when to go --
+
+    def idle(self) -> bool:
+        """Whether nobody needs the service: no agent, nothing on its way, for long enough."""
+        dispatcher = self._dispatcher
+        now = time.monotonic()
+        busy = (
+            dispatcher.config.foreground
+            or dispatcher.server.agents
+            or dispatcher.inflight
+            or dispatcher.intake_waiting()
+        )
+        if busy:
+            self._idle_since = now
+            return False
+        if now - self._idle_since < dispatcher.config.idle_s:
+            return False
+        self._checked = 0.0
+        self.look_around()
+        return all(feed.drained and (feed.finished or feed.alive)
+                   for feed in dispatcher.intake.feeds.values())  # fmt: skip
+
+    def grace_over(self) -> bool:
+        """Whether a stopping service has waited long enough for the store."""
+        now = time.monotonic()
+        if not self._stop_by:
+            self._stop_by = now + _GRACE_S
+        return now >= self._stop_by

@@ -1,0 +1,114 @@
+"""Lanes: what may be written next, in order within each execution.
+
+A record's life in the service::
+
+    taken --> encoding --> ready --> sent --> terminal
+                 |                    |  ^
+                 +--(no state)--------+  | writer died or store away: back to the front
+                                      +--+
+
+A partition belongs to one writer. Within it every execution has a lane; only a lane's leading ready
+records may be written, so an execution's writes are committed in order while a slow encoding holds
+up nobody else.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+
+from livingai.queue.layout import Flag
+from livingai.workers.intake import Item
+
+
+class Partition:
+    """The lanes of one writer."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, collections.deque[Item]] = {}
+        #: Executions whose lane may have ready records at its front, in order of readiness.
+        self._ready: dict[int, None] = {}
+        #: Executions with a record in the batch under way: their lanes wait.
+        self._busy: set[int] = set()
+
+    def __contains__(self, key: int) -> bool:
+        """Whether an execution has unfinished records here."""
+        return key in self._lanes or key in self._busy
+
+    def add(self, item: Item) -> None:
+        """Put a record at the end of its execution's lane."""
+        key = item.header.execution_hash
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = collections.deque()
+        lane.append(item)
+        if item.ready:
+            self._ready[key] = None
+
+    def mark_ready(self, item: Item) -> None:
+        """A record is encoded."""
+        item.ready = True
+        self._ready[item.header.execution_hash] = None
+
+    def batch(self, max_rows: int, max_bytes: int) -> list[Item]:
+        """Take ready records for one transaction; give them back with :meth:`release` or
+        :meth:`put_back`."""
+        batch: list[Item] = []
+        size = 0
+        for key in list(self._ready):
+            lane = self._lanes.get(key)
+            if key in self._busy:
+                continue
+            while lane and lane[0].ready and len(batch) < max_rows and size < max_bytes:
+                item = lane.popleft()
+                batch.append(item)
+                size += _stored_bytes(item)
+            if not lane or not lane[0].ready:
+                self._ready.pop(key, None)
+            if not lane:
+                self._lanes.pop(key, None)
+            if len(batch) >= max_rows or size >= max_bytes:
+                break
+        self.hold(batch)
+        return batch
+
+    def release(self, batch: Iterable[Item]) -> None:
+        """The batch is terminal."""
+        self._busy.difference_update(item.header.execution_hash for item in batch)
+
+    def hold(self, batch: Iterable[Item]) -> None:
+        """The batch is under way: its executions' lanes wait."""
+        self._busy.update(item.header.execution_hash for item in batch)
+
+    def put_back(self, batch: list[Item]) -> None:
+        """The batch was not written: back to the front, in order."""
+        for item in reversed(batch):
+            key = item.header.execution_hash
+            self._busy.discard(key)
+            self._lanes.setdefault(key, collections.deque()).appendleft(item)
+        ready = {item.header.execution_hash: None for item in batch}
+        ready.update(self._ready)
+        self._ready = ready
+
+    def overtaken(self, item: Item) -> Iterator[Item]:
+        """Waiting records of the execution that ``item`` supersedes: they asked for no history."""
+        for other in self._lanes.get(item.header.execution_hash, ()):
+            if other is not item and other.header.flags & Flag.LATEST_ONLY:
+                yield other
+
+    def discard(self, item: Item) -> None:
+        """Take a record that needs no writing out of its lane."""
+        key = item.header.execution_hash
+        lane = self._lanes.get(key)
+        if lane is not None and item in lane:
+            lane.remove(item)
+            if not lane:
+                self._lanes.pop(key)
+                self._ready.pop(key, None)
+            elif lane[0].ready:
+                self._ready[key] = None
+
+
+def _stored_bytes(item: Item) -> int:
+    encoded = item.encoded
+    return len(encoded.blob) if encoded is not None else item.header.body_len

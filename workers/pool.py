@@ -1,0 +1,151 @@
+"""The compressor pool: a ProcessPoolExecutor that survives the death of its processes.
+
+One killed process breaks the whole executor. Then a new one is made and what was under way is
+submitted again, record by record; a record that was under way in too many broken pools is not
+compressed but stored raw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Protocol
+
+from livingai.workers.compressor import Encoded, Task, encode_tasks, start_compressor, warm_up
+
+_log = logging.getLogger("livingai.service")
+#: A task holds at most this many records and raw bytes: large enough to pay for its hand-over,
+#: small enough to share the work.
+_TASK_RECORDS = 16
+_TASK_BYTES = 512 * 1024
+#: Broken pools that a record may have been part of before it is stored raw.
+_MAX_BREAKS = 3
+
+
+class Job(Protocol):
+    """What the pool needs to know of a record."""
+
+    breaks: int
+
+    def task(self) -> Task:
+        """The record's place."""
+
+    def raw_bytes(self) -> int:
+        """The size of its state."""
+
+
+class CompressorPool:
+    """Runs in the dispatcher's event loop. ``done(job, encoded)`` is called there; ``encoded`` is
+    None where the record should be stored raw."""
+
+    def __init__(
+        self, processes: int, codec: str, done: Callable[[Job, Encoded | None], None]
+    ) -> None:
+        self._processes = processes
+        self._codec = codec
+        self._done = done
+        self._queue: collections.deque[Job] = collections.deque()
+        self._running: dict[int, list[Job]] = {}
+        self._number = 0
+        self._loop = asyncio.get_running_loop()
+        self._executor = self._make()
+        self._closed = False
+
+    def _make(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=start_compressor,
+            initargs=(os.getpid(),),
+        )
+
+    async def warm(self) -> None:
+        """Start all processes and wait until each has answered or the pool broke."""
+        try:
+            futures = [self._executor.submit(warm_up) for _ in range(self._processes)]
+            await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+        except BrokenProcessPool:
+            self._rebuild()
+
+    def pids(self) -> list[int]:
+        """Process ids of the pool; empty before its first task."""
+        return list(getattr(self._executor, "_processes", None) or ())
+
+    def add(self, job: Job) -> None:
+        """Queue a record; call :meth:`flush` when all of a turn are queued."""
+        self._queue.append(job)
+
+    def flush(self) -> None:
+        """Hand queued records to the pool, in tasks, as long as its processes have less than one
+        task each in reserve: what waits here can still be grouped."""
+        while self._queue and len(self._running) < 2 * self._processes and not self._closed:
+            jobs: list[Job] = []
+            size = 0
+            while self._queue and len(jobs) < _TASK_RECORDS and size < _TASK_BYTES:
+                if jobs and self._queue[0].breaks:
+                    break
+                job = self._queue.popleft()
+                jobs.append(job)
+                size += job.raw_bytes()
+                if job.breaks:
+                    break
+            self._submit(jobs)
+
+    def _submit(self, jobs: list[Job]) -> None:
+        self._number += 1
+        number = self._number
+        self._running[number] = jobs
+        try:
+            future = self._executor.submit(encode_tasks, [job.task() for job in jobs], self._codec)
+        except BrokenProcessPool:
+            self._rebuild()
+            return
+        future.add_done_callback(lambda f: self._notify(number, f))
+
+    def _notify(self, number: int, future: Future[list[Encoded]]) -> None:
+        """Called in a thread of the executor."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._finished, number, future)
+
+    def _finished(self, number: int, future: Future[list[Encoded]]) -> None:
+        if number not in self._running or self._closed:
+            return  # its pool broke and it was submitted again
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._rebuild()
+        elif error is not None:
+            _log.error("compression failed, storing raw: %r", error)
+            for job in self._running.pop(number):
+                self._done(job, None)
+        else:
+            for job, encoded in zip(self._running.pop(number), future.result(), strict=True):
+                self._done(job, encoded)
+        self.flush()
+
+    def _rebuild(self) -> None:
+        """A process died: make a new pool and submit again what was under way."""
+        if self._closed:
+            return
+        _log.warning("a compressor died; the pool is made anew")
+        old, self._executor = self._executor, self._make()
+        old.shutdown(wait=False, cancel_futures=True)
+        lost = [job for jobs in self._running.values() for job in jobs]
+        self._running.clear()
+        for job in reversed(lost):
+            job.breaks += 1
+            if job.breaks >= _MAX_BREAKS:
+                self._done(job, None)
+            else:
+                self._queue.appendleft(job)
+        self._loop.call_soon(self.flush)
+
+    def close(self) -> None:
+        """End the processes, without waiting for what they do."""
+        self._closed = True
+        self._executor.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,110 @@
+"""Messages between agents and the service, and between the dispatcher and its workers.
+
+A frame is a 32-bit little-endian length and a msgpack list whose first item is a
+:class:`Message`. Every message is small except a response that carries a state.
+
+==============  ==========================================  =====================================
+message         from agent                                  from service
+==============  ==========================================  =====================================
+HELLO           version, store url, pid                     version, pid
+ATTACH          journal id (hex)                            -
+WAKE            -                                           -
+OUTCOMES        -                                           packed (lsn, word) pairs, reasons
+REQUEST         request id, verb, arguments                 -
+RESPONSE        -                                           request id, ok, value or (class, text)
+GOODBYE         -                                           reason
+==============  ==========================================  =====================================
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from livingai import errors
+from livingai.errors import LivingAIError, ServiceError
+
+PROTOCOL_VERSION = 1
+LENGTH = struct.Struct("<I")
+#: (lsn, outcome word) pairs of an OUTCOMES message.
+OUTCOME_PAIR = struct.Struct("<QQ")
+#: No frame is larger: a state of 2 GiB and its node.
+MAX_FRAME_BYTES = (1 << 31) + (1 << 24)
+
+
+class Message(IntEnum):
+    """Kinds of messages; see the table above."""
+
+    HELLO = 1
+    ATTACH = 2
+    WAKE = 3
+    OUTCOMES = 4
+    REQUEST = 5
+    RESPONSE = 6
+    GOODBYE = 7
+
+
+def frame(*parts: Any) -> bytes:
+    """A message as bytes for the socket."""
+    body = msgpack.packb(parts, use_bin_type=True, unicode_errors="surrogatepass")
+    return LENGTH.pack(len(body)) + body
+
+
+def parse(body: bytes | memoryview) -> list[Any]:
+    """A message from a frame's body. Raises ValueError if it is none."""
+    message = msgpack.unpackb(
+        body,
+        raw=False,
+        unicode_errors="surrogatepass",
+        strict_map_key=False,
+        max_bin_len=len(body),
+        max_str_len=len(body),
+    )
+    if not isinstance(message, list) or not message:
+        raise ValueError("a message is a list")
+    return message
+
+
+WAKE_FRAME = frame(Message.WAKE)
+
+
+class FrameBuffer:
+    """Bytes from a socket, cut into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[list[Any]]:
+        """The messages that ``data`` completes. Raises ValueError for a hopeless stream."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        while len(buffer) - at >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(buffer, at)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            end = at + LENGTH.size + length
+            if len(buffer) < end:
+                break
+            yield parse(bytes(buffer[at + LENGTH.size : end]))
+            at = end
+        del buffer[:at]
+
+
+def error_parts(error: BaseException) -> tuple[str, str]:
+    """An error as (class name, text), to be sent to another process."""
+    if isinstance(error, LivingAIError):
+        return type(error).__name__, str(error)
+    return "ServiceError", f"{type(error).__name__}: {error}"
+
+
+def error_from_parts(name: str, text: str) -> LivingAIError:
+    """The error that :func:`error_parts` described; never anything but a LivingAIError."""
+    cls = getattr(errors, name, ServiceError)
+    if isinstance(cls, type) and issubclass(cls, LivingAIError):
+        return cls(text)
+    return ServiceError(text)

@@ -1,0 +1,230 @@
+"""A process that talks to the store: a writer (commits) or the reader (answers queries).
+
+It does one request after the other. A writer is told records by place and reads them from the
+mapped journal; only encoded checkpoints come with the request. The end of the connection is the
+end of the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from livingai import codecs, serial
+from livingai.config import ServiceConfig
+from livingai.errors import (
+    CorruptRecordError,
+    ExecutionNotFoundError,
+    LivingAIError,
+    MissingBaseError,
+    NodeNotFoundError,
+)
+from livingai.failpoint import failpoint
+from livingai.queue.layout import Flag
+from livingai.queue.record import read_record
+from livingai.stores.base import Row, RowStatus, Store, StoredCheckpoint
+from livingai.workers.compressor import SegmentCache
+from livingai.workers.process import die_with_parent, leave_signals_to_parent
+from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
+
+#: Row status of a record whose bytes in the journal are damaged.
+DAMAGED = 100
+#: A checkpoint never decodes to more: the largest state that the configuration allows.
+_MAX_RAW_BYTES = 1 << 31
+
+
+class StoreWorker:
+    """Verbs of a worker process; each returns plain values for a reply."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._opened = False
+        self._segments = SegmentCache()
+
+    def _open(self) -> Store:
+        if not self._opened:
+            self._store.open()
+            self._opened = True
+        return self._store
+
+    def handle(self, verb: str, arguments: list[Any]) -> Any:
+        """Do one request. Raises a LivingAIError for the caller, or what the driver raises."""
+        method: Callable[..., Any] = getattr(self, f"do_{verb}")
+        try:
+            return method(*arguments)
+        except (LivingAIError, KeyboardInterrupt):
+            raise
+        except Exception:
+            self._opened = False  # an unknown error: start from a fresh connection
+            with contextlib.suppress(Exception):
+                self._store.close()
+            raise
+
+    # -- writer --
+
+    def do_ready(self) -> None:
+        """Connect, so that the first commit need not."""
+        self._open()
+
+    def do_commit(self, records: list[list[Any]]) -> list[list[Any]]:
+        """Commit records ``[journal, position, blob, content hash, base hash]``; for each one
+        ``[row status, epoch, reason, commit time (CLOCK_MONOTONIC ns)]``."""
+        rows: list[Row] = []
+        damaged: dict[int, str] = {}
+        for number, record in enumerate(records):
+            try:
+                rows.append(self._row(*record))
+            except (CorruptRecordError, IndexError, TypeError, ValueError) as error:
+                damaged[number] = str(error)
+        failpoint("writer.before_commit")
+        results = iter(self._open().commit(rows) if rows else [])
+        failpoint("writer.after_commit")
+        now = time.monotonic_ns()
+        answer: list[list[Any]] = []
+        for number in range(len(records)):
+            if number in damaged:
+                answer.append([DAMAGED, 0, damaged[number], now])
+            else:
+                result = next(results)
+                answer.append([int(result.status), result.epoch, result.reason, now])
+        return answer
+
+    def _row(
+        self,
+        journal: str,
+        position: int,
+        blob: bytes | None,
+        content_hash: bytes | None,
+        base_hash: bytes | None,
+    ) -> Row:
+        view = self._segments.view(journal, position)
+        header, node, ext, state = read_record(view, position & 0xFFFF_FFFF)
+        wire: Any = serial.unpack(node)
+        tags: Any = serial.unpack(ext) if ext else {}
+        if blob is None and header.flags & Flag.STATE:
+            blob = b"\0" + state
+            content_hash = codecs.content_hash(state)
+        owner = tags.pop("_owner", None) or f"{header.journal_id:016x}-{header.claim:x}"
+        return Row(
+            execution_id=wire[0], node_id=wire[1], claim=owner, epoch=header.epoch,
+            seq=header.seq, wire=wire, blob=blob, state_kind=header.state_kind,
+            raw_bytes=header.state_len, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
+            content_hash=content_hash, tags=tags,
+        )  # fmt: skip
+
+    def do_claim(self, execution_id: str, claim: str) -> int:
+        """The epoch that the store gives to ``claim``."""
+        return self._open().claim(execution_id, claim)
+
+    # -- reader --
+
+    def do_latest(self, execution_id: str) -> list[Any]:
+        """``[node section, state kind, raw state or None]`` of the newest checkpoint."""
+        found = self._open().latest_checkpoint(execution_id)
+        if found is None:
+            raise ExecutionNotFoundError(
+                f"no execution {execution_id!r} in {self._store.url}, and none is queued"
+            )
+        return self._checkpoint(found)
+
+    def do_load(self, node_id: str) -> list[Any]:
+        """As :meth:`do_latest`, of one node."""
+        found = self._open().load_node(node_id)
+        if found is None:
+            raise NodeNotFoundError(f"no node {node_id!r} in {self._store.url}, and none is queued")
+        return self._checkpoint(found)
+
+    def _checkpoint(self, found: StoredCheckpoint) -> list[Any]:
+        raw = None
+        if found.blob is not None:
+            execution_id = str(found.wire[0])
+            raw = self._decode(execution_id, found.blob)
+        return [serial.pack(found.wire), found.state_kind, raw]
+
+    def _decode(self, execution_id: str, blob: bytes) -> bytes:
+        def base(content_hash: bytes) -> bytes:
+            stored = self._store.blob_by_hash(execution_id, content_hash)
+            if stored is None:
+                raise MissingBaseError(
+                    f"{execution_id}: a delta's base {content_hash.hex()} is not in the store"
+                )
+            return self._decode(execution_id, stored)
+
+        return codecs.decode(blob, fetch_base=base, max_bytes=_MAX_RAW_BYTES)
+
+    def do_nodes(self, execution_id: str) -> list[Any]:
+        """``[node section, epoch, seq, has state]`` of every node, in order of first save."""
+        nodes = [
+            [serial.pack(node.wire), node.epoch, node.seq, node.has_state]
+            for node in self._open().nodes(execution_id)
+        ]
+        if not nodes:
+            raise ExecutionNotFoundError(
+                f"no execution {execution_id!r} in {self._store.url}, and none is queued"
+            )
+        return nodes
+
+    def do_executions(self, after: str | None, limit: int, prefix: str) -> list[list[Any]]:
+        """A page of executions; fields of :class:`~livingai.stores.base.ExecutionInfo`."""
+        page = self._open().list_executions(after=after, limit=limit, prefix=prefix)
+        return [
+            [getattr(info, field) for field in type(info).__dataclass_fields__] for info in page
+        ]
+
+    def do_size(self) -> int:
+        """Bytes that the store occupies."""
+        return self._open().size_bytes()
+
+    def close(self) -> None:
+        """Disconnect from the store."""
+        self._store.close()
+        self._segments.close()
+
+
+def _receive(sock: socket.socket, size: int) -> bytes:
+    data = bytearray(size)
+    with memoryview(data) as view:
+        at = 0
+        while at < size:
+            got = sock.recv_into(view[at:])
+            if not got:
+                raise EOFError
+            at += got
+    return bytes(data)
+
+
+def _message(sock: socket.socket) -> list[Any]:
+    (length,) = LENGTH.unpack(_receive(sock, LENGTH.size))
+    return parse(_receive(sock, length))
+
+
+def main() -> int:
+    """``store_worker ROLE SOCKET_FD PARENT_PID``."""
+    role, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    leave_signals_to_parent()
+    die_with_parent(parent)
+    logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
+    sock = socket.socket(fileno=fd)
+    config = ServiceConfig(**_message(sock)[1])
+    worker = StoreWorker(config.spec().build())
+    try:
+        while True:
+            _, number, verb, arguments = _message(sock)
+            try:
+                reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
+            except Exception as error:
+                reply = frame(Message.RESPONSE, number, False, error_parts(error))
+            sock.sendall(reply)
+    except (EOFError, OSError):
+        return 0
+    finally:
+        worker.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The supervisor: starts the dispatcher and starts it again when it dies. Nothing else.
+
+It imports little and does little, so that little can go wrong in it. Exit statuses of the
+dispatcher: 0 it is done (idle, or told to stop), 3 another service owns the directory; anything
+else is a death, followed by a restart with exponential backoff. A dispatcher that dies
+``_MAX_BOOT_FAILURES`` times before it has lived ``_HEALTHY_S`` seconds is given up: something is
+wrong that restarting does not mend, and the log says what.
+
+Settings come as one JSON line on standard input. With ``--detach`` the process forks and its parent
+returns at once; otherwise the end of standard input means stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+_HEALTHY_S = 5.0
+_MAX_BOOT_FAILURES = 8
+_FIRST_DELAY_S, _LAST_DELAY_S = 0.02, 2.0
+_EXIT_RUNNING = 3
+
+
+class Supervisor:
+    """Keeps one dispatcher alive."""
+
+    def __init__(self, settings: bytes) -> None:
+        self._settings = settings
+        self._stopping = False
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> int:
+        """Supervise until the dispatcher is done; its exit status."""
+        failures = 0
+        delay = _FIRST_DELAY_S
+        while True:
+            started = time.monotonic()
+            code = self._live_once()
+            if code in (0, _EXIT_RUNNING) or self._stopping:
+                return max(code, 0)
+            if time.monotonic() - started >= _HEALTHY_S:
+                failures, delay = 0, _FIRST_DELAY_S
+            failures += 1
+            if failures >= _MAX_BOOT_FAILURES:
+                print(f"supervisor: giving up after {failures} failed starts", file=sys.stderr)
+                return 1
+            print(f"supervisor: the dispatcher ended with {code}; again in {delay:.2f} s",
+                  file=sys.stderr)  # fmt: skip
+            signal.sigtimedwait([], delay)
+            delay = min(delay * 2, _LAST_DELAY_S)
+
+    def _live_once(self) -> int:
+        command = [sys.executable, "-P", "-m", "livingai.workers.dispatcher", str(os.getpid())]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+            self._child = child
+            assert child.stdin is not None
+            try:
+                child.stdin.write(self._settings)
+                child.stdin.flush()
+            except BrokenPipeError:
+                return child.wait()
+            if self._stopping:
+                child.terminate()
+            return child.wait()
+
+    def stop(self, *_: object) -> None:
+        """Tell the dispatcher to drain and end; a second time: at once."""
+        self._stopping = True
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.terminate()
+
+    def stop_at_end_of_input(self) -> None:
+        """Stop when whoever started us is gone."""
+        while os.read(0, 4096):
+            pass
+        self.stop()
+
+
+def main() -> int:
+    """Entry point; see the module's text."""
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 65536)
+        if not chunk:
+            break
+        line += chunk
+    if not line.strip():
+        return 1
+    detach = "--detach" in sys.argv
+    if detach:
+        if os.fork():
+            os._exit(0)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.close(null)
+    supervisor = Supervisor(line.rstrip(b"\n") + b"\n")
+    signal.signal(signal.SIGTERM, supervisor.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if detach else supervisor.stop)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if not detach:
+        threading.Thread(target=supervisor.stop_at_end_of_input, daemon=True).start()
+    return supervisor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""One writer process and the lanes it serves: batches out, row results in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from livingai.config import ServiceConfig
+from livingai.errors import LivingAIError, ServiceUnavailableError, StoreUnavailableError
+from livingai.outcome import STATUS_CODES, OutcomeStatus
+from livingai.stores.base import RowStatus
+from livingai.workers.intake import Item
+from livingai.workers.lanes import Partition
+from livingai.workers.link import Backoff, WorkerLink
+from livingai.workers.store_worker import DAMAGED
+
+_log = logging.getLogger("livingai.service")
+#: A transaction holds at most this many rows and encoded bytes.
+_BATCH_ROWS = 1000
+_BATCH_BYTES = 16 << 20
+#: After this many dead writers a batch is suspect and its rows are written one by one; a row that
+#: kills as many writers alone is quarantined.
+_SUSPECT_AFTER = 2
+
+_MET = STATUS_CODES[OutcomeStatus.MET]
+_FENCED = STATUS_CODES[OutcomeStatus.FENCED]
+
+Decided = tuple[Item, int, int, str]
+
+
+class WriterLane:
+    """Keeps one batch under way: what becomes ready meanwhile makes up the next one, so batches
+    grow with the load by themselves (group commit)."""
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        partition: Partition,
+        decided: Callable[[list[Decided]], None],
+        set_aside: Callable[[Item, str], None],
+        kick: Callable[[], None],
+    ) -> None:
+        self.partition = partition
+        self._link = WorkerLink(config, "writer", self._kicked)
+        self._decided = decided
+        self._set_aside = set_aside
+        self._kick = kick
+        self._task: asyncio.Task[None] | None = None
+        self._backoff = Backoff(0.02, 1.0)
+        self._closed = False
+        #: Why the store takes nothing now; "" while it does.
+        self.trouble = ""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the writer."""
+        return self._link.pid
+
+    async def warm(self) -> None:
+        """Start the writer and connect it to the store."""
+        while not self._closed:
+            try:
+                await self._link.call("ready")
+            except LivingAIError as error:
+                self._note(error)
+                await asyncio.sleep(self._backoff.next_s())
+            else:
+                self._note(None)
+                return
+
+    async def ask(self, verb: str, *arguments: Any) -> Any:
+        """Ask the writer something between two batches (it does one thing after the other)."""
+        return await self._link.call(verb, *arguments)
+
+    def flush(self) -> None:
+        """Begin the next batch unless one is under way."""
+        if self._task is None and not self._closed:
+            batch = self._next_batch()
+            if batch:
+                self._task = asyncio.create_task(self._write(batch))
+
+    def _next_batch(self) -> list[Item]:
+        batch = self.partition.batch(_BATCH_ROWS, _BATCH_BYTES)
+        if len(batch) > 1 and any(item.attempts >= _SUSPECT_AFTER for item in batch):
+            first = next(i for i, item in enumerate(batch) if item.attempts >= _SUSPECT_AFTER)
+            rest = batch[max(first, 1) :]
+            batch = batch[: max(first, 1)]
+            self.partition.put_back(rest)
+            self.partition.hold(batch)
+        return batch
+
+    async def _write(self, batch: list[Item]) -> None:
+        try:
+            decided = await self._commit(batch)
+        finally:
+            self._task = None
+        if decided is None:
+            self._kicked()
+            return
+        self.partition.release(batch)
+        self._decided(decided)
+        self.flush()
+
+    async def _commit(self, batch: list[Item]) -> list[Decided] | None:
+        """Commit a batch; None if it has to be written again."""
+        rows = []
+        for item in batch:
+            encoded = item.encoded
+            rows.append(
+                [item.feed.path, item.at, None, None, None]
+                if encoded is None
+                else [item.feed.path, item.at, encoded.blob, encoded.content_hash, encoded.base_hash]
+            )
+        try:
+            results = await self._link.call("commit", rows)
+        except (ServiceUnavailableError, StoreUnavailableError) as error:
+            await self._again(batch, error, died=isinstance(error, ServiceUnavailableError))
+            return None
+        except LivingAIError as error:
+            await self._again(batch, error, died=True)
+            return None
+        self._note(None)
+        self._backoff.reset()
+        decided: list[Decided] = []
+        for item, (status, _epoch, reason, when_ns) in zip(batch, results, strict=True):
+            if status == RowStatus.STORED:
+                decided.append((item, _MET, when_ns, ""))
+            elif status == RowStatus.FENCED:
+                decided.append((item, _FENCED, when_ns, reason or "a newer owner took over"))
+            else:
+                what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
+                self._set_aside(item, what + reason)
+        return decided
+
+    async def _again(self, batch: list[Item], error: LivingAIError, *, died: bool) -> None:
+        """Put a batch back. One that keeps killing writers is taken apart to find the row."""
+        self._note(error)
+        if died:
+            for item in batch:
+                item.attempts += 1
+            if len(batch) == 1 and batch[0].attempts >= 2 * _SUSPECT_AFTER:
+                self.partition.release(batch)
+                self._set_aside(batch[0], f"it ended the writer {batch[0].attempts} times: {error}")
+                return
+        self.partition.put_back(batch)
+        await asyncio.sleep(self._backoff.next_s())
+
+    def _note(self, error: LivingAIError | None) -> None:
+        text = str(error) if error is not None else ""
+        if text and not self.trouble:
+            _log.warning("the store takes no writes for now, trying again: %s", text)
+        elif self.trouble and not text:
+            _log.info("the store takes writes again")
+        self.trouble = text
+
+    def _kicked(self) -> None:
+        self._kick()
+
+    async def close(self) -> None:
+        """End the writer; a batch under way is finished or stays in the journal."""
+        self._closed = True
+        await self._link.close()
