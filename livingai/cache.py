@@ -194,4 +194,3 @@ class HotCache:
             for view in self._views.values():
                 view.close()
             self._views.clear()
-

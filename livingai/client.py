@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError, ServiceUnavailableError
+from livingai.errors import LivingAIError
 from livingai.launch import launch_service
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord

@@ -73,7 +73,9 @@ class EngineConfig:
         if self.journal_bytes < 2 * self.segment_bytes:
             raise ConfigurationError("journal_bytes must be at least twice segment_bytes")
         if self.on_full not in ("block", "raise", "write_through"):
-            raise ConfigurationError(f"on_full must be block, raise or write_through, got {self.on_full!r}")
+            raise ConfigurationError(
+                f"on_full must be block, raise or write_through, got {self.on_full!r}"
+            )
         if self.codec not in ("auto", "zstd", "zlib", "raw"):
             raise ConfigurationError(f"codec must be auto, zstd, zlib or raw, got {self.codec!r}")
         if not isinstance(self.durability, Durability):

@@ -81,7 +81,8 @@ class CheckpointEngine:
 
     # -- life --
 
-    def _open(self) -> Local:
+    def open_local(self) -> Local:
+        """This process's share of the state directory, opened at the first use."""
         local = self._local
         if local is not None and local.pid == os.getpid():
             return local
@@ -167,7 +168,7 @@ class CheckpointEngine:
             receipt = await self._when_room(node, encoded, budget_ms, history)
         level = self._level if durability is None else durability
         if level is Durability.FSYNC:
-            await asyncio.wrap_future(self._open().syncer.wait_for())
+            await asyncio.wrap_future(self.open_local().syncer.wait_for())
         elif level is Durability.STORE:
             await receipt
         return receipt
@@ -190,7 +191,7 @@ class CheckpointEngine:
             receipt = self._wait_for_room(node, encoded, budget_ms, history)
         level = self._level if durability is None else durability
         if level is Durability.FSYNC:
-            self._open().syncer.wait_for().result()
+            self.open_local().syncer.wait_for().result()
         elif level is Durability.STORE:
             receipt.result()
         return receipt
@@ -231,7 +232,7 @@ class CheckpointEngine:
     ) -> Receipt:
         local = self._local
         if local is None or local.pid != os.getpid():
-            local = self._open()
+            local = self.open_local()
         journal = local.journal or local.open_journal()
         wire, ext, kind, raw = encoded
         flags = 0
@@ -269,7 +270,7 @@ class CheckpointEngine:
         policy = self.config.on_full
         if policy == "raise":
             raise  # noqa: PLE0704 - called while JournalFullError is being handled
-        local = self._open()
+        local = self.open_local()
         deadline = time.monotonic() + self.config.on_full_timeout_s
         while True:
             try:
@@ -347,7 +348,7 @@ class CheckpointEngine:
         return self._node_list(self._ask_sync("nodes", execution_id))
 
     def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
-        local = self._open()
+        local = self.open_local()
         entry = local.entries.get(execution_id)
         if entry is not None and entry.state_at:
             own = self._own_latest(local, entry, execution_id)
@@ -388,7 +389,7 @@ class CheckpointEngine:
 
     def _cached_node(self, node_id: str) -> tuple[ExecutionNode, Any] | None:
         """A recent node whose newest version carries its state; else None: ask the store."""
-        hit = self._open().cache.node(node_id)
+        hit = self.open_local().cache.node(node_id)
         if isinstance(hit, Ask) or hit.record.header.state_kind == StateKind.NONE:
             return None
         return hit.node, hit.state
@@ -404,7 +405,7 @@ class CheckpointEngine:
         return [ExecutionNode.from_wire(serial.unpack(part[0])) for part in answer]  # type: ignore[arg-type]
 
     async def _ask(self, verb: str, *arguments: Any) -> Any:
-        future = self._open().client.request(verb, *arguments)
+        future = self.open_local().client.request(verb, *arguments)
         try:
             return await asyncio.wait_for(
                 asyncio.wrap_future(future), self.config.service_timeout_s
@@ -413,7 +414,7 @@ class CheckpointEngine:
             raise self._no_answer(verb, error) from error
 
     def _ask_sync(self, verb: str, *arguments: Any) -> Any:
-        future: Future[Any] = self._open().client.request(verb, *arguments)
+        future: Future[Any] = self.open_local().client.request(verb, *arguments)
         try:
             return future.result(self.config.service_timeout_s)
         except TimeoutError as error:

@@ -138,7 +138,7 @@ class StoreUnavailableError(StoreError, ConnectionError):
 
 
 class StoreFormatError(StoreError, ValueError):
-    """The store is not one that livingai can use: not a database, or a schema of a newer version."""
+    """livingai cannot use the store: it is no database, or has a schema of a newer version."""
 
 
 class RecordRefusedError(StoreError):

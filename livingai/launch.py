@@ -6,15 +6,18 @@ and leaves it no zombie. Its settings go through its standard input: they may ho
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from typing import BinaryIO
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.queue.directory import StateDirectory
 
+_MAX_LOG_BYTES = 1 << 20
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -25,6 +28,14 @@ def service_environment() -> dict[str, str]:
     paths = [_PACKAGE_PARENT, *(os.path.abspath(p or ".") for p in sys.path)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     return environment
+
+
+def open_log(path: str) -> BinaryIO:
+    """The service's log, for appending; a large one is put aside as ``.1`` first."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_size > _MAX_LOG_BYTES:
+            os.replace(path, f"{path}.1")
+    return open(path, "ab")
 
 
 def launch_service(config: ServiceConfig) -> None:
@@ -41,15 +52,18 @@ def launch_service(config: ServiceConfig) -> None:
     log = StateDirectory(config.directory).log
     command = [sys.executable, "-P", "-m", "livingai.workers.supervisor", "--detach"]
     try:
-        with open(log, "ab") as out, subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=out,
-            cwd="/",
-            env=service_environment(),
-            start_new_session=True,
-        ) as process:
+        with (
+            open_log(log) as out,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                cwd="/",
+                env=service_environment(),
+                start_new_session=True,
+            ) as process,
+        ):
             process.communicate(json.dumps(config.to_dict()).encode(), timeout=20)
     except (OSError, subprocess.SubprocessError) as error:
         raise ServiceUnavailableError(

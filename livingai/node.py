@@ -159,7 +159,9 @@ def validate_node(node: ExecutionNode) -> None:
     for name in ("execution_id", "id"):
         value = getattr(node, name)
         if not isinstance(value, str) or not value:
-            raise InvalidNodeError(f"ExecutionNode.{name} must be a non-empty string, got {value!r}")
+            raise InvalidNodeError(
+                f"ExecutionNode.{name} must be a non-empty string, got {value!r}"
+            )
         if len(value) > MAX_ID_BYTES // 4 and len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
             raise InvalidNodeError(
                 f"ExecutionNode.{name} is longer than {MAX_ID_BYTES} bytes; use a shorter id"

@@ -1,4 +1,4 @@
-"""What a save promises: durability levels, terminal outcomes, and the receipt that delivers them."""
+"""What a save promises: durability levels, outcomes, and the receipt that delivers them."""
 
 from __future__ import annotations
 

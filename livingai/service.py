@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from livingai.errors import (
     ServiceRunningError,
     ServiceUnavailableError,
 )
-from livingai.launch import service_environment
+from livingai.launch import open_log, service_environment
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.stores.base import Store
@@ -71,7 +72,12 @@ class Service:
     """
 
     def __init__(
-        self, store: Store, directory: str | None = None, config: EngineConfig | None = None
+        self,
+        store: Store,
+        directory: str | None = None,
+        config: EngineConfig | None = None,
+        *,
+        verbose: bool = False,
     ) -> None:
         self.store = store
         self.config = config or EngineConfig()
@@ -79,6 +85,8 @@ class Service:
         self.directory = StateDirectory(
             directory or self.config.directory or store.default_directory()
         )
+        #: Log to this process's standard error instead of service.log.
+        self._verbose = verbose
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 30.0) -> Service:
@@ -99,15 +107,16 @@ class Service:
                 f"a writer service (process {pid}) already owns {self.directory.path}; stop it "
                 "first, or just use it: engines join it by themselves"
             )
-        config = ServiceConfig.build(
-            self.store, self.directory.path, self.config, foreground=True
-        )
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "livingai.workers.supervisor"],
-            stdin=subprocess.PIPE,
-            cwd="/",
-            env=service_environment(),
-        )
+        config = ServiceConfig.build(self.store, self.directory.path, self.config, foreground=True)
+        with open_log(self.directory.log) as log:
+            self._process = process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "livingai.workers.supervisor"],
+                stdin=subprocess.PIPE,
+                stderr=None if self._verbose else log,
+                cwd="/",
+                env=service_environment(),
+                start_new_session=True,  # Ctrl-C is for us; we then stop the service in order
+            )
         assert process.stdin is not None
         process.stdin.write(json.dumps(config.to_dict()).encode() + b"\n")
         process.stdin.flush()
@@ -141,7 +150,7 @@ class Service:
                 f"another writer service has just taken {self.directory.path}; use that one"
             )
         return ServiceError(
-            f"the writer service ended at its start (exit status {code}); what it said is above, "
+            f"the writer service ended at its start (exit status {code}); see service.log there, "
             f"nothing in {self.directory.path} was lost"
         )
 
@@ -152,9 +161,7 @@ class Service:
         if process is None:
             return
         assert process.stdin is not None
-        if not drain:
-            process.terminate()  # the second signal below ends it at once
-        process.terminate()
+        process.send_signal(signal.SIGTERM if drain else signal.SIGQUIT)
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -20,7 +20,6 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceRunningError
@@ -71,6 +70,7 @@ class Dispatcher:
         self.inflight_bytes = 0
         self._kick = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._drain = True
         self._unsettled: dict[Feed, list[tuple[int, int]]] = {}
         self._reasons: dict[Feed, dict[int, str]] = {}
         self.pool = CompressorPool(config.compressors, config.codec, self._encoded)  # type: ignore[arg-type]
@@ -91,11 +91,9 @@ class Dispatcher:
         """Something may have changed: take another turn."""
         self._kick.set()
 
-    def stop(self) -> None:
-        """Drain, then end. A second call ends at once."""
-        if self._stopping.is_set():
-            _log.warning("stopping at once; what is not stored stays in the journals")
-            os._exit(1)
+    def stop(self, *, drain: bool = True) -> None:
+        """End: with ``drain`` once what is queued is stored, else at once. Idempotent."""
+        self._drain = drain
         self._stopping.set()
         self.kick()
 
@@ -128,7 +126,8 @@ class Dispatcher:
 
     async def _over(self) -> bool:
         if self._stopping.is_set():
-            return self.inflight == 0 and not self.intake_waiting() or self.keeper.grace_over()
+            drained = self.inflight == 0 and not self.intake_waiting()
+            return drained or not self._drain or self.keeper.grace_over()
         return self.keeper.idle()
 
     def intake_waiting(self) -> bool:
@@ -276,8 +275,8 @@ def _watch_parent() -> None:
 async def _main(config: ServiceConfig, directory: StateDirectory) -> None:
     dispatcher = Dispatcher(config, directory)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, dispatcher.stop)
+    loop.add_signal_handler(signal.SIGTERM, dispatcher.stop)
+    loop.add_signal_handler(signal.SIGQUIT, lambda: dispatcher.stop(drain=False))
     await dispatcher.run()
 
 
@@ -285,6 +284,7 @@ def main() -> int:
     """``dispatcher PARENT_PID``, settings as one JSON line on standard input."""
     die_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells us when to stop
     logging.basicConfig(format="%(asctime)s service %(levelname)s %(message)s", level=logging.INFO)
     line = b""
     while not line.endswith(b"\n"):
@@ -299,7 +299,7 @@ def main() -> int:
     lock = OwnerLock.acquire(directory.lock)
     if lock is None:
         pid = owner_identity(directory.lock).get("pid")
-        print(f"{ServiceRunningError()} (process {pid})", file=sys.stderr)
+        sys.stderr.write(f"{ServiceRunningError()} (process {pid})\n")
         return EXIT_RUNNING
     try:
         import uvloop  # noqa: PLC0415 - the service's choice, not its importers'

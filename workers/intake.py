@@ -40,7 +40,17 @@ _READ_AHEAD = 512
 class Item:
     """A record on its way: what is known of it, and its encoded state."""
 
-    __slots__ = ("attempts", "base_at", "breaks", "done", "encoded", "feed", "header", "at", "ready")
+    __slots__ = (
+        "at",
+        "attempts",
+        "base_at",
+        "breaks",
+        "done",
+        "encoded",
+        "feed",
+        "header",
+        "ready",
+    )
 
     def __init__(self, feed: Feed, header: RecordHeader, at: int) -> None:
         self.feed = feed
@@ -275,5 +285,3 @@ class Intake:
         for feed in self.feeds.values():
             feed.close()
         self.feeds.clear()
-
-

@@ -33,7 +33,7 @@ class Backoff:
         """The next delay; the first one is zero."""
         delay_s = self._delay_s
         self._delay_s = min(self._last_s, max(self._first_s, delay_s * 2))
-        return random.uniform(delay_s / 2, delay_s)  # noqa: S311 - jitter, not cryptography
+        return random.uniform(delay_s / 2, delay_s)
 
     def reset(self) -> None:
         """Start again from zero."""
@@ -74,7 +74,7 @@ class WorkerLink:
             ours, theirs = socket.socketpair()
             try:
                 command = [sys.executable, "-P", "-m", "livingai.workers.store_worker"]
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: ASYNC220 - a few ms, once per worker
                     [*command, self._role, str(theirs.fileno()), str(os.getpid())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -158,5 +158,3 @@ def _reason(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit status {code}"
-
-

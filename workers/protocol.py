@@ -50,7 +50,7 @@ class Message(IntEnum):
 
 def frame(*parts: Any) -> bytes:
     """A message as bytes for the socket."""
-    body = msgpack.packb(parts, use_bin_type=True, unicode_errors="surrogatepass")
+    body: bytes = msgpack.packb(parts, use_bin_type=True, unicode_errors="surrogatepass")
     return LENGTH.pack(len(body)) + body
 
 

@@ -146,9 +146,7 @@ class AgentServer:
             agent.greeted = True
             agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
 
-    def tell(
-        self, feed: Feed, outcomes: list[tuple[int, int]], reasons: dict[int, str]
-    ) -> None:
+    def tell(self, feed: Feed, outcomes: list[tuple[int, int]], reasons: dict[int, str]) -> None:
         """Send outcome words to the journal's owner, if it is there."""
         agent = self._by_journal.get(f"{feed.journal_id:016x}")
         if agent is not None:

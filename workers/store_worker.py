@@ -27,7 +27,7 @@ from livingai.errors import (
 from livingai.failpoint import failpoint
 from livingai.queue.layout import Flag
 from livingai.queue.record import read_record
-from livingai.stores.base import Row, RowStatus, Store, StoredCheckpoint
+from livingai.stores.base import Row, Store, StoredCheckpoint
 from livingai.workers.compressor import SegmentCache
 from livingai.workers.process import die_with_parent, leave_signals_to_parent
 from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse

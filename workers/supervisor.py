@@ -46,10 +46,9 @@ class Supervisor:
                 failures, delay = 0, _FIRST_DELAY_S
             failures += 1
             if failures >= _MAX_BOOT_FAILURES:
-                print(f"supervisor: giving up after {failures} failed starts", file=sys.stderr)
+                _say(f"giving up after {failures} failed starts")
                 return 1
-            print(f"supervisor: the dispatcher ended with {code}; again in {delay:.2f} s",
-                  file=sys.stderr)  # fmt: skip
+            _say(f"the dispatcher ended with {code}; again in {delay:.2f} s")
             signal.sigtimedwait([], delay)
             delay = min(delay * 2, _LAST_DELAY_S)
 
@@ -67,18 +66,23 @@ class Supervisor:
                 child.terminate()
             return child.wait()
 
-    def stop(self, *_: object) -> None:
-        """Tell the dispatcher to drain and end; a second time: at once."""
+    def stop(self, number: int = signal.SIGTERM, _: object = None) -> None:
+        """Pass the signal on: SIGTERM drains, SIGQUIT ends at once."""
         self._stopping = True
         child = self._child
         if child is not None and child.poll() is None:
-            child.terminate()
+            child.send_signal(number)
 
     def stop_at_end_of_input(self) -> None:
         """Stop when whoever started us is gone."""
         while os.read(0, 4096):
             pass
         self.stop()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} supervisor {text}\n")
+    sys.stderr.flush()
 
 
 def main() -> int:
@@ -100,7 +104,8 @@ def main() -> int:
         os.close(null)
     supervisor = Supervisor(line.rstrip(b"\n") + b"\n")
     signal.signal(signal.SIGTERM, supervisor.stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if detach else supervisor.stop)
+    signal.signal(signal.SIGQUIT, supervisor.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not detach:
         threading.Thread(target=supervisor.stop_at_end_of_input, daemon=True).start()

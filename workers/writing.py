@@ -111,7 +111,13 @@ class WriterLane:
             rows.append(
                 [item.feed.path, item.at, None, None, None]
                 if encoded is None
-                else [item.feed.path, item.at, encoded.blob, encoded.content_hash, encoded.base_hash]
+                else [
+                    item.feed.path,
+                    item.at,
+                    encoded.blob,
+                    encoded.content_hash,
+                    encoded.base_hash,
+                ]
             )
         try:
             results = await self._link.call("commit", rows)

@@ -25,7 +25,7 @@ Rules:
   valid raw blob. The checksum of the record around the blob covers that, or ``expected_hash``.
 
 :func:`encode` with ``codec="auto"`` chooses as follows; the rule costs a fraction of the work that
-it saves, and the figures are in ``delta.py`` and ``prefix.py``:
+it saves, and the figures are in ``copies.py`` and ``prefix.py``:
 
 1. fewer than 256 bytes: raw;
 2. a base of which a third of the state can be copied: delta;
@@ -53,6 +53,7 @@ from livingai.codecs.blob import (
     verified,
     zstd_frame,
 )
+from livingai.codecs.copies import find_copies
 from livingai.errors import CorruptBlobError, MissingBaseError
 
 __all__ = ["Codec", "Encoded", "base_of", "content_hash", "decode", "encode"]
@@ -91,7 +92,7 @@ def encode(
     if before is None:
         raise ValueError(f"codec {codec!r} needs base=, the previous state")
     if chosen is Codec.DELTA:
-        return delta.encode(state, before, delta.find_copies(state, before), level)
+        return delta.encode(state, before, find_copies(state, before), level)
     return prefix.encode(state, before, level)
 
 
@@ -100,7 +101,7 @@ def _encode_best(state: bytes, level: int, base: bytes | None) -> Encoded:
         return _encode_alone(state, Codec.RAW, level)
     encoded = None
     if base and delta.fits(state, base):
-        copies = delta.find_copies(state, base)
+        copies = find_copies(state, base)
         if 3 * sum(copy.length for copy in copies) >= len(state):
             encoded = delta.encode(state, base, copies, level)
     if encoded is None and base and prefix.is_promising(state, base):

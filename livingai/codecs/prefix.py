@@ -20,6 +20,7 @@ _SMALL_LOG: Final = 20
 _MAX_WINDOW_LOG: Final = 27
 _SAMPLES: Final = 4
 _SAMPLE_BYTES: Final = 32
+_MIN_FOUND: Final = 2
 
 
 def is_promising(state: bytes, base: bytes) -> bool:
@@ -29,8 +30,13 @@ def is_promising(state: bytes, base: bytes) -> bool:
     """
     if (len(state) + len(base)).bit_length() > _MAX_WINDOW_LOG:
         return False
-    starts = ((2 * i + 1) * len(state) // (2 * _SAMPLES) for i in range(_SAMPLES))
-    return sum(state[start : start + _SAMPLE_BYTES] in base for start in starts) >= 2
+    found = 0
+    for i in range(_SAMPLES):
+        start = (2 * i + 1) * len(state) // (2 * _SAMPLES)
+        found += state[start : start + _SAMPLE_BYTES] in base
+        if found + _SAMPLES - 1 - i < _MIN_FOUND:
+            return False
+    return found >= _MIN_FOUND
 
 
 def encode(state: bytes, base: bytes, level: int) -> Encoded:

@@ -1,0 +1,159 @@
+"""What of a state stands in its base: the search behind codec 0x03.
+
+States grow by appending, and change in place. So the base is compared where it stands, block by
+block; where the two part for good, because something was inserted or removed, a few samples of the
+state are searched in the rest of the base. Copies are exact to the byte. It is not a general
+diff: what moved far or came from an earlier part of the base is left to codec 0x04.
+
+On 0.8 MB of chat: one message added 0.04 ms, an early message inserted 0.4 ms, nothing in common
+0.5 ms, one message in seven edited 1.6 ms.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+_BLOCK_BYTES: Final = 4096
+_STRIDE_BYTES: Final = 65536
+#: What must be equal at a block's start to look closer.
+_PROBE_BYTES: Final = 64
+#: A copy costs 12 bytes and ends a literal.
+_MIN_COPY_BYTES: Final = 32
+#: A copy found by search may be chance, such as a phrase that all messages share.
+_MIN_FOUND_BYTES: Final = 256
+#: Where to take samples after a difference: what was inserted is often a message.
+_SAMPLE_OFFSETS: Final = (0, 64, 512, 2048, 8192, 32768)
+_SAMPLE_BYTES: Final = 32
+#: Blocks tried in place before a search, and bytes that all searches may go through, per byte of
+#: base: together what a useless attempt costs, about 0.5 ms per MB.
+_NEAR_BLOCKS: Final = 8
+_SEARCH_BUDGET: Final = 4
+
+
+class Copy(NamedTuple):
+    """`length` bytes at `start` of the state that stand at `source` of the base."""
+
+    start: int
+    source: int
+    length: int
+
+
+def find_copies(state: bytes, base: bytes) -> list[Copy]:
+    """What of `state` stands in `base`, in the state's order, not overlapping."""
+    return _Matcher(state, base).run()
+
+
+class _Matcher:
+    """One comparison of a state with its base."""
+
+    def __init__(self, state: bytes, base: bytes) -> None:
+        self.state = state
+        self.base = base
+        self.view = memoryview(base)
+        #: Where the base stands relative to the state: the state's `p` is the base's `p + shift`.
+        self.shift = 0
+        self.budget = _SEARCH_BUDGET * len(base)
+        self.copies: list[Copy] = []
+
+    def run(self) -> list[Copy]:
+        """Go through the state once, from each difference to the next agreement."""
+        position: int | None = 0
+        while position is not None:
+            length = self.equal_after(position, self.shift)
+            if length >= _MIN_COPY_BYTES:
+                self.add(position, self.shift, length)
+                position += length
+            position = self.next_agreement(position)
+        return self.copies
+
+    def add(self, position: int, shift: int, length: int) -> None:
+        """Record a copy, extended backwards over what no copy covers yet."""
+        before = self.equal_before(position, shift)
+        start = position - before
+        self.copies.append(Copy(start, start + shift, before + length))
+
+    def next_agreement(self, position: int) -> int | None:
+        """Where state and base agree again after a difference at `position`; sets the shift."""
+        near = self.next_block(position, _NEAR_BLOCKS)
+        if near is not None:
+            return near
+        found = self.search(position)
+        return self.next_block(position, None) if found is None else found
+
+    def next_block(self, position: int, count: int | None) -> int | None:
+        """The next block that begins as it does in the base, of the next `count` (None: all)."""
+        first = (position // _BLOCK_BYTES + 1) * _BLOCK_BYTES
+        last = min(len(self.state), len(self.base) - self.shift) - _PROBE_BYTES
+        if count is not None:
+            last = min(last, first + (count - 1) * _BLOCK_BYTES)
+        for start in range(first, last + 1, _BLOCK_BYTES):
+            if self.same(start, self.shift, _PROBE_BYTES):
+                return start
+        return None
+
+    def search(self, position: int) -> int | None:
+        """Look for samples of what follows `position` in the base's rest; sets the shift."""
+        for offset in _SAMPLE_OFFSETS:
+            start = position + offset
+            sample = self.state[start : start + _SAMPLE_BYTES]
+            origin = min(max(0, position + self.shift), len(self.base))
+            if len(sample) < _SAMPLE_BYTES or self.budget < len(self.base) - origin:
+                return None
+            source = self.base.find(sample, origin)
+            self.budget -= (len(self.base) if source < 0 else source) - origin
+            if source < 0:
+                continue
+            shift = source - start
+            if self.equal_after(start, shift) >= _MIN_FOUND_BYTES:
+                self.shift = shift
+                return start
+        return None
+
+    def same(self, position: int, shift: int, length: int) -> bool:
+        """Whether `length` bytes at `position` are equal."""
+        source = position + shift
+        # The one comparison of buffers that is a memcmp and copies nothing; memoryview's own
+        # takes 1 ns per byte.
+        return self.state.startswith(self.view[source : source + length], position)
+
+    def equal_after(self, position: int, shift: int) -> int:
+        """How many bytes from `position` on are equal."""
+        limit = min(len(self.state) - position, len(self.base) - position - shift)
+        if position + shift < 0 or limit <= 0:
+            return 0
+        equal, unknown = 0, _STRIDE_BYTES
+        while self.same(position + equal, shift, min(unknown, limit - equal)):
+            equal += min(unknown, limit - equal)
+            if equal == limit:
+                return limit
+        unknown = min(unknown, limit - equal)
+        # The first difference is one of `unknown` bytes: halve them.
+        while unknown > 1:
+            half = unknown // 2
+            if self.same(position + equal, shift, half):
+                equal += half
+                unknown -= half
+            else:
+                unknown = half
+        return equal
+
+    def equal_before(self, position: int, shift: int) -> int:
+        """How many bytes before `position`, down to the last copy, are equal."""
+        floor = self.copies[-1].start + self.copies[-1].length if self.copies else 0
+        limit = min(position - floor, position + shift)
+        equal, unknown = 0, _BLOCK_BYTES
+        while equal < limit:
+            unknown = min(unknown, limit - equal)
+            if not self.same(position - equal - unknown, shift, unknown):
+                break
+            equal += unknown
+        else:
+            return max(equal, 0)
+        while unknown > 1:
+            half = unknown // 2
+            if self.same(position - equal - half, shift, half):
+                equal += half
+                unknown -= half
+            else:
+                unknown = half
+        return equal

@@ -1,0 +1,86 @@
+"""Quarantine, from the user's side: what was set aside, and giving it another try."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from livingai import serial
+from livingai.engine import CheckpointEngine
+from livingai.errors import CorruptRecordError
+from livingai.outcome import Outcome, Receipt
+from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES
+from livingai.queue.record import read_record
+from livingai.workers.quarantine import Quarantined, aside_paths, read_aside
+
+
+@dataclass(frozen=True, slots=True)
+class AsideRecord:
+    """A quarantined record: its file, why it is there, and whose it is (None: unreadable)."""
+
+    path: str
+    reason: str
+    execution_id: str | None
+    node_id: str | None
+
+
+def list_aside(directory: StateDirectory) -> list[AsideRecord]:
+    """All quarantined records of a state directory."""
+    found = []
+    for path in aside_paths(directory.quarantine):
+        try:
+            aside = read_aside(path)
+        except FileNotFoundError:
+            continue
+        except CorruptRecordError as error:
+            found.append(AsideRecord(path, str(error), None, None))
+            continue
+        try:
+            wire: Any = serial.unpack(_record(aside).node)
+            names = (str(wire[0]), str(wire[1]))
+        except (CorruptRecordError, IndexError, TypeError):
+            names = (None, None)  # type: ignore[assignment]
+        found.append(AsideRecord(path, str(aside.about.get("reason", "")), *names))
+    return found
+
+
+def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -> Outcome:
+    """Queue a quarantined record again, as the write that it was (same claim, same sequence), and
+    wait for its outcome; the file goes once that is not ``quarantined``.
+
+    Raises:
+        CorruptRecordError: the record is damaged, there is nothing to queue.
+        OutcomeTimeoutError: no outcome in time; it is queued, and the file stays.
+    """
+    aside = read_aside(path)
+    header, node, ext, state = _record(aside)
+    tags: Any = serial.unpack(ext) if ext else {}
+    tags.setdefault("_owner", f"{header.journal_id:016x}-{header.claim:x}")
+    wire: Any = serial.unpack(node)
+    local = engine.open_local()
+    journal = local.open_journal()
+    with local.lock:
+        at = journal.append(
+            key=header.execution_hash, slot=-1, node_key=0, claim=header.claim,
+            epoch=header.epoch, seq=header.seq, flags=header.flags,
+            state_kind=header.state_kind, node=node, ext=serial.pack(tags), state=state,
+            budget_us=header.budget_us,
+        )  # fmt: skip
+        receipt = Receipt(str(wire[0]), str(wire[1]), at.lsn, at.position, None)
+        local.pending[at.lsn] = (receipt, at.mono_ns)
+    local.client.wake()
+    outcome = receipt.result(timeout)
+    if outcome.status != "quarantined":
+        os.unlink(path)
+    return outcome
+
+
+def _record(aside: Quarantined) -> Any:
+    """The record inside a quarantine file, verified."""
+    if len(aside.data) < RECORD_HEADER_BYTES:
+        raise CorruptRecordError(f"{aside.path} holds no whole record")
+    data = bytearray(aside.data)
+    data[OUTCOME_OFFSET:RECORD_HEADER_BYTES] = bytes(RECORD_HEADER_BYTES - OUTCOME_OFFSET)
+    return read_record(data, 0)
