@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import click
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,7 @@ from livingai.config import EngineConfig
 from livingai.engine import CheckpointEngine
 from livingai.errors import LivingAIError, ServiceUnavailableError
 from livingai.queue.directory import MANIFEST, StateDirectory
-from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.lock import owner_alive
 from livingai.requeue import list_aside, requeue
 from livingai.service import Service, ask_service
 from livingai.stores.base import Store
@@ -178,9 +179,13 @@ def stop(where: str) -> None:
         return
     pid = ask_service(directory, url, "status")["pids"]["supervisor"]
     os.kill(int(pid), signal.SIGTERM)
-    while owner_alive(directory.lock):
-        time.sleep(0.05)
-    _out.print(f"stopped {owner_identity(directory.lock).get('pid', '')}")
+    try:
+        psutil.Process(int(pid)).wait(60)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired:
+        raise click.ClickException(f"process {pid} is still draining; see `livingai status`") from None
+    _out.print("stopped")
 
 
 if __name__ == "__main__":

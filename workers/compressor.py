@@ -17,7 +17,7 @@ from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
 from livingai.queue.record import read_record
 from livingai.queue.tail import Segments
-from livingai.workers.process import die_with_parent, leave_signals_to_parent
+from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 
 #: Journals whose mappings a process keeps.
 _MAX_JOURNALS = 64
@@ -81,6 +81,7 @@ def start_compressor(parent: int) -> None:
     """Initializer of a pool process."""
     die_with_parent(parent)
     leave_signals_to_parent()
+    yield_to_agents()
     watched = multiprocessing.parent_process()
     if watched is not None:
         threading.Thread(target=_watch, args=(watched.sentinel,), daemon=True).start()

@@ -34,7 +34,7 @@ from livingai.workers.intake import Feed, Intake, Item
 from livingai.workers.keeper import Keeper
 from livingai.workers.lanes import Partition
 from livingai.workers.pool import CompressorPool
-from livingai.workers.process import die_with_parent
+from livingai.workers.process import die_with_parent, yield_to_agents
 from livingai.workers.quarantine import set_aside
 from livingai.workers.server import AgentServer
 from livingai.workers.writing import WriterLane
@@ -283,6 +283,7 @@ async def _main(config: ServiceConfig, directory: StateDirectory) -> None:
 def main() -> int:
     """``dispatcher PARENT_PID``, settings as one JSON line on standard input."""
     die_with_parent(int(sys.argv[1]))
+    yield_to_agents()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells us when to stop
     logging.basicConfig(format="%(asctime)s service %(levelname)s %(message)s", level=logging.INFO)

@@ -29,7 +29,7 @@ from livingai.queue.layout import Flag
 from livingai.queue.record import read_record
 from livingai.stores.base import Row, Store, StoredCheckpoint
 from livingai.workers.compressor import SegmentCache
-from livingai.workers.process import die_with_parent, leave_signals_to_parent
+from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
 
 #: Row status of a record whose bytes in the journal are damaged.
@@ -208,6 +208,7 @@ def main() -> int:
     role, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     leave_signals_to_parent()
     die_with_parent(parent)
+    yield_to_agents()
     logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
     sock = socket.socket(fileno=fd)
     config = ServiceConfig(**_message(sock)[1])
