@@ -184,7 +184,9 @@ def stop(where: str) -> None:
     except psutil.NoSuchProcess:
         pass
     except psutil.TimeoutExpired:
-        raise click.ClickException(f"process {pid} is still draining; see `livingai status`") from None
+        raise click.ClickException(
+            f"process {pid} is still draining; see `livingai status`"
+        ) from None
     _out.print("stopped")
 
 

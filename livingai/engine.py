@@ -42,6 +42,8 @@ from livingai.stores.base import Store
 
 _log = logging.getLogger("livingai")
 T = TypeVar("T")
+#: Node section, extension section, state kind, state section.
+_Sections = tuple[bytes, bytes, int, bytes]
 
 
 class CheckpointEngine:
@@ -165,7 +167,11 @@ class CheckpointEngine:
         try:
             receipt = self._append(node, encoded, budget_ms, history)
         except JournalFullError:
-            receipt = await self._when_room(node, encoded, budget_ms, history)
+            if self.config.on_full == "raise":
+                raise
+            receipt = await asyncio.get_running_loop().run_in_executor(
+                None, self._append_when_room, node, encoded, budget_ms, history
+            )
         level = self._level if durability is None else durability
         if level is Durability.FSYNC:
             await asyncio.wrap_future(self.open_local().syncer.wait_for())
@@ -188,7 +194,9 @@ class CheckpointEngine:
         try:
             receipt = self._append(node, encoded, budget_ms, history)
         except JournalFullError:
-            receipt = self._wait_for_room(node, encoded, budget_ms, history)
+            if self.config.on_full == "raise":
+                raise
+            receipt = self._append_when_room(node, encoded, budget_ms, history)
         level = self._level if durability is None else durability
         if level is Durability.FSYNC:
             self.open_local().syncer.wait_for().result()
@@ -196,9 +204,7 @@ class CheckpointEngine:
             receipt.result()
         return receipt
 
-    def _encode(
-        self, node: ExecutionNode, state: Any, tags: dict[str, Any] | None
-    ) -> tuple[bytes, bytes, int, bytes | bytearray | memoryview]:
+    def _encode(self, node: ExecutionNode, state: Any, tags: dict[str, Any] | None) -> _Sections:
         """(node section, extension section, state kind, state section)."""
         validate_node(node)
         try:
@@ -226,7 +232,7 @@ class CheckpointEngine:
     def _append(
         self,
         node: ExecutionNode,
-        encoded: tuple[bytes, bytes, int, bytes | bytearray | memoryview],
+        encoded: _Sections,
         budget_ms: float | None,
         history: bool | None,
     ) -> Receipt:
@@ -265,33 +271,31 @@ class CheckpointEngine:
         self._pending.pop(receipt.lsn, None)
         self._sla(receipt)
 
-    def _wait_for_room(self, *write: Any) -> Receipt:
-        """Try again as the store makes room; ``on_full`` says for how long."""
-        policy = self.config.on_full
-        if policy == "raise":
-            raise  # noqa: PLE0704 - called while JournalFullError is being handled
+    def _append_when_room(
+        self,
+        node: ExecutionNode,
+        encoded: _Sections,
+        budget_ms: float | None,
+        history: bool | None,
+    ) -> Receipt:
+        """Try again as the store makes room, for as long as ``on_full`` says."""
+        write_through = self.config.on_full == "write_through"
         local = self.open_local()
         deadline = time.monotonic() + self.config.on_full_timeout_s
         while True:
             try:
-                receipt = self._append(write[0], write[1], write[2], write[3])
+                receipt = self._append(node, encoded, budget_ms, history)
             except JournalFullError:
                 left = deadline - time.monotonic()
-                if policy == "block" and left <= 0:
+                if left <= 0 and not write_through:
                     raise
                 local.client.wake()
                 with local.progress:
-                    local.progress.wait(min(0.1, max(left, 0.001)))
+                    local.progress.wait(0.1 if write_through else min(0.1, left))
             else:
-                if policy == "write_through":
+                if write_through:
                     receipt.result()
                 return receipt
-
-    async def _when_room(self, *write: Any) -> Receipt:
-        if self.config.on_full == "raise":
-            raise  # noqa: PLE0704 - called while JournalFullError is being handled
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self._wait_for_room, *write)
 
     # -- reading --
 

@@ -52,7 +52,6 @@ EXIT_RUNNING = 3
 
 _MET = STATUS_CODES[OutcomeStatus.MET]
 _LATE = STATUS_CODES[OutcomeStatus.LATE]
-_SUPERSEDED = STATUS_CODES[OutcomeStatus.SUPERSEDED]
 _QUARANTINED = STATUS_CODES[OutcomeStatus.QUARANTINED]
 
 
@@ -164,9 +163,6 @@ class Dispatcher:
         self.inflight += 1
         self.inflight_bytes += header.length
         lane = self.writers[header.execution_hash % len(self.writers)]
-        if header.flags & Flag.STATE:
-            for other in lane.partition.overtaken(item):
-                self._supersede(lane, other)
         encode = (
             bool(header.flags & Flag.STATE)
             and header.state_len >= _ENCODE_FROM_BYTES
@@ -176,10 +172,6 @@ class Dispatcher:
         lane.partition.add(item)
         if encode:
             self.pool.add(item)
-
-    def _supersede(self, lane: WriterLane, item: Item) -> None:
-        lane.partition.discard(item)
-        self.settle(item, _SUPERSEDED, time.monotonic_ns())
 
     def _encoded(self, item: Item, encoded: Encoded | None) -> None:
         """The pool has encoded a record; None: store it raw."""

@@ -113,10 +113,9 @@ class Feed:
             if self.lock is not None:
                 self.alive = False
                 self.retired_at = time.monotonic()
-                self._sync()
 
-    def _sync(self) -> None:
-        """What a dead owner left unsynced becomes safe from power loss too."""
+    def sync(self) -> None:
+        """What a dead owner left unsynced becomes safe from power loss too. Slow; any thread."""
         for number in segment_numbers(self.path):
             with contextlib.suppress(FileNotFoundError):
                 fd = os.open(os.path.join(self.path, segment_name(number)), os.O_RDONLY)

@@ -26,6 +26,8 @@ _MAX_RETIRED = 32
 _OWNER_CHECK_S = 1.0
 #: Seconds that a stopping service takes to drain before it leaves the rest in the journals.
 _GRACE_S = 10.0
+#: Without agents the service waits so long for a store that takes nothing, then ends.
+_GIVE_UP_S = 60.0
 #: Remains of a journal that was being made or removed are litter after this time.
 _LITTER_S = 60.0
 
@@ -38,7 +40,7 @@ class Keeper:
         #: Set once compressors and writers are up.
         self.ready = asyncio.Event()
         self._checked = 0.0
-        self._idle_since = time.monotonic()
+        self._idle_since = self._trouble_since = time.monotonic()
         self._stop_by = 0.0
         self._sweep_litter()
 
@@ -49,14 +51,20 @@ class Keeper:
         now = time.monotonic()
         if now - self._checked >= _OWNER_CHECK_S:
             self._checked = now
-            for feed in intake.feeds.values():
-                feed.check_owner()
+            for feed in list(intake.feeds.values()):
+                self._check_owner(feed)
             self._retire_old()
 
     def owner_gone(self, feed: Feed) -> None:
         """An agent's connection ended; its journal may have lost its owner."""
-        feed.check_owner()
+        self._check_owner(feed)
         self._dispatcher.kick()
+
+    def _check_owner(self, feed: Feed) -> None:
+        alive = feed.alive
+        feed.check_owner()
+        if alive and not feed.alive:
+            asyncio.get_running_loop().run_in_executor(None, feed.sync)
 
     def set_damage_aside(self) -> None:
         """Quarantine damaged places of the journals, so that they are reported and kept."""
@@ -129,6 +137,11 @@ class Keeper:
             or dispatcher.inflight
             or dispatcher.intake_waiting()
         )
+        if dispatcher.server.agents or not any(writer.trouble for writer in dispatcher.writers):
+            self._trouble_since = now
+        elif now - self._trouble_since > _GIVE_UP_S and not dispatcher.config.foreground:
+            _log.error("no agent, and the store takes nothing; what waits stays in the journals")
+            return True
         if busy:
             self._idle_since = now
             return False

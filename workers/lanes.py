@@ -15,7 +15,7 @@ up nobody else.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from livingai.queue.layout import Flag
 from livingai.workers.intake import Item
@@ -90,12 +90,6 @@ class Partition:
         ready.update(self._ready)
         self._ready = ready
 
-    def overtaken(self, item: Item) -> Iterator[Item]:
-        """Waiting records of the execution that ``item`` supersedes: they asked for no history."""
-        for other in self._lanes.get(item.header.execution_hash, ()):
-            if other is not item and other.header.flags & Flag.LATEST_ONLY:
-                yield other
-
     def discard(self, item: Item) -> None:
         """Take a record that needs no writing out of its lane."""
         key = item.header.execution_hash
@@ -107,6 +101,25 @@ class Partition:
                 self._ready.pop(key, None)
             elif lane[0].ready:
                 self._ready[key] = None
+
+
+def overtaken(batch: list[Item]) -> dict[Item, list[Item]]:
+    """The records of a batch that need not be written because a later one of the batch carries a
+    newer state of the same execution and they asked for no history; by that later record."""
+    newest: dict[int, Item] = {}
+    found: dict[Item, list[Item]] = {}
+    for item in reversed(batch):
+        header = item.header
+        later = newest.get(header.execution_hash)
+        if (
+            later is not None
+            and header.flags & Flag.LATEST_ONLY
+            and header.claim == later.header.claim
+        ):
+            found.setdefault(later, []).append(item)
+        elif later is None and header.flags & Flag.STATE:
+            newest[header.execution_hash] = item
+    return found
 
 
 def _stored_bytes(item: Item) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError, ServiceUnavailableError, StoreUnavailableError
+from livingai.errors import LivingAIError, StoreError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
 from livingai.workers.intake import Item
-from livingai.workers.lanes import Partition
+from livingai.workers.lanes import Partition, overtaken
 from livingai.workers.link import Backoff, WorkerLink
 from livingai.workers.store_worker import DAMAGED
 
@@ -21,10 +21,12 @@ _log = logging.getLogger("livingai.service")
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 16 << 20
 #: After this many dead writers a batch is suspect and its rows are written one by one; a row that
-#: kills as many writers alone is quarantined.
+#: was under way at so many deaths is quarantined. (A writer may die of other causes, hence so many.)
 _SUSPECT_AFTER = 2
+_QUARANTINE_AFTER = 10
 
 _MET = STATUS_CODES[OutcomeStatus.MET]
+_SUPERSEDED = STATUS_CODES[OutcomeStatus.SUPERSEDED]
 _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 
 Decided = tuple[Item, int, int, str]
@@ -104,9 +106,16 @@ class WriterLane:
         self.flush()
 
     async def _commit(self, batch: list[Item]) -> list[Decided] | None:
-        """Commit a batch; None if it has to be written again."""
+        """Commit a batch; None if it has to be written again.
+
+        Records that a later one of the batch overtakes are not sent: they are superseded if that
+        one is stored, and written after all if it is not.
+        """
+        shadows = overtaken(batch)
+        hidden = {item for items in shadows.values() for item in items}
+        sent = [item for item in batch if item not in hidden]
         rows = []
-        for item in batch:
+        for item in sent:
             encoded = item.encoded
             rows.append(
                 [item.feed.path, item.at, None, None, None]
@@ -121,19 +130,23 @@ class WriterLane:
             )
         try:
             results = await self._link.call("commit", rows)
-        except (ServiceUnavailableError, StoreUnavailableError) as error:
-            await self._again(batch, error, died=isinstance(error, ServiceUnavailableError))
-            return None
         except LivingAIError as error:
-            await self._again(batch, error, died=True)
+            # The store's own trouble passes; anything else may be a row that breaks the writer.
+            await self._again(batch, error, died=not isinstance(error, StoreError))
             return None
         self._note(None)
         self._backoff.reset()
         decided: list[Decided] = []
-        for item, (status, _epoch, reason, when_ns) in zip(batch, results, strict=True):
+        for item, (status, _epoch, reason, when_ns) in zip(sent, results, strict=True):
+            overtook = shadows.get(item, [])
             if status == RowStatus.STORED:
                 decided.append((item, _MET, when_ns, ""))
-            elif status == RowStatus.FENCED:
+                decided.extend((older, _SUPERSEDED, when_ns, "") for older in overtook)
+                continue
+            self.partition.put_back(overtook)
+            for older in overtook:
+                batch.remove(older)
+            if status == RowStatus.FENCED:
                 decided.append((item, _FENCED, when_ns, reason or "a newer owner took over"))
             else:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
@@ -146,7 +159,7 @@ class WriterLane:
         if died:
             for item in batch:
                 item.attempts += 1
-            if len(batch) == 1 and batch[0].attempts >= 2 * _SUSPECT_AFTER:
+            if len(batch) == 1 and batch[0].attempts >= _QUARANTINE_AFTER:
                 self.partition.release(batch)
                 self._set_aside(batch[0], f"it ended the writer {batch[0].attempts} times: {error}")
                 return
