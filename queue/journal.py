@@ -130,7 +130,7 @@ class Journal:
         state: Bytes,
         budget_us: int,
     ) -> Appended:
-        """Append a record, point the index to it and publish it.
+        """Append a record, point the index to it (unless ``slot`` is negative) and publish it.
 
         When it returns the record survives the death of this and any process (level JOURNAL).
 
@@ -171,8 +171,9 @@ class Journal:
             self._appended_bytes += length
             self._dirty.add(segment)
             at = position(segment.number, offset)
-            self.index.put_node(node_key, at)
-            self.index.put(slot, at, seq, bool(flags & Flag.STATE))
+            if slot >= 0:
+                self.index.put_node(node_key, at)
+                self.index.put(slot, at, seq, bool(flags & Flag.STATE))
             failpoint("journal.before_publish")
             self._control.publish(position(segment.number, segment.used), lsn)
             failpoint("journal.after_publish")

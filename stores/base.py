@@ -3,16 +3,24 @@
 Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` checks:
 
 1. **A commit is conditional and idempotent.** ``(execution_id, epoch, seq)`` identifies a write.
-   Committing it again changes nothing and reports :attr:`RowStatus.STORED`.
+   Committing it again changes nothing and reports :attr:`RowStatus.STORED`. A row without a blob
+   counts as stored, too, once a newer version of its node has replaced it: by a row of the same
+   claim, or by a later claim where ``seq`` is not above the largest one stored for its own claim.
 2. **Ownership is a claim.** A row whose ``epoch`` is 0 names only its ``claim`` (owner token). The
    first row of an unknown claim takes the execution's next epoch; a row of a claim that is not the
-   newest one is :attr:`RowStatus.FENCED`, unless that very row is stored already.
-3. **Order never goes back.** What ``latest_checkpoint`` answers is the maximum of (epoch, seq).
+   newest one is :attr:`RowStatus.FENCED`, unless that very row is stored already. For a known claim
+   ``epoch`` is not looked at; an unknown one keeps an epoch that it brings (another store gave it)
+   if that is above all known ones, and is fenced otherwise. A refused row claims nothing.
+3. **Order never goes back.** What ``latest_checkpoint`` answers is the maximum of (epoch, seq), in
+   whatever order rows came; a node is what its row with the largest (epoch, seq) says.
 4. **A batch is atomic per execution.** Rows of one execution become visible in order.
 5. **One bad row spoils nothing but itself.** It is reported :attr:`RowStatus.REFUSED` with a
    reason; the rest of the batch is committed.
 6. **Transient trouble is raised** as :class:`~livingai.errors.StoreUnavailableError` and the whole
    batch may then be sent again.
+7. **A delete is a barrier.** It removes an execution and takes its next epoch: rows that were
+   queued before it are fenced, whoever wants to go on takes a new claim.
+8. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
 
 A store object is cheap and inert until it is used: no driver import, no connection. It describes
 itself as a :class:`StoreSpec`, from which the service's own processes build their own copy.
@@ -88,8 +96,8 @@ class StoredNode:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint as the store has it: the node that carried it, and its encoded blob (None when
-    the execution has nodes but no state)."""
+    """A checkpoint as the store has it: the node that carried it, in its newest version, and its
+    encoded blob (None where there is no state; ``state_kind`` is then 0)."""
 
     wire: list[Any]
     epoch: int
@@ -100,7 +108,10 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
-    """One line of ``list_executions``. Times are seconds since the Unix epoch."""
+    """One line of ``list_executions``. ``epoch``, ``seq``, ``status`` and ``updated_at`` (its
+    ``saved_at``) are those of the newest write, ``created_at`` is the ``saved_at`` of the row that
+    was committed first, in seconds since the Unix epoch; ``stored_bytes`` is the length of all
+    blobs."""
 
     execution_id: str
     epoch: int
@@ -205,17 +216,21 @@ class Store(ABC):
 
     @abstractmethod
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution; the number of nodes removed."""
+        """Remove all of an execution, see rule 7; the number of nodes removed. An execution that
+        is not there, or deleted already, is left alone."""
 
     # -- reading --
 
     @abstractmethod
     def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
-        """The newest write that carries a state; else the newest node, with blob None."""
+        """The newest write that carries a state, with its epoch and seq; else the newest node,
+        with blob None. None: there is no such execution."""
 
     @abstractmethod
     def load_node(self, node_id: str) -> StoredCheckpoint | None:
-        """The newest version of a node with the newest state that it was saved with."""
+        """The newest version of a node, with its epoch and seq, and the newest state that it was
+        saved with. Ids should be unique; of executions that share one, the one saved last answers.
+        """
 
     @abstractmethod
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
@@ -223,13 +238,15 @@ class Store(ABC):
 
     @abstractmethod
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
-        """The encoded checkpoint of this execution whose raw content has that hash."""
+        """The encoded checkpoint of this execution whose raw content has that hash. Of several a
+        full one (no ``base_hash``), else the oldest: so no chain of deltas runs in a circle."""
 
     @abstractmethod
     def list_executions(
         self, *, after: str | None = None, limit: int = 100, prefix: str = ""
     ) -> list[ExecutionInfo]:
-        """A page of executions in order of id, starting behind ``after``."""
+        """At most ``limit`` executions whose ids begin with ``prefix``, in order of id (by code
+        point), starting behind ``after``."""
 
     @abstractmethod
     def size_bytes(self) -> int:

@@ -178,7 +178,7 @@ class Batch:
             if node.state is None or version > node.state:
                 node.state = version
                 node.moved = node.moved or version != node.version
-        owner.stored(row.seq)
+        owner.last_seq = max(owner.last_seq, row.seq)
 
     def _replace(self, node: _Node, version: Version, write: Write) -> _Changes:
         changes = self._changed(version, write)

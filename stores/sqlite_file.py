@@ -8,8 +8,8 @@ Rules:
    :class:`StoreUnavailableError`, a row that can never be stored :class:`RecordRefusedError`.
 3. After an I/O error, and when someone removed or replaced the files under us, the connection is
    closed and the next call opens a new one. Writing on would go into files that nobody can see.
-   Closing comes first: as the last connection SQLite then copies its log into the database, even
-   if the log's name is gone already.
+   A log without a name can still be read by whoever has it open, so it is copied into the database
+   first.
 4. The log is copied back every :data:`CHECKPOINT_BYTES` and its file cut to that size when it
    starts over. A reader that holds an old snapshot stops this; once the log is larger than the
    limit we briefly hold the write lock and wait for readers, so that a stream of short ones cannot
@@ -180,7 +180,7 @@ class DatabaseFile:
             self._refuse_after_fork()
             files = self._look()
             if [identity for identity, _ in files] != self._files:
-                _log.warning("%s or its -wal or -shm was removed or replaced; reopening", self.path)
+                self._rescue(self._connection, files)
                 self.close()
             elif files[1][1] > self._wal_limit_bytes:
                 self._truncate_wal(self._connection, files[1][1])
@@ -193,6 +193,23 @@ class DatabaseFile:
                 raise StoreUnavailableError(str(error)) from error
         assert self._connection is not None
         return self._connection
+
+    def _rescue(
+        self, connection: apsw.Connection, files: list[tuple[tuple[int, int] | None, int]]
+    ) -> None:
+        """Save what only the log has, if that log has lost its name; see rule 3.
+
+        Where another process has begun a new log already it is too late: the two cannot be merged.
+        """
+        import apsw  # noqa: PLC0415 - no driver before the store is used
+
+        _log.warning("%s or its -wal or -shm was removed or replaced; reopening it", self.path)
+        (database, _), (log, _), _ = files
+        if database == self._files[0] and log in (None, self._files[1]):
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as error:
+                _log.error("what was only in %s-wal is lost: %s", self.path, error)
 
     def _refuse_after_fork(self) -> None:
         if self._pid != os.getpid():

@@ -7,7 +7,9 @@ Rules:
    fenced and cannot bring parts of the execution back.
 2. A claim has one epoch for ever. An unknown claim takes the next one, or keeps the one it got
    elsewhere (a tiered store) if that is newer than all here.
-3. The caller holds the write lock, so what is read here stays true until the commit. Nothing is
+3. ``last_seq`` of the owner is ``executions.seq``; its line here gets it when the next one takes
+   over. So the usual commit does not touch ``owners``.
+4. The caller holds the write lock, so what is read here stays true until the commit. Nothing is
    remembered across transactions: another service may write in between.
 """
 
@@ -26,6 +28,7 @@ FROM owners AS o LEFT JOIN executions AS e ON e.execution_id = o.execution_id
 WHERE o.execution_id = ? ORDER BY o.epoch DESC LIMIT 1
 """
 _BY_CLAIM = "SELECT claim, epoch, last_seq FROM owners WHERE execution_id = ? AND claim = ?"
+_FORGET = "UPDATE owners SET last_seq = -1 WHERE execution_id = ?"
 _SAVE = """
 INSERT INTO owners (execution_id, epoch, claim, last_seq, claimed_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (execution_id, epoch) DO UPDATE SET last_seq = excluded.last_seq
@@ -40,12 +43,6 @@ class Owner:
     epoch: int
     last_seq: int = -1
     changed: bool = False
-
-    def stored(self, seq: int) -> None:
-        """Note that row ``seq`` of this claim is stored."""
-        if seq > self.last_seq:
-            self.last_seq = seq
-            self.changed = True
 
 
 class Owners:
@@ -87,9 +84,14 @@ class Owners:
         """Fence every claim so far; without an owner there is none to fence."""
         newest = self.newest(execution_id)
         if newest is not None and newest.claim is not None:
+            newest.last_seq = -1
+            self._connection.execute(_FORGET, (execution_id,))
             self._take(execution_id, None, newest.epoch + 1)
 
     def _take(self, execution_id: str, claim: str | None, epoch: int) -> Owner:
+        before = self._newest.get(execution_id)
+        if before is not None:
+            before.changed = True
         owner = Owner(claim, epoch, changed=True)
         self._newest[execution_id] = self._known[execution_id, claim] = owner
         return owner

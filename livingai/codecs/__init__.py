@@ -28,9 +28,9 @@ Rules:
 it saves, and the figures are in ``copies.py`` and ``prefix.py``:
 
 1. fewer than 256 bytes: raw;
-2. a base of which a third of the state can be copied: delta;
+2. a base of which a third of the state can be copied, with few enough differences: delta;
 3. a base in which at least two of four samples of the state occur somewhere: prefix;
-4. else zstd;
+4. a base of which a third can be copied after all: delta; else zstd;
 5. and whatever came out no smaller than the state: raw.
 """
 
@@ -53,7 +53,7 @@ from livingai.codecs.blob import (
     verified,
     zstd_frame,
 )
-from livingai.codecs.copies import find_copies
+from livingai.codecs.copies import compare
 from livingai.errors import CorruptBlobError, MissingBaseError
 
 __all__ = ["Codec", "Encoded", "base_of", "content_hash", "decode", "encode"]
@@ -92,25 +92,30 @@ def encode(
     if before is None:
         raise ValueError(f"codec {codec!r} needs base=, the previous state")
     if chosen is Codec.DELTA:
-        return delta.encode(state, before, find_copies(state, before), level)
+        return delta.encode(state, before, compare(state, before).copies, level)
     return prefix.encode(state, before, level)
 
 
 def _encode_best(state: bytes, level: int, base: bytes | None) -> Encoded:
     if len(state) < _RAW_BELOW:
         return _encode_alone(state, Codec.RAW, level)
-    encoded = None
-    if base and delta.fits(state, base):
-        copies = find_copies(state, base)
-        if 3 * sum(copy.length for copy in copies) >= len(state):
-            encoded = delta.encode(state, base, copies, level)
-    if encoded is None and base and prefix.is_promising(state, base):
-        encoded = prefix.encode(state, base, level)
+    encoded = _encode_on_base(state, level, base) if base else None
     if encoded is None:
         encoded = _encode_alone(state, Codec.ZSTD, level)
     if len(encoded.blob) > len(state):
         return _encode_alone(state, Codec.RAW, level)
     return encoded
+
+
+def _encode_on_base(state: bytes, level: int, base: bytes) -> Encoded | None:
+    """The better of delta and prefix; None if the base is of no use."""
+    comparison = compare(state, base)
+    has_much = delta.fits(state, base) and 3 * comparison.copied_bytes >= len(state)
+    if has_much and comparison.complete:
+        return delta.encode(state, base, comparison.copies, level)
+    if prefix.is_promising(state, base):
+        return prefix.encode(state, base, level)
+    return delta.encode(state, base, comparison.copies, level) if has_much else None
 
 
 def _encode_alone(state: bytes, codec: Codec, level: int) -> Encoded:

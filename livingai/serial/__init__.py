@@ -160,7 +160,7 @@ def unpack(data: bytes | memoryview) -> object:
         # ask for gigabytes. Whole input bounds their sum by its length. Costs 10 % of decoding,
         # but three times as much as decoding for a tiny value, which can do no harm.
         if body.nbytes > _HARMLESS_BYTES and not is_whole(body):
-            raise CorruptRecordError("encoded state is cut short or followed by other bytes")
+            raise CorruptRecordError("encoded state is cut short, too deep or followed by others")
         if not marked:
             return _decode(body, scalar_from_ext, None)
         hooks = _Raising()
