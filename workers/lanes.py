@@ -111,14 +111,11 @@ def overtaken(batch: list[Item]) -> dict[Item, list[Item]]:
     for item in reversed(batch):
         header = item.header
         later = newest.get(header.execution_hash)
-        if (
-            later is not None
-            and header.flags & Flag.LATEST_ONLY
-            and header.claim == later.header.claim
-        ):
+        if later is None:
+            if header.flags & Flag.STATE:
+                newest[header.execution_hash] = item
+        elif header.flags & Flag.LATEST_ONLY and header.claim == later.header.claim:
             found.setdefault(later, []).append(item)
-        elif later is None and header.flags & Flag.STATE:
-            newest[header.execution_hash] = item
     return found
 
 

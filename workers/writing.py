@@ -21,7 +21,7 @@ _log = logging.getLogger("livingai.service")
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 16 << 20
 #: After this many dead writers a batch is suspect and its rows are written one by one; a row that
-#: was under way at so many deaths is quarantined. (A writer may die of other causes, hence so many.)
+#: was under way at so many deaths is quarantined (a writer may die of other causes, too).
 _SUSPECT_AFTER = 2
 _QUARANTINE_AFTER = 10
 
