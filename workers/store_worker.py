@@ -210,21 +210,22 @@ def main() -> int:
     die_with_parent(parent)
     yield_to_agents()
     logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
-    sock = socket.socket(fileno=fd)
-    config = ServiceConfig(**_message(sock)[1])
-    worker = StoreWorker(config.spec().build())
-    try:
-        while True:
-            _, number, verb, arguments = _message(sock)
-            try:
-                reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
-            except Exception as error:
-                reply = frame(Message.RESPONSE, number, False, error_parts(error))
-            sock.sendall(reply)
-    except (EOFError, OSError):
-        return 0
-    finally:
-        worker.close()
+    # EOFError, OSError: the dispatcher has closed the connection, or is gone.
+    with contextlib.suppress(EOFError, OSError), socket.socket(fileno=fd) as sock:
+        config = ServiceConfig(**_message(sock)[1])
+        with contextlib.closing(StoreWorker(config.spec().build())) as worker:
+            _serve(sock, worker)
+    return 0
+
+
+def _serve(sock: socket.socket, worker: StoreWorker) -> None:
+    while True:
+        _, number, verb, arguments = _message(sock)
+        try:
+            reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
+        except Exception as error:
+            reply = frame(Message.RESPONSE, number, False, error_parts(error))
+        sock.sendall(reply)
 
 
 if __name__ == "__main__":
