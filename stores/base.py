@@ -20,7 +20,10 @@ Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` c
    batch may then be sent again.
 7. **A delete is a barrier.** It removes an execution and takes its next epoch: rows that were
    queued before it are fenced, whoever wants to go on takes a new claim.
-8. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
+8. **A delta needs its base.** A row with a ``base_hash`` is taken only if a checkpoint of the
+   execution has that content hash (in the store, or earlier in the batch); else it is
+   :attr:`RowStatus.BASE_MISSING` and nothing of it was written.
+9. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
 
 A store object is cheap and inert until it is used: no driver import, no connection. It describes
 itself as a :class:`StoreSpec`, from which the service's own processes build their own copy.
@@ -47,6 +50,8 @@ class RowStatus(IntEnum):
     FENCED = 2
     #: The store will never take this row; ``reason`` says why.
     REFUSED = 3
+    #: The row is a delta and its base is no checkpoint of the execution: send it without a base.
+    BASE_MISSING = 4
 
 
 @dataclass(slots=True)

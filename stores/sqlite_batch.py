@@ -49,6 +49,11 @@ _MOVE_NODE = """
 UPDATE nodes SET state_epoch = ?, state_seq = ?, first_epoch = ?, first_seq = ? WHERE rowid = ?
 """
 _HAS_CHECKPOINT = "SELECT 1 FROM checkpoints WHERE execution_id = ? AND epoch = ? AND seq = ?"
+# Newest first: a delta's base is almost always the checkpoint before.
+_HAS_CONTENT = """
+SELECT 1 FROM checkpoints WHERE execution_id = ? AND content_hash = ?
+ORDER BY epoch DESC, seq DESC LIMIT 1
+"""
 _NEXT_BLOB_ID = "SELECT coalesce(max(blob_id), 0) + 1 FROM blobs"
 _INSERT_BLOB = "INSERT INTO blobs (blob_id, blob) VALUES (?, ?)"
 _INSERT_CHECKPOINT = """
@@ -108,6 +113,8 @@ class Batch:
         self._nodes: dict[tuple[str, str], _Node | None] = {}
         self._checkpoints: dict[tuple[str, int, int], Write] = {}
         self._changes: dict[str, _Changes] = {}
+        #: Content hashes known to be checkpoints, by execution.
+        self._contents: dict[str, set[bytes | None]] = {}
 
     def add(self, write: Write) -> RowResult:
         """Decide what becomes of one row."""
@@ -116,6 +123,8 @@ class Batch:
         newest = self._owners.newest(row.execution_id)
         assert newest is not None
         if owner is newest:
+            if row.base_hash is not None and not self._has_base(owner, row):
+                return RowResult(RowStatus.BASE_MISSING, owner.epoch, "its base is not stored")
             self._apply(owner, write)
             return RowResult(RowStatus.STORED, owner.epoch)
         if owner is not None and self._is_stored(owner, row):
@@ -142,6 +151,17 @@ class Batch:
     def _has_checkpoint(self, execution_id: str, version: Version) -> bool:
         key = (execution_id, *version)
         return key in self._checkpoints or bool(self._execute(_HAS_CHECKPOINT, key).fetchone())
+
+    def _has_base(self, owner: Owner, row: Row) -> bool:
+        """Whether a delta can be decoded: its base is a checkpoint here, or it is stored itself."""
+        contents = self._contents.setdefault(row.execution_id, set())
+        if row.base_hash not in contents:
+            key = (row.execution_id, row.base_hash)
+            if not self._execute(_HAS_CONTENT, key).fetchone():
+                version = (owner.epoch, row.seq)
+                return row.seq <= owner.last_seq and self._has_checkpoint(row.execution_id, version)
+            contents.add(row.base_hash)
+        return True
 
     def _is_stored(self, owner: Owner, row: Row) -> bool:
         """Whether this row of a claim that has been superseded was committed before."""
@@ -172,6 +192,7 @@ class Batch:
             node.moved = True
         if is_new_state:
             self._checkpoints[row.execution_id, owner.epoch, row.seq] = write
+            self._contents.setdefault(row.execution_id, set()).add(row.content_hash)
             changes = self._changed(version, write)
             changes.checkpoints += 1
             changes.stored_bytes += write.stored_bytes

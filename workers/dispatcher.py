@@ -29,6 +29,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.lock import OwnerLock, owner_identity
 from livingai.workers.barrier import Barriers
+from livingai.workers.bases import Bases
 from livingai.workers.compressor import Encoded
 from livingai.workers.intake import Feed, Intake, Item
 from livingai.workers.keeper import Keeper
@@ -65,6 +66,7 @@ class Dispatcher:
         self.intake = Intake(directory)
         self.barriers = Barriers(self)
         self.counts = dict.fromkeys(OutcomeStatus, 0)
+        self._bases = Bases()
         self.inflight = 0
         self.inflight_bytes = 0
         self._kick = asyncio.Event()
@@ -73,10 +75,7 @@ class Dispatcher:
         self._unsettled: dict[Feed, list[tuple[int, int]]] = {}
         self._reasons: dict[Feed, dict[int, str]] = {}
         self.pool = CompressorPool(config.compressors, config.codec, self._encoded)  # type: ignore[arg-type]
-        self.writers = [
-            WriterLane(config, Partition(), self.store_answered, self.set_aside, self.kick)
-            for _ in range(config.writers)
-        ]
+        self.writers = [WriterLane(self, Partition()) for _ in range(config.writers)]
         self.server = AgentServer(self)
         self.keeper = Keeper(self)
         with open(directory.service_state, "r+b") as file:
@@ -168,6 +167,8 @@ class Dispatcher:
             and header.state_len >= _ENCODE_FROM_BYTES
             and self.config.codec != "raw"
         )
+        if encode:
+            self._bases.choose(item)
         item.ready = not encode
         lane.partition.add(item)
         if encode:
@@ -187,6 +188,16 @@ class Dispatcher:
         lane.flush()
         self._tell()
 
+    def encode_again(self, items: list[Item]) -> None:
+        """The store has not got the base of these records: encode them without one."""
+        for item in items:
+            item.base_at = 0
+            item.encoded = None
+            item.ready = False
+            self._bases.forget(item)
+            self.pool.add(item)
+        self.pool.flush()
+
     # -- outcomes --
 
     def settle(self, item: Item, status: int, when_ns: int, reason: str = "") -> None:
@@ -198,6 +209,8 @@ class Dispatcher:
             latency_us = max(0, time.time_ns() - header.wall_ns) // 1000
         if status == _MET and latency_us > header.budget_us:
             status = _LATE
+        elif status not in (_MET, _LATE):
+            self._bases.forget(item)
         failpoint("dispatcher.before_outcome")
         word = item.feed.settle(item, status, latency_us)
         failpoint("dispatcher.after_outcome")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, StoreError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
@@ -15,6 +13,9 @@ from livingai.workers.intake import Item
 from livingai.workers.lanes import Partition, overtaken
 from livingai.workers.link import Backoff, WorkerLink
 from livingai.workers.store_worker import DAMAGED
+
+if TYPE_CHECKING:
+    from livingai.workers.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 #: A transaction holds at most this many rows and encoded bytes.
@@ -38,17 +39,12 @@ class WriterLane:
 
     def __init__(
         self,
-        config: ServiceConfig,
+        dispatcher: Dispatcher,
         partition: Partition,
-        decided: Callable[[list[Decided]], None],
-        set_aside: Callable[[Item, str], None],
-        kick: Callable[[], None],
     ) -> None:
         self.partition = partition
-        self._link = WorkerLink(config, "writer", self._kicked)
-        self._decided = decided
-        self._set_aside = set_aside
-        self._kick = kick
+        self._dispatcher = dispatcher
+        self._link = WorkerLink(dispatcher.config, "writer", dispatcher.kick)
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
@@ -99,10 +95,10 @@ class WriterLane:
         finally:
             self._task = None
         if decided is None:
-            self._kicked()
+            self._dispatcher.kick()
             return
         self.partition.release(batch)
-        self._decided(decided)
+        self._dispatcher.store_answered(decided)
         self.flush()
 
     async def _commit(self, batch: list[Item]) -> list[Decided] | None:
@@ -137,6 +133,7 @@ class WriterLane:
         self._note(None)
         self._backoff.reset()
         decided: list[Decided] = []
+        baseless: list[Item] = []
         for item, (status, _epoch, reason, when_ns) in zip(sent, results, strict=True):
             overtook = shadows.get(item, [])
             if status == RowStatus.STORED:
@@ -146,11 +143,18 @@ class WriterLane:
             self.partition.put_back(overtook)
             for older in overtook:
                 batch.remove(older)
-            if status == RowStatus.FENCED:
+            if status == RowStatus.BASE_MISSING:
+                baseless.append(item)
+            elif status == RowStatus.FENCED:
                 decided.append((item, _FENCED, when_ns, reason or "a newer owner took over"))
             else:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
-                self._set_aside(item, what + reason)
+                self._dispatcher.set_aside(item, what + reason)
+        if baseless:
+            self.partition.put_back(baseless)
+            self._dispatcher.encode_again(baseless)
+            for item in baseless:
+                batch.remove(item)
         return decided
 
     async def _again(self, batch: list[Item], error: LivingAIError, *, died: bool) -> None:
@@ -161,7 +165,8 @@ class WriterLane:
                 item.attempts += 1
             if len(batch) == 1 and batch[0].attempts >= _QUARANTINE_AFTER:
                 self.partition.release(batch)
-                self._set_aside(batch[0], f"it ended the writer {batch[0].attempts} times: {error}")
+                what = f"it ended the writer {batch[0].attempts} times: {error}"
+                self._dispatcher.set_aside(batch[0], what)
                 return
         self.partition.put_back(batch)
         await asyncio.sleep(self._backoff.next_s())
@@ -173,9 +178,6 @@ class WriterLane:
         elif self.trouble and not text:
             _log.info("the store takes writes again")
         self.trouble = text
-
-    def _kicked(self) -> None:
-        self._kick()
 
     async def close(self) -> None:
         """End the writer; a batch under way is finished or stays in the journal."""
