@@ -14,39 +14,32 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from livingai import serial
-from livingai.cache import Ask, decode_state
 from livingai.config import EngineConfig
 from livingai.errors import (
     ConfigurationError,
     FlushTimeoutError,
-    InvalidNodeError,
     JournalClosedError,
     JournalFullError,
-    ServiceUnavailableError,
-    StateEncodingError,
-    StateTooLargeError,
 )
-from livingai.local import Entry, Local, acquire_local, release_local
-from livingai.node import ExecutionNode, validate_node
+from livingai.local import Local, acquire_local, release_local
+from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import Flag, StateKind
-from livingai.queue.record import execution_hash, read_record
+from livingai.queue.layout import Flag
+from livingai.queue.record import execution_hash
+from livingai.reader import CheckpointReader
+from livingai.sections import Sections, encode_sections
 from livingai.sla import Sla, SlaRecorder
 from livingai.stores.base import Store
 
 _log = logging.getLogger("livingai")
 T = TypeVar("T")
-#: Node section, extension section, state kind, state section.
-_Sections = tuple[bytes, bytes, int, bytes]
 
 
-class CheckpointEngine:
+class CheckpointEngine(CheckpointReader):
     """Saves and reads an agent's checkpoints; see ``README.md`` for the six-line example.
 
     Args:
@@ -163,7 +156,7 @@ class CheckpointEngine:
                 ``on_full``. All that was saved before is kept.
             StoreFormatError and other store errors: the store cannot be used at all.
         """
-        encoded = self._encode(node, state, tags)
+        encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
         try:
             receipt = self._append(node, encoded, budget_ms, history)
         except JournalFullError:
@@ -190,7 +183,7 @@ class CheckpointEngine:
         tags: dict[str, Any] | None = None,
     ) -> Receipt:
         """Twin of :meth:`save`."""
-        encoded = self._encode(node, state, tags)
+        encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
         try:
             receipt = self._append(node, encoded, budget_ms, history)
         except JournalFullError:
@@ -204,35 +197,10 @@ class CheckpointEngine:
             receipt.result()
         return receipt
 
-    def _encode(self, node: ExecutionNode, state: Any, tags: dict[str, Any] | None) -> _Sections:
-        """(node section, extension section, state kind, state section)."""
-        validate_node(node)
-        try:
-            wire = serial.pack(node.to_wire())
-        except StateEncodingError as error:
-            raise InvalidNodeError(f"the node cannot be encoded: {error}") from error
-        if state is None:
-            kind, raw = StateKind.NONE, b""
-        elif type(state) is bytes:
-            kind, raw = StateKind.BYTES, state
-        elif isinstance(state, memoryview):
-            kind, raw = StateKind.BYTES, state.tobytes()
-        elif isinstance(state, bytearray):
-            kind, raw = StateKind.BYTEARRAY, bytes(state)
-        else:
-            kind, raw = StateKind.MSGPACK, serial.pack(state)
-        if len(raw) + len(wire) > self.config.max_state_bytes:
-            raise StateTooLargeError(
-                f"the state of {node.execution_id} has {len(raw)} bytes and its node {len(wire)}, "
-                f"more than max_state_bytes={self.config.max_state_bytes}; raise the limit, or "
-                "keep large artefacts outside the state"
-            )
-        return wire, serial.pack(tags) if tags else b"", kind, raw
-
     def _append(
         self,
         node: ExecutionNode,
-        encoded: _Sections,
+        encoded: Sections,
         budget_ms: float | None,
         history: bool | None,
     ) -> Receipt:
@@ -274,7 +242,7 @@ class CheckpointEngine:
     def _append_when_room(
         self,
         node: ExecutionNode,
-        encoded: _Sections,
+        encoded: Sections,
         budget_ms: float | None,
         history: bool | None,
     ) -> Receipt:
@@ -296,144 +264,6 @@ class CheckpointEngine:
                 if write_through:
                     receipt.result()
                 return receipt
-
-    # -- reading --
-
-    async def latest(self, execution_id: str) -> tuple[ExecutionNode, Any]:
-        """The newest checkpoint of an execution: its node, and the state saved with it.
-
-        Where the execution has nodes but no state yet: its newest node and None.
-
-        Raises:
-            ExecutionNotFoundError: it has no node, neither queued nor stored.
-            ServiceUnavailableError: the cache cannot tell and the service does not answer.
-        """
-        hit = self._cached_latest(execution_id)
-        if hit is not None:
-            return hit
-        return self._decoded(await self._ask("latest", execution_id))
-
-    def latest_sync(self, execution_id: str) -> tuple[ExecutionNode, Any]:
-        """Twin of :meth:`latest`."""
-        hit = self._cached_latest(execution_id)
-        if hit is not None:
-            return hit
-        return self._decoded(self._ask_sync("latest", execution_id))
-
-    async def load(self, node_id: str) -> tuple[ExecutionNode, Any]:
-        """A node in its newest version, and the newest state that it was saved with (or None).
-
-        Raises:
-            NodeNotFoundError: there is no such node, neither queued nor stored.
-            ServiceUnavailableError: the cache cannot tell and the service does not answer.
-        """
-        hit = self._cached_node(node_id)
-        if hit is not None:
-            return hit
-        return self._decoded(await self._ask("load", node_id))
-
-    def load_sync(self, node_id: str) -> tuple[ExecutionNode, Any]:
-        """Twin of :meth:`load`."""
-        hit = self._cached_node(node_id)
-        if hit is not None:
-            return hit
-        return self._decoded(self._ask_sync("load", node_id))
-
-    async def nodes(self, execution_id: str) -> list[ExecutionNode]:
-        """All nodes of an execution in their newest versions, in the order of their first save.
-
-        Raises:
-            ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
-        """
-        return self._node_list(await self._ask("nodes", execution_id))
-
-    def nodes_sync(self, execution_id: str) -> list[ExecutionNode]:
-        """Twin of :meth:`nodes`."""
-        return self._node_list(self._ask_sync("nodes", execution_id))
-
-    def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
-        local = self.open_local()
-        entry = local.entries.get(execution_id)
-        if entry is not None and entry.state_at:
-            own = self._own_latest(local, entry, execution_id)
-            if own is not None:
-                return own
-        hit = local.cache.latest(execution_id)
-        return None if isinstance(hit, Ask) else (hit.node, hit.state)
-
-    def _own_latest(
-        self, local: Local, entry: Entry, execution_id: str
-    ) -> tuple[ExecutionNode, Any] | None:
-        """Fast path: our own newest record, unless another process has taken over."""
-        journal, own = local.journal, local.own_segments
-        if journal is None or own is None:
-            return None
-        at = entry.state_at
-        with local.lock:
-            if not journal.index.owns(entry.slot, entry.key):
-                return None
-            if journal.index.taken(entry.slot) > entry.claim:
-                return None
-            segment = own.get(at >> 32)
-            if segment is None:
-                return None
-            try:
-                record = read_record(segment.view, at & 0xFFFF_FFFF)
-            except ValueError:
-                own.drop(at >> 32)
-                return None
-        if record.header.segment != at >> 32 or record.header.execution_hash != entry.key:
-            return None
-        if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:
-            return None
-        node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]
-        if node.execution_id != execution_id:
-            return None
-        return node, decode_state(record.header.state_kind, record.state)
-
-    def _cached_node(self, node_id: str) -> tuple[ExecutionNode, Any] | None:
-        """A recent node whose newest version carries its state; else None: ask the store."""
-        hit = self.open_local().cache.node(node_id)
-        if isinstance(hit, Ask) or hit.record.header.state_kind == StateKind.NONE:
-            return None
-        return hit.node, hit.state
-
-    @staticmethod
-    def _decoded(answer: Any) -> tuple[ExecutionNode, Any]:
-        wire, kind, raw = answer
-        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
-        return node, decode_state(kind, raw) if raw is not None else None
-
-    @staticmethod
-    def _node_list(answer: Any) -> list[ExecutionNode]:
-        return [ExecutionNode.from_wire(serial.unpack(part[0])) for part in answer]  # type: ignore[arg-type]
-
-    async def _ask(self, verb: str, *arguments: Any) -> Any:
-        future = self.open_local().client.request(verb, *arguments)
-        try:
-            return await asyncio.wait_for(
-                asyncio.wrap_future(future), self.config.service_timeout_s
-            )
-        except TimeoutError as error:
-            raise self._no_answer(verb, error) from error
-
-    def _ask_sync(self, verb: str, *arguments: Any) -> Any:
-        future: Future[Any] = self.open_local().client.request(verb, *arguments)
-        try:
-            return future.result(self.config.service_timeout_s)
-        except TimeoutError as error:
-            future.cancel()
-            raise self._no_answer(verb, error) from error
-
-    def _no_answer(self, verb: str, error: BaseException) -> BaseException:
-        if isinstance(error, FlushTimeoutError):
-            return error
-        local = self._local
-        why = f": {local.client.last_error}" if local and local.client.last_error else ""
-        return ServiceUnavailableError(
-            f"the service did not answer {verb!r} within {self.config.service_timeout_s} s{why}. "
-            "Nothing is lost; see `livingai status` and service.log in the state directory."
-        )
 
     # -- barriers and figures --
 

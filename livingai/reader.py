@@ -1,0 +1,166 @@
+"""Reading checkpoints: from this process's journal, the shared hot cache, or the service."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from typing import Any
+
+from livingai import serial
+from livingai.cache import Ask, decode_state
+from livingai.config import EngineConfig
+from livingai.errors import ServiceUnavailableError
+from livingai.local import Entry, Local
+from livingai.node import ExecutionNode
+from livingai.queue.layout import StateKind
+from livingai.queue.record import read_record
+
+
+class CheckpointReader(ABC):
+    """The reading half of :class:`~livingai.CheckpointEngine`.
+
+    Each read tries, in order: the own journal, the hot cache (other processes' journals), the
+    service, which waits for queued writes and reads the store.
+    """
+
+    config: EngineConfig
+
+    @abstractmethod
+    def open_local(self) -> Local:
+        """This process's share of the state directory, opened at the first use."""
+
+    async def latest(self, execution_id: str) -> tuple[ExecutionNode, Any]:
+        """The newest checkpoint of an execution: its node, and the state saved with it.
+
+        Where the execution has nodes but no state yet: its newest node and None.
+
+        Raises:
+            ExecutionNotFoundError: it has no node, neither queued nor stored.
+            ServiceUnavailableError: the cache cannot tell and the service does not answer.
+        """
+        hit = self._cached_latest(execution_id)
+        if hit is not None:
+            return hit
+        return self._decoded(await self._ask("latest", execution_id))
+
+    def latest_sync(self, execution_id: str) -> tuple[ExecutionNode, Any]:
+        """Twin of :meth:`latest`."""
+        hit = self._cached_latest(execution_id)
+        if hit is not None:
+            return hit
+        return self._decoded(self._ask_sync("latest", execution_id))
+
+    async def load(self, node_id: str) -> tuple[ExecutionNode, Any]:
+        """A node in its newest version, and the newest state that it was saved with (or None).
+
+        Raises:
+            NodeNotFoundError: there is no such node, neither queued nor stored.
+            ServiceUnavailableError: the cache cannot tell and the service does not answer.
+        """
+        hit = self._cached_node(node_id)
+        if hit is not None:
+            return hit
+        return self._decoded(await self._ask("load", node_id))
+
+    def load_sync(self, node_id: str) -> tuple[ExecutionNode, Any]:
+        """Twin of :meth:`load`."""
+        hit = self._cached_node(node_id)
+        if hit is not None:
+            return hit
+        return self._decoded(self._ask_sync("load", node_id))
+
+    async def nodes(self, execution_id: str) -> list[ExecutionNode]:
+        """All nodes of an execution in their newest versions, in the order of their first save.
+
+        Raises:
+            ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
+        """
+        return self._node_list(await self._ask("nodes", execution_id))
+
+    def nodes_sync(self, execution_id: str) -> list[ExecutionNode]:
+        """Twin of :meth:`nodes`."""
+        return self._node_list(self._ask_sync("nodes", execution_id))
+
+    def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
+        local = self.open_local()
+        entry = local.entries.get(execution_id)
+        if entry is not None and entry.state_at:
+            own = self._own_latest(local, entry, execution_id)
+            if own is not None:
+                return own
+        hit = local.cache.latest(execution_id)
+        return None if isinstance(hit, Ask) else (hit.node, hit.state)
+
+    def _own_latest(
+        self, local: Local, entry: Entry, execution_id: str
+    ) -> tuple[ExecutionNode, Any] | None:
+        """Fast path: our own newest record, unless another process has taken over."""
+        journal, own = local.journal, local.own_segments
+        if journal is None or own is None:
+            return None
+        at = entry.state_at
+        with local.lock:
+            if not journal.index.owns(entry.slot, entry.key):
+                return None
+            if journal.index.taken(entry.slot) > entry.claim:
+                return None
+            segment = own.get(at >> 32)
+            if segment is None:
+                return None
+            try:
+                record = read_record(segment.view, at & 0xFFFF_FFFF)
+            except ValueError:
+                own.drop(at >> 32)
+                return None
+        if record.header.segment != at >> 32 or record.header.execution_hash != entry.key:
+            return None
+        if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:
+            return None
+        node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]
+        if node.execution_id != execution_id:
+            return None
+        return node, decode_state(record.header.state_kind, record.state)
+
+    def _cached_node(self, node_id: str) -> tuple[ExecutionNode, Any] | None:
+        """A recent node whose newest version carries its state; else None: ask the store."""
+        hit = self.open_local().cache.node(node_id)
+        if isinstance(hit, Ask) or hit.record.header.state_kind == StateKind.NONE:
+            return None
+        return hit.node, hit.state
+
+    @staticmethod
+    def _decoded(answer: Any) -> tuple[ExecutionNode, Any]:
+        wire, kind, raw = answer
+        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
+        return node, decode_state(kind, raw) if raw is not None else None
+
+    @staticmethod
+    def _node_list(answer: Any) -> list[ExecutionNode]:
+        return [ExecutionNode.from_wire(serial.unpack(part[0])) for part in answer]  # type: ignore[arg-type]
+
+    async def _ask(self, verb: str, *arguments: Any) -> Any:
+        future = self.open_local().client.request(verb, *arguments)
+        try:
+            return await asyncio.wait_for(
+                asyncio.wrap_future(future), self.config.service_timeout_s
+            )
+        except TimeoutError as error:
+            raise self._no_answer(verb) from error
+
+    def _ask_sync(self, verb: str, *arguments: Any) -> Any:
+        future: Future[Any] = self.open_local().client.request(verb, *arguments)
+        try:
+            return future.result(self.config.service_timeout_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise self._no_answer(verb) from error
+
+    def _no_answer(self, verb: str) -> ServiceUnavailableError:
+        last_error = self.open_local().client.last_error
+        why = f": {last_error}" if last_error else ""
+        return ServiceUnavailableError(
+            f"the service did not answer {verb!r} within {self.config.service_timeout_s} s{why}. "
+            "Nothing is lost; see `livingai status` and service.log in the state directory."
+        )

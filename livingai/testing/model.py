@@ -1,0 +1,146 @@
+"""The store contract as a plain model: a dict of every stored row, from which reads are derived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from livingai.serial import pack
+from livingai.stores.base import Row, RowResult, RowStatus
+
+Version = tuple[int, int]  # (epoch, seq)
+
+
+@dataclass
+class _Execution:
+    owners: list[tuple[str | None, int]] = field(default_factory=list)  # (claim, epoch), growing
+    rows: dict[Version, Row] = field(default_factory=dict)
+    created_at: float = 0.0
+
+    def epoch_of(self, claim: str | None) -> int | None:
+        return next((epoch for known, epoch in self.owners if known == claim), None)
+
+    @property
+    def newest(self) -> int:
+        return self.owners[-1][1] if self.owners else 0
+
+    def versions(self, node_id: str) -> list[Version]:
+        """The stored versions of a node, oldest first."""
+        return sorted(version for version, row in self.rows.items() if row.node_id == node_id)
+
+
+class StoreModel:
+    """What a store must answer (rules 1 to 3 and 7 of :mod:`livingai.stores.base`)."""
+
+    def __init__(self) -> None:
+        self._executions: dict[str, _Execution] = {}
+
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        """The results that a store has to give."""
+        return [self._commit(row) for row in rows]
+
+    def _commit(self, row: Row) -> RowResult:
+        execution = self._executions.setdefault(row.execution_id, _Execution())
+        epoch = execution.epoch_of(row.claim)
+        if epoch is None:
+            if row.epoch and row.epoch <= execution.newest:
+                return RowResult(RowStatus.FENCED, row.epoch)
+            epoch = row.epoch or execution.newest + 1
+            execution.owners.append((row.claim, epoch))
+        version = (epoch, row.seq)
+        if epoch == execution.newest:
+            if not execution.rows:
+                execution.created_at = row.saved_at
+            execution.rows.setdefault(version, row)
+            return RowResult(RowStatus.STORED, epoch)
+        if self._is_stored(execution, row, version):
+            return RowResult(RowStatus.STORED, epoch)
+        return RowResult(RowStatus.FENCED, epoch)
+
+    @staticmethod
+    def _is_stored(execution: _Execution, row: Row, version: Version) -> bool:
+        if row.blob is not None:
+            return version in execution.rows
+        versions = execution.versions(row.node_id)
+        if not versions or versions[-1] < version:
+            return False
+        last = max((seq for epoch, seq in execution.rows if epoch == version[0]), default=-1)
+        return versions[-1][0] == version[0] or row.seq <= last
+
+    def claim(self, execution_id: str, claim: str) -> int | None:
+        """The epoch that a store has to give; None: FencedError."""
+        execution = self._executions.setdefault(execution_id, _Execution())
+        epoch = execution.epoch_of(claim)
+        if epoch is None:
+            epoch = execution.newest + 1
+            execution.owners.append((claim, epoch))
+        return epoch if epoch == execution.newest else None
+
+    def delete(self, execution_id: str) -> int:
+        """The number of nodes that a store has to report."""
+        execution = self._executions.get(execution_id)
+        if execution is None:
+            return 0
+        nodes = len({row.node_id for row in execution.rows.values()})
+        execution.rows.clear()
+        if execution.owners and execution.owners[-1][0] is not None:
+            execution.owners.append((None, execution.newest + 1))
+        return nodes
+
+    # -- what reads have to say; the form is that of livingai.testing.rows.contents() --
+
+    def contents(self) -> dict[str, Any]:
+        """All that the read methods have to say."""
+        there = {name: found for name, found in self._executions.items() if found.rows}
+        told: dict[str, Any] = {"list": {name: self._line(there[name]) for name in sorted(there)}}
+        for name, execution in there.items():
+            ids = {row.node_id for row in execution.rows.values()}
+            first = {node_id: execution.versions(node_id)[0] for node_id in ids}
+            ordered = sorted(ids, key=first.__getitem__)
+            told[f"nodes {name}"] = [self._node(execution, node_id) for node_id in ordered]
+            told[f"latest {name}"] = self._latest(execution)
+            for node_id in ids:
+                told[f"node {node_id}"] = self._load(execution, node_id)
+        return told
+
+    @staticmethod
+    def _line(execution: _Execution) -> tuple[Any, ...]:
+        rows = execution.rows
+        newest = max(rows)
+        blobs = [row.blob for row in rows.values() if row.blob is not None]
+        return (
+            *newest,
+            len({row.node_id for row in rows.values()}),
+            len(blobs),
+            sum(map(len, blobs)),
+            execution.created_at,
+            rows[newest].saved_at,
+            rows[newest].wire[3],
+        )
+
+    @staticmethod
+    def _node(execution: _Execution, node_id: str) -> tuple[Any, ...]:
+        newest = execution.versions(node_id)[-1]
+        row = execution.rows[newest]
+        return (pack(row.wire), *newest, row.blob is not None)
+
+    @staticmethod
+    def _load(execution: _Execution, node_id: str) -> tuple[Any, ...]:
+        versions = execution.versions(node_id)
+        wire = pack(execution.rows[versions[-1]].wire)
+        for version in reversed(versions):
+            row = execution.rows[version]
+            if row.blob is not None:
+                return (wire, *versions[-1], row.blob, row.state_kind)
+        return (wire, *versions[-1], None, 0)
+
+    @staticmethod
+    def _latest(execution: _Execution) -> tuple[Any, ...]:
+        for version in sorted(execution.rows, reverse=True):
+            row = execution.rows[version]
+            if row.blob is not None:
+                newest = execution.rows[execution.versions(row.node_id)[-1]]
+                return (pack(newest.wire), *version, row.blob, row.state_kind)
+        version = max(execution.rows)
+        return (pack(execution.rows[version].wire), *version, None, 0)
