@@ -24,7 +24,7 @@ from livingai.errors import (
     JournalClosedError,
     JournalFullError,
 )
-from livingai.local import Local, acquire_local, release_local
+from livingai.local import Entry, Local, acquire_local, release_local
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
 from livingai.queue.directory import StateDirectory
@@ -264,6 +264,42 @@ class CheckpointEngine(CheckpointReader):
                 if write_through:
                     receipt.result()
                 return receipt
+
+    # -- ownership --
+
+    async def claim(self, execution_id: str) -> int:
+        """Take an execution over, explicitly: the next epoch in the store is this process's.
+
+        Writes that were queued before are stored first; what the previous owner writes from now on
+        ends ``fenced``, on whatever machine it lives. A first ``save`` claims by itself, once it
+        reaches the store; call this where the claim must hold before anything else is done (resume
+        after a crash on another host).
+
+        Returns the epoch.
+
+        Raises:
+            FencedError: yet another owner has claimed it at the same time.
+            ServiceUnavailableError: the service does not answer.
+        """
+        entry, token = self._new_claim(execution_id)
+        epoch = int(await self._ask("claim", execution_id, token))
+        entry.epoch = epoch
+        return epoch
+
+    def claim_sync(self, execution_id: str) -> int:
+        """Twin of :meth:`claim`."""
+        entry, token = self._new_claim(execution_id)
+        epoch = int(self._ask_sync("claim", execution_id, token))
+        entry.epoch = epoch
+        return epoch
+
+    def _new_claim(self, execution_id: str) -> tuple[Entry, str]:
+        local = self.open_local()
+        journal = local.open_journal()
+        with local.lock:
+            local.entries.pop(execution_id, None)
+            entry = local.enter(execution_id, journal)
+        return entry, f"{journal.id:016x}-{entry.claim:x}"
 
     # -- barriers and figures --
 
