@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from typing import NamedTuple
 
@@ -81,6 +82,8 @@ def start_compressor(parent: int) -> None:
     """Initializer of a pool process."""
     die_with_parent(parent)
     leave_signals_to_parent()
+    # The executor ends the rest of a broken pool with SIGTERM and then waits for them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield_to_agents()
     watched = multiprocessing.parent_process()
     if watched is not None:
