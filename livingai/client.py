@@ -41,6 +41,8 @@ _WAITING = int(ServiceWord.WAITING)
 _CHUNK = 1 << 18
 #: Seconds between attempts to reach or start the service: first, growth, last.
 _BACKOFF_FIRST, _BACKOFF_GROWTH, _BACKOFF_LAST = 0.005, 1.7, 1.0
+#: Seconds between attempts while it is probably just starting.
+_BACKOFF_BOOTING = 0.05
 #: How long a started service may take before it is started again.
 _BOOT_S = 5.0
 
@@ -164,7 +166,9 @@ class ServiceClient:
                     launched = time.monotonic()
                     self._launch()
                 self._pause(delay)
-                delay = min(delay * _BACKOFF_GROWTH, _BACKOFF_LAST)
+                booting = time.monotonic() - launched < _BOOT_S / 2
+                last = _BACKOFF_BOOTING if booting else _BACKOFF_LAST
+                delay = min(delay * _BACKOFF_GROWTH, last)
                 continue
             try:
                 if self._serve(sock):

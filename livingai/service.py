@@ -142,7 +142,9 @@ class Service:
                 except subprocess.TimeoutExpired:
                     delay = min(delay * 1.5, 0.1)
             else:
-                return
+                if self.status()["pids"]["supervisor"] == process.pid:
+                    return
+                raise self._ended(0)  # somebody else's, which was quicker
 
     def _ended(self, code: int) -> LivingAIError:
         if owner_alive(self.directory.lock):

@@ -48,6 +48,8 @@ _MAX_INFLIGHT_BYTES = 128 << 20
 _ENCODE_FROM_BYTES = 1024
 #: Seconds between looks for lost wake-ups, new journals and dead owners.
 _POLL_S = 0.2
+#: Seconds that a new dispatcher waits for one that is ending.
+_TAKE_OVER_S = 15.0
 #: Exit status: another service owns the directory.
 EXIT_RUNNING = 3
 
@@ -285,6 +287,20 @@ async def _main(config: ServiceConfig, directory: StateDirectory) -> None:
     await dispatcher.run()
 
 
+def _take_over(directory: StateDirectory) -> OwnerLock | None:
+    """The directory's lock; None if another service owns and serves it. One that is ending has
+    closed its socket and still holds the lock for a moment: its successor waits for it."""
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while (lock := OwnerLock.acquire(directory.lock)) is None:
+        with contextlib.suppress(OSError):
+            directory.connect(1.0).close()
+            return None
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+    return lock
+
+
 def main() -> int:
     """``dispatcher PARENT_PID``, settings as one JSON line on standard input."""
     die_with_parent(int(sys.argv[1]))
@@ -302,7 +318,7 @@ def main() -> int:
     threading.Thread(target=_watch_parent, daemon=True).start()
     directory = StateDirectory(config.directory)
     directory.ensure(config.spec().build().url)
-    lock = OwnerLock.acquire(directory.lock)
+    lock = _take_over(directory)
     if lock is None:
         pid = owner_identity(directory.lock).get("pid")
         sys.stderr.write(f"{ServiceRunningError()} (process {pid})\n")

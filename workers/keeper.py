@@ -28,6 +28,8 @@ _OWNER_CHECK_S = 1.0
 _GRACE_S = 10.0
 #: Without agents the service waits so long for a store that takes nothing, then ends.
 _GIVE_UP_S = 60.0
+#: Seconds that the agent which started the service may take to connect.
+_WELCOME_S = 2.0
 #: Remains of a journal that was being made or removed are litter after this time.
 _LITTER_S = 60.0
 
@@ -40,7 +42,8 @@ class Keeper:
         #: Set once compressors and writers are up.
         self.ready = asyncio.Event()
         self._checked = 0.0
-        self._idle_since = self._trouble_since = time.monotonic()
+        self._trouble_since = time.monotonic()
+        self._idle_since = self._trouble_since + _WELCOME_S
         self._stop_by = 0.0
         self._sweep_litter()
 
@@ -149,6 +152,8 @@ class Keeper:
             return False
         self._checked = 0.0
         self.look_around()
+        for feed in dispatcher.intake.feeds.values():
+            feed.read_ahead()
         return all(feed.drained and (feed.finished or feed.alive)
                    for feed in dispatcher.intake.feeds.values())  # fmt: skip
 
