@@ -1,0 +1,311 @@
+"""The service comes on demand, is shared, survives the death of its parts, and goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
+from livingai.errors import ServiceRunningError, ServiceUnavailableError
+from livingai.queue.lock import owner_alive
+from tests.support import acts, peek
+from tests.support.agents import Agent, environment
+from tests.support.place import Place
+from tests.support.states import state_of
+from tests.support.waiting import frozen, gone, is_running, kill, until
+
+ROLES = ("writer", "compressor", "reader", "dispatcher", "supervisor")
+
+
+def all_settled(agent: Agent, writes: int | None = None) -> dict[str, int]:
+    """Wait for all outcomes: each write has exactly one. Their counts."""
+    summed = agent.call(acts.outcomes, timeout=30.0)
+    assert summed["known"] == summed["writes"]
+    assert summed["told_twice"] == 0
+    assert writes is None or summed["writes"] == writes
+    statuses: dict[str, int] = summed["statuses"]
+    assert sum(statuses.values()) == summed["writes"]
+    return statuses
+
+
+def worker(place: Place, role: str) -> int:
+    """The process id of one of the service's processes."""
+    pids = place.pids()
+    if role in ("writer", "compressor"):
+        return int(pids[f"{role}s"][0])
+    if pids[role] is None:  # the reader is started by the first question
+        place.ask("size")
+        pids = place.pids()
+    return int(pids[role])
+
+
+# -- coming and going --
+
+
+def test_started_on_demand_and_joined(state_dir: Place) -> None:
+    assert state_dir.service_processes() == []
+    first, second = state_dir.agent(), state_dir.agent()
+    first.call(acts.save, "run-1")
+    all_settled(first, 1)
+    pids = state_dir.pids()
+    second.call(acts.save, "run-2")
+    all_settled(second, 1)
+    assert state_dir.pids() == pids
+    assert state_dir.ask("status")["agents"] >= 2
+    assert second.call(acts.latest, "run-1")[1] == state_of("run-1", 0)
+
+
+def test_many_agents_start_one_service(state_dir: Place) -> None:
+    agents = [state_dir.agent() for _ in range(5)]
+    for number, agent in enumerate(agents):
+        agent.send(acts.save, f"run-{number}")
+    for agent in agents:
+        agent.receive()
+        all_settled(agent, 1)
+    pids = state_dir.pids()
+    expected = {pids["supervisor"], pids["dispatcher"], *pids["writers"], *pids["compressors"]}
+
+    def others() -> set[int]:
+        names = ("supervisor", "dispatcher", "store_worker", "spawn_main")
+        return {
+            process.pid
+            for process in state_dir.processes()
+            if any(name in " ".join(process.cmdline()) for name in names)
+        } - expected
+
+    until(lambda: not others(), what="only one service, the losers of the race are gone")
+
+
+def test_goes_when_idle(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save_many, "run-1", 10)
+    agent.call(acts.close)
+    assert agent.leave() == 0
+    state_dir.empty(timeout=10)
+    assert not os.path.exists(f"{state_dir.directory.path}/service.sock")
+    assert not owner_alive(state_dir.directory.lock)
+    assert state_dir.journals() == []
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))
+
+
+def test_stays_as_long_as_an_agent_lives(state_dir: Place) -> None:
+    """An agent that saves nothing for longer than ``idle_s`` finds the same service."""
+    agent = state_dir.agent(idle_s=0.0)
+    agent.call(acts.save, "run-1", 0)
+    all_settled(agent, 1)
+    pids = state_dir.pids()
+    for step in range(1, 4):
+        state_dir.ask("drain")  # a turn of the dispatcher with nothing to do
+        agent.call(acts.save, "run-1", step)
+        all_settled(agent, step + 1)
+    assert state_dir.pids() == pids
+
+
+def test_comes_back_for_the_next_agent(state_dir: Place) -> None:
+    for step in range(3):
+        agent = state_dir.agent(idle_s=0.0)
+        agent.call(acts.save, "run-1", step)
+        assert agent.leave() == 0
+        state_dir.empty()
+        assert peek.stored_steps(state_dir.database, "run-1") == list(range(step + 1))
+
+
+# -- the death of its parts --
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_killed_while_agents_save(state_dir: Place, role: str) -> None:
+    agents = [state_dir.agent(compressors=2) for _ in range(2)]
+    for number, agent in enumerate(agents):
+        agent.call(acts.start, [f"run-{number}-{i}" for i in range(3)], size=20_000)
+    for _ in range(2):
+        for agent in agents:
+            agent.call(acts.saved, 15)
+        victim = worker(state_dir, role)
+        kill(victim)
+        gone(victim)
+        for agent in agents:
+            agent.call(acts.saved, 15)
+        until(lambda v=victim: worker(state_dir, role) != v, what=f"another {role}", timeout=20)
+    for number, agent in enumerate(agents):
+        rounds = agent.call(acts.halt)["rounds"]
+        statuses = all_settled(agent, 3 * rounds)
+        assert statuses.keys() <= {"met", "late"}
+        for i in range(3):
+            execution = f"run-{number}-{i}"
+            assert peek.stored_steps(state_dir.database, execution) == list(range(rounds))
+            last = state_of(execution, rounds - 1, 20_000)
+            assert peek.stored_state(state_dir.database, execution) == last
+
+
+def test_all_of_it_killed_while_an_agent_saves(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.start, ["run-1"])
+    for _ in range(3):
+        agent.call(acts.saved, 10)
+        state_dir.pids()
+        kill(*state_dir.service_processes())
+    rounds = agent.call(acts.halt)["rounds"]
+    all_settled(agent, rounds)
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(rounds))
+
+
+def test_killed_supervisor_leaves_no_orphans(state_dir: Place) -> None:
+    service = state_dir.service()
+    service.start()
+    state_dir.ask("size")
+    pids = state_dir.pids()
+    everyone = [pids["dispatcher"], pids["reader"], *pids["writers"], *pids["compressors"]]
+    assert all(map(is_running, everyone))
+    kill(pids["supervisor"])
+    gone(*everyone)
+    state_dir.empty()
+    service.stop()
+    state_dir.service_killed = True
+
+
+def test_killed_dispatcher_leaves_no_orphans(state_dir: Place) -> None:
+    with state_dir.service():
+        before = state_dir.pids()
+        kill(before["dispatcher"])
+        gone(before["dispatcher"], *before["writers"], *before["compressors"])
+        after = state_dir.pids()
+        assert after["supervisor"] == before["supervisor"]
+        assert after["dispatcher"] != before["dispatcher"]
+
+
+# -- as an object --
+
+
+def test_service_object(state_dir: Place) -> None:
+    service = state_dir.service()
+    with pytest.raises(ServiceUnavailableError):
+        service.status()
+    assert service.start() is service
+    service.start()  # a second time
+    assert service.status()["store"] == SQLiteStore(state_dir.database).url
+    with state_dir.engine() as engine:
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+        assert engine.latest_sync("run-1")[1] == b"state"
+    service.stop()
+    state_dir.empty(timeout=5)
+    service.stop()  # a second time
+    with state_dir.service() as again:
+        assert again.status()["journals"] == 0
+
+
+def test_service_async(state_dir: Place) -> None:
+    import asyncio
+
+    async def main() -> None:
+        async with state_dir.service() as service, state_dir.engine() as engine:
+            outcome = await (await engine.save(ExecutionNode("run-1"), b"state"))
+            assert outcome.stored
+            assert service.status()["agents"] >= 1
+
+    asyncio.run(main())
+
+
+def test_second_service_is_refused(state_dir: Place) -> None:
+    with state_dir.service() as first:
+        pids = first.status()["pids"]
+        with pytest.raises(ServiceRunningError, match=rf"{pids['dispatcher']}.*stop it first"):
+            state_dir.service().start()
+        assert first.status()["pids"] == pids
+
+
+def test_service_is_refused_beside_one_on_demand(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1")
+    state_dir.pids()
+    with pytest.raises(ServiceRunningError):
+        state_dir.service().start()
+    agent.call(acts.save, "run-1", 1)
+    all_settled(agent, 2)
+
+
+def test_two_services_at_once(state_dir: Place) -> None:
+    """Both look, both find nobody: the lock decides, and the loser says so."""
+    code = (
+        "import sys; from livingai import Service, SQLiteStore; from livingai.errors import *\n"
+        "service = Service(SQLiteStore(sys.argv[1]))\n"
+        "try: service.start(); print('up', flush=True); sys.stdin.readline(); service.stop()\n"
+        "except ServiceRunningError as error: print('refused', flush=True)\n"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(state_dir.database)], env=environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    said = sorted(process.stdout.readline() for process in both)  # type: ignore[union-attr]
+    for process in both:
+        process.communicate("stop\n", timeout=30)
+        assert process.returncode == 0
+    assert said == ["refused\n", "up\n"]
+
+
+def test_sigterm_drains(state_dir: Place) -> None:
+    """What is queued when the service is told to end is stored before it ends."""
+    service = state_dir.service().start()
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    all_settled(agent, 1)
+    pids = state_dir.pids()
+    with frozen(pids["writers"]):
+        for step in range(1, 30):
+            agent.call(acts.save, "run-1", step)
+        agent.kill()
+        os.kill(pids["supervisor"], signal.SIGTERM)
+    assert service.wait() == 0
+    service.stop()
+    state_dir.empty(timeout=2)
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(30))
+    assert state_dir.journals() == []
+
+
+def test_stop_without_drain_keeps_the_journal(state_dir: Place) -> None:
+    service = state_dir.service().start()
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    all_settled(agent, 1)
+    with frozen(state_dir.pids()["writers"]):
+        for step in range(1, 10):
+            agent.call(acts.save, "run-1", step)
+        agent.kill()
+        service.stop(drain=False, timeout=1)
+    state_dir.empty(timeout=5)
+    assert len(state_dir.journals()) == 1
+    with state_dir.service():
+        state_dir.ask("drain")
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))
+
+
+def test_service_of_a_dead_program_goes(state_dir: Place) -> None:
+    """``Service`` lives as long as the program that made it."""
+    code = (
+        "import os, sys; from livingai import Service, SQLiteStore\n"
+        "Service(SQLiteStore(sys.argv[1])).start()\nos.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", code, str(state_dir.database)]
+    assert subprocess.run(command, env=environment(), timeout=60, check=False).returncode == -9
+    state_dir.empty(timeout=10)
+
+
+def test_two_stores_do_not_share_a_directory(state_dir: Place) -> None:
+    from livingai.errors import DirectoryMismatchError
+
+    with state_dir.engine() as engine:
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+        other = SQLiteStore(state_dir.folder / "other.db")
+        intruder = CheckpointEngine(other, directory=state_dir.directory.path)
+        with pytest.raises(DirectoryMismatchError, match="directory="):
+            intruder.save_sync(ExecutionNode("run-1"), b"other")
+        with pytest.raises(DirectoryMismatchError):
+            Service(other, state_dir.directory.path).start()
+        assert engine.latest_sync("run-1")[1] == b"state"

@@ -1,0 +1,1 @@
+"""What the tests with real processes share: agents, the place they work in, and how to wait."""

@@ -1,0 +1,193 @@
+"""What agents of the tests do; each function runs in an agent process (see ``agent_main``)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
+from tests.support.agent_main import AgentSide
+from tests.support.states import state_of
+
+
+def make_node(execution: str, step: int, **fields: Any) -> ExecutionNode:
+    """The node of a step; its output says which."""
+    for name, kind in (("type", NodeType), ("status", Status)):
+        if name in fields:
+            fields[name] = kind(fields[name])
+    fields.setdefault("status", Status.SUCCESS)
+    return ExecutionNode(execution, output={"step": step}, **fields)
+
+
+def save(
+    agent: AgentSide,
+    execution: str,
+    step: int = 0,
+    *,
+    size: int | None = 5000,
+    node: dict[str, Any] | None = None,
+    kill: list[int] | None = None,
+    die: bool = False,
+    **options: Any,
+) -> str:
+    """Save one step (``size`` None: without a state); the node's id. As soon as ``save`` has
+    returned, ``kill`` these processes, and this one if told to ``die``."""
+    made = make_node(execution, step, **(node or {}))
+    state = None if size is None else state_of(execution, step, size)
+    receipt = agent.engine.save_sync(made, state, **options)
+    for pid in kill or ():
+        os.kill(pid, signal.SIGKILL)
+    if die:
+        os.kill(os.getpid(), signal.SIGKILL)
+    agent.keep(receipt)
+    return made.id
+
+
+def save_many(agent: AgentSide, execution: str, steps: int, **options: Any) -> None:
+    """Save ``steps`` steps in a row."""
+    for step in range(steps):
+        save(agent, execution, step, **options)
+
+
+def latest(agent: AgentSide, execution: str) -> tuple[Any, Any]:
+    """(output of the node, state) of the newest checkpoint."""
+    node, state = agent.engine.latest_sync(execution)
+    return node.output, state
+
+
+def load(agent: AgentSide, node_id: str) -> tuple[Any, Any]:
+    """(output of the node, state) of a node."""
+    node, state = agent.engine.load_sync(node_id)
+    return node.output, state
+
+
+def steps(agent: AgentSide, execution: str) -> list[int]:
+    """The steps that the store has, in order of their first save."""
+    return [node.output["step"] for node in agent.engine.nodes_sync(execution)]
+
+
+def outcomes(agent: AgentSide, count: int | None = None, timeout: float = 30.0) -> dict[str, Any]:
+    """Wait until ``count`` writes (default: all so far) have an outcome, and sum them up."""
+    with agent.changed:
+        wanted = len(agent.receipts) if count is None else count
+        agent.changed.wait_for(lambda: sum(map(bool, agent.told.values())) >= wanted, timeout)
+        told = [list(calls) for calls in agent.told.values()]
+    known = [calls[0] for calls in told if calls]
+    return {
+        "writes": len(told),
+        "known": len(known),
+        "told_twice": sum(len(calls) > 1 for calls in told),
+        "statuses": dict(Counter(str(outcome.status) for outcome in known)),
+        "levels": dict(Counter(outcome.level.name for outcome in known)),
+        "reasons": sorted({outcome.reason for outcome in known if outcome.reason}),
+    }
+
+
+def statuses(agent: AgentSide, timeout: float = 30.0) -> list[str]:
+    """Wait for all outcomes; their statuses in the order of the saves."""
+    outcomes(agent, timeout=timeout)
+    with agent.changed:
+        return [str(calls[0].status) if calls else "" for calls in agent.told.values()]
+
+
+def sla(agent: AgentSide) -> dict[str, Any]:
+    """The engine's own summary."""
+    return asdict(agent.engine.sla())
+
+
+def flush(agent: AgentSide, timeout: float = 30.0) -> None:
+    """Barrier at the store."""
+    agent.engine.flush_sync(timeout=timeout)
+
+
+def close(agent: AgentSide, timeout: float = 10.0) -> None:
+    """Close the engine."""
+    agent.engine.close_sync(timeout)
+
+
+def plan(agent: AgentSide, execution: str) -> dict[str, Any]:
+    """A recovery plan; nodes by their step."""
+    made = RecoveryEngine(agent.engine).plan_sync(execution)
+    return {
+        "found": made.found,
+        "resume": made.resume_node_id,
+        "state": made.state,
+        "replay": [node.output["step"] for node in made.replay_nodes],
+        "skipped": [node.output["step"] for node in made.skipped_nodes],
+        "in_doubt": [node.output["step"] for node in made.in_doubt_nodes],
+    }
+
+
+# -- saving in the background ------------------------------------------------------------------
+
+
+class Runner(threading.Thread):
+    """Saves step after step of some executions until it is told to halt, one round per
+    ``interval_s``; notes how long each save held it."""
+
+    def __init__(self, agent: AgentSide, executions: list[str], size: int, interval_s: float):
+        super().__init__(daemon=True)
+        self.agent, self.executions, self.size, self.interval_s = (
+            agent,
+            executions,
+            size,
+            interval_s,
+        )
+        self.halt = threading.Event()
+        self.rounds = 0
+        self.held_ms: list[float] = []
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.halt.wait(self.interval_s):
+                for execution in self.executions:
+                    self._save(execution)
+                self.rounds += 1
+        except BaseException as error:
+            self.failure = error
+            with self.agent.changed:
+                self.agent.changed.notify_all()
+
+    def _save(self, execution: str) -> None:
+        node = make_node(execution, self.rounds)
+        state = state_of(execution, self.rounds, self.size)
+        began = time.perf_counter()
+        receipt = self.agent.engine.save_sync(node, state)
+        self.held_ms.append((time.perf_counter() - began) * 1e3)
+        self.agent.keep(receipt)
+
+
+def start(
+    agent: AgentSide, executions: list[str], *, size: int = 5000, interval_s: float = 0.01
+) -> None:
+    """Begin to save in the background."""
+    agent.runner = Runner(agent, executions, size, interval_s)
+    agent.runner.start()
+
+
+def saved(agent: AgentSide, more: int, timeout: float = 30.0) -> int:
+    """Wait until ``more`` writes than now were accepted; how many there are."""
+    runner = agent.runner
+    with agent.changed:
+        goal = len(agent.receipts) + more
+        agent.changed.wait_for(lambda: len(agent.receipts) >= goal or runner.failure, timeout)
+        if runner.failure is not None:
+            raise runner.failure
+        assert len(agent.receipts) >= goal, f"{len(agent.receipts)} of {goal} saves"
+        return len(agent.receipts)
+
+
+def halt(agent: AgentSide) -> dict[str, Any]:
+    """Stop saving; rounds done and the longest time that a save held the agent."""
+    runner = agent.runner
+    runner.halt.set()
+    runner.join(30.0)
+    if runner.failure is not None:
+        raise runner.failure
+    return {"rounds": runner.rounds, "held_ms": max(runner.held_ms)}

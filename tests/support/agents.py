@@ -1,0 +1,125 @@
+"""The test's side of an agent process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.agent_main import from_json, to_json
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Short-lived services and few processes, so that tests are quick.
+DEFAULTS = {"idle_s": 0.2, "compressors": 1, "service_timeout_s": 20.0}
+
+
+class AgentDied(AssertionError):
+    """The agent process ended instead of answering."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process that imports the tests' modules."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        # What is warned about is written to the logs, which the end of a test looks through.
+        "PYTHONWARNINGS": "error,ignore::DeprecationWarning",
+        **more,
+    }
+
+
+class Agent:
+    """A process that holds a ``CheckpointEngine`` and does what it is told."""
+
+    def __init__(self, database: Path, log: Path, settings: dict[str, Any], **popen: Any) -> None:
+        self.log = log
+        environ = environment(**popen.pop("env", {}))
+        with open(log, "wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.agent_main", str(database),
+                 json.dumps({**DEFAULTS, **settings})],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, bufsize=0,
+                cwd=log.parent, env=environ, **popen,
+            )  # fmt: skip
+        self._rest = b""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """Have the agent call ``function(agent_side, ...)`` and wait for its value; raises what it
+        raises."""
+        self.send(function, *arguments, **keywords)
+        return self.receive()
+
+    def send(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
+        """As :meth:`call`, without waiting."""
+        request = [function.__module__, function.__name__, arguments, keywords]
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request, default=to_json).encode() + b"\n")
+
+    def receive(self, timeout: float = 60.0) -> Any:
+        """The answer to the oldest :meth:`send` that has not been answered."""
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while b"\n" not in self._rest:
+            if not poll.poll(timeout * 1000):
+                raise AssertionError(f"no answer within {timeout} s; {self.said()}")
+            data = os.read(fd, 1 << 20)
+            if not data:
+                raise AgentDied(f"agent ended with {self.process.wait(10)}; {self.said()}")
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        answer = json.loads(line, object_hook=from_json)
+        if "error" in answer:
+            raise pickle.loads(base64.b64decode(answer["error"]))
+        return answer["value"]
+
+    def said(self) -> str:
+        """What it wrote to standard error."""
+        return self.log.read_text(errors="replace")
+
+    def died(self, timeout: float = 10.0) -> int:
+        """Wait for its end; the exit status."""
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """kill -9, and wait for it."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> None:
+        """SIGSTOP, and wait until it has stopped."""
+        os.kill(self.pid, signal.SIGSTOP)
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def leave(self, timeout: float = 30.0) -> int:
+        """End its input: it exits by itself, without close(); the exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(timeout)
+
+    def end(self) -> None:
+        """Make sure that it is gone and its pipes are closed. Idempotent."""
+        if self.process.poll() is None:
+            self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()

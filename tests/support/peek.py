@@ -1,0 +1,80 @@
+"""Looking into a database and a journal directly, past the engine and the service."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from livingai import SQLiteStore, codecs
+from livingai.cache import ASK, HotCache, decode_state
+from livingai.queue.directory import StateDirectory
+from livingai.queue.record import read_outcome
+from livingai.queue.tail import Found, JournalTail
+
+
+def stored_state(database: Path, execution: str) -> Any:
+    """The newest state that the store has; None without one."""
+    with SQLiteStore(database) as store:
+
+        def decode(blob: bytes) -> bytes:
+            def base(content_hash: bytes) -> bytes:
+                found = store.blob_by_hash(execution, content_hash)
+                assert found is not None, "a delta's base is gone"
+                return decode(found)
+
+            return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
+
+        found = store.latest_checkpoint(execution)
+        if found is None or found.blob is None:
+            return None
+        return decode_state(found.state_kind, decode(found.blob))
+
+
+def stored_steps(database: Path, execution: str) -> list[int]:
+    """The steps that the store has, in order of their first save."""
+    with SQLiteStore(database) as store:
+        return [node.wire[10]["step"] for node in store.nodes(execution)]
+
+
+def cached_state(directory: StateDirectory, execution: str) -> Any:
+    """What the hot cache alone says of an execution; AssertionError if it cannot tell."""
+    cache = HotCache(directory, ttl_s=3600.0)
+    try:
+        hit = cache.latest(execution)
+        assert hit is not ASK, f"the cache cannot tell about {execution}"
+        return hit.state  # type: ignore[union-attr]
+    finally:
+        cache.close()
+
+
+def has_outcome(tail: JournalTail, found: Found) -> bool:
+    """Whether a record's outcome is noted in its journal."""
+    segment = tail.segments.get(found.position >> 32)
+    assert segment is not None
+    return read_outcome(segment.view, found.position & 0xFFFF_FFFF, found.header.lsn) is not None
+
+
+def check_database(database: Path) -> None:
+    """SQLite's own check, and epochs that do not go back."""
+    with closing(apsw.Connection(str(database))) as connection:
+        if connection.pragma("application_id") == 0:
+            return  # not ours: a test's own file
+        assert connection.pragma("integrity_check") == "ok"
+        wrong = connection.execute(
+            "SELECT e.execution_id FROM executions AS e WHERE (e.epoch, e.seq) < "
+            "(SELECT max(c.epoch), max(c.seq) FILTER (WHERE c.epoch = e.epoch) FROM checkpoints "
+            "AS c WHERE c.execution_id = e.execution_id)"
+        ).fetchall()
+        assert not wrong, f"(epoch, seq) went back: {wrong}"
+
+
+def stored_versions(database: Path, execution: str) -> list[tuple[int, int]]:
+    """(epoch, seq) of every checkpoint of an execution, in order."""
+    with closing(apsw.Connection(str(database))) as connection:
+        return connection.execute(
+            "SELECT epoch, seq FROM checkpoints WHERE execution_id = ? ORDER BY epoch, seq",
+            (execution,),
+        ).fetchall()

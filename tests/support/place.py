@@ -1,0 +1,190 @@
+"""A place for a test: one database, its state directory, and all processes that work there.
+
+At its end (:meth:`Place.finish`) nothing may be left: no process, socket, descriptor, mapping or
+thread, no journal once everything in it is stored, no damage, and no traceback in any log.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from livingai import CheckpointEngine, Service, SQLiteStore
+from livingai.queue.directory import StateDirectory
+from livingai.queue.tail import JournalTail
+from livingai.service import ask_service
+from tests.support import peek
+from tests.support.agents import DEFAULTS, Agent
+from tests.support.waiting import is_running, until
+
+#: The processes of a place carry its tag in their environment.
+TAG = "LIVINGAI_TEST_PLACE"
+
+
+class Place:
+    """See the module's text."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = folder / "agent.db"
+        self.directory = StateDirectory(f"{self.database}-livingai")
+        self.tag = secrets.token_hex(8)
+        self.agents: list[Agent] = []
+        #: For tests that break things on purpose: what the logs may hold, and that the last service
+        #: was killed, so that its socket file stays until the next one comes.
+        self.tracebacks_allowed = False
+        self.service_killed = False
+        self._descriptors = _descriptors()
+        self._children = {child.pid for child in psutil.Process().children()}
+
+    # -- who works here --
+
+    def agent(self, **settings: Any) -> Agent:
+        """Start an agent process; settings are the engine's (``env`` goes to the process)."""
+        popen = {name: settings.pop(name) for name in ("env", "preexec_fn") if name in settings}
+        log = self.folder / f"agent-{len(self.agents)}.log"
+        agent = Agent(self.database, log, settings, **popen)
+        self.agents.append(agent)
+        return agent
+
+    def store(self) -> SQLiteStore:
+        """The place's store."""
+        return SQLiteStore(self.database)
+
+    def engine(self, **settings: Any) -> CheckpointEngine:
+        """An engine in the test's own process."""
+        return CheckpointEngine(self.store(), **{**DEFAULTS, **settings})
+
+    def service(self) -> Service:
+        """A service of the test's own, not started yet."""
+        return Service(self.store(), self.directory.path)
+
+    def ask(self, verb: str) -> Any:
+        """Ask the service that runs."""
+        return ask_service(self.directory, self.store().url, verb)
+
+    def pids(self) -> dict[str, Any]:
+        """Processes of the service by role, once it is up."""
+
+        def look() -> dict[str, Any]:
+            with suppress(ConnectionError):
+                self.ask("ready")
+                found: dict[str, Any] = self.ask("status")["pids"]
+                return found
+            return {}
+
+        return until(look, what="a service that answers", timeout=20)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works here, but this one."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.pid != os.getpid() and process.environ().get(TAG) == self.tag:
+                    found.append(process)
+        return found
+
+    def service_processes(self) -> list[int]:
+        """Process ids of all of the service's processes, the oldest first."""
+        agents = {agent.pid for agent in self.agents}
+        found = [process for process in self.processes() if process.pid not in agents]
+        return [p.pid for p in sorted(found, key=lambda p: p.create_time())]
+
+    def socket_left(self) -> bool:
+        """Whether there is a socket file."""
+        return os.path.exists(f"{self.directory.path}/service.sock")
+
+    def journals(self) -> list[str]:
+        """Folders of the journals that are there."""
+        return self.directory.journal_paths()
+
+    # -- the end --
+
+    def empty(self, timeout: float = 10.0) -> None:
+        """Wait until no process is left here."""
+        until(lambda: not self.processes(), what="no process left", timeout=timeout)
+
+    def finish(self) -> None:
+        """End the agents, then see that nothing is left."""
+        for agent in self.agents:
+            agent.end()
+        self._resume_all()
+        try:
+            self.empty()
+        except AssertionError:
+            left = [f"{p.pid} {' '.join(p.cmdline())}" for p in self.processes()]
+            for process in self.processes():
+                process.kill()
+            raise AssertionError(f"processes left after 10 s: {left}") from None
+        if os.path.exists(self.directory.service_state):
+            self._check_journals()
+            assert not self.socket_left(), "a socket is left"
+        if self.database.exists():
+            peek.check_database(self.database)
+        self._check_logs()
+        self._check_own_process()
+
+    def _resume_all(self) -> None:
+        for process in self.processes():
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+
+    def _check_journals(self) -> None:
+        """A journal that is left has to be intact, and to hold something that was not stored; a
+        service that is started now stores it."""
+        left = self.journals()
+        assert self.service_killed or not self.socket_left(), "a socket is left"
+        for path in left:
+            tail = JournalTail(path)
+            try:
+                records = list(tail.read(alive=False))
+                assert not tail.damage, tail.damage
+                waiting = [found for found in records if not peek.has_outcome(tail, found)]
+                assert waiting, f"{path}: all of its {len(records)} records are stored"
+            finally:
+                tail.close()
+        if left or self.service_killed:
+            with self.service():
+                self.ask("drain")
+            self.empty()
+        assert self.journals() == [], "a journal is left though everything is stored"
+
+    def _check_logs(self) -> None:
+        for log in [*self.folder.glob("agent-*.log"), Path(self.directory.log)]:
+            if log.exists() and not self.tracebacks_allowed:
+                # After a kill -9 the standard library's tracker removes semaphores, and says so.
+                lines = log.read_text(errors="replace").splitlines()
+                text = "\n".join(line for line in lines if "resource_tracker: " not in line)
+                for sign in ("Traceback", "Warning:", "Exception ignored"):
+                    assert sign not in text, f"{log}:\n{text}"
+
+    def _check_own_process(self) -> None:
+        gc.collect()
+        left = {
+            fd: what for fd, what in _descriptors().items() if self._descriptors.get(fd) != what
+        }
+        assert not left, f"descriptors left: {left}"
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            mapped = [line for line in maps if self.directory.path in line]
+        assert not mapped, f"mappings left: {mapped}"
+        threads = [t.name for t in threading.enumerate() if t.name.startswith("livingai")]
+        assert not threads, f"threads left: {threads}"
+        children = {child.pid for child in psutil.Process().children()} - self._children
+        assert not children, f"children left: {[(pid, is_running(pid)) for pid in children]}"
+
+
+def _descriptors() -> dict[int, str]:
+    """Open descriptors of this process, and what they are."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return {fd: what for fd, what in found.items() if not what.startswith("/proc/")}
