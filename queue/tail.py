@@ -157,8 +157,8 @@ class JournalTail:
             segment = self.segments.get(self._number)
             view = segment.view if segment is not None else memoryview(b"")
             if segment is not None and segment.header() is None:
-                self.segments.drop(self._number)
-                view = memoryview(b"")
+                self.segments.drop(self._number)  # recycled: we had read all of it
+                segment, view = None, memoryview(b"")
             header = self._valid(view, self._offset, checked=stop is not None)
             if header is None:
                 header = self._after_damage(segment, view, stop)
