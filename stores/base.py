@@ -102,13 +102,20 @@ class StoredNode:
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
     """A checkpoint as the store has it: the node that carried it, in its newest version, and its
-    encoded blob (None where there is no state; ``state_kind`` is then 0)."""
+    encoded blob (None where there is no state; ``state_kind`` is then 0). What ``checkpoints``
+    answers has all fields; single reads may leave those with a default."""
 
     wire: list[Any]
     epoch: int
     seq: int
     blob: bytes | None
     state_kind: int
+    node_id: str = ""
+    base_hash: bytes | None = None
+    content_hash: bytes | None = None
+    raw_bytes: int = 0
+    stored_bytes: int = 0
+    saved_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,31 @@ class ExecutionInfo:
     created_at: float
     updated_at: float
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions ``list_executions`` answers; what is empty or None does not restrict.
+
+    ``metadata`` is compared with the newest node's metadata, key by key, for equality of plain
+    values (the framework's name, a tenant). Times are seconds since the Unix epoch.
+    """
+
+    statuses: tuple[str, ...] = ()
+    updated_after: float | None = None
+    updated_before: float | None = None
+    metadata: dict[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """A line of ``costs``: a run, a node name or a day (UTC, ``YYYY-MM-DD``), and the sums of its
+    nodes' newest versions. ``latency_ms`` is the sum of theirs."""
+
+    group: str
+    nodes: int
+    cost_tokens: int
+    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +252,12 @@ class Store(ABC):
         Raises :class:`~livingai.errors.FencedError` when a newer claim has come since."""
 
     @abstractmethod
+    def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
+        """Remove the checkpoints with these (epoch, seq) and give their space back; the nodes stay.
+        Versions that are not there are left alone. The caller has made sure that no delta needs
+        them (:mod:`livingai.stores.retention`). Returns the number of blob bytes removed."""
+
+    @abstractmethod
     def delete_execution(self, execution_id: str) -> int:
         """Remove all of an execution, see rule 7; the number of nodes removed. An execution that
         is not there, or deleted already, is left alone."""
@@ -248,10 +286,31 @@ class Store(ABC):
 
     @abstractmethod
     def list_executions(
-        self, *, after: str | None = None, limit: int = 100, prefix: str = ""
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        prefix: str = "",
+        where: ExecutionFilter | None = None,
     ) -> list[ExecutionInfo]:
-        """At most ``limit`` executions whose ids begin with ``prefix``, in order of id (by code
-        point), starting behind ``after``."""
+        """At most ``limit`` executions whose ids begin with ``prefix`` and that fit ``where``, in
+        order of id (by code point), starting behind ``after``."""
+
+    @abstractmethod
+    def checkpoints(self, execution_id: str, *, blobs: bool = True) -> Iterator[StoredCheckpoint]:
+        """All checkpoints of an execution, oldest (epoch, seq) first. Without ``blobs`` their
+        ``blob`` is empty: enough to decide what may be dropped."""
+
+    @abstractmethod
+    def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
+        """(epoch, claim) of all that ever owned the execution, oldest first; a claim of None is a
+        deletion."""
+
+    @abstractmethod
+    def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
+        """Sums over the executions whose ids begin with ``prefix``, by ``group``: "execution",
+        "name" (of the node, from its metadata; else its type) or "day" of ``created_at``; in order
+        of group."""
 
     @abstractmethod
     def size_bytes(self) -> int:

@@ -20,9 +20,11 @@ from livingai.errors import (
     RecordRefusedError,
     StoreUnavailableError,
 )
-from livingai.stores import sqlite_reads
+from livingai.stores import sqlite_keeping, sqlite_reads
 from livingai.stores.base import (
     Capabilities,
+    CostLine,
+    ExecutionFilter,
     ExecutionInfo,
     Row,
     RowResult,
@@ -213,6 +215,16 @@ class SQLiteStore(Store):
 
         return self._file.transaction(work)
 
+    def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
+        """Remove checkpoints; the number of blob bytes removed.
+
+        Raises:
+            StoreUnavailableError: nothing was removed; try again.
+        """
+        return self._file.transaction(
+            lambda connection: sqlite_keeping.drop_checkpoints(connection, execution_id, versions)
+        )
+
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where the
     # -- file is damaged
 
@@ -233,10 +245,27 @@ class SQLiteStore(Store):
         return sqlite_reads.blob_by_hash(self._file, execution_id, content_hash)
 
     def list_executions(
-        self, *, after: str | None = None, limit: int = 100, prefix: str = ""
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        prefix: str = "",
+        where: ExecutionFilter | None = None,
     ) -> list[ExecutionInfo]:
         """A page of executions in order of id (by code point), starting behind ``after``."""
-        return sqlite_reads.list_executions(self._file, after, limit, prefix)
+        return sqlite_reads.list_executions(self._file, after, limit, prefix, where)
+
+    def checkpoints(self, execution_id: str, *, blobs: bool = True) -> Iterator[StoredCheckpoint]:
+        """All checkpoints of an execution, oldest first."""
+        return sqlite_keeping.checkpoints(self._file, execution_id, blobs)
+
+    def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
+        """(epoch, claim) of all that ever owned the execution, oldest first."""
+        return sqlite_keeping.owners(self._file, execution_id)
+
+    def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
+        """Sums of nodes by execution, name or day."""
+        return sqlite_keeping.costs(self._file, group, prefix, sqlite_reads.behind(prefix))
 
     def size_bytes(self) -> int:
         """Bytes of the database, its write-ahead log and the log's index on disk."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from livingai.stores.base import ExecutionInfo, StoredCheckpoint, StoredNode
+from livingai.stores import sqlite_keeping
+from livingai.stores.base import ExecutionFilter, ExecutionInfo, StoredCheckpoint, StoredNode
 from livingai.stores.sqlite_file import DatabaseFile
 from livingai.stores.sqlite_rows import read_blob, read_wire
 
@@ -49,7 +50,8 @@ ORDER BY c.base_hash IS NOT NULL, c.epoch, c.seq LIMIT 1
 """
 _LIST = """
 SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status
-FROM executions WHERE execution_id > ? AND execution_id >= ? AND (? IS NULL OR execution_id < ?)
+FROM executions AS e
+WHERE execution_id > ? AND execution_id >= ? AND (? IS NULL OR execution_id < ?){where}
 ORDER BY execution_id LIMIT ?
 """
 
@@ -97,15 +99,16 @@ def blob_by_hash(file: DatabaseFile, execution_id: str, content_hash: bytes) -> 
 
 
 def list_executions(
-    file: DatabaseFile, after: str | None, limit: int, prefix: str
+    file: DatabaseFile, after: str | None, limit: int, prefix: str, where: ExecutionFilter | None
 ) -> list[ExecutionInfo]:
     """A page of executions in order of id, starting behind ``after``."""
-    end = _behind(prefix)
-    bindings = (after or "", prefix, end, end, max(limit, 0))
-    return [ExecutionInfo(*row) for row in file.read(_LIST, bindings)]
+    end = behind(prefix)
+    sql, restricted = sqlite_keeping.restriction(where)
+    bindings = (after or "", prefix, end, end, *restricted, max(limit, 0))
+    return [ExecutionInfo(*row) for row in file.read(_LIST.format(where=sql), bindings)]
 
 
-def _behind(prefix: str) -> str | None:
+def behind(prefix: str) -> str | None:
     """The smallest text that is larger than all that begin with ``prefix``; None: there is none."""
     while prefix:
         point = ord(prefix[-1]) + 1

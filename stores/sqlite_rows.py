@@ -156,10 +156,12 @@ def read_blob(execution_id: str, blob: bytes | None, blob_sum: bytes) -> bytes:
 # --- for people ----------------------------------------------------------------------------------
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Any) -> str | list[Any]:
     """What JSON cannot say."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"<{len(value)} bytes>"
+    if isinstance(value, (set, frozenset)):
+        return list(value)
     return _clean(str(value))
 
 
@@ -200,7 +202,7 @@ def _plain(value: Any, depth: int) -> Any:
         return "…"
     if isinstance(value, dict):
         return {
-            _clean(key) if isinstance(key, str) else _describe(key): _plain(item, depth - 1)
+            _clean(key) if isinstance(key, str) else str(_describe(key)): _plain(item, depth - 1)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple, set, frozenset)):

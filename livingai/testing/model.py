@@ -68,6 +68,11 @@ class StoreModel:
         last = max((seq for epoch, seq in execution.rows if epoch == version[0]), default=-1)
         return versions[-1][0] == version[0] or row.seq <= last
 
+    def owner(self, execution_id: str) -> str | None:
+        """The newest claim; None where there is none, or the execution was deleted."""
+        execution = self._executions.get(execution_id)
+        return execution.owners[-1][0] if execution and execution.owners else None
+
     def claim(self, execution_id: str, claim: str) -> int | None:
         """The epoch that a store has to give; None: FencedError."""
         execution = self._executions.setdefault(execution_id, _Execution())

@@ -55,11 +55,13 @@ class OwningTests:
             make_row(seq=1, claim="old", node_id="n", blob=state("1")),
             make_row(seq=2, claim="old", node_id="m"),
         ]
-        commit(store, rows)
+        for row in rows:
+            commit(store, [row])
         commit(store, [make_row(seq=0, claim="new", node_id="n", output="taken over")])
         before = contents(store)
         assert commit(store, rows) == [1, 1, 1]
         assert contents(store) == before
+        assert [statuses(store, [row]) for row in reversed(rows)] == [[STORED]] * 3
         newer = make_row(seq=3, claim="old", node_id="n")
         assert statuses(store, [*rows, newer]) == [STORED, STORED, STORED, FENCED]
 

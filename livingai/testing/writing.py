@@ -132,6 +132,17 @@ class WritingTests:
         assert found is not None
         assert (found.wire[10], found.blob) == ("newer", state("older"))
 
+    def test_state_that_comes_late_joins_its_node(self, store: Store) -> None:
+        commit(store, [make_row(seq=2, node_id="n", output="first"), make_row(seq=3, node_id="m")])
+        commit(store, [make_row(seq=9, node_id="n", output="newest")])
+        commit(store, [make_row(seq=5, node_id="n", output="late", blob=state("late"))])
+        commit(store, [make_row(seq=4, node_id="n", blob=state("later, and older"))])
+        found = store.load_node("n")
+        assert found is not None
+        assert (found.wire[10], found.seq, found.blob) == ("newest", 9, state("late"))
+        commit(store, [make_row(seq=1, node_id="m")])
+        assert [node.wire[1] for node in store.nodes("run")] == ["m", "n"], "not by first save"
+
     def test_latest_is_the_maximum(self, store: Store) -> None:
         commit(store, [make_row(seq=7, blob=state("7"))])
         commit(store, [make_row(seq=6, blob=state("6")), make_row(seq=5, blob=state("5"))])
