@@ -134,27 +134,26 @@ class WriterLane:
         self._backoff.reset()
         decided: list[Decided] = []
         baseless: list[Item] = []
+        again: set[Item] = set()
         for item, (status, _epoch, reason, when_ns) in zip(sent, results, strict=True):
             overtook = shadows.get(item, [])
             if status == RowStatus.STORED:
                 decided.append((item, _MET, when_ns, ""))
                 decided.extend((older, _SUPERSEDED, when_ns, "") for older in overtook)
                 continue
-            self.partition.put_back(overtook)
-            for older in overtook:
-                batch.remove(older)
+            again.update(overtook)
             if status == RowStatus.BASE_MISSING:
+                again.add(item)
                 baseless.append(item)
             elif status == RowStatus.FENCED:
                 decided.append((item, _FENCED, when_ns, reason or "a newer owner took over"))
             else:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
                 self._dispatcher.set_aside(item, what + reason)
-        if baseless:
-            self.partition.put_back(baseless)
+        if again:  # in their order: what comes later overtakes what comes before
+            self.partition.put_back([item for item in batch if item in again])
+            batch[:] = [item for item in batch if item not in again]
             self._dispatcher.encode_again(baseless)
-            for item in baseless:
-                batch.remove(item)
         return decided
 
     async def _again(self, batch: list[Item], error: LivingAIError, *, died: bool) -> None:
