@@ -118,6 +118,8 @@ class AgentServer:
             agent.journal = str(message[1])
             self._by_journal[agent.journal] = agent
             self._dispatcher.intake.refresh()
+            # Its outcomes were told to nobody until now; a greeting makes it look for them.
+            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
             self._dispatcher.kick()
         elif kind == Message.REQUEST:
             task = asyncio.get_running_loop().create_task(self._answer(agent, *message[1:]))
