@@ -22,7 +22,7 @@ Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` c
    queued before it are fenced, whoever wants to go on takes a new claim.
 8. **A delta needs its base.** A row with a ``base_hash`` is taken only if a checkpoint of the
    execution has that content hash (in the store, or earlier in the batch); else it is
-   :attr:`RowStatus.BASE_MISSING` and nothing of it was written.
+   :attr:`RowStatus.BASE_MISSING` and nothing of it but its claim was written.
 9. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
 
 A store object is cheap and inert until it is used: no driver import, no connection. It describes
@@ -91,12 +91,14 @@ class RowResult:
 @dataclass(frozen=True, slots=True)
 class StoredNode:
     """A node as the store has it. ``wire`` as in :class:`Row`; ``has_state``: this very write
-    carried a checkpoint."""
+    carried a checkpoint (that may have been dropped since); ``first`` is the (epoch, seq) of the
+    node's first save."""
 
     wire: list[Any]
     epoch: int
     seq: int
     has_state: bool
+    first: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +274,8 @@ class Store(ABC):
     @abstractmethod
     def load_node(self, node_id: str) -> StoredCheckpoint | None:
         """The newest version of a node, with its epoch and seq, and the newest state that it was
-        saved with. Ids should be unique; of executions that share one, the one saved last answers.
-        """
+        saved with and that was not dropped. Ids should be unique; of executions that share one,
+        the one saved last answers."""
 
     @abstractmethod
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
+
 from livingai.errors import ConfigurationError
 from livingai.stores.base import Store
 
+#: Module and class by URL scheme; a driver is imported only when its store is used.
+_SCHEMES = {
+    "redis": ("livingai.stores.redis", "RedisStore"),
+    "rediss": ("livingai.stores.redis", "RedisStore"),
+    "unix": ("livingai.stores.redis", "RedisStore"),
+    "redis+cluster": ("livingai.stores.redis", "RedisStore"),
+    "rediss+cluster": ("livingai.stores.redis", "RedisStore"),
+    "redis+sentinel": ("livingai.stores.redis", "RedisStore"),
+    "rediss+sentinel": ("livingai.stores.redis", "RedisStore"),
+    "postgres": ("livingai.stores.postgres", "PostgresStore"),
+    "postgresql": ("livingai.stores.postgres", "PostgresStore"),
+}
+
 
 def open_store(url: str) -> Store:
-    """The store that ``url`` names: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or a
-    plain file path. Nothing is connected to yet.
+    """The store that ``url`` names. Nothing is connected to yet.
+
+    =================================  ============================================
+    URL                                store
+    =================================  ============================================
+    ``agent.db``, ``sqlite:///a.db``   SQLite, relative path
+    ``sqlite:////var/lib/a.db``        SQLite, absolute path
+    ``redis://…``, ``rediss://…``,     Redis or Valkey; ``redis+cluster://…`` for a
+    ``unix://…``                       cluster, ``redis+sentinel://…`` for sentinels
+    ``postgresql://…``                 PostgreSQL
+    ``tiered:HOT|COLD``                two of the above, hot in front of cold
+    =================================  ============================================
 
     Raises:
-        ConfigurationError: no store has that scheme.
+        ConfigurationError: no store has that scheme, or the URL is not complete.
     """
+    if url.startswith("tiered:"):
+        from livingai.stores.tiered import TieredStore  # noqa: PLC0415 - only when it is used
+
+        hot, separator, cold = url.removeprefix("tiered:").partition("|")
+        if not separator or not hot or not cold:
+            raise ConfigurationError("a tiered store is written tiered:HOT_URL|COLD_URL")
+        return TieredStore(open_store(hot), open_store(cold))
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":
         from livingai.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only when it is used
@@ -21,4 +53,9 @@ def open_store(url: str) -> Store:
         if not path:
             raise ConfigurationError("a SQLite URL names a file, such as sqlite:///agent.db")
         return SQLiteStore(path)
-    raise ConfigurationError(f"no store has the scheme {scheme!r}; use sqlite:///FILE")
+    if scheme not in _SCHEMES:
+        known = ", ".join(["sqlite", *sorted(_SCHEMES), "tiered:"])
+        raise ConfigurationError(f"no store has the scheme {scheme!r}; known are {known}")
+    module, name = _SCHEMES[scheme]
+    store: Store = getattr(importlib.import_module(module), name)(url)
+    return store

@@ -1,10 +1,11 @@
 """The embedded store: one SQLite file, through apsw, written by one process at a time.
 
 Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``sqlite_schema``
-(tables, versions), ``sqlite_file`` (connection, log), ``sqlite_errors``, ``sqlite_owners``
-(fencing), ``sqlite_batch`` (what a batch changes), ``sqlite_rows`` (columns), ``sqlite_reads``
-(queries). Several services, or other programs, may use the same file; SQLite's write lock orders
-them.
+(tables, versions), ``sqlite_file`` (connection), ``sqlite_space`` (its size), ``sqlite_errors``,
+``sqlite_owners`` (fencing), ``sqlite_batch`` (what a batch changes), ``sqlite_rows`` and
+``sqlite_json`` (columns), ``sqlite_reads`` and ``sqlite_keeping`` (queries).
+
+Several services, or other programs, may use the same file; SQLite's write lock orders them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from livingai.errors import (
     ConfigurationError,
     FencedError,
     RecordRefusedError,
+    StoreError,
     StoreUnavailableError,
 )
 from livingai.stores import sqlite_keeping, sqlite_reads
@@ -40,6 +42,7 @@ from livingai.stores.sqlite_file import DatabaseFile, connect
 from livingai.stores.sqlite_owners import Owners
 from livingai.stores.sqlite_rows import Write, prepare
 from livingai.stores.sqlite_schema import schema_version
+from livingai.stores.sqlite_space import give_back
 
 if TYPE_CHECKING:
     import apsw
@@ -213,7 +216,13 @@ class SQLiteStore(Store):
                 connection.execute(f"DELETE FROM {table} WHERE execution_id = ?", (execution_id,))
             return connection.changes()
 
-        return self._file.transaction(work)
+        nodes = self._file.transaction(work)
+        self._give_back()
+        return nodes
+
+    def _give_back(self) -> None:
+        with suppress(StoreError):  # what was removed is removed; the space can wait
+            give_back(self._file.read)
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed.
@@ -221,9 +230,11 @@ class SQLiteStore(Store):
         Raises:
             StoreUnavailableError: nothing was removed; try again.
         """
-        return self._file.transaction(
+        size = self._file.transaction(
             lambda connection: sqlite_keeping.drop_checkpoints(connection, execution_id, versions)
         )
+        self._give_back()
+        return size
 
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where the
     # -- file is damaged

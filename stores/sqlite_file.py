@@ -10,10 +10,7 @@ Rules:
    closed and the next call opens a new one. Writing on would go into files that nobody can see.
    A log without a name can still be read by whoever has it open, so it is copied into the database
    first.
-4. The log is copied back every :data:`CHECKPOINT_BYTES` and its file cut to that size when it
-   starts over. A reader that holds an old snapshot stops this; once the log is larger than the
-   limit we briefly hold the write lock and wait for readers, so that a stream of short ones cannot
-   make it grow for ever.
+4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.sqlite_space` for its bounds.
 """
 
 from __future__ import annotations
@@ -27,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from livingai.errors import StoreError, StoreFormatError, StoreUnavailableError
 from livingai.stores.sqlite_errors import check_place, translated
 from livingai.stores.sqlite_schema import PAGE_BYTES, migrate, schema_version
+from livingai.stores.sqlite_space import LogTruncation
 
 if TYPE_CHECKING:
     import apsw
@@ -38,9 +36,6 @@ T = TypeVar("T")
 CHECKPOINT_BYTES: Final = 4 << 20
 #: Enough that a batch of large checkpoints is written to the log once, at its commit.
 CACHE_BYTES: Final = 16 << 20
-#: How long we keep the write lock to let readers finish, and how often at most.
-TRUNCATE_WAIT_MS: Final = 50
-TRUNCATE_INTERVAL_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +53,7 @@ class DatabaseFile:
         self._connection: apsw.Connection | None = None
         self._pid = 0
         self._files: list[tuple[int, int] | None] = []
-        self._next_truncate = 0.0
-        self._blocked = False
+        self._log = LogTruncation(path)
 
     # -- life --
 
@@ -111,6 +105,7 @@ class DatabaseFile:
         connection.pragma("fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
         connection.pragma("checkpoint_fullfsync", 1)
         connection.pragma("cache_size", -CACHE_BYTES // 1024)
+        connection.pragma("temp_store", 2)  # memory: a full /tmp shall not stop us
         connection.pragma("wal_autocheckpoint", max(1, CHECKPOINT_BYTES // page_bytes))
         connection.pragma("journal_size_limit", self._wal_limit_bytes)
 
@@ -183,7 +178,7 @@ class DatabaseFile:
                 self._rescue(self._connection, files)
                 self.close()
             elif files[1][1] > self._wal_limit_bytes:
-                self._truncate_wal(self._connection, files[1][1])
+                self._log.truncate(self._connection, files[1][1], self._busy_timeout_ms)
         if self._connection is None:
             try:
                 self.open()
@@ -228,28 +223,6 @@ class DatabaseFile:
             except OSError:
                 found.append((None, 0))
         return found
-
-    def _truncate_wal(self, connection: apsw.Connection, wal_bytes: int) -> None:
-        """Cut an oversized log down, if its readers let us; see rule 4."""
-        import apsw  # noqa: PLC0415 - no driver before the store is used
-
-        now = time.monotonic()
-        if now < self._next_truncate:
-            return
-        self._next_truncate = now + TRUNCATE_INTERVAL_S
-        connection.set_busy_timeout(TRUNCATE_WAIT_MS)
-        try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._blocked = False
-        except apsw.Error as error:
-            if not self._blocked:
-                self._blocked = True
-                _log.warning(
-                    "%s-wal has grown to %d MB: a reader keeps an old snapshot open (%s)",
-                    self.path, wal_bytes >> 20, error,
-                )  # fmt: skip
-        finally:
-            connection.set_busy_timeout(self._busy_timeout_ms)
 
 
 #: Connections that a fork made unusable; kept so that no destructor closes them.

@@ -13,7 +13,8 @@ from livingai.stores.sqlite_rows import read_blob, read_wire
 if TYPE_CHECKING:
     import apsw
 
-_PAGE = 200
+#: Checkpoints fetched at a time: with blobs, which may be large, and without.
+_PAGES = {True: 16, False: 500}
 _CHECKPOINTS = """
 SELECT c.epoch, c.seq, c.state_kind, c.node_id, c.base_hash, c.content_hash, c.raw_bytes,
     c.stored_bytes, c.saved_at, {blob}, n.wire_sum, n.wire
@@ -42,7 +43,7 @@ _GROUPS = {
     "day": "date(created_at, 'unixepoch')",
 }
 _COSTS = """
-SELECT {group} AS line, count(*), sum(cost_tokens), sum(latency_ms)
+SELECT coalesce({group}, '') AS line, count(*), sum(cost_tokens), coalesce(sum(latency_ms), 0.0)
 FROM nodes WHERE execution_id >= ? AND (? IS NULL OR execution_id < ?)
 GROUP BY line ORDER BY line
 """
@@ -52,7 +53,7 @@ def checkpoints(file: DatabaseFile, execution_id: str, blobs: bool) -> Iterator[
     """All checkpoints of an execution, oldest first."""
     statement = _WITH_BLOBS if blobs else _WITHOUT_BLOBS
     after = (-1, -1)
-    while rows := file.read(statement, (execution_id, *after, _PAGE)):
+    while rows := file.read(statement, (execution_id, *after, _PAGES[blobs])):
         for row in rows:
             epoch, seq, kind, node_id, base, content, raw, stored, saved_at = row[:9]
             blob_sum, blob, wire_sum, wire = row[9:]
@@ -111,8 +112,8 @@ def restriction(where: ExecutionFilter | None) -> tuple[str, list[Any]]:
         bindings.append(where.updated_before)
     for key, value in where.metadata.items():
         parts.append(
-            "EXISTS (SELECT 1 FROM nodes AS n WHERE n.node_id = e.node_id AND n.execution_id = "
-            "e.execution_id AND json_valid(n.metadata) AND json_extract(n.metadata, ?) IS ?)"
+            "EXISTS (SELECT 1 FROM nodes AS n, json_each(n.metadata) AS j WHERE n.node_id = "
+            "e.node_id AND n.execution_id = e.execution_id AND j.key = ? AND j.atom IS ?)"
         )
-        bindings += [f'$."{key}"', value]
+        bindings += [key, value]
     return "".join(f" AND {part}" for part in parts), bindings

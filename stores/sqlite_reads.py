@@ -31,12 +31,18 @@ FROM executions AS e JOIN nodes AS n ON n.node_id = e.node_id AND n.execution_id
 WHERE e.execution_id = ?
 """
 _NODE = """
-SELECT n.epoch, n.seq, c.state_kind, c.blob_sum, b.blob, n.execution_id, n.wire_sum, n.wire
+SELECT n.epoch, n.seq, n.state_seq, c.state_kind, c.blob_sum, b.blob, n.execution_id, n.wire_sum,
+    n.wire
 FROM nodes AS n
 LEFT JOIN checkpoints AS c
     ON c.execution_id = n.execution_id AND c.epoch = n.state_epoch AND c.seq = n.state_seq
 LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
 WHERE n.rowid = (SELECT rowid FROM nodes WHERE node_id = ? ORDER BY saved_at DESC LIMIT 1)
+"""
+_NODE_STATE = """
+SELECT c.state_kind, c.blob_sum, b.blob
+FROM checkpoints AS c LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
+WHERE c.execution_id = ? AND c.node_id = ? ORDER BY c.epoch DESC, c.seq DESC LIMIT 1
 """
 _NODES = """
 SELECT first_epoch, first_seq, epoch, seq, state_epoch, state_seq, node_id, wire_sum, wire
@@ -71,13 +77,18 @@ def latest_checkpoint(file: DatabaseFile, execution_id: str) -> StoredCheckpoint
 
 def load_node(file: DatabaseFile, node_id: str) -> StoredCheckpoint | None:
     """The newest version of a node with the newest state that it was saved with."""
-    for epoch, seq, kind, blob_sum, blob, execution_id, wire_sum, wire in file.read(
+    for epoch, seq, state_seq, kind, blob_sum, blob, execution_id, wire_sum, wire in file.read(
         _NODE, (node_id,)
     ):
         fields = read_wire(execution_id, node_id, wire, wire_sum)
-        if kind is None:
+        state = (kind, blob_sum, blob)
+        if kind is None and state_seq is not None:  # dropped; an older one may be there
+            older = file.read(_NODE_STATE, (execution_id, node_id))
+            state = older[0] if older else state
+        if state[0] is None:
             return StoredCheckpoint(fields, epoch, seq, None, 0)
-        return StoredCheckpoint(fields, epoch, seq, read_blob(execution_id, blob, blob_sum), kind)
+        found = read_blob(execution_id, state[2], state[1])
+        return StoredCheckpoint(fields, epoch, seq, found, state[0])
     return None
 
 
@@ -85,9 +96,10 @@ def nodes(file: DatabaseFile, execution_id: str) -> Iterator[StoredNode]:
     """All nodes of an execution, each in its newest version, ordered by their first save."""
     after = (-1, -1)
     while rows := file.read(_NODES, (execution_id, *after, _NODES_PAGE)):
-        for _, _, epoch, seq, state_epoch, state_seq, node_id, wire_sum, wire in rows:
+        for *first, epoch, seq, state_epoch, state_seq, node_id, wire_sum, wire in rows:
             fields = read_wire(execution_id, node_id, wire, wire_sum)
-            yield StoredNode(fields, epoch, seq, (epoch, seq) == (state_epoch, state_seq))
+            has_state = (epoch, seq) == (state_epoch, state_seq)
+            yield StoredNode(fields, epoch, seq, has_state, (first[0], first[1]))
         after = rows[-1][:2]
 
 

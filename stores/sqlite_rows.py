@@ -4,15 +4,12 @@ Rules:
 
 1. ``wire`` and ``blob`` are the truth. Each has an XXH3-64 sum beside it; a read returns the bytes
    that were written or raises.
-2. Every other column is for people and queries. It never makes a write fail: what has no plain
-   rendering (NaN, a lone surrogate, a huge integer, bytes, deep nesting) is shown approximately,
-   and a value of more than :data:`JSON_BYTES` is left out (NULL).
+2. Every other column is for people and queries, and never makes a write fail. A value of more than
+   :data:`JSON_BYTES` is left out (NULL).
 """
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any, Final, NamedTuple
 
 import xxhash
@@ -20,14 +17,9 @@ import xxhash
 from livingai.errors import CorruptBlobError, CorruptRecordError
 from livingai.serial import pack, unpack
 from livingai.stores.base import Row
+from livingai.stores.sqlite_json import JSON_BYTES, human_json, is_small, outline, plain_text, real
 
-#: Values of up to about this size are rendered as JSON text; larger ones would slow the writer down
-#: and are no pleasure to read in a terminal.
-JSON_BYTES: Final = 4096
-_JSON_DEPTH: Final = 24
 _INT64: Final = 1 << 63
-#: Python prints integers of more digits than this only on request.
-_PRINTABLE_BITS: Final = 4096
 
 _sum = xxhash.xxh3_64_digest
 NodeColumns = tuple[Any, ...]
@@ -65,7 +57,7 @@ def prepare(row: Row) -> Write | str:
                 return f"{name} must be an integer from 0 to 2**63 - 1"
         packed = pack(wire)
         stored_bytes = 0 if row.blob is None else len(row.blob)
-        return Write(row, packed, _sum(packed), stored_bytes, _real(row.saved_at) or 0.0)
+        return Write(row, packed, _sum(packed), stored_bytes, real(row.saved_at) or 0.0)
     except UnicodeEncodeError:
         return "an id or claim with lone surrogates is no text that SQLite can hold"
     except MemoryError:
@@ -80,20 +72,20 @@ def node_columns(write: Write) -> NodeColumns:
     wire = row.wire
     metadata = wire[12]
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    shown = (wire[9], wire[10], wire[11], metadata or None)
     if len(write.wire) <= JSON_BYTES:
-        texts = [human_json(value) for value in shown]
+        texts = [human_json(value) for value in (*wire[9:12], metadata or None)]
     else:
-        texts = [human_json(value) if _is_small(value) else None for value in shown]
+        texts = [human_json(value) if is_small(value) else None for value in wire[9:12]]
+        texts.append(human_json(metadata if is_small(metadata) else outline(metadata)))
     return (
         plain_text(wire[2]),
         plain_text(wire[3]),
         plain_text(name),
         plain_text(wire[4]),
         cost_tokens(write),
-        _real(wire[8]),
-        _real(wire[5]),
-        _real(wire[6]),
+        real(wire[8]),
+        real(wire[5]),
+        real(wire[6]),
         write.saved_at,
         *texts,
         write.wire_sum,
@@ -151,99 +143,3 @@ def read_blob(execution_id: str, blob: bytes | None, blob_sum: bytes) -> bytes:
         f"a checkpoint of execution {execution_id} does not match its checksum; the database file "
         "is damaged"
     )
-
-
-# --- for people ----------------------------------------------------------------------------------
-
-
-def _describe(value: Any) -> str | list[Any]:
-    """What JSON cannot say."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    return _clean(str(value))
-
-
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_describe
-).encode
-
-
-def human_json(value: Any) -> str | None:
-    """``value`` as JSON text that SQLite's own JSON functions read; None for None."""
-    if value is None:
-        return None
-    try:
-        text = _encode(value)
-        if not text.isascii():
-            text.encode()  # a lone surrogate fails here rather than in the batch
-        return text
-    except Exception:  # see rule 2
-        pass
-    try:
-        return _encode(_plain(value, _JSON_DEPTH))
-    except Exception:  # see rule 2
-        return None
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """``value`` with everything that JSON or UTF-8 refuses replaced by a description."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _clean(value)
-    if isinstance(value, int):
-        bits = value.bit_length()
-        return value if bits <= _PRINTABLE_BITS else f"<integer of {bits} bits>"
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if depth == 0:
-        return "…"
-    if isinstance(value, dict):
-        return {
-            _clean(key) if isinstance(key, str) else str(_describe(key)): _plain(item, depth - 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, depth - 1) for item in value]
-    return _describe(value)
-
-
-def _clean(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _is_small(value: Any) -> bool:
-    """Whether ``value`` is below :data:`JSON_BYTES`, looking at no more of it than that."""
-    budget = JSON_BYTES
-    rest = [value]
-    while rest and budget >= 0:
-        item = rest.pop()
-        if isinstance(item, (str, bytes, bytearray)):
-            budget -= len(item)
-        elif isinstance(item, dict):
-            budget -= 4 * len(item)
-            if budget >= 0:
-                rest += item.keys()
-                rest += item.values()
-        elif isinstance(item, (list, tuple)):
-            budget -= 2 * len(item)
-            if budget >= 0:
-                rest += item
-        else:
-            budget -= 4
-    return budget >= 0
-
-
-def plain_text(value: Any) -> str | None:
-    """``value`` as text that UTF-8 can carry; None for what is no string."""
-    return _clean(value) if isinstance(value, str) else None
-
-
-def _real(value: Any) -> float | None:
-    try:
-        number = float(value) if isinstance(value, (int, float)) else math.nan
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None

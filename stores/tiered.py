@@ -1,0 +1,248 @@
+"""Two stores as one: a hot one in front of a cold one, any two.
+
+Rules:
+
+1. **Cold is the truth.** A write has an outcome once cold has committed it; claims and epochs are
+   cold's, and hot is told them. So hot may lose everything (FLUSHALL, eviction, restart) and
+   nothing is lost; while cold is down, records wait in the journal and are stored when it is back.
+2. **Hot is believed only where it is complete.** Before a read is served from hot, its line for the
+   execution (newest version, numbers of nodes and checkpoints) is compared with cold's, which is a
+   small query; the blobs, which are not small, then come from hot. What hot has not got is read
+   from cold and filled up. While cold is down, hot answers alone.
+3. **A hot tier in trouble holds nobody up.** It is left out for a while (exponential, up to 30 s)
+   and heals by rule 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from livingai.errors import ConfigurationError, StoreError, StoreUnavailableError
+from livingai.stores.base import (
+    Capabilities,
+    CostLine,
+    ExecutionFilter,
+    ExecutionInfo,
+    Row,
+    RowResult,
+    RowStatus,
+    Store,
+    StoredCheckpoint,
+    StoredNode,
+    StoreSpec,
+)
+from livingai.stores.copying import copy_execution, find_execution, same_content
+
+_log = logging.getLogger("livingai.stores")
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
+T = TypeVar("T")
+
+
+class TieredStore(Store):
+    """``TieredStore(hot, cold)``; see the rules at the top of this module.
+
+    Args:
+        hot: a fast store that may forget, such as Redis.
+        cold: the store that counts, such as PostgreSQL or SQLite.
+        fill_bytes: an execution whose blobs are larger in all is not copied to hot by a read.
+
+    Raises:
+        ConfigurationError: hot or cold is no store, or both are the same one.
+    """
+
+    def __init__(
+        self,
+        hot: Store | dict[str, Any],
+        cold: Store | dict[str, Any],
+        *,
+        fill_bytes: int = 16 << 20,
+    ) -> None:
+        self._hot = _tier(hot)
+        self._cold = _tier(cold)
+        if self._hot.url == self._cold.url:
+            raise ConfigurationError("hot and cold tier are the same store; use it alone")
+        self._fill_bytes = fill_bytes
+        self._pause_s = 0.0
+        self._hot_from = 0.0
+        self.capabilities = Capabilities(
+            max_writers=min(
+                self._hot.capabilities.max_writers, self._cold.capabilities.max_writers
+            ),
+            durable=self._cold.capabilities.durable,
+        )
+
+    # -- identity --
+
+    def spec(self) -> StoreSpec:
+        """How another process builds the same store (holds both tiers' specs)."""
+        tiers = {
+            name: {"path": spec.path, "kwargs": spec.kwargs}
+            for name, spec in (("hot", self._hot.spec()), ("cold", self._cold.spec()))
+        }
+        kwargs = {**tiers, "fill_bytes": self._fill_bytes}
+        return StoreSpec("livingai.stores.tiered:TieredStore", kwargs)
+
+    @property
+    def url(self) -> str:
+        """Both tiers' addresses, without credentials."""
+        return f"tiered:{self._hot.url}|{self._cold.url}"
+
+    def default_directory(self) -> str:
+        """Beside the cold tier's, because the journals belong to both."""
+        tail = hashlib.sha256(self._hot.url.encode()).hexdigest()[:8]
+        return f"{self._cold.default_directory()}-tiered-{tail}"
+
+    def validate(self) -> None:
+        """Both tiers' checks."""
+        self._hot.validate()
+        self._cold.validate()
+
+    # -- life --
+
+    def open(self) -> None:
+        """Open cold; hot is opened when it can be."""
+        self._cold.open()
+        self._with_hot(self._hot.open, None)
+
+    def close(self) -> None:
+        """Disconnect from both."""
+        self._hot.close()
+        self._cold.close()
+
+    def _with_hot(self, work: Callable[[], T], otherwise: T) -> T:
+        """``work()`` on the hot tier, or ``otherwise`` while it is in trouble."""
+        now = time.monotonic()
+        if now < self._hot_from:
+            return otherwise
+        try:
+            result = work()
+        except StoreError as error:
+            self._pause_s = min(_LAST_PAUSE_S, max(_FIRST_PAUSE_S, self._pause_s * 2))
+            self._hot_from = now + self._pause_s
+            _log.warning("hot tier left out for %.1f s: %s", self._pause_s, error)
+            return otherwise
+        if self._pause_s:
+            _log.info("hot tier is back")
+            self._pause_s = 0.0
+        return result
+
+    # -- writing --
+
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Commit to cold, then tell hot; the results are cold's. A stored row that hot has not
+        taken says so in its reason."""
+        results = self._cold.commit(rows)
+        stored = [n for n, result in enumerate(results) if result.status is RowStatus.STORED]
+        told = [replace(rows[n], epoch=results[n].epoch) for n in stored]
+        if not told:
+            return results
+
+        def tell() -> list[RowResult]:
+            self._hot.open()
+            return self._hot.commit(told)
+
+        nothing: list[RowResult] = []
+        answers = self._with_hot(tell, nothing)
+        for position, number in enumerate(stored):
+            if not answers or answers[position].status is not RowStatus.STORED:
+                results[number] = replace(results[number], reason="not in the hot tier yet")
+        return results
+
+    def claim(self, execution_id: str, claim: str) -> int:
+        """The epoch that cold gives; hot learns it with the first row."""
+        return self._cold.claim(execution_id, claim)
+
+    def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
+        """Remove checkpoints from both; the number of bytes removed from cold."""
+        removed = self._cold.drop_checkpoints(execution_id, versions)
+        self._with_hot(lambda: self._hot.drop_checkpoints(execution_id, versions), 0)
+        return removed
+
+    def delete_execution(self, execution_id: str) -> int:
+        """Remove an execution from both; the number of nodes removed from cold."""
+        removed = self._cold.delete_execution(execution_id)
+        self._with_hot(lambda: self._hot.delete_execution(execution_id), 0)
+        return removed
+
+    # -- reading --
+
+    def _read(self, execution_id: str, read: Callable[[Store], T]) -> T:
+        """Read from hot where it is complete (or all there is), else from cold, and fill up."""
+        try:
+            truth = find_execution(self._cold, execution_id)
+        except StoreUnavailableError:
+            return read(self._hot)
+        if truth is None:
+            return read(self._cold)
+
+        def from_hot() -> tuple[T] | None:
+            self._hot.open()
+            if same_content(truth, find_execution(self._hot, execution_id)):
+                return (read(self._hot),)
+            if truth.stored_bytes <= self._fill_bytes:
+                copy_execution(self._cold, self._hot, execution_id)
+            return None
+
+        found = self._with_hot(from_hot, None)
+        return read(self._cold) if found is None else found[0]
+
+    def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
+        """The newest write that carries a state; else the newest node, with blob None."""
+        return self._read(execution_id, lambda store: store.latest_checkpoint(execution_id))
+
+    def load_node(self, node_id: str) -> StoredCheckpoint | None:
+        """The newest version of a node with the newest state that it was saved with."""
+        hint = self._with_hot(lambda: self._hot.load_node(node_id), None)
+        if hint is not None:
+            return self._read(str(hint.wire[0]), lambda store: store.load_node(node_id))
+        return self._cold.load_node(node_id)
+
+    def nodes(self, execution_id: str) -> Iterator[StoredNode]:
+        """All nodes of an execution, each in its newest version, ordered by their first save."""
+        return iter(self._read(execution_id, lambda store: list(store.nodes(execution_id))))
+
+    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+        """The encoded checkpoint of this execution whose raw content has that hash."""
+        blob = self._with_hot(lambda: self._hot.blob_by_hash(execution_id, content_hash), None)
+        return blob if blob is not None else self._cold.blob_by_hash(execution_id, content_hash)
+
+    def list_executions(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        prefix: str = "",
+        where: ExecutionFilter | None = None,
+    ) -> list[ExecutionInfo]:
+        """A page of cold's executions."""
+        return self._cold.list_executions(after=after, limit=limit, prefix=prefix, where=where)
+
+    def checkpoints(self, execution_id: str, *, blobs: bool = True) -> Iterator[StoredCheckpoint]:
+        """All of cold's checkpoints of an execution."""
+        return self._cold.checkpoints(execution_id, blobs=blobs)
+
+    def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
+        """Cold's owners of an execution."""
+        return self._cold.owners(execution_id)
+
+    def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
+        """Cold's sums."""
+        return self._cold.costs(group=group, prefix=prefix)
+
+    def size_bytes(self) -> int:
+        """Bytes that both tiers occupy."""
+        return self._cold.size_bytes() + self._with_hot(self._hot.size_bytes, 0)
+
+
+def _tier(store: Store | dict[str, Any]) -> Store:
+    """A tier: a store, or (in another process) its spec as plain values."""
+    if isinstance(store, dict):
+        return StoreSpec(store["path"], store["kwargs"]).build()
+    if not isinstance(store, Store):
+        raise ConfigurationError(f"a tier is a store, not {store!r}")
+    return store
