@@ -10,6 +10,7 @@ from livingai.errors import ConfigurationError
 from livingai.outcome import Durability
 from livingai.queue.journal import JournalLimits
 from livingai.stores.base import Store, StoreSpec
+from livingai.stores.retention import Retention
 
 OnFull = Literal["block", "raise", "write_through"]
 _MIB = 1 << 20
@@ -51,6 +52,8 @@ class EngineConfig:
     history: bool = True
     #: How long reads and barriers wait for the service.
     service_timeout_s: float = 30.0
+    #: What the service of this engine drops from the store by itself, every minute; None: nothing.
+    retention: Retention | None = None
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
 
@@ -80,6 +83,8 @@ class EngineConfig:
             raise ConfigurationError(f"codec must be auto, zstd, zlib or raw, got {self.codec!r}")
         if not isinstance(self.durability, Durability):
             raise ConfigurationError("durability must be a livingai.Durability")
+        if self.retention is not None:
+            self.retention.validate()
         for name in ("compressors", "writers"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and 1 <= value <= 64):
@@ -109,6 +114,7 @@ class ServiceConfig:
     idle_s: float
     cache_bytes: int
     foreground: bool = False
+    retention: dict[str, Any] | None = None
 
     @classmethod
     def build(
@@ -128,6 +134,7 @@ class ServiceConfig:
             idle_s=config.idle_s,
             cache_bytes=config.cache_bytes,
             foreground=foreground,
+            retention=asdict(config.retention) if config.retention else None,
         )
 
     def to_dict(self) -> dict[str, Any]:

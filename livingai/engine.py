@@ -24,13 +24,13 @@ from livingai.errors import (
     JournalClosedError,
     JournalFullError,
 )
+from livingai.housekeeping import Housekeeper
 from livingai.local import Entry, Local, acquire_local, release_local
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
-from livingai.reader import CheckpointReader
 from livingai.sections import Sections, encode_sections
 from livingai.sla import Sla, SlaRecorder
 from livingai.stores.base import Store
@@ -39,7 +39,7 @@ _log = logging.getLogger("livingai")
 T = TypeVar("T")
 
 
-class CheckpointEngine(CheckpointReader):
+class CheckpointEngine(Housekeeper):
     """Saves and reads an agent's checkpoints; see ``README.md`` for the six-line example.
 
     Args:

@@ -117,6 +117,12 @@ class Local:
         self.entries[execution_id] = entry
         return entry
 
+    def forget(self, execution_id: str) -> None:
+        """Drop an execution from the hot cache: it is about to be deleted from the store."""
+        with self.lock:
+            self.entries.pop(execution_id, None)
+            self.cache.forget(execution_id)
+
     # -- outcomes (client thread) --
 
     def _outcomes(self, packed: bytes, reasons: dict[int, str]) -> None:

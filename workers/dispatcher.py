@@ -101,6 +101,7 @@ class Dispatcher:
         """Serve until told to stop, or until idle."""
         await self.server.start()
         warm = asyncio.create_task(self._warm())
+        retain = asyncio.create_task(self.keeper.retain())
         look_at = 0.0
         while not await self._over():
             self._kick.clear()
@@ -118,6 +119,7 @@ class Dispatcher:
                     await asyncio.wait_for(self._kick.wait(), _POLL_S)
             self._words[ServiceWord.WAITING] = 0
         warm.cancel()
+        retain.cancel()
         await self._shut_down()
 
     async def _warm(self) -> None:
@@ -266,7 +268,7 @@ class Dispatcher:
         self.server.close()
         for writer in self.writers:
             await writer.close()
-        await self.server.close_reader()
+        await self.server.close_workers()
         self.pool.close()
         self.keeper.retire_all()
         self.intake.close()

@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
+from livingai.errors import LivingAIError
 from livingai.failpoint import failpoint
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
@@ -30,6 +31,8 @@ _GRACE_S = 10.0
 _GIVE_UP_S = 60.0
 #: Seconds that the agent which started the service may take to connect.
 _WELCOME_S = 2.0
+#: Seconds between two applications of the retention policy.
+_RETAIN_EVERY_S = 60.0
 #: Remains of a journal that was being made or removed are litter after this time.
 _LITTER_S = 60.0
 
@@ -84,6 +87,16 @@ class Keeper:
                     )  # fmt: skip
                 except OSError as error:
                     _log.error("cannot write to the quarantine: %s", error)
+
+    async def retain(self) -> None:
+        """Apply the retention policy now and then, for as long as the service lives."""
+        policy = self._dispatcher.config.retention
+        while policy:
+            await asyncio.sleep(_RETAIN_EVERY_S)
+            try:
+                await self._dispatcher.server.prune(dict(policy))
+            except LivingAIError as error:
+                _log.warning("retention failed, trying again later: %s", error)
 
     # -- old journals --
 

@@ -75,6 +75,8 @@ class AgentServer:
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader = WorkerLink(dispatcher.config, "reader", dispatcher.kick)
+        #: Retention, deletes and forks: slow work that no read or write should wait for.
+        self._housekeeper = WorkerLink(dispatcher.config, "housekeeper", dispatcher.kick)
         self._store_url = dispatcher.config.spec().build().url
 
     async def start(self) -> None:
@@ -174,6 +176,11 @@ class AgentServer:
             return await self._reader.call(verb, *arguments)
         if verb == "size":
             return await self._reader.call("size")
+        if verb in ("delete", "fork"):
+            await dispatcher.barriers.passed(execution_hash(arguments[0]))
+            return await self._housekeeper.call(verb, *arguments)
+        if verb == "prune":
+            return await self._housekeeper.call("prune", *arguments)
         if verb == "drain":
             return await dispatcher.barriers.passed(None)
         if verb == "ready":
@@ -200,6 +207,7 @@ class AgentServer:
                 "dispatcher": os.getpid(),
                 "writers": [writer.pid for writer in dispatcher.writers],
                 "reader": self._reader.pid,
+                "housekeeper": self._housekeeper.pid,
                 "compressors": dispatcher.pool.pids(),
             },
             "agents": len(self.agents),
@@ -220,8 +228,13 @@ class AgentServer:
         for agent in list(self.agents):
             agent.leave()
 
-    async def close_reader(self) -> None:
-        """End the reader process."""
+    async def prune(self, policy: dict[str, Any]) -> None:
+        """Apply the engine's retention policy once."""
+        await self._housekeeper.call("prune", policy)
+
+    async def close_workers(self) -> None:
+        """End the reader and the housekeeper."""
         for task in list(self._tasks):
             task.cancel()
         await self._reader.close()
+        await self._housekeeper.close()

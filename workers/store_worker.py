@@ -18,6 +18,7 @@ from typing import Any
 from livingai import codecs, serial
 from livingai.config import ServiceConfig
 from livingai.errors import (
+    ConfigurationError,
     CorruptRecordError,
     ExecutionNotFoundError,
     LivingAIError,
@@ -28,6 +29,8 @@ from livingai.failpoint import failpoint
 from livingai.queue.layout import Flag
 from livingai.queue.record import read_record
 from livingai.stores.base import Row, Store, StoredCheckpoint
+from livingai.stores.copying import copy_execution, find_execution
+from livingai.stores.retention import Retention, prune
 from livingai.workers.compressor import SegmentCache
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
@@ -175,6 +178,26 @@ class StoreWorker:
         return [
             [getattr(info, field) for field in type(info).__dataclass_fields__] for info in page
         ]
+
+    # -- housekeeper --
+
+    def do_prune(self, policy: dict[str, Any]) -> list[int]:
+        """Apply a retention policy; ``[executions, checkpoints, blob bytes]`` removed."""
+        policy["statuses"] = tuple(policy.get("statuses", ()))
+        pruned = prune(self._open(), Retention(**policy))
+        return [pruned.executions, pruned.checkpoints, pruned.blob_bytes]
+
+    def do_delete(self, execution_id: str) -> int:
+        """Remove an execution; the number of nodes removed."""
+        return self._open().delete_execution(execution_id)
+
+    def do_fork(self, execution_id: str, new_id: str) -> list[int]:
+        """Copy an execution under a new id; ``[nodes, checkpoints]`` copied."""
+        store = self._open()
+        if find_execution(store, new_id) is not None:
+            raise ConfigurationError(f"an execution {new_id!r} is there already; choose another id")
+        copied = copy_execution(store, store, execution_id, new_id)
+        return [copied.nodes, copied.checkpoints]
 
     def do_size(self) -> int:
         """Bytes that the store occupies."""

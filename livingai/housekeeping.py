@@ -1,0 +1,62 @@
+"""Deleting, forking, retention: the housekeeping half of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from livingai.reader import CheckpointReader
+from livingai.stores.retention import Pruned, Retention
+
+
+class Housekeeper(CheckpointReader):
+    """Verbs of :class:`~livingai.CheckpointEngine` that remove or copy whole executions. They run
+    in a process of the service's, beside reads and writes."""
+
+    async def delete(self, execution_id: str) -> int:
+        """Delete an execution with all its nodes and checkpoints; the number of nodes deleted.
+
+        A barrier: writes queued before it are stored first and deleted with the rest, writes of
+        owners from before it end ``fenced``, so nothing comes back. Whoever saves to the execution
+        after it begins it anew.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer.
+        """
+        self.open_local().forget(execution_id)
+        return int(await self._ask("delete", execution_id))
+
+    def delete_sync(self, execution_id: str) -> int:
+        """Twin of :meth:`delete`."""
+        self.open_local().forget(execution_id)
+        return int(self._ask_sync("delete", execution_id))
+
+    async def fork(self, execution_id: str, new_id: str) -> int:
+        """Copy an execution, with everything queued for it, under a new id; the number of nodes.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ConfigurationError: ``new_id`` is taken.
+        """
+        return int((await self._ask("fork", execution_id, new_id))[0])
+
+    def fork_sync(self, execution_id: str, new_id: str) -> int:
+        """Twin of :meth:`fork`."""
+        return int(self._ask_sync("fork", execution_id, new_id)[0])
+
+    async def prune(self, retention: Retention) -> Pruned:
+        """Apply a retention policy to the store now; what was removed.
+
+        Raises:
+            ConfigurationError: the policy makes no sense.
+        """
+        return Pruned(*await self._ask("prune", _policy(retention)))
+
+    def prune_sync(self, retention: Retention) -> Pruned:
+        """Twin of :meth:`prune`."""
+        return Pruned(*self._ask_sync("prune", _policy(retention)))
+
+
+def _policy(retention: Retention) -> dict[str, Any]:
+    retention.validate()
+    return asdict(retention)
