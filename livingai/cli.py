@@ -10,6 +10,7 @@ from typing import Any
 import click
 import psutil
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from livingai._version import __version__
@@ -23,6 +24,7 @@ from livingai.requeue import list_aside, requeue
 from livingai.service import Service, ask_service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
+from livingai.stores.retention import Retention
 
 _out = Console(highlight=False)
 
@@ -151,7 +153,7 @@ def requeue_command(where: str, records: tuple[str, ...]) -> None:
     """Queue quarantined records again (all of them, or the named files)."""
     directory, url = _find(where)
     left = 0
-    with CheckpointEngine(open_store(url), directory=directory.path) as engine:
+    with CheckpointEngine(_store_of(where, url), directory=directory.path) as engine:
         for record in list_aside(directory):
             name = os.path.basename(record.path)
             if records and name not in records:
@@ -165,6 +167,98 @@ def requeue_command(where: str, records: tuple[str, ...]) -> None:
                 _out.print(f"{name}: {outcome.status} {outcome.reason}")
                 left += outcome.status == "quarantined"
     sys.exit(1 if left else 0)
+
+
+@main.command(name="prune")
+@click.argument("where")
+@click.option("--keep-last", type=int, help="Keep so many checkpoints of each execution.")
+@click.option("--max-age", type=float, help="Drop checkpoints older than so many days.")
+@click.option("--expire", type=float, help="Delete executions untouched for so many days.")
+@click.option("--status", "statuses", multiple=True, help="Only executions of this status.")
+@click.option("--prefix", default="", help="Only executions whose id begins so (a tenant).")
+def prune_command(
+    where: str,
+    keep_last: int | None,
+    max_age: float | None,
+    expire: float | None,
+    statuses: tuple[str, ...],
+    prefix: str,
+) -> None:
+    """Drop old checkpoints; never one that another still needs. Agents may go on writing."""
+    policy = Retention(keep_last, _days(max_age), _days(expire), statuses, prefix)
+    policy.validate()
+    with _engine(where) as engine:
+        before = engine.size_sync()
+        pruned = engine.prune_sync(policy)
+        after = engine.size_sync()
+    _out.print(
+        f"dropped {pruned.checkpoints} checkpoints ({pruned.blob_bytes} bytes) and "
+        f"{pruned.executions} executions; the store went from {before} to {after} bytes"
+    )
+
+
+@main.command()
+@click.argument("where")
+@click.argument("execution_id")
+def delete(where: str, execution_id: str) -> None:
+    """Delete an execution for good."""
+    with _engine(where) as engine:
+        _out.print(f"deleted {engine.delete_sync(execution_id)} nodes of {execution_id}")
+
+
+@main.command()
+@click.argument("where")
+@click.argument("execution_id")
+@click.argument("new_id")
+def fork(where: str, execution_id: str, new_id: str) -> None:
+    """Copy an execution under a new id."""
+    with _engine(where) as engine:
+        _out.print(f"copied {engine.fork_sync(execution_id, new_id)} nodes to {new_id}")
+
+
+@main.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--prefix", default="", help="Only executions whose id begins so.")
+def copy(source: str, target: str, prefix: str) -> None:
+    """Copy everything from store SOURCE to store TARGET; run it again to resume or catch up."""
+    from livingai.stores.copying import copy_store  # noqa: PLC0415 - only here
+
+    _drain(open_store(source))
+    with open_store(source) as have, open_store(target) as want, Progress(console=_out) as bar:
+        task = bar.add_task("executions", total=None)
+        copied = copy_store(
+            have, want, prefix=prefix, progress=lambda info, done: bar.update(task, completed=done)
+        )
+        bar.update(task, total=copied.executions, completed=copied.executions)
+    _out.print(
+        f"{copied.executions} executions, {copied.nodes} nodes, {copied.checkpoints} checkpoints "
+        f"({copied.blob_bytes} bytes) are in {want.url}; checksums agree"
+    )
+
+
+def _drain(store: Store) -> None:
+    """Have what waits in the source's journals stored, if there are any."""
+    directory = StateDirectory(store.default_directory())
+    if directory.journal_paths():
+        with CheckpointEngine(store) as engine:
+            engine.drain_sync()
+
+
+def _engine(where: str) -> CheckpointEngine:
+    directory, url = _find(where)
+    return CheckpointEngine(_store_of(where, url), directory=directory.path)
+
+
+def _store_of(where: str, url: str) -> Store:
+    """The store that was named, which may bring credentials; else the one of the directory."""
+    if os.path.isfile(os.path.join(where, MANIFEST)):
+        return open_store(url)
+    return open_store(where)
+
+
+def _days(days: float | None) -> float | None:
+    return None if days is None else days * 86_400
 
 
 @main.command()

@@ -56,6 +56,22 @@ class Housekeeper(CheckpointReader):
         """Twin of :meth:`prune`."""
         return Pruned(*self._ask_sync("prune", _policy(retention)))
 
+    async def size(self) -> int:
+        """Bytes that the store occupies."""
+        return int(await self._ask("size"))
+
+    def size_sync(self) -> int:
+        """Twin of :meth:`size`."""
+        return int(self._ask_sync("size"))
+
+    async def drain(self) -> None:
+        """Wait until everything that any process has queued in this state directory is stored."""
+        await self._ask("drain")
+
+    def drain_sync(self) -> None:
+        """Twin of :meth:`drain`."""
+        self._ask_sync("drain")
+
 
 def _policy(retention: Retention) -> dict[str, Any]:
     retention.validate()
