@@ -20,9 +20,9 @@ Rules:
 
 * Lengths in a blob are claims. Memory follows what was really decoded, up to ``max_bytes``.
 * A blob of 0x02 (if ours), 0x03 or 0x04 never decodes to bytes other than those encoded. What
-  0x00 and 0x01 follow by is fixed by compatibility, so they cannot carry a checksum of ours (zlib
-  has its Adler-32), and no blob can protect its first byte: what was 0x02 and now is 0x00 is a
-  valid raw blob. The checksum of the record around the blob covers that, or ``expected_hash``.
+  follows 0x00 and 0x01 is fixed by compatibility, so these carry no checksum of ours (zlib has its
+  Adler-32), and no blob can protect its first byte: what was 0x02 and now is 0x00 is a valid raw
+  blob. The checksum of the record around the blob covers that, or ``expected_hash``.
 
 :func:`encode` with ``codec="auto"`` chooses as follows; the rule costs a fraction of the work that
 it saves, and the figures are in ``copies.py`` and ``prefix.py``:
@@ -135,7 +135,7 @@ def base_of(blob: Buffer) -> bytes | None:
 
     Raises CorruptBlobError if the blob is too short to tell.
     """
-    view = memoryview(blob)
+    view = memoryview(blob).cast("B")
     if view.nbytes and view[0] not in _WITH_BASE:
         return None
     if view.nbytes < 1 + HEAD_BYTES:
@@ -155,7 +155,7 @@ def decode(
 
     `fetch_base` gets a :func:`content_hash` and returns that state, or raises LookupError. A state
     of more than `max_bytes` is refused, after at most 8 MiB more than that were decoded.
-    `expected_hash` is the state's content hash, if known; it makes every codec tamper-evident.
+    `expected_hash` is the state's content hash, if known; with it no codec lets damage pass.
 
     Raises CorruptBlobError; MissingBaseError if the base is needed and cannot be had. What
     `fetch_base` raises besides LookupError passes through.

@@ -26,10 +26,8 @@ _MIN_FOUND_BYTES: Final = 256
 #: costs 10 to 25 µs; where there are more, zstd with the base as dictionary is as fast, and better.
 _ROUNDS: Final = 64
 _ROUND_BYTES: Final = 16384
-#: How far behind a difference to compare in place before whole blocks are tried.
-_STEP_OFFSETS: Final = (64, 512, 2048)
-#: How many blocks to try before a search.
-_NEAR_BLOCKS: Final = 8
+#: How far behind a difference to compare in place before a search, and all blocks after it.
+_STEP_OFFSETS: Final = (64, 512, 2048, 8192, 32768)
 #: Where behind a difference to take the samples of a search. The first clears most insertions.
 _SAMPLE_OFFSETS: Final = (2048, 256, 16384, 65536)
 _SAMPLE_BYTES: Final = 32
@@ -71,7 +69,7 @@ class _Matcher:
         self.state = state
         self.base = base
         self.view = memoryview(base)
-        #: Where the base stands relative to the state: the state's `p` is the base's `p + shift`.
+        #: The state's `p` is the base's `p + shift`; never negative, as both only move on.
         self.shift = 0
         self.budget = _SEARCH_BUDGET * len(base)
         self.copies: list[Copy] = []
@@ -98,12 +96,10 @@ class _Matcher:
 
     def next_agreement(self, position: int) -> int | None:
         """Where state and base agree again after a difference at `position`; sets the shift."""
-        near = self.step(position)
-        if near is None:
-            near = self.next_block(position, _NEAR_BLOCKS)
-        if near is None:
-            near = self.search(position)
-        return self.next_block(position, None) if near is None else near
+        found = self.step(position)
+        if found is None:
+            found = self.search(position)
+        return self.next_block(position) if found is None else found
 
     def step(self, position: int) -> int | None:
         """The nearest of a few places behind `position` that is as in the base."""
@@ -114,12 +110,10 @@ class _Matcher:
                 return start
         return None
 
-    def next_block(self, position: int, count: int | None) -> int | None:
-        """The next block that begins as it does in the base, of the next `count` (None: all)."""
+    def next_block(self, position: int) -> int | None:
+        """The next block that begins as it does in the base."""
         first = (position // _BLOCK_BYTES + 1) * _BLOCK_BYTES
         last = min(len(self.state), len(self.base) - self.shift) - _PROBE_BYTES
-        if count is not None:
-            last = min(last, first + (count - 1) * _BLOCK_BYTES)
         for start in range(first, last + 1, _BLOCK_BYTES):
             if self.same(start, self.shift, _PROBE_BYTES):
                 return start
@@ -127,7 +121,7 @@ class _Matcher:
 
     def search(self, position: int) -> int | None:
         """Look for samples of what follows `position` in the base's rest; sets the shift."""
-        origin = min(max(0, position + self.shift), len(self.base))
+        origin = min(position + self.shift, len(self.base))
         for offset in _SAMPLE_OFFSETS:
             start = position + offset
             sample = self.state[start : start + _SAMPLE_BYTES]
@@ -153,7 +147,7 @@ class _Matcher:
     def equal_after(self, position: int, shift: int) -> int:
         """How many bytes from `position` on are equal."""
         limit = min(len(self.state) - position, len(self.base) - position - shift)
-        if position + shift < 0 or limit <= 0:
+        if limit <= 0:
             return 0
         equal, unknown = 0, _STRIDE_BYTES
         while self.same(position + equal, shift, min(unknown, limit - equal)):

@@ -171,7 +171,8 @@ def unpack(data: bytes | memoryview) -> object:
     except (CorruptRecordError, MemoryError):
         raise
     except Exception as exc:
-        raise CorruptRecordError(f"encoded state does not decode: {exc!r}") from exc
+        what = f"{type(exc).__name__}: {exc}"[:200]  # it may quote the bytes at length
+        raise CorruptRecordError(f"encoded state does not decode: {what}") from exc
 
 
 def _decode(body: memoryview, ext_hook: object, list_hook: object) -> object:

@@ -23,9 +23,8 @@ def contents(draw: st.DrawFn, max_size: int = 60_000) -> bytes:
     if kind == "drawn":
         return draw(st.binary(max_size=600))
     border = draw(st.sampled_from([0, 64, 256, 4096, 8192, 65536]))
-    size = min(
-        max_size, max(0, border + draw(st.integers(-70, 70)) * draw(st.sampled_from([1, 99])))
-    )
+    around = draw(st.integers(-70, 70)) * draw(st.sampled_from([1, 99]))
+    size = min(max_size, max(0, border + around))
     chance = random.Random(draw(st.integers(0, 2**32)))
     if kind == "random":
         return chance.randbytes(size)
@@ -65,9 +64,8 @@ def pairs(draw: st.DrawFn) -> tuple[bytes, bytes]:
 def test_what_was_encoded_is_decoded(pair: tuple[bytes, bytes], codec: str) -> None:
     base, state = pair
     encoded = encode(state, codec=codec, base=base)
-    assert decode(
-        encoded.blob, fetch_base={content_hash(base): base}.__getitem__, max_bytes=LIMIT
-    ) == (state)
+    bases = {content_hash(base): base}
+    assert decode(encoded.blob, fetch_base=bases.__getitem__, max_bytes=LIMIT) == state
     assert encoded.raw_size == len(state)
     assert base_of(encoded.blob) == encoded.base_hash
     if codec == "auto":
@@ -86,9 +84,8 @@ def test_copies_are_true_ordered_and_disjoint(pair: tuple[bytes, bytes]) -> None
         done = start + length
         assert done <= len(state)
         # Maximal: no copy could have been longer.
-        assert state[done : done + 1] != base[source + length : source + length + 1] or done == len(
-            state
-        )
+        follows = base[source + length : source + length + 1]
+        assert done == len(state) or state[done : done + 1] != follows
 
 
 @given(contents(), contents(max_size=5000))
@@ -100,10 +97,10 @@ def test_append_costs_what_was_appended(base: bytes, fresh: bytes) -> None:
     assert len(encoded.blob) <= len(alone) + 33 + 5 + 12 * 2 + 32 + 64
 
 
-def damaged(draw: st.DrawFn, blob: bytes) -> bytes:
-    """`blob` with a few bytes changed, removed or added behind the codec's byte."""
+def damaged(draw: st.DrawFn, blob: bytes, times: int) -> bytes:
+    """`blob`, so many times changed, cut or extended somewhere behind the codec's byte."""
     wrong = bytearray(blob)
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(times):
         at = draw(st.integers(1, max(1, len(wrong) - 1)))
         action = draw(st.sampled_from(["change", "remove", "add", "cut"]))
         if action == "change" and at < len(wrong):
@@ -122,12 +119,14 @@ def test_damage_never_decodes_to_other_bytes(
     data: st.DataObject, fresh: bytes, base: bytes, codec: str
 ) -> None:
     state = base + fresh
-    blob = damaged(data.draw, encode(state, codec=codec, base=base).blob)
+    # A zstd frame's checksum has 32 bits and its header says whether there is one, so more than
+    # one damage could by chance remove it and change the content.
+    times = 1 if codec == "zstd" else data.draw(st.integers(1, 4))
+    blob = damaged(data.draw, encode(state, codec=codec, base=base).blob, times)
     try:
         result = decode(blob, fetch_base=lambda _: base, max_bytes=LIMIT)
     except CorruptBlobError:
         return
-    # 2**-32 of all damages to a zstd frame pass its checksum.
     assert result == state
 
 

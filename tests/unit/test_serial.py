@@ -10,7 +10,7 @@ import tracemalloc
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from livingai.errors import CorruptRecordError, StateEncodingError
 from livingai.serial import pack, unpack
+from livingai.serial.shape import is_ambiguous
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -270,10 +271,24 @@ def test_zone_that_this_machine_lacks_becomes_its_offset() -> None:
     assert after.tzname() == "Europe/Nowher"
 
 
+@pytest.mark.parametrize("key", [b"Europe", b"Europe/Berlin/x", b"x" * 300])
+def test_zone_key_that_leads_to_no_file_becomes_its_offset(key: bytes) -> None:
+    known = datetime(2024, 1, 1, tzinfo=BERLIN)
+    payload = pack(known)[3:].replace(b"Europe/Berlin", key)
+    assert unpack(b"\xc8" + struct.pack(">HB", len(payload), 8) + payload) == known
+
+
 def test_time_in_a_zone_that_this_machine_lacks_is_refused() -> None:
     packed = pack(time(1, tzinfo=BERLIN)).replace(b"Europe/Berlin", b"Europe/Nowher")
     with pytest.raises(CorruptRecordError, match="Nowher"):
         unpack(packed)
+
+
+def test_error_does_not_repeat_what_hostile_bytes_say() -> None:
+    payload = pack(datetime(2024, 1, 1, tzinfo=BERLIN))[3:].replace(b"Europe/Berlin", b"a/" * 5000)
+    with pytest.raises(CorruptRecordError) as caught:
+        unpack(b"\xc8" + struct.pack(">HB", len(payload), 8) + payload)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("key", [b"../../etc/pass", b"/etc/passwd\0..", b"\xff" * 14])
@@ -384,7 +399,7 @@ def _nested(wrap: Any, levels: int) -> Any:
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 def test_depth_survives_or_is_refused(wrap: Any) -> None:
     accepted = 0
-    for levels in (1, 100, 250, 500, 511, 512, 1023, 1024):
+    for levels in (1, 100, 250, 500, 511, 512, 1023, 1024, 1025, 1026):
         value = _nested(wrap, levels)
         try:
             packed = pack(value)
@@ -477,6 +492,20 @@ def test_list_that_changes_meanwhile_is_never_stored_wrong(change: str) -> None:
         pack(state)
 
 
+def test_slow_packer_works_on_a_copy() -> None:
+    state: list[Any] = [bytearray(b"x"), None, 1]
+
+    class Meddler(_Foreign):
+        def utcoffset(self, moment: datetime | None) -> timedelta | None:
+            state.append(9)
+            return timedelta(0)
+
+    state[1] = datetime(2024, 1, 1, tzinfo=Meddler())
+    after = unpack(pack(state))
+    assert isinstance(after, list)
+    assert after[:3] == [bytearray(b"x"), datetime(2024, 1, 1, tzinfo=UTC), 1]
+
+
 # --- hostile bytes -------------------------------------------------------------------------------
 
 SAMPLE = {
@@ -547,7 +576,7 @@ HOSTILE = {
     "short uuid": b"\xd4\x05\x00",
     "short complex": b"\xd7\x03" + bytes(8),
     "decimal words": b"\xd6\x04abcd",
-    "decimal not ASCII": b"\xd5\x04\xc2\xb2",
+    "decimal not ASCII": b"\xd5\x04\xd9\xa3",  # an Arabic 3, which Decimal would take
     "date zero": b"\xd6\x06" + bytes(4),
     "date too late": b"\xd6\x06\xff\xff\xff\xff",
     "hour 24": b"\xd7\x07\x18" + bytes(7),
@@ -568,6 +597,15 @@ HOSTILE = {
 def test_hostile_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(CorruptRecordError):
         unpack(data)
+
+
+def test_garbage_is_no_decimal_whatever_the_context() -> None:
+    with localcontext() as context:
+        context.traps[InvalidOperation] = False  # Decimal("abcd") is NaN here
+        with pytest.raises(CorruptRecordError):
+            unpack(HOSTILE["decimal words"])
+        context.prec = 2
+        assert unpack(pack(Decimal("1.2345"))) == Decimal("1.2345")
 
 
 def test_timedelta_payload_is_normalized() -> None:
@@ -614,6 +652,13 @@ def test_plain_states_are_packed_at_msgpack_speed() -> None:
 
     # 1.5 is typical; the margin is for machines that do something else meanwhile.
     assert best_ns(pack) < 3 * best_ns(msgpack.packb)
+
+
+def test_search_stays_within_the_value() -> None:
+    # Following every reference would lead from a UUID to its class and all of the interpreter.
+    value = [UUID(int=1), Decimal(1), datetime(2024, 1, 1, tzinfo=BERLIN), {"k": [UUID(int=2)]}]
+    assert not is_ambiguous(value)
+    assert is_ambiguous([*value, [{"k": bytearray()}]])
 
 
 def test_vector_is_searched_for_ambiguous_types() -> None:
