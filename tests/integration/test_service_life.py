@@ -13,23 +13,12 @@ from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
 from livingai.errors import ServiceRunningError, ServiceUnavailableError
 from livingai.queue.lock import owner_alive
 from tests.support import acts, peek
-from tests.support.agents import Agent, environment
+from tests.support.agents import environment
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen, gone, is_running, kill, until
 
 ROLES = ("writer", "compressor", "reader", "dispatcher", "supervisor")
-
-
-def all_settled(agent: Agent, writes: int | None = None) -> dict[str, int]:
-    """Wait for all outcomes: each write has exactly one. Their counts."""
-    summed = agent.call(acts.outcomes, timeout=30.0)
-    assert summed["known"] == summed["writes"]
-    assert summed["told_twice"] == 0
-    assert writes is None or summed["writes"] == writes
-    statuses: dict[str, int] = summed["statuses"]
-    assert sum(statuses.values()) == summed["writes"]
-    return statuses
 
 
 def worker(place: Place, role: str) -> int:
@@ -50,10 +39,10 @@ def test_started_on_demand_and_joined(state_dir: Place) -> None:
     assert state_dir.service_processes() == []
     first, second = state_dir.agent(), state_dir.agent()
     first.call(acts.save, "run-1")
-    all_settled(first, 1)
+    first.settled(1)
     pids = state_dir.pids()
     second.call(acts.save, "run-2")
-    all_settled(second, 1)
+    second.settled(1)
     assert state_dir.pids() == pids
     assert state_dir.ask("status")["agents"] >= 2
     assert second.call(acts.latest, "run-1")[1] == state_of("run-1", 0)
@@ -65,7 +54,7 @@ def test_many_agents_start_one_service(state_dir: Place) -> None:
         agent.send(acts.save, f"run-{number}")
     for agent in agents:
         agent.receive()
-        all_settled(agent, 1)
+        agent.settled(1)
     pids = state_dir.pids()
     expected = {pids["supervisor"], pids["dispatcher"], *pids["writers"], *pids["compressors"]}
 
@@ -96,12 +85,12 @@ def test_stays_as_long_as_an_agent_lives(state_dir: Place) -> None:
     """An agent that saves nothing for longer than ``idle_s`` finds the same service."""
     agent = state_dir.agent(idle_s=0.0)
     agent.call(acts.save, "run-1", 0)
-    all_settled(agent, 1)
+    agent.settled(1)
     pids = state_dir.pids()
     for step in range(1, 4):
         state_dir.ask("drain")  # a turn of the dispatcher with nothing to do
         agent.call(acts.save, "run-1", step)
-        all_settled(agent, step + 1)
+        agent.settled(step + 1)
     assert state_dir.pids() == pids
 
 
@@ -133,7 +122,7 @@ def test_killed_while_agents_save(state_dir: Place, role: str) -> None:
         until(lambda v=victim: worker(state_dir, role) != v, what=f"another {role}", timeout=20)
     for number, agent in enumerate(agents):
         rounds = agent.call(acts.halt)["rounds"]
-        statuses = all_settled(agent, 3 * rounds)
+        statuses = agent.settled(3 * rounds)
         assert statuses.keys() <= {"met", "late"}
         for i in range(3):
             execution = f"run-{number}-{i}"
@@ -150,7 +139,7 @@ def test_all_of_it_killed_while_an_agent_saves(state_dir: Place) -> None:
         state_dir.pids()
         kill(*state_dir.service_processes())
     rounds = agent.call(acts.halt)["rounds"]
-    all_settled(agent, rounds)
+    agent.settled(rounds)
     assert peek.stored_steps(state_dir.database, "run-1") == list(range(rounds))
 
 
@@ -225,7 +214,7 @@ def test_service_is_refused_beside_one_on_demand(state_dir: Place) -> None:
     with pytest.raises(ServiceRunningError):
         state_dir.service().start()
     agent.call(acts.save, "run-1", 1)
-    all_settled(agent, 2)
+    agent.settled(2)
 
 
 def test_two_services_at_once(state_dir: Place) -> None:
@@ -255,7 +244,7 @@ def test_sigterm_drains(state_dir: Place) -> None:
     service = state_dir.service().start()
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
-    all_settled(agent, 1)
+    agent.settled(1)
     pids = state_dir.pids()
     with frozen(pids["writers"]):
         for step in range(1, 30):
@@ -273,7 +262,7 @@ def test_stop_without_drain_keeps_the_journal(state_dir: Place) -> None:
     service = state_dir.service().start()
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
-    all_settled(agent, 1)
+    agent.settled(1)
     with frozen(state_dir.pids()["writers"]):
         for step in range(1, 10):
             agent.call(acts.save, "run-1", step)

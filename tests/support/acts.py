@@ -95,6 +95,11 @@ def statuses(agent: AgentSide, timeout: float = 30.0) -> list[str]:
         return [str(calls[0].status) if calls else "" for calls in agent.told.values()]
 
 
+def claim(agent: AgentSide, execution: str) -> int:
+    """Take an execution over; its epoch."""
+    return agent.engine.claim_sync(execution)
+
+
 def sla(agent: AgentSide) -> dict[str, Any]:
     """The engine's own summary."""
     return asdict(agent.engine.sla())

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support import acts
 from tests.support.agent_main import from_json, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,16 @@ class Agent:
         if "error" in answer:
             raise pickle.loads(base64.b64decode(answer["error"]))
         return answer["value"]
+
+    def settled(self, writes: int | None = None, timeout: float = 30.0) -> dict[str, int]:
+        """Wait until each of its writes has its one outcome; how many of each status."""
+        summed = self.call(acts.outcomes, timeout=timeout)
+        assert summed["known"] == summed["writes"], f"writes without an outcome: {summed}"
+        assert summed["told_twice"] == 0
+        assert writes is None or summed["writes"] == writes
+        statuses: dict[str, int] = summed["statuses"]
+        assert sum(statuses.values()) == summed["writes"]
+        return statuses
 
     def said(self) -> str:
         """What it wrote to standard error."""

@@ -1,0 +1,222 @@
+"""How an agent learns of its writes' outcomes: receipts, callbacks, barriers, and the summary."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+
+import pytest
+
+from livingai import CheckpointEngine, Durability, ExecutionNode, Outcome, Receipt
+from livingai.client import ServiceClient
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import FlushTimeoutError, OutcomeTimeoutError
+from livingai.queue.journal import Appended, Journal
+from livingai.queue.layout import Flag
+from livingai.queue.record import execution_hash
+from livingai.queue.tail import JournalTail
+from livingai.sections import encode_sections
+from tests.support import acts, peek
+from tests.support.place import Place
+from tests.support.waiting import frozen, until
+
+
+def test_every_way_to_learn_of_it(state_dir: Place) -> None:
+    async def main() -> None:
+        async with state_dir.engine() as engine:
+            receipt = await engine.save(ExecutionNode("run-1"), b"state")
+            called: list[Receipt] = []
+            receipt.add_callback(called.append)
+            first, second, third = await asyncio.gather(waits(receipt), waits(receipt), receipt)
+            assert first is second is third is receipt.outcome
+            assert receipt.result(0) is first
+            assert receipt.done()
+            assert called == [receipt]
+            receipt.add_callback(called.append)
+            assert called == [receipt, receipt], "known already: called at once"
+            assert "met" in repr(receipt) or "late" in repr(receipt)
+
+    async def waits(receipt: Receipt) -> Outcome:
+        return await receipt
+
+    asyncio.run(main())
+
+
+def test_cancelling_one_who_waits_leaves_the_others(state_dir: Place) -> None:
+    async def main() -> None:
+        async with state_dir.engine() as engine:
+            await (await engine.save(ExecutionNode("run-1"), b"first"))
+            with frozen(state_dir.service_processes()):
+                receipt = await engine.save(ExecutionNode("run-1"), b"state")
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(receipt, 0.1)
+                assert not receipt.done()
+                other = asyncio.create_task(waits(receipt))
+                await asyncio.sleep(0)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(receipt, 0.1)
+            assert (await other).stored
+
+    async def waits(receipt: Receipt) -> Outcome:
+        return await receipt
+
+    asyncio.run(main())
+
+
+def test_waiting_in_many_threads(state_dir: Place) -> None:
+    with state_dir.engine() as engine:
+        receipts = [engine.save_sync(ExecutionNode(f"run-{i}"), b"state") for i in range(20)]
+        found: list[Outcome] = []
+        threads = [
+            threading.Thread(target=lambda r=receipt: found.append(r.result(20)))
+            for receipt in receipts
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(found) == 60
+        assert {id(o) for o in found} == {id(receipt.outcome) for receipt in receipts}
+
+
+def test_timeout_says_that_nothing_is_lost(state_dir: Place) -> None:
+    with state_dir.engine() as engine:
+        engine.save_sync(ExecutionNode("run-1"), b"first").result(20)
+        with frozen(state_dir.service_processes()):
+            receipt = engine.save_sync(ExecutionNode("run-1"), b"second")
+            with pytest.raises(OutcomeTimeoutError, match=r"safe in the journal.*livingai status"):
+                receipt.result(0.05)
+            with pytest.raises(TimeoutError):
+                receipt.result(0)
+            assert receipt.outcome is None
+            assert not receipt.done()
+            assert receipt, "accepted, whatever becomes of it"
+            with pytest.raises(FlushTimeoutError, match="1 writes"):
+                engine.flush_sync(timeout=0.05)
+            engine.flush_sync(Durability.JOURNAL, timeout=0)
+            engine.flush_sync(Durability.FSYNC, timeout=5)
+            assert engine.latest_sync("run-1")[1] == b"second"
+        assert receipt.result(20).stored
+        engine.flush_sync(timeout=0)
+
+
+def test_told_to_an_agent_that_was_away(state_dir: Place) -> None:
+    """Outcomes that were decided while the agent had no connection are read from its journal."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    agent.call(acts.save_many, "run-2", 5)
+    agent.stop()
+    store = state_dir.database
+    until(lambda: len(peek.stored_versions(store, "run-2")) == 5, what="5 states in the store")
+    os.kill(state_dir.pids()["dispatcher"], 9)
+    state_dir.pids()
+    agent.resume()
+    agent.settled(6)
+
+
+def test_durability_that_save_waits_for(state_dir: Place) -> None:
+    with state_dir.engine(durability=Durability.STORE) as engine:
+        assert engine.save_sync(ExecutionNode("run-1"), b"1").done()
+        assert engine.sla().pending == 0
+        engine.save_sync(ExecutionNode("run-1"), b"2", durability=Durability.FSYNC)
+        with frozen(state_dir.service_processes()):
+            receipt = engine.save_sync(ExecutionNode("run-1"), b"3", durability=Durability.FSYNC)
+            assert not receipt.done()
+            assert engine.sla().unsynced_bytes == 0
+    assert peek.stored_state(state_dir.database, "run-1") == b"3"
+
+    async def main() -> None:
+        async with state_dir.engine(durability=Durability.STORE) as engine:
+            assert (await engine.save(ExecutionNode("run-1"), b"4")).done()
+            await engine.save(ExecutionNode("run-1"), b"5", durability=Durability.FSYNC)
+
+    asyncio.run(main())
+    assert peek.stored_state(state_dir.database, "run-1") == b"5"
+
+
+def test_sla(state_dir: Place) -> None:
+    with state_dir.engine(budget_ms=60_000) as engine:
+        fresh = engine.sla()
+        assert (fresh.saves, fresh.pending, fresh.outcomes, fresh.met_share) == (0, 0, {}, 1.0)
+        save_some(engine, 30, budget_ms=None)
+        save_some(engine, 10, budget_ms=0.001)
+        engine.flush_sync(timeout=20)
+        summed = engine.sla()
+        assert summed.outcomes == {"met": 30, "late": 10}
+        assert (summed.saves, summed.pending, summed.queue_age_ms) == (40, 0, 0.0)
+        assert 0 < summed.p50_ms <= summed.p95_ms <= summed.p99_ms < 60_000
+        assert math.isclose(summed.met_share, 0.75)
+        assert summed.service == "connected"
+        with frozen(state_dir.service_processes()):
+            save_some(engine, 3, budget_ms=None)
+            younger, older = engine.sla(), engine.sla()
+            assert younger.pending == older.pending == 3
+            assert 0 < younger.queue_age_ms < older.queue_age_ms
+        engine.flush_sync(timeout=20)
+        assert sum(engine.sla().outcomes.values()) == 43
+        assert state_dir.ask("status")["outcomes"] == {
+            **dict.fromkeys(("superseded", "fenced", "quarantined"), 0), **engine.sla().outcomes
+        }  # fmt: skip
+
+
+def save_some(engine: CheckpointEngine, count: int, budget_ms: float | None) -> None:
+    for number in range(count):
+        engine.save_sync(ExecutionNode(f"run-{number % 3}"), b"state", budget_ms=budget_ms)
+
+
+def test_every_write_has_an_outcome_in_the_journal(state_dir: Place) -> None:
+    """The outcome words, which survive everybody's death, agree with what was told."""
+    agent = state_dir.agent()
+    for step in range(20):
+        agent.call(acts.save, f"run-{step % 4}", step)
+    agent.settled(20)
+    (journal,) = state_dir.journals()
+    tail = JournalTail(journal)
+    try:
+        assert [peek.has_outcome(tail, found) for found in tail.read(alive=True)] == [True] * 20
+    finally:
+        tail.close()
+
+
+def test_told_to_an_agent_that_attaches_late(state_dir: Place) -> None:
+    """The service finds a journal by itself and may be through with it before its owner's message
+    arrives (the owner was stopped in between, say); then the owner is asked to catch up."""
+    greeted = threading.Semaphore(0)
+    with state_dir.service():
+        client = ServiceClient(
+            state_dir.directory,
+            ServiceConfig.build(state_dir.store(), state_dir.directory.path, EngineConfig()),
+            state_dir.store().url,
+            on_outcomes=lambda *_: None,
+            on_connect=greeted.release,
+            on_tick=lambda: None,
+        )
+        journal = Journal(state_dir.directory.journals, EngineConfig().limits())
+        try:
+            assert greeted.acquire(timeout=10)
+            at = append(journal, ExecutionNode("run-1"), b"state")
+            tail = JournalTail(journal.directory)
+            (found,) = tail.read(alive=True)
+            assert found.position == at.position
+            until(lambda: peek.has_outcome(tail, found), what="the service stored it")
+            tail.close()
+            assert not greeted.acquire(timeout=0)
+            client.attach(journal.id)
+            assert greeted.acquire(timeout=10), "the owner will never know"
+        finally:
+            client.close()
+            journal.close()
+
+
+def append(journal: Journal, node: ExecutionNode, state: bytes) -> Appended:
+    wire, ext, kind, raw = encode_sections(node, state, None, 1 << 20)
+    key = execution_hash(node.execution_id)
+    return journal.append(
+        key=key, slot=journal.locate(key), node_key=execution_hash(node.id), claim=1, epoch=0,
+        seq=1, flags=int(Flag.STATE), state_kind=kind, node=wire, ext=ext, state=raw,
+        budget_us=50_000,
+    )  # fmt: skip
