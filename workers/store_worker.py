@@ -146,19 +146,21 @@ class StoreWorker:
         raw = None
         if found.blob is not None:
             execution_id = str(found.wire[0])
-            raw = self._decode(execution_id, found.blob)
+            raw = self._decode(execution_id, found.blob, found.content_hash)
         return [serial.pack(found.wire), found.state_kind, raw]
 
-    def _decode(self, execution_id: str, blob: bytes) -> bytes:
+    def _decode(self, execution_id: str, blob: bytes, expected: bytes | None) -> bytes:
         def base(content_hash: bytes) -> bytes:
             stored = self._store.blob_by_hash(execution_id, content_hash)
             if stored is None:
                 raise MissingBaseError(
                     f"{execution_id}: a delta's base {content_hash.hex()} is not in the store"
                 )
-            return self._decode(execution_id, stored)
+            return self._decode(execution_id, stored, content_hash)
 
-        return codecs.decode(blob, fetch_base=base, max_bytes=_MAX_RAW_BYTES)
+        return codecs.decode(
+            blob, fetch_base=base, max_bytes=_MAX_RAW_BYTES, expected_hash=expected
+        )
 
     def do_nodes(self, execution_id: str) -> list[Any]:
         """``[node section, epoch, seq, has state]`` of every node, in order of first save."""
