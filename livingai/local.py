@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from livingai.cache import HotCache
 from livingai.client import ServiceClient
@@ -91,6 +92,7 @@ class Local:
         with self.lock:
             if self._journal is None:
                 journal = Journal(self.directory.journals, self.config.limits())
+                journal.supersede = partial(self.cache.supersede, own=journal.id)
                 self._own = Segments(journal.directory)
                 self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
                 self._journal = journal

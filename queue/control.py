@@ -3,6 +3,8 @@
 One mapped page of 64-bit words, each written whole by the owner alone. The owner publishes the
 tail after a record is complete, so for a *live* owner the tail says where to stop; the records of a
 *dead* owner are found by scanning, because it may have died between writing and publishing.
+
+The page is a help, not a witness: a journal whose page is damaged is read by scanning, too.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from livingai.queue.layout import (
     FORMAT_VERSION,
     ControlWord,
 )
+from livingai.queue.segment import SegmentMap, segment_numbers
 
 NAME = "control"
 _TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
@@ -34,39 +37,56 @@ _TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
 class Control:
     """A journal's control page, mapped."""
 
-    __slots__ = ("_map", "_words", "boot", "created_ns", "journal_id")
+    __slots__ = ("_map", "_words", "boot", "created_ns", "damaged", "journal_id")
 
     def __init__(self, directory: str, *, write: bool = False) -> None:
-        """Map the page.
+        """Map the page. Where it is :attr:`damaged`, the journal's id is its folder's name, and
+        boot and age are those of its segments; its words are then all 0.
 
         Raises:
             FileNotFoundError: the journal is gone.
             FormatVersionError: a newer livingai wrote it.
-            CorruptRecordError: the page's header is damaged.
+            CorruptRecordError: the page is damaged and the folder is not named like a journal.
         """
+        self._map: mmap.mmap | None = None
+        self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
+        self.damaged = not self._open(directory, write)
+        if self.damaged:
+            self.close()
+            self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
+            self.journal_id = _id_of(directory)
+            self.boot, self.created_ns = _segments_say(directory)
+
+    def _open(self, directory: str, write: bool) -> bool:
+        """Map the page and read its header; whether it is intact."""
         flags = os.O_RDWR if write else os.O_RDONLY
-        fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC)
+        try:
+            fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not os.path.isdir(directory):
+                raise
+            return False
         try:
             if os.fstat(fd).st_size != CONTROL_BYTES:
-                raise CorruptRecordError(f"{directory}: the control file has the wrong size")
+                return False
             protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
             self._map = mmap.mmap(fd, CONTROL_BYTES, mmap.MAP_SHARED, protection)
         finally:
             os.close(fd)
+        self._words = memoryview(self._map).cast("Q")
         magic, version, _, self.journal_id, self.boot, self.created_ns = CONTROL_FIELDS.unpack_from(
             self._map, 0
         )
-        self._words = memoryview(self._map).cast("Q")
         stored = self._words[ControlWord.HEADER_SUM]
         if magic != CONTROL_MAGIC or stored != _header_sum(self._map):
-            self.close()
-            raise CorruptRecordError(f"{directory}: the control file's header is damaged")
+            return False
         if version > FORMAT_VERSION:
             self.close()
             raise FormatVersionError(
                 f"{directory}: journal format {version} is newer than {FORMAT_VERSION}; upgrade "
                 "livingai to read it"
             )
+        return True
 
     @classmethod
     def create(cls, directory: str, journal_id: int, boot: bytes) -> Control:
@@ -121,8 +141,33 @@ class Control:
     def close(self) -> None:
         """Unmap. Idempotent."""
         self._words.release()
-        self._map.close()
+        if self._map is not None:
+            self._map.close()
 
 
 def _header_sum(page: bytearray | mmap.mmap) -> int:
     return xxhash.xxh3_64_intdigest(bytes(page[: CONTROL_FIELDS.size]))
+
+
+def _id_of(directory: str) -> int:
+    try:
+        return int(os.path.basename(directory), 16)
+    except ValueError as error:
+        raise CorruptRecordError(
+            f"{directory}: the control file is damaged, and the folder is not named like a journal"
+        ) from error
+
+
+def _segments_say(directory: str) -> tuple[bytes, int]:
+    """Boot id of the newest intact segment header, creation time of the oldest."""
+    boot, created_ns = b"", 0
+    for number in segment_numbers(directory):
+        try:
+            segment = SegmentMap(directory, number)
+        except (FileNotFoundError, ValueError):
+            continue
+        header = segment.header()
+        segment.close()
+        if header is not None:
+            boot, created_ns = header.boot_id, created_ns or header.wall_ns
+    return boot, created_ns

@@ -55,9 +55,7 @@ class CursorFile:
             if len(raw) < offset + CURSOR_SLOT.size:
                 continue
             generation, lsn, position, stored = CURSOR_SLOT.unpack_from(raw, offset)
-            if generation > best[0] and stored == _sum(
-                self._journal_id, generation, lsn, position
-            ):
+            if generation > best[0] and self._intact(generation, lsn, position, stored):
                 best = (generation, lsn, position)
         return best
 
@@ -65,6 +63,18 @@ class CursorFile:
         """The newest intact cursor; (0, 0) if there is none."""
         _, lsn, position = self._newest()
         return Cursor(lsn, position)
+
+    def damaged(self) -> bool:
+        """Whether a slot that was written fails its checksum; the cursor may then be older than
+        what was told."""
+        raw = os.pread(self._fd, CURSOR_BYTES, 0)
+        slots = [raw[at : at + CURSOR_SLOT.size] for at in CURSOR_SLOT_OFFSETS]
+        return len(raw) < CURSOR_BYTES or any(
+            any(slot) and not self._intact(*CURSOR_SLOT.unpack(slot)) for slot in slots
+        )
+
+    def _intact(self, generation: int, lsn: int, position: int, stored: int) -> bool:
+        return stored == _sum(self._journal_id, generation, lsn, position)
 
     def write(self, lsn: int, position: int) -> None:
         """Publish a cursor. Raises OSError; the previous one then still counts."""
@@ -80,3 +90,15 @@ class CursorFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def drained_lsn(directory: str, journal_id: int) -> int | None:
+    """All records up to this one are terminal; None where the cursor cannot tell for sure."""
+    try:
+        cursor = CursorFile(directory, journal_id)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if cursor.damaged() else cursor.read().lsn
+    finally:
+        cursor.close()

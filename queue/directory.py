@@ -18,6 +18,7 @@ words into an agent's mouth.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -90,7 +91,7 @@ class StateDirectory:
                 os.makedirs(path, mode=0o700, exist_ok=True)
             if not os.path.exists(self._join(MANIFEST)):
                 self._write_manifest({"format": FORMAT_VERSION, "store": store_url})
-            if not os.path.exists(self.service_state):
+            if _size(self.service_state) < SERVICE_STATE_BYTES:
                 self._preallocate(self.service_state, SERVICE_STATE_BYTES)
         except PermissionError as error:
             if isinstance(error, DirectoryError):
@@ -107,7 +108,7 @@ class StateDirectory:
         except OSError as error:
             if isinstance(error, DirectoryError):
                 raise
-            if error.errno is not None and error.strerror == "Read-only file system":
+            if error.errno == errno.EROFS:
                 raise DirectoryPermissionError(
                     f"the state directory {self.path} is on a read-only file system; pass "
                     "directory=... to CheckpointEngine"
@@ -185,12 +186,12 @@ class StateDirectory:
             os.close(fd)
 
     def journal_paths(self) -> list[str]:
-        """Folders of all journals; one that is being made is not among them."""
+        """Folders of all journals; one that is being made or removed is not among them."""
         try:
-            names = os.listdir(self.journals)
+            with os.scandir(self.journals) as entries:
+                return [e.path for e in entries if e.name[0] != "." and e.is_dir()]
         except FileNotFoundError:
             return []
-        return [os.path.join(self.journals, name) for name in names if name[0] != "."]
 
     @contextlib.contextmanager
     def socket_address(self) -> Iterator[str]:
@@ -220,3 +221,11 @@ class StateDirectory:
             sock.close()
             raise
         return sock
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, 0 if it is not there (or was left empty by a crash)."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

@@ -1,12 +1,17 @@
 """The hot cache's index: where in a journal the newest state of an execution lies.
 
-One file per journal, mapped by every process that reads; the owner of the journal is its only
-writer, except for the ``TAKEN`` word of a slot, which whoever takes an execution over sets to its
-own claim: from then on the slot is superseded, even if its owner (a zombie) goes on writing.
+One file per journal, mapped by every process that reads. Rules:
 
-The index is a hint. A reader verifies the record that it finds, so a torn or stale slot costs a
-fallback to the store and never a wrong byte. It never lies by omission either: a set that had to
-evict a key is marked lossy, and a miss in a lossy set is no miss ("ask the store").
+1. The owner of the journal is the only writer of a slot's words, except for ``TAKEN``: whoever
+   takes an execution over sets that word in the slots of all other journals, and the owner clears
+   it only when it begins a new claim itself. A slot that is taken is never believed, so a journal
+   that is removed later, or a slot that is evicted, cannot bring an older state back to light.
+2. A taker marks the others after it has read its first record's acceptance time and before it
+   writes that record (:meth:`Journal.append`). Every claim that was older by then had its slot.
+3. A slot that is reused forgets its state first, and is un-taken last.
+4. The index is a hint: a reader verifies the record that it finds, so a torn or stale word costs
+   a fallback to the store and never a wrong byte. After a reboot it is no hint at all, because
+   its pages are never synced; the boot id in the header tells.
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
+
+import xxhash
 
 from livingai.queue.layout import (
     FORMAT_VERSION,
@@ -23,8 +31,10 @@ from livingai.queue.layout import (
     INDEX_MAGIC,
     INDEX_WAYS,
     NODE_WORDS,
+    RECORD_SUM,
     SET_WORDS,
     SLOT_WORDS,
+    TAKEN_OVER,
     TOUCH_WORDS,
     SlotWord,
 )
@@ -32,12 +42,12 @@ from livingai.queue.segment import journal_error
 
 NAME = "index"
 _HEADER_WORDS = INDEX_HEADER_BYTES // 8
-_KEY, _STATE, _NEWEST, _CLAIM, _SEQ, _TAKEN = (int(word) for word in SlotWord)
+_STATE, _NEWEST, _CLAIM, _SEQ, _TAKEN = (int(word) for word in list(SlotWord)[1:])
 
 
 class Slot(NamedTuple):
     """An execution's entry: positions of its newest record with a state (0: none) and of its
-    newest record, claim and seq of the latter, and the claim that took it over (0: nobody)."""
+    newest record (0: none yet), claim and seq of the latter, and whether it was taken over."""
 
     state: int
     newest: int
@@ -47,18 +57,18 @@ class Slot(NamedTuple):
 
     @property
     def superseded(self) -> bool:
-        """Whether a newer owner has taken the execution over."""
-        return self.taken > self.claim
+        """Whether another process has taken the execution over."""
+        return self.taken != 0
 
 
-def create_index(directory: str, journal_id: int, sets: int, node_slots: int) -> None:
+def create_index(directory: str, journal_id: int, sets: int, node_slots: int, boot: bytes) -> None:
     """Make and preallocate an index file. Raises DiskFullError, JournalError."""
     size = INDEX_HEADER_BYTES + 8 * (sets * SET_WORDS + node_slots * NODE_WORDS + TOUCH_WORDS)
+    fields = INDEX_FIELDS.pack(INDEX_MAGIC, FORMAT_VERSION, 0, journal_id, sets, node_slots, boot)
     fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, size)
-        header = INDEX_FIELDS.pack(INDEX_MAGIC, FORMAT_VERSION, 0, journal_id, sets, node_slots)
-        os.pwrite(fd, header, 0)
+        os.pwrite(fd, fields + RECORD_SUM.pack(xxhash.xxh3_64_intdigest(fields)), 0)
     except OSError as error:
         raise journal_error(error, f"cannot make the index of {size} bytes") from error
     finally:
@@ -68,25 +78,37 @@ def create_index(directory: str, journal_id: int, sets: int, node_slots: int) ->
 class Index:
     """A journal's index, mapped. Words are read and written whole, so they never tear."""
 
-    __slots__ = ("_evict", "_map", "_nodes_at", "_touch_at", "_words", "journal_id", "node_slots", "sets")
+    __slots__ = (
+        "_evict", "_map", "_nodes_at", "_touch_at", "_words", "boot", "journal_id", "node_slots",
+        "sets",
+    )  # fmt: skip
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, write: bool = True) -> None:
         """Raises FileNotFoundError, or ValueError if the file is no index that fits its size."""
-        fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CLOEXEC)
+        flags = os.O_RDWR if write else os.O_RDONLY
+        fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC)
         try:
-            self._map = mmap.mmap(fd, 0)
+            if os.fstat(fd).st_size < INDEX_HEADER_BYTES:
+                raise ValueError("index file too short")
+            self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
         finally:
             os.close(fd)
-        if len(self._map) < INDEX_HEADER_BYTES:
-            raise ValueError("index file too short")
-        magic, version, _, self.journal_id, self.sets, self.node_slots = INDEX_FIELDS.unpack_from(
-            self._map, 0
+        magic, version, _, self.journal_id, self.sets, self.node_slots, self.boot = (
+            INDEX_FIELDS.unpack_from(self._map, 0)
         )
+        (stored,) = RECORD_SUM.unpack_from(self._map, INDEX_FIELDS.size)
+        intact = xxhash.xxh3_64_intdigest(self._map[: INDEX_FIELDS.size]) == stored
         self._nodes_at = _HEADER_WORDS + self.sets * SET_WORDS
         self._touch_at = self._nodes_at + self.node_slots * NODE_WORDS
         words = self._touch_at + TOUCH_WORDS
-        if magic != INDEX_MAGIC or version > FORMAT_VERSION or words * 8 > len(self._map):
-            raise ValueError("not an index file of this version")
+        if (
+            magic != INDEX_MAGIC
+            or not intact
+            or version > FORMAT_VERSION
+            or words * 8 > len(self._map)
+        ):
+            self._map.close()
+            raise ValueError("not an intact index file of this version")
         self._words = memoryview(self._map).cast("Q")
         self._evict = 0
 
@@ -96,14 +118,10 @@ class Index:
         """Word index of the key's slot, or -1."""
         words = self._words
         at = _HEADER_WORDS + key % self.sets * SET_WORDS
-        for slot in range(at, at + INDEX_WAYS * SLOT_WORDS, SLOT_WORDS):
+        for slot in range(at, at + SET_WORDS, SLOT_WORDS):
             if words[slot] == key:
                 return slot
         return -1
-
-    def lossy(self, key: int) -> bool:
-        """Whether a key of this key's set was ever evicted."""
-        return bool(self._words[_HEADER_WORDS + key % self.sets * SET_WORDS + SET_WORDS - 1])
 
     def get(self, key: int) -> Slot | None:
         """The execution's slot, or None."""
@@ -116,23 +134,21 @@ class Index:
         """The key's slot, made if missing; owner only. Keep it: slots do not move.
 
         A full set evicts the first slot whose newest record lies before position ``reusable``,
-        else the next in turn, and is lossy from then on.
+        else the next in turn.
         """
         at = self._find(key)
         if at >= 0:
             return at
         words = self._words
         base = _HEADER_WORDS + key % self.sets * SET_WORDS
-        ways = range(base, base + INDEX_WAYS * SLOT_WORDS, SLOT_WORDS)
+        ways = range(base, base + SET_WORDS, SLOT_WORDS)
         victim = next((slot for slot in ways if not words[slot]), -1)
         if victim < 0:
-            words[base + SET_WORDS - 1] = 1
             victim = next((slot for slot in ways if words[slot + _NEWEST] < reusable), -1)
         if victim < 0:
             self._evict = (self._evict + 1) % INDEX_WAYS
             victim = ways[self._evict]
-        words[victim] = 0
-        for word in range(1, SLOT_WORDS):
+        for word in range(SLOT_WORDS):
             words[victim + word] = 0
         words[victim] = key
         return victim
@@ -142,16 +158,19 @@ class Index:
         return bool(self._words[at] == key)
 
     def taken(self, at: int) -> int:
-        """The claim that took slot ``at``'s execution over, or 0."""
+        """Not 0 if another process has taken slot ``at``'s execution over."""
         return int(self._words[at + _TAKEN])
 
     def begin(self, at: int, claim: int, *, keep_state: bool) -> None:
-        """Start a claim in slot ``at``; without ``keep_state`` its older state is forgotten."""
+        """Start a claim in slot ``at``. ``keep_state``: nobody else has owned the execution since
+        its newest state, which stays; else that is forgotten and the slot counts again."""
         words = self._words
         if not keep_state:
-            words[at + _STATE] = 0
+            words[at + _STATE] = words[at + _NEWEST] = 0
         words[at + _SEQ] = 0
         words[at + _CLAIM] = claim
+        if not keep_state:
+            words[at + _TAKEN] = 0
 
     def put(self, at: int, position: int, seq: int, has_state: bool) -> None:
         """Point slot ``at`` to the record just appended; owner only."""
@@ -162,14 +181,36 @@ class Index:
         words[at + _SEQ] = seq
 
     def forget(self, at: int) -> None:
-        """Drop the positions of slot ``at`` (its records were fenced); owner only."""
+        """Slot ``at``'s claim has been fenced: nobody may believe it; owner only."""
+        self._words[at + _TAKEN] = TAKEN_OVER
         self._words[at + _STATE] = self._words[at + _NEWEST] = 0
 
-    def take(self, key: int, claim: int) -> None:
-        """Mark the execution as taken over by ``claim``; any process."""
+    def take(self, key: int) -> None:
+        """Mark the execution as taken over by another journal's owner; any process."""
         at = self._find(key)
-        if at >= 0 and self._words[at + _TAKEN] < claim:
-            self._words[at + _TAKEN] = claim
+        if at >= 0:
+            self._words[at + _TAKEN] = TAKEN_OVER
+
+    def recover(self, key: int, claim: int, seq: int, position: int, has_state: bool) -> None:
+        """Point to a record that the owner did not live to publish; only once it is dead.
+
+        A record that is not the newest of the slot's claim (a copy, or queued again under an older
+        claim) is left out. Nodes are forgotten: an entry may be older than such a record.
+        """
+        at = self._find(key)
+        if at >= 0 and self._words[at + _CLAIM] == claim and self._words[at + _SEQ] < seq:
+            self.put(at, position, seq, has_state)
+        words = self._words
+        for node in range(self._nodes_at, self._touch_at, NODE_WORDS):
+            if words[node]:
+                words[node] = 0
+
+    def slots(self) -> Iterator[tuple[int, Slot]]:
+        """Key and entry of every slot in use."""
+        words = self._words
+        for at in range(_HEADER_WORDS, self._nodes_at, SLOT_WORDS):
+            if words[at]:
+                yield words[at], Slot(*words[at + 1 : at + SLOT_WORDS])
 
     # -- nodes --
 
@@ -193,7 +234,7 @@ class Index:
 
     def touched(self, segment: int) -> int:
         """CLOCK_MONOTONIC ns of the last read of this segment (or of one sharing its word)."""
-        return self._words[self._touch_at + segment % TOUCH_WORDS]
+        return int(self._words[self._touch_at + segment % TOUCH_WORDS])
 
     def close(self) -> None:
         """Unmap. Idempotent."""

@@ -15,7 +15,7 @@ Rules:
 from __future__ import annotations
 
 import struct
-from enum import IntEnum, IntFlag
+from enum import IntEnum, IntFlag, StrEnum
 from typing import Final
 
 FORMAT_VERSION: Final = 1
@@ -62,6 +62,21 @@ class StateKind(IntEnum):
     BYTES = 1
     MSGPACK = 2
     BYTEARRAY = 3
+
+
+class ExtensionKey(StrEnum):
+    """Keys of the extension map that are not the caller's tags: all that begin with ``_``."""
+
+    #: Owner token of a record that was queued again, as ``<journal id>-<claim>`` in hex.
+    OWNER = "_owner"
+    #: Tenant that the execution belongs to. Reserved.
+    TENANT = "_tenant"
+    #: W3C trace context of the save. Reserved.
+    TRACE = "_trace"
+    #: Content hash of the state that the state section is a delta against. Reserved.
+    BASE = "_base"
+    #: Key id and nonce of an encrypted state section. Reserved.
+    ENCRYPTION = "_encryption"
 
 
 # --- outcome word --------------------------------------------------------------------------------
@@ -113,10 +128,11 @@ CURSOR_SLOT_OFFSETS: Final = (0, 64)
 # --- index (written by the owner; the "taken" word by whoever takes an execution over) -----------
 
 INDEX_MAGIC: Final = b"LAIIDX\0\1"
-#: magic, version, journal id (low half), execution sets, node slots
-INDEX_FIELDS: Final = struct.Struct("<8sIIQQQ")
+#: magic, version, reserved, journal id, execution sets, node slots, boot id; then their sum
+INDEX_FIELDS: Final = struct.Struct("<8sIIQQQ16s")
 INDEX_HEADER_BYTES: Final = 64
-#: Ways of a set; a set whose ways are all taken evicts one and is marked lossy.
+assert INDEX_FIELDS.size + RECORD_SUM.size == INDEX_HEADER_BYTES
+#: Ways of a set; a set whose ways are all in use evicts one.
 INDEX_WAYS: Final = 4
 
 
@@ -127,19 +143,20 @@ class SlotWord(IntEnum):
     KEY = 0
     #: Position of the newest record with a state; 0 if there is none.
     STATE = 1
-    #: Position of the newest record.
+    #: Position of the newest record; 0 until the claim has one.
     NEWEST = 2
-    #: Claim of the newest record.
+    #: The owner's claim on the execution.
     CLAIM = 3
-    #: Sequence number (within the claim) of the newest record.
+    #: Sequence number (within the claim) of the newest record; 0 before the claim's first one.
     SEQ = 4
-    #: Claim of whoever took the execution over; larger than CLAIM means this slot is superseded.
+    #: Not 0: another process has taken the execution over, nobody may believe this slot.
     TAKEN = 5
 
 
 SLOT_WORDS: Final = 6
-#: A set: its slots, then one word that is 1 once a key was evicted from the set.
-SET_WORDS: Final = INDEX_WAYS * SLOT_WORDS + 1
+#: What takers write: larger than any claim.
+TAKEN_OVER: Final = (1 << 64) - 1
+SET_WORDS: Final = INDEX_WAYS * SLOT_WORDS
 #: A node's slot: key, position.
 NODE_WORDS: Final = 2
 #: Last-use times (CLOCK_MONOTONIC ns) by segment number modulo this.

@@ -1,27 +1,32 @@
 """Ownership: who lives, by locks that the kernel releases when a process dies.
 
 ``fcntl.lockf`` (POSIX record locks) rather than ``flock``: a forked child inherits a ``flock``, so
-it would seem that the owner still lives. The price: a process that opens and closes the lock file
-again loses its own lock. Hence one :class:`OwnerLock` per file and process, and every look from
-outside goes through :func:`owner_alive`, which never opens a file that this process has locked.
+it would seem that the owner still lives. The price: a process that opens and closes the locked file
+again, under whatever name, loses its own lock. Hence one :class:`OwnerLock` per file and process,
+and every look from outside goes through :func:`owner_alive`, which never opens a file that this
+process has locked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import struct
+import threading
 import uuid
 from functools import cache
 from typing import Any
 
 import psutil
 
-#: Files locked by this process; the value is the pid that locked it, so a forked child knows that
-#: these are not its own.
-_held: dict[str, int] = {}
+#: (device, inode) of the files locked by this process; the value is the pid that locked it, so a
+#: forked child knows that these are not its own.
+_held: dict[tuple[int, int], int] = {}
+#: Between a lock and its entry in ``_held`` nobody may open and close the file.
+_guard = threading.Lock()
 _FLOCK = struct.Struct("hhqqi4x")
 
 
@@ -38,42 +43,44 @@ def boot_id() -> bytes:
 class OwnerLock:
     """An exclusive lock on a file, held until :meth:`release` or the death of this process."""
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, file: tuple[int, int]) -> None:
         self.path = path
         self._fd = fd
+        self._file = file
         self._pid = os.getpid()
 
     @classmethod
     def acquire(cls, path: str) -> OwnerLock | None:
-        """Lock ``path`` (made if missing) without waiting; None if another process holds it.
+        """Lock ``path`` (made if missing) without waiting; None if someone holds it already.
 
-        The file then says who holds it: pid, start time and boot id, as JSON.
+        The file then says who holds it: pid, start time and boot id, as JSON (unless the disk is
+        full). Raises OSError.
         """
-        real = os.path.realpath(path)
-        if _held.get(real) == os.getpid():
-            return None
-        fd = os.open(real, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(fd)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
+        with _guard:
+            if _ours(path):
                 return None
-            raise
-        if not _same_file(fd, real):  # deleted between our open and our lock
-            os.close(fd)
-            return None
-        _held[real] = os.getpid()
-        identity = json.dumps(
-            {
-                "pid": os.getpid(),
-                "started": psutil.Process().create_time(),
-                "boot": boot_id().hex(),
-            }
-        ).encode()
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, identity, 0)
-        return cls(real, fd)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file = _file(os.fstat(fd))
+                if _file_at(path) != file:  # deleted between our open and our lock
+                    os.close(fd)
+                    return None
+            except OSError as error:
+                os.close(fd)
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    return None
+                raise
+            _held[file] = os.getpid()
+        identity = {
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "boot": boot_id().hex(),
+        }
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(identity).encode(), 0)
+        return cls(path, fd, file)
 
     def release(self) -> None:
         """Give the lock up. Idempotent; in a forked child it only closes the child's copy."""
@@ -81,48 +88,64 @@ class OwnerLock:
             return
         os.close(self._fd)
         self._fd = -1
-        if _held.get(self.path) == self._pid:
-            del _held[self.path]
+        if _held.get(self._file) == self._pid:
+            del _held[self._file]
 
     def moved(self, path: str) -> None:
         """The locked file has been renamed to ``path``."""
-        _held.pop(self.path, None)
-        self.path = os.path.realpath(path)
-        _held[self.path] = self._pid
+        self.path = path
 
 
 def owner_alive(path: str) -> bool:
     """Whether some process holds the lock on ``path``; False if the file is not there."""
-    real = os.path.realpath(path)
-    if _held.get(real) == os.getpid():
-        return True
-    try:
-        fd = os.open(real, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
-    finally:
-        os.close(fd)
+    with _guard:
+        if _ours(path):
+            return True
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
+            return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        finally:
+            os.close(fd)
 
 
 def owner_identity(path: str) -> dict[str, Any]:
     """What the (last) holder wrote into the lock file: pid, started, boot; empty if unreadable."""
-    real = os.path.realpath(path)
-    if _held.get(real) == os.getpid():
-        return {"pid": os.getpid(), "boot": boot_id().hex()}
-    try:
-        with open(real, encoding="utf-8") as file:
-            identity = json.load(file)
-    except (OSError, ValueError):
-        return {}
+    with _guard:
+        if _ours(path):
+            return {"pid": os.getpid(), "boot": boot_id().hex()}
+        try:
+            with open(path, encoding="utf-8") as file:
+                identity = json.load(file)
+        except (OSError, ValueError):
+            return {}
     return identity if isinstance(identity, dict) else {}
 
 
-def _same_file(fd: int, path: str) -> bool:
+def _fresh_guard() -> None:
+    global _guard  # noqa: PLW0603 - the parent's may have been held while forking
+    _guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_fresh_guard)
+
+
+def _ours(path: str) -> bool:
+    """Whether this process (not its parent) holds the lock on the file."""
+    file = _file_at(path)
+    return file is not None and _held.get(file) == os.getpid()
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
     try:
-        ours, there = os.fstat(fd), os.stat(path)
+        return _file(os.stat(path))
     except FileNotFoundError:
-        return False
-    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+        return None
+
+
+def _file(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino

@@ -41,7 +41,7 @@ Bytes = bytes | bytearray | memoryview
 
 
 class RecordHeader(NamedTuple):
-    """A record's header, decoded. Lengths in bytes, times in nanoseconds, budget in microseconds."""
+    """A record's header, decoded. Lengths in bytes, times in ns, budget in microseconds."""
 
     magic: bytes
     version: int
@@ -116,13 +116,17 @@ def pack_record(
 
 def parse_header(buffer: Bytes, offset: int) -> RecordHeader | None:
     """The record header at ``offset``, or None where there is no intact one."""
-    end = offset + RECORD_HEADER_BYTES
-    if end > len(buffer) or buffer[offset : offset + 4] != RECORD_MAGIC:
+    if offset + RECORD_HEADER_BYTES > len(buffer):
         return None
-    (stored,) = RECORD_SUM.unpack_from(buffer, offset + RECORD_SUM_OFFSET)
-    if _sum64(buffer[offset : offset + RECORD_SUM_OFFSET]) != stored:
+    raw = bytes(buffer[offset : offset + OUTCOME_OFFSET])  # a copy: the bytes may be changing
+    if raw[:4] != RECORD_MAGIC:
         return None
-    header = RecordHeader._make(_unpack_fields(buffer, offset))
+    (stored,) = RECORD_SUM.unpack_from(raw, RECORD_SUM_OFFSET)
+    if _sum64(raw[:RECORD_SUM_OFFSET]) != stored:
+        return None
+    header = RecordHeader._make(_unpack_fields(raw, 0))
+    if header.version > FORMAT_VERSION:
+        return None
     if header.length != aligned(RECORD_HEADER_BYTES + header.body_len):
         return None
     return header

@@ -8,6 +8,7 @@ after, so a reader that finds a number that does not fit the name sees an empty 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -92,12 +93,17 @@ class Segment:
     ) -> Segment:
         """Make and preallocate a segment.
 
+        A file of that number that is there already is left from an interrupted rotation: numbers
+        are the owner's alone, and it has never published this one.
+
         Raises:
             DiskFullError, JournalError: nothing is left behind.
         """
         path = os.path.join(directory, segment_name(number))
         fd = -1
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             os.posix_fallocate(fd, 0, size)
             segment = cls(directory, fd, number, size)
@@ -110,11 +116,11 @@ class Segment:
         return segment
 
     def recycle(self, number: int, journal_id: int, lsn: int, boot: bytes) -> None:
-        """Make this file segment ``number``. All of its records must be stored."""
+        """Make this file segment ``number``. All of its records must be stored. Raises OSError."""
         old = os.path.join(self.directory, segment_name(self.number))
         os.rename(old, os.path.join(self.directory, segment_name(number)))
-        failpoint("journal.after_rename")
         self.number = number
+        failpoint("journal.after_rename")
         self.used = SEGMENT_HEADER_BYTES
         self.first_lsn = self.last_lsn = 0
         self.write_header(journal_id, lsn, boot)
@@ -130,8 +136,9 @@ class Segment:
             raise OSError(errno.ENOSPC, "short write")
 
     def unlink(self) -> None:
-        """Delete the file; mappings and this descriptor keep working."""
-        os.unlink(os.path.join(self.directory, segment_name(self.number)))
+        """Delete the file if it is there; mappings and this descriptor keep working."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.directory, segment_name(self.number)))
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -175,7 +182,7 @@ def parse_segment_header(buffer: bytes | memoryview, number: int) -> SegmentHead
         return None
     fields = SEGMENT_FIELDS.unpack_from(buffer, 0)
     (stored,) = RECORD_SUM.unpack_from(buffer, SEGMENT_FIELDS.size)
-    if fields[0] != SEGMENT_MAGIC or fields[4] != number:
+    if fields[0] != SEGMENT_MAGIC or fields[1] > FORMAT_VERSION or fields[4] != number:
         return None
     if xxhash.xxh3_64_intdigest(buffer[: SEGMENT_FIELDS.size]) != stored:
         return None

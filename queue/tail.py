@@ -1,31 +1,40 @@
 """Tailing: reading a journal's records in order, while its owner writes or after it died.
 
-A *live* owner publishes its tail, and everything before it is complete. A *dead* owner may have died
-between writing and publishing, and a power loss may have taken what was not synced; so the records
-of a dead owner are found by scanning and believed by their checksums alone: the longest valid
-prefix counts, and a damaged record in the middle is set aside, not taken for the end.
+Rules:
+
+1. A record counts if its checksums, journal id and segment number fit and its lsn is the next one
+   or a later one. Nothing else is believed: not the published tail (it only says where a *live*
+   owner has got to), not a segment's header, not a length.
+2. Bytes that should be a record and are none are noted as :class:`Damage` once something shows
+   that a record was there: a later record, a seal, the next segment, or, for a dead owner, the
+   published tail. What a live owner has written last is not judged; it may still go on.
+3. A *dead* owner may have died between writing and publishing, and a power loss may have taken what
+   was not synced: its records are found by scanning alone. The longest valid prefix counts, a
+   damaged record in the middle is not taken for the end.
+4. Segments that the cursor has passed may have been recycled: a gap there is no damage.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from livingai.queue.control import Control
+from livingai.queue.cursor import drained_lsn
 from livingai.queue.layout import (
     ALIGNMENT,
-    OUTCOME_OFFSET,
-    OUTCOME_WORD,
     RECORD_MAGIC,
     SEGMENT_HEADER_BYTES,
     Kind,
     position,
 )
 from livingai.queue.lock import boot_id
-from livingai.queue.record import RecordHeader, body_intact, pack_outcome, parse_header
-from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
+from livingai.queue.record import RecordHeader, body_intact, parse_header
+from livingai.queue.segment import SegmentMap, segment_numbers
+from livingai.queue.segments import Segments
+
+__all__ = ["Damage", "Found", "JournalTail", "Segments"]
 
 
 class Found(NamedTuple):
@@ -37,67 +46,16 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes that should be a record and are none. ``position`` and ``length`` in bytes; ``header``
-    where it survived."""
+    """Records ``first_lsn`` to ``last_lsn`` are damaged or missing. ``position`` and ``length`` (in
+    bytes, 0 where the place itself is gone) say where they should be; ``header`` is the first
+    one's, where it survived."""
 
     position: int
     length: int
     header: RecordHeader | None
     reason: str
-
-
-class Segments:
-    """The mapped segments of one journal, opened on demand, at most ``limit`` at a time."""
-
-    def __init__(self, directory: str, limit: int = 64) -> None:
-        self.directory = directory
-        self._limit = limit
-        self._maps: dict[int, SegmentMap] = {}
-        self._fds: dict[int, int] = {}
-
-    def get(self, number: int) -> SegmentMap | None:
-        """The mapping of a segment; None if the file is gone or empty."""
-        found = self._maps.get(number)
-        if found is None:
-            try:
-                found = SegmentMap(self.directory, number)
-            except (FileNotFoundError, ValueError):
-                return None
-            while len(self._maps) >= self._limit:
-                self.drop(next(iter(self._maps)))
-            self._maps[number] = found
-        return found
-
-    def numbers(self) -> list[int]:
-        """Segments that are mapped now."""
-        return list(self._maps)
-
-    def drop(self, number: int) -> None:
-        """Forget a mapping, because the file was recycled or is done with."""
-        if number in self._maps:
-            self._maps.pop(number).close()
-        if number in self._fds:
-            os.close(self._fds.pop(number))
-
-    def write_outcome(self, at: int, lsn: int, status: int, latency_us: int) -> int:
-        """Write the outcome word of record ``lsn`` at position ``at``; the word written.
-
-        Only the service calls it, and only for a record that has no outcome yet: its owner cannot
-        recycle the segment before the cursor has passed.
-        """
-        number, offset = at >> 32, at & 0xFFFF_FFFF
-        fd = self._fds.get(number)
-        if fd is None:
-            path = os.path.join(self.directory, segment_name(number))
-            fd = self._fds[number] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        word = pack_outcome(lsn, status, latency_us)
-        os.pwrite(fd, OUTCOME_WORD.pack(word), offset + OUTCOME_OFFSET)
-        return word
-
-    def close(self) -> None:
-        """Forget all mappings."""
-        for number in [*self._maps, *self._fds]:
-            self.drop(number)
+    first_lsn: int
+    last_lsn: int
 
 
 class JournalTail:
@@ -116,10 +74,10 @@ class JournalTail:
         self.lsn = after_lsn
         self.damage: list[Damage] = []
         #: After a reboot the tail may promise records that were never synced.
-        self.published_counts = self.control.boot == boot_id()
+        self.published_counts = self.control.boot == boot_id() and not self.control.damaged
         number, offset = position >> 32, position & 0xFFFF_FFFF
-        if self.segments.get(number) is None:
-            number, offset = self._next_number(0), 0
+        if self.segments.get(number) is None:  # recycled: go on where the next record must be
+            number, offset = self._segment_after(after_lsn), 0
         self._number = number
         self._offset = max(offset, SEGMENT_HEADER_BYTES)
 
@@ -131,61 +89,76 @@ class JournalTail:
     def _next_number(self, after: int) -> int:
         return next((n for n in segment_numbers(self.directory) if n > after), 0)
 
+    def _segment_after(self, lsn: int) -> int:
+        """The newest segment that cannot lie behind record ``lsn`` + 1, else the oldest one."""
+        numbers = segment_numbers(self.directory)
+        for number in reversed(numbers) if lsn else ():
+            segment = self.segments.get(number)
+            header = segment.header() if segment is not None else None
+            if header is not None and header.first_lsn <= lsn + 1:
+                return number
+        return numbers[0] if numbers else 0
+
     def read(self, *, alive: bool) -> Iterator[Found]:
         """Records from here on: up to the published tail of a live owner, else all valid ones.
 
         Stop consuming at any time and call again later; damaged places are noted in ``damage``.
         """
         while True:
-            stop = self.control.tail if alive else None
+            stop = self.control.tail if alive and not self.control.damaged else None
             if stop is not None and self.position >= stop:
                 return
             if self._number == 0:
                 self._number = self._next_number(0)
-                self._offset = SEGMENT_HEADER_BYTES
                 if self._number == 0:
                     return
-            found = self._step(stop)
+            found = self._step(stop, alive)
             if found is None:
                 return
-            if found.header.kind == Kind.WRITE:
-                yield found
+            yield found
 
-    def _step(self, stop: int | None) -> Found | None:
-        """The next record or seal; None at the end."""
+    def _step(self, stop: int | None, alive: bool) -> Found | None:
+        """The next record; None at the end."""
         while True:
             segment = self.segments.get(self._number)
-            view = segment.view if segment is not None else memoryview(b"")
-            if segment is not None and segment.header() is None:
-                self.segments.drop(self._number)  # recycled: we had read all of it
-                segment, view = None, memoryview(b"")
-            header = self._valid(view, self._offset, checked=stop is not None)
-            if header is None:
-                header = self._after_damage(segment, view, stop)
+            header = None
+            if segment is not None:
+                header = self._valid(segment.view, self._offset, checked=stop is not None)
+            if header is None and segment is not None:
+                header = self._behind_damage(stop)
             if header is not None:
                 at = position(self._number, self._offset)
-                if header.kind == Kind.SEAL:
-                    if not self._advance():
-                        return None
-                    continue
-                self._offset += header.length
+                self._expect(header.lsn if header.kind == Kind.SEAL else header.lsn - 1)
                 self.lsn = header.lsn
-                return Found(header, at)
-            if stop is not None and self._number >= stop >> 32:
+                if header.kind != Kind.SEAL:
+                    self._offset += header.length
+                    if header.kind == Kind.WRITE:
+                        return Found(header, at)
+                    continue  # a kind that a later version has added
+            elif stop is not None and self._number >= stop >> 32:
                 return None
-            if not self._advance():
+            elif not alive:
+                self._judge_end()
+            if not self._advance(sure=header is not None or stop is not None or not alive):
                 return None
 
-    def _advance(self) -> bool:
-        """Go to the next segment; False if there is none yet."""
+    def _advance(self, *, sure: bool) -> bool:
+        """Go to the next segment; False if there is none yet. Unless it is ``sure`` that the owner
+        has left this one, the next must have a record: it is made before this one is sealed."""
         number = self._next_number(self._number)
-        if number == 0:
+        segment = self.segments.get(number) if number else None
+        if segment is None:
             return False
-        segment = self.segments.get(number)
-        header = segment.header() if segment is not None else None
-        if header is not None and number == self._number + 1 and header.first_lsn > self.lsn + 1:
-            reason = f"records {self.lsn + 1} to {header.first_lsn - 1} are damaged or missing"
-            self._note(self._offset, 0, None, reason)
+        if not sure:
+            first = parse_header(segment.view, SEGMENT_HEADER_BYTES)
+            if first is None or first.segment != number:
+                return False
+        header = segment.header()
+        if header is not None:
+            here = self.segments.get(self._number)
+            follows = number == self._number + 1 and here is not None
+            length = len(here.view) - self._offset if here is not None and follows else 0
+            self._expect(header.first_lsn - 1, length)
         self._number, self._offset = number, SEGMENT_HEADER_BYTES
         return True
 
@@ -205,42 +178,71 @@ class JournalTail:
             return None
         return header
 
-    def _after_damage(
-        self, segment: SegmentMap | None, view: memoryview, stop: int | None
-    ) -> RecordHeader | None:
+    def _behind_damage(self, stop: int | None) -> RecordHeader | None:
         """Find the next valid record behind damaged bytes of this segment, and note the damage;
-        None if nothing valid follows (a torn tail, or the end)."""
+        None if nothing valid follows."""
+        segment = self._current()
         if segment is None:
             return None
-        start = self._offset
+        view, start = segment.view, self._offset
         limit = len(view)
         if stop is not None and stop >> 32 == self._number:
-            limit = stop & 0xFFFF_FFFF
-        lost = parse_header(view, start)
-        if lost is not None and (lost.segment != self._number or lost.lsn <= self.lsn):
-            lost = None
-        at = start
+            limit = min(limit, stop & 0xFFFF_FFFF)
+        at = start - 1  # the name may have led to another file a moment ago
         while True:
             at = segment.find(RECORD_MAGIC, at + 1, limit)
             if at < 0:
+                return None
+            header = self._valid(view, at, checked=False) if at % ALIGNMENT == 0 else None
+            if header is not None:
                 break
-            if at % ALIGNMENT == 0:
-                header = self._valid(view, at, checked=False)
-                if header is not None:
-                    self._note(start, at - start, lost, "a record in the middle is damaged")
-                    self._offset = at
-                    return header
-        published = self.control.tail
-        if self.published_counts and published >> 32 == self._number and published > position(
-            self._number, start
-        ):
-            length = (published & 0xFFFF_FFFF) - start
-            self._note(start, length, lost, "the last published record is damaged")
-            self._offset = start + length
-        return None
+        last = header.lsn if header.kind == Kind.SEAL else header.lsn - 1
+        self._expect(last, at - start, self._lost(view, start))
+        self._offset = at
+        return header
 
-    def _note(self, offset: int, length: int, header: RecordHeader | None, reason: str) -> None:
-        self.damage.append(Damage(position(self._number, offset), length, header, reason))
+    def _current(self) -> SegmentMap | None:
+        """The segment as its name leads to it now: the file that was mapped may be recycled."""
+        segment = self.segments.get(self._number)
+        if segment is not None and segment.header() is None:
+            self.segments.drop(self._number)
+            segment = self.segments.get(self._number)
+        return segment
+
+    def _lost(self, view: memoryview, offset: int) -> RecordHeader | None:
+        """The header of a damaged record, where that is intact."""
+        header = parse_header(view, offset)
+        if header is None or header.segment != self._number or header.lsn <= self.lsn:
+            return None
+        return header
+
+    def _judge_end(self) -> None:
+        """Nothing valid follows in this segment of a dead owner: were there published records?"""
+        control = self.control
+        tail = control.tail
+        if not self.published_counts or tail <= self.position or control.tail_lsn <= self.lsn:
+            return
+        segment = self._current()
+        here = tail >> 32 == self._number
+        if here and segment is not None and tail & 0xFFFF_FFFF <= len(segment.view):
+            length = (tail & 0xFFFF_FFFF) - self._offset
+            self._expect(control.tail_lsn, length, self._lost(segment.view, self._offset))
+            self._offset += length
+        elif self._next_number(self._number) == 0:
+            self._expect(control.tail_lsn)
+
+    def _expect(self, lsn: int, length: int = 0, header: RecordHeader | None = None) -> None:
+        """All records up to ``lsn`` lie behind us: note those that were not found."""
+        first = self.lsn + 1
+        if lsn < first:
+            return
+        self.lsn = lsn
+        drained = drained_lsn(self.directory, self.journal_id)
+        if (not length) if drained is None else lsn <= drained:
+            return
+        records = f"record {lsn} is" if lsn == first else f"records {first} to {lsn} are"
+        what = "damaged" if length else "damaged or missing"
+        self.damage.append(Damage(self.position, length, header, f"{records} {what}", first, lsn))
 
     def close(self) -> None:
         """Unmap everything. Idempotent."""

@@ -1,0 +1,175 @@
+"""The space of a journal: its segments besides the one that is written now.
+
+Rules:
+
+* A segment is reused or deleted only when the service's cursor has passed its last record. Among
+  those the least recently used goes first, and only when the cache is over its bytes, the journal
+  over its own, the segment over its age, or the disk full.
+* A descriptor is never closed while an fdatasync may be using it.
+
+Not thread-safe: the journal calls it with its lock held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from livingai.errors import DiskFullError, JournalFullError
+from livingai.failpoint import failpoint
+from livingai.queue.cursor import Cursor
+from livingai.queue.layout import SEGMENT_HEADER_BYTES
+from livingai.queue.segment import Segment, journal_error
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLimits:
+    """Sizes in bytes, times in seconds."""
+
+    segment_bytes: int = 16 << 20
+    journal_bytes: int = 1 << 30
+    cache_bytes: int = 256 << 20
+    cache_ttl_s: float = 3600.0
+    index_sets: int = 4096
+    node_slots: int = 16384
+
+
+class Space:
+    """See the module's text. ``create(number, size, lsn)`` makes a segment, ``recycle(segment,
+    number, lsn)`` makes one out of an old one, ``cursor()`` is the service's cursor and
+    ``touched(number)`` the time of the last read of a segment (CLOCK_MONOTONIC ns)."""
+
+    def __init__(
+        self,
+        limits: JournalLimits,
+        *,
+        create: Callable[[int, int, int], Segment],
+        recycle: Callable[[Segment, int, int], None],
+        cursor: Callable[[], Cursor],
+        touched: Callable[[int], int],
+    ) -> None:
+        self._limits = limits
+        self._create = create
+        self._recycle_file = recycle
+        self._cursor = cursor
+        self._touched = touched
+        self.sealed: list[Segment] = []
+        #: Segments with records that no fdatasync has covered, and those whose fdatasync failed.
+        self.dirty: set[Segment] = set()
+        self.failed: set[Segment] = set()
+        #: Names were added or changed since the folder was last synced.
+        self.names_dirty = True
+        #: An fdatasync is under way: deleted segments are closed after it.
+        self.syncing = False
+        #: Records before this position were terminal at the last look.
+        self.stored_position = 0
+        self._doomed: list[Segment] = []
+
+    def drained(self) -> list[Segment]:
+        """Sealed segments that hold only terminal records, least recently used first."""
+        cursor = self._cursor()
+        self.stored_position = cursor.position
+        done = [segment for segment in self.sealed if segment.last_lsn <= cursor.lsn]
+        return sorted(done, key=self.used_ns)
+
+    def used_ns(self, segment: Segment) -> int:
+        """When a segment was last used (CLOCK_MONOTONIC ns)."""
+        return max(segment.touched_ns, self._touched(segment.number))
+
+    def next(self, current: Segment, length: int, lsn: int) -> Segment:
+        """A segment with room for ``length`` to follow ``current``, beginning with record ``lsn``:
+        a new one while the cache may grow, else the least recently used of those that the service
+        has finished with.
+
+        Raises:
+            JournalFullError: ``journal_bytes`` of records wait for the store.
+            DiskFullError, JournalError: nothing has changed.
+        """
+        need = SEGMENT_HEADER_BYTES + length
+        size = max(self._limits.segment_bytes, need)
+        number = current.number + 1
+        done = self.drained()
+        cached = sum(segment.size for segment in done)
+        fitting = next((s for s in done if need <= s.size <= 2 * size), None)
+        if fitting is not None and cached + size > self._limits.cache_bytes:
+            return self._recycle(fitting, number, lsn)
+        room = self._limits.journal_bytes - current.size - size
+        while done and self._sealed_bytes() > room:
+            if fitting is not None:
+                return self._recycle(fitting, number, lsn)
+            self.drop(done.pop(0))
+        if self.sealed and self._sealed_bytes() > room:
+            held = self._sealed_bytes() + current.size
+            raise JournalFullError(
+                f"the journal holds {held} bytes that the store has not taken yet "
+                f"(journal_bytes={self._limits.journal_bytes}); the store is too slow or down: see "
+                "`livingai status`. Everything saved before is kept and will be stored."
+            )
+        while True:
+            try:
+                fresh = self._create(number, size, lsn)
+            except DiskFullError:
+                if fitting is not None:
+                    return self._recycle(fitting, number, lsn)
+                if not done:
+                    raise
+                self.drop(done.pop(0))
+            else:
+                self.names_dirty = True
+                return fresh
+
+    def _sealed_bytes(self) -> int:
+        return sum(segment.size for segment in self.sealed)
+
+    def _recycle(self, segment: Segment, number: int, lsn: int) -> Segment:
+        try:
+            failpoint("journal.before_recycle")
+            self._recycle_file(segment, number, lsn)
+            failpoint("journal.after_recycle")
+        except BaseException as error:
+            self.drop(segment)  # half old, half new: nobody needs it
+            if isinstance(error, OSError):
+                raise journal_error(error, "cannot recycle a journal segment") from error
+            raise
+        self._forget(segment)
+        self.names_dirty = True
+        return segment
+
+    def _forget(self, segment: Segment) -> None:
+        if segment in self.sealed:
+            self.sealed.remove(segment)
+        self.dirty.discard(segment)
+        self.failed.discard(segment)
+
+    def drop(self, segment: Segment) -> None:
+        """Delete a segment. Raises JournalError; it is then still there."""
+        try:
+            segment.unlink()
+        except OSError as error:
+            raise journal_error(error, "cannot delete a journal segment") from error
+        self._forget(segment)
+        if self.syncing:
+            self._doomed.append(segment)
+        else:
+            segment.close()
+
+    def drop_unused(self, before_ns: int) -> bool:
+        """Delete one drained segment that nobody used since; whether there was one."""
+        if self.sealed:
+            for segment in self.drained():
+                if self.used_ns(segment) < before_ns:
+                    self.drop(segment)
+                    return True
+        return False
+
+    def synced(self) -> None:
+        """The fdatasync is over: close what was deleted meanwhile."""
+        self.syncing = False
+        for segment in self._doomed:
+            segment.close()
+        self._doomed.clear()
+
+    def close(self) -> None:
+        """Close all descriptors; the files stay."""
+        for segment in (*self.sealed, *self._doomed):
+            segment.close()
