@@ -27,6 +27,7 @@ from livingai.errors import LivingAIError
 from livingai.launch import launch_service
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
+from livingai.queue.lock import owner_alive
 from livingai.workers.protocol import (
     PROTOCOL_VERSION,
     WAKE_FRAME,
@@ -45,6 +46,8 @@ _BACKOFF_FIRST, _BACKOFF_GROWTH, _BACKOFF_LAST = 0.005, 1.7, 1.0
 _BACKOFF_BOOTING = 0.05
 #: How long a started service may take before it is started again.
 _BOOT_S = 5.0
+#: A start that left no living supervisor is repeated after this time.
+_RELAUNCH_S = 0.5
 
 
 class ServiceClient:
@@ -156,13 +159,13 @@ class ServiceClient:
 
     def _run(self) -> None:
         delay = _BACKOFF_FIRST
-        launched = -_BOOT_S
+        launched = -_BOOT_S  # long ago
         while not self._stop:
             try:
                 sock = self._directory.connect(2.0)
             except OSError:
                 self.state = "starting"
-                if time.monotonic() - launched >= _BOOT_S:
+                if time.monotonic() - launched >= _RELAUNCH_S and not self._somebody_starts():
                     launched = time.monotonic()
                     self._launch()
                 self._pause(delay)
@@ -177,6 +180,10 @@ class ServiceClient:
                 self._disconnect(sock)
             if not self._stop:
                 self._pause(delay)
+
+    def _somebody_starts(self) -> bool:
+        """Whether a supervisor lives: then another start would only cost time."""
+        return owner_alive(self._directory.supervisor_lock)
 
     def _launch(self) -> None:
         try:

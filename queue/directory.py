@@ -4,6 +4,7 @@
 
     <directory>/
       manifest.json      format version and store url (never credentials)
+      supervisor.lock    held by the supervisor while it runs
       service.lock       held by the dispatcher while it runs
       service.sock       where agents reach it
       service.state      one shared page: is it asleep, who is it (layout.ServiceWord)
@@ -64,6 +65,11 @@ class StateDirectory:
     def lock(self) -> str:
         """The dispatcher's lock file."""
         return self._join("service.lock")
+
+    @property
+    def supervisor_lock(self) -> str:
+        """The supervisor's lock file."""
+        return self._join("supervisor.lock")
 
     @property
     def service_state(self) -> str:

@@ -1,10 +1,12 @@
 """The supervisor: starts the dispatcher and starts it again when it dies. Nothing else.
 
-It imports little and does little, so that little can go wrong in it. Exit statuses of the
-dispatcher: 0 it is done (idle, or told to stop), 3 another service owns the directory; anything
-else is a death, followed by a restart with exponential backoff. A dispatcher that dies
-``_MAX_BOOT_FAILURES`` times before it has lived ``_HEALTHY_S`` seconds is given up: something is
-wrong that restarting does not mend, and the log says what.
+It imports little and does little, so that little can go wrong in it. A lock in the state directory
+keeps it single: of many that agents start at once, all but one end before they start anything.
+
+Exit statuses of the dispatcher: 0 it is done (idle, or told to stop), 3 another service owns the
+directory; anything else is a death, followed by a restart with exponential backoff. A dispatcher
+that dies ``_MAX_BOOT_FAILURES`` times before it has lived ``_HEALTHY_S`` seconds is given up:
+something is wrong that restarting does not mend, and the log says what.
 
 Settings come as one JSON line on standard input. With ``--detach`` the process forks and its parent
 returns at once; otherwise the end of standard input means stop.
@@ -12,6 +14,8 @@ returns at once; otherwise the end of standard input means stop.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -80,6 +84,17 @@ class Supervisor:
         self.stop()
 
 
+def _lock(directory: str) -> bool:
+    """Hold the directory's supervisor lock until this process ends; False if another one does."""
+    path = os.path.join(directory, "supervisor.lock")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} supervisor {text}\n")
     sys.stderr.flush()
@@ -102,6 +117,8 @@ def main() -> int:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.close(null)
+    if not _lock(json.loads(line)["directory"]):
+        return _EXIT_RUNNING
     supervisor = Supervisor(line.rstrip(b"\n") + b"\n")
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGQUIT, supervisor.stop)
