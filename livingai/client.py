@@ -46,8 +46,8 @@ _BACKOFF_FIRST, _BACKOFF_GROWTH, _BACKOFF_LAST = 0.005, 1.7, 1.0
 _BACKOFF_BOOTING = 0.05
 #: How long a started service may take before it is started again.
 _BOOT_S = 5.0
-#: A start that left no living supervisor is repeated after this time.
-_RELAUNCH_S = 0.5
+#: A start that left no living supervisor is repeated after this time, then after twice that, ...
+_RELAUNCH_FIRST_S, _RELAUNCH_LAST_S = 0.5, 30.0
 
 
 class ServiceClient:
@@ -159,14 +159,16 @@ class ServiceClient:
 
     def _run(self) -> None:
         delay = _BACKOFF_FIRST
-        launched = -_BOOT_S  # long ago
+        relaunch = _RELAUNCH_FIRST_S
+        launched = -_RELAUNCH_LAST_S  # long ago
         while not self._stop:
             try:
                 sock = self._directory.connect(2.0)
             except OSError:
                 self.state = "starting"
-                if time.monotonic() - launched >= _RELAUNCH_S and not self._somebody_starts():
+                if time.monotonic() - launched >= relaunch and not self._somebody_starts():
                     launched = time.monotonic()
+                    relaunch = min(relaunch * 2, _RELAUNCH_LAST_S)
                     self._launch()
                 self._pause(delay)
                 booting = time.monotonic() - launched < _BOOT_S / 2
@@ -175,7 +177,8 @@ class ServiceClient:
                 continue
             try:
                 if self._serve(sock):
-                    delay, launched = _BACKOFF_FIRST, -_BOOT_S
+                    delay, launched = _BACKOFF_FIRST, -_RELAUNCH_LAST_S
+                    relaunch = _RELAUNCH_FIRST_S
             finally:
                 self._disconnect(sock)
             if not self._stop:
