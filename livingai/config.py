@@ -63,12 +63,13 @@ class EngineConfig:
             "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
             "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
         )  # fmt: skip
-        for name in positive:
+        for name in (*positive, "cache_bytes", "idle_s"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not value > 0:
+            kinds = int if name.endswith("_bytes") else int | float
+            if not isinstance(value, kinds) or not value >= 0 or (not value and name in positive):
                 raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
-        if self.cache_bytes < 0 or self.idle_s < 0:
-            raise ConfigurationError("cache_bytes and idle_s must not be negative")
+        if self.directory is not None and not isinstance(self.directory, str | os.PathLike):
+            raise ConfigurationError(f"directory must be a path, got {self.directory!r}")
         if not 64 * 1024 <= self.segment_bytes <= 1 << 31:
             raise ConfigurationError("segment_bytes must be between 64 KiB and 2 GiB")
         if self.max_state_bytes > 1 << 31:

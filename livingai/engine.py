@@ -37,6 +37,7 @@ from livingai.stores.base import Store
 
 _log = logging.getLogger("livingai")
 T = TypeVar("T")
+_MAX_BUDGET_US = 0xFFFF_FFFF
 
 
 class CheckpointEngine(Housekeeper):
@@ -68,6 +69,7 @@ class CheckpointEngine(Housekeeper):
         self.config = config
         self.directory = StateDirectory(config.directory or store.default_directory())
         self._level = config.durability
+        self._budget_us = _budget_us(config.budget_ms)
         self._sla = SlaRecorder()
         self._pending: dict[int, Receipt] = {}
         self._local: Local | None = None
@@ -151,11 +153,13 @@ class CheckpointEngine(Housekeeper):
         small dict) travel with the record to the store.
 
         Raises:
-            InvalidNodeError, StateEncodingError, StateTooLargeError: nothing was saved.
+            InvalidNodeError, StateEncodingError, StateTooLargeError, ConfigurationError (an option
+                that cannot work): nothing was saved.
             JournalFullError, DiskFullError, JournalError: no room, nothing was saved; see
                 ``on_full``. All that was saved before is kept.
             StoreFormatError and other store errors: the store cannot be used at all.
         """
+        level = self._level if durability is None else _checked_level(durability)
         encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
         try:
             receipt = self._append(node, encoded, budget_ms, history)
@@ -165,7 +169,6 @@ class CheckpointEngine(Housekeeper):
             receipt = await asyncio.get_running_loop().run_in_executor(
                 None, self._append_when_room, node, encoded, budget_ms, history
             )
-        level = self._level if durability is None else durability
         if level is Durability.FSYNC:
             await asyncio.wrap_future(self.open_local().syncer.wait_for())
         elif level is Durability.STORE:
@@ -183,6 +186,7 @@ class CheckpointEngine(Housekeeper):
         tags: dict[str, Any] | None = None,
     ) -> Receipt:
         """Twin of :meth:`save`."""
+        level = self._level if durability is None else _checked_level(durability)
         encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
         try:
             receipt = self._append(node, encoded, budget_ms, history)
@@ -190,7 +194,6 @@ class CheckpointEngine(Housekeeper):
             if self.config.on_full == "raise":
                 raise
             receipt = self._append_when_room(node, encoded, budget_ms, history)
-        level = self._level if durability is None else durability
         if level is Durability.FSYNC:
             self.open_local().syncer.wait_for().result()
         elif level is Durability.STORE:
@@ -223,7 +226,7 @@ class CheckpointEngine(Housekeeper):
                 key=entry.key, slot=entry.slot, node_key=execution_hash(node.id),
                 claim=entry.claim, epoch=entry.epoch, seq=entry.seq + 1, flags=flags,
                 state_kind=kind, node=wire, ext=ext, state=raw,
-                budget_us=int((budget_ms or self.config.budget_ms) * 1000),
+                budget_us=self._budget_us if budget_ms is None else _budget_us(budget_ms),
             )  # fmt: skip
             entry.seq += 1
             if kind:
@@ -356,6 +359,19 @@ class CheckpointEngine(Housekeeper):
             unsynced_bytes=local.journal.unsynced_bytes if local.journal else 0,
             service=local.client.state,
         )
+
+
+def _checked_level(level: Durability) -> Durability:
+    if not isinstance(level, Durability):
+        raise ConfigurationError(f"durability must be a livingai.Durability, not {level!r}")
+    return level
+
+
+def _budget_us(budget_ms: float) -> int:
+    """As a record holds it: 71 minutes at most."""
+    if not isinstance(budget_ms, int | float) or not budget_ms > 0:
+        raise ConfigurationError(f"budget_ms must be a positive number, got {budget_ms!r}")
+    return int(min(budget_ms * 1000, _MAX_BUDGET_US))
 
 
 __all__ = ["CheckpointEngine", "Outcome", "Receipt"]

@@ -162,7 +162,16 @@ def validate_node(node: ExecutionNode) -> None:
             raise InvalidNodeError(
                 f"ExecutionNode.{name} must be a non-empty string, got {value!r}"
             )
-        if len(value) > MAX_ID_BYTES // 4 and len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
+        if value.isascii():
+            size = len(value)
+        else:
+            try:
+                size = len(value.encode())
+            except UnicodeEncodeError as error:
+                raise InvalidNodeError(
+                    f"ExecutionNode.{name} {value!r} is no valid Unicode text; use another id"
+                ) from error
+        if size > MAX_ID_BYTES:
             raise InvalidNodeError(
                 f"ExecutionNode.{name} is longer than {MAX_ID_BYTES} bytes; use a shorter id"
             )
@@ -173,3 +182,8 @@ def validate_node(node: ExecutionNode) -> None:
         )
     if not isinstance(node.metadata, Mapping):
         raise InvalidNodeError("ExecutionNode.metadata must be a dict")
+    if node.error is not None and not isinstance(node.error, ErrorInfo):
+        raise InvalidNodeError(
+            f"ExecutionNode.error must be an ErrorInfo, not {type(node.error).__name__}; use "
+            "ErrorInfo.from_exception(error)"
+        )

@@ -38,6 +38,8 @@ def encode_sections(
         kind, raw = StateKind.BYTEARRAY, bytes(state)
     else:
         kind, raw = StateKind.MSGPACK, serial.pack(state)
+    if tags and not isinstance(tags, dict):
+        raise StateEncodingError(f"tags must be a dict, not {type(tags).__name__}")
     if len(raw) + len(wire) > max_bytes:
         raise StateTooLargeError(
             f"the state of {node.execution_id} has {len(raw)} bytes and its node {len(wire)}, "
