@@ -49,7 +49,7 @@ _ENCODE_FROM_BYTES = 1024
 #: Seconds between looks for lost wake-ups, new journals and dead owners.
 _POLL_S = 0.2
 #: Seconds that a new dispatcher waits for one that is ending.
-_TAKE_OVER_S = 15.0
+_TAKE_OVER_S = 3.0
 #: Exit status: another service owns the directory.
 EXIT_RUNNING = 3
 
