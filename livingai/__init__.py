@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
     from livingai.recovery import RecoveryEngine, RecoveryPlan
+    from livingai.replay import ReplayMode, ReplayResult, ReplaySession
     from livingai.service import Service
     from livingai.sla import Sla
     from livingai.stores.sqlite import SQLiteStore
@@ -35,6 +36,9 @@ _HOMES = {
     "Receipt": "livingai.outcome",
     "RecoveryEngine": "livingai.recovery",
     "RecoveryPlan": "livingai.recovery",
+    "ReplayMode": "livingai.replay.mode",
+    "ReplayResult": "livingai.replay.compare",
+    "ReplaySession": "livingai.replay.session",
     "SQLiteStore": "livingai.stores.sqlite",
     "Service": "livingai.service",
     "Sla": "livingai.sla",
@@ -54,6 +58,9 @@ __all__ = [
     "Receipt",
     "RecoveryEngine",
     "RecoveryPlan",
+    "ReplayMode",
+    "ReplayResult",
+    "ReplaySession",
     "SQLiteStore",
     "Service",
     "Sla",

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from livingai._version import __version__
 from livingai.check import check_directory
+from livingai.cli_runs import import_runs
 from livingai.config import EngineConfig
 from livingai.engine import CheckpointEngine
 from livingai.errors import LivingAIError, ServiceUnavailableError
@@ -259,6 +260,9 @@ def _store_of(where: str, url: str) -> Store:
 
 def _days(days: float | None) -> float | None:
     return None if days is None else days * 86_400
+
+
+main.add_command(import_runs)
 
 
 @main.command()

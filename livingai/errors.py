@@ -141,9 +141,50 @@ class StoreFormatError(StoreError, ValueError):
     """livingai cannot use the store: it is no database, or has a schema of a newer version."""
 
 
+class StoreAuthenticationError(StoreError, PermissionError):
+    """The store refuses this user: check user name, password and rights."""
+
+
+class StoreMissingError(StoreError, LookupError):
+    """The server has no such database; create it, or correct the URL."""
+
+
 class RecordRefusedError(StoreError):
     """The store refuses this record for good; it is quarantined."""
 
 
 class FencedError(StoreError, PermissionError):
     """A newer owner has taken this execution over; this process may no longer write to it."""
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+class ReplayError(LivingAIError):
+    """The execution cannot be replayed like this."""
+
+
+class StillBeingWrittenError(ReplayError, RuntimeError):
+    """A live process is still writing this execution; replay it once it has ended, or pass
+    ``allow_live=True``."""
+
+
+class ConsentRequiredError(ReplayError, PermissionError):
+    """Going on would call a tool that may have side effects; pass ``allow_side_effects=True`` if it
+    may really be called."""
+
+
+class NotRecordedError(ReplayError, LookupError):
+    """The replay asks for a tool's result that the record does not hold."""
+
+
+class FunctionMissingError(ReplayError, LookupError):
+    """The record names a function that was not given to the replay."""
+
+
+class ReplayDivergedError(ReplayError, ValueError):
+    """The replay differs from the record, and ``strict=True`` forbids that."""
+
+
+class RunFormatError(LivingAIError, ValueError):
+    """A file of recorded runs cannot be used: expected JSON lines, each with ``messages``."""

@@ -1,0 +1,36 @@
+"""``livingai import-runs``: recorded message runs into a store."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from livingai.engine import CheckpointEngine
+from livingai.importing import import_run_sync, read_runs
+from livingai.stores.opening import open_store
+
+_out = Console(highlight=False)
+
+
+@click.command(name="import-runs")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("store", metavar="STORE")
+@click.option("--prefix", default="", help="Put this before the id of each run.")
+@click.option(
+    "--idempotent", multiple=True, metavar="TOOL", help="A tool that may be called again."
+)
+def import_runs(file: str, store: str, prefix: str, idempotent: tuple[str, ...]) -> None:
+    """Import the recorded runs of FILE (JSONL, may be .gz) into STORE as execution graphs.
+
+    A run that is there already is left alone, so an import that was cut short is simply repeated.
+    """
+    done = there = messages = 0
+    with CheckpointEngine(open_store(store)) as engine:
+        for run in read_runs(file, prefix):
+            if import_run_sync(engine, run, idempotent):
+                done += 1
+                messages += len(run.messages)
+            else:
+                there += 1
+        engine.flush_sync()
+    _out.print(f"imported {done} runs with {messages} messages; {there} were there already")

@@ -1,0 +1,19 @@
+"""Replay of recorded executions; see ``docs/REPLAY.md``."""
+
+from livingai.replay.compare import Change, How, NodeComparison, ReplayResult
+from livingai.replay.diff import Difference
+from livingai.replay.graph import ReplayInputs
+from livingai.replay.mode import Override, ReplayMode
+from livingai.replay.session import ReplaySession
+
+__all__ = [
+    "Change",
+    "Difference",
+    "How",
+    "NodeComparison",
+    "Override",
+    "ReplayInputs",
+    "ReplayMode",
+    "ReplayResult",
+    "ReplaySession",
+]

@@ -1,0 +1,121 @@
+"""The record of an execution, as a replay reads it: once, whole, and never written to.
+
+Whether somebody still writes it is found out without asking anyone: the journal that owns the
+execution is held by a process that lives (its lock), and a node is unfinished. An owner on another
+machine cannot be seen here; that the record grew meanwhile is noticed at the end of the replay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+
+import xxhash
+
+from livingai import serial
+from livingai.engine import CheckpointEngine
+from livingai.errors import CorruptRecordError, NodeNotFoundError, StillBeingWrittenError
+from livingai.node import ExecutionNode, Status
+from livingai.queue.directory import StateDirectory
+from livingai.queue.index import Index
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.lock import boot_id, owner_alive, owner_identity
+from livingai.queue.record import execution_hash
+
+_UNFINISHED = (Status.RUNNING, Status.PENDING)
+
+
+class Recording:
+    """All nodes of an execution in the order of their first save, and who depends on whom."""
+
+    def __init__(self, execution_id: str, nodes: Sequence[ExecutionNode]) -> None:
+        self.execution_id = execution_id
+        self.nodes = tuple(nodes)
+        self.by_id = {node.id: node for node in self.nodes}
+        self._children: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.parent_id is not None:
+                self._children.setdefault(node.parent_id, []).append(node.id)
+
+    def node(self, node_id: str) -> ExecutionNode:
+        """A node of this execution.
+
+        Raises:
+            NodeNotFoundError: it has none of that id.
+        """
+        try:
+            return self.by_id[node_id]
+        except KeyError:
+            raise NodeNotFoundError(
+                f"the execution {self.execution_id!r} has no node {node_id!r}"
+            ) from None
+
+    def descendants(self, node_ids: Iterable[str]) -> set[str]:
+        """All nodes that have one of these among their ancestors, themselves not included."""
+        waiting = list(node_ids)
+        found: set[str] = set()
+        while waiting:
+            for child in self._children.get(waiting.pop(), ()):
+                if child not in found:
+                    found.add(child)
+                    waiting.append(child)
+        return found
+
+    def before(self, node_id: str) -> list[ExecutionNode]:
+        """The nodes that were saved before this one, the last of them first."""
+        at = self.nodes.index(self.node(node_id))
+        return list(reversed(self.nodes[:at]))
+
+    def fingerprint(self) -> int:
+        """Changes if anything in the record does."""
+        digest = xxhash.xxh3_64()
+        for node in self.nodes:
+            digest.update(serial.pack(node.to_wire()))
+        return digest.intdigest()
+
+    def require_settled(self, directory: StateDirectory) -> None:
+        """Raise StillBeingWrittenError if a live process is at work on this execution."""
+        unfinished = [node for node in self.nodes if node.status in _UNFINISHED]
+        owner = live_owner(directory, self.execution_id) if unfinished else None
+        if owner is not None:
+            raise StillBeingWrittenError(
+                f"{self.execution_id!r} is still being written: process {owner} owns it, and node "
+                f"{unfinished[0].id!r} is {unfinished[0].status.value}. Replay it once it has "
+                "ended, or pass allow_live=True to replay what is there now"
+            )
+
+
+def fresh(node: ExecutionNode) -> ExecutionNode:
+    """A copy that shares nothing with the record, so that a handler may do with it what it likes"""
+    return ExecutionNode.from_wire(serial.unpack(serial.pack(node.to_wire())))  # type: ignore[arg-type]
+
+
+def live_owner(directory: StateDirectory, execution_id: str) -> int | None:
+    """The process id of the live owner of an execution on this machine; None without one."""
+    key = execution_hash(execution_id)
+    for path in directory.journal_paths():
+        # A journal may be removed, or be damaged, while we look: then it is nobody's.
+        with contextlib.suppress(OSError, ValueError, CorruptRecordError):
+            index = Index(path)
+            try:
+                slot = index.get(key) if index.boot == boot_id() else None
+            finally:
+                index.close()
+            lock = os.path.join(path, OWNER_LOCK)
+            if slot is not None and slot.newest and not slot.superseded and owner_alive(lock):
+                return int(owner_identity(lock).get("pid", 0))
+    return None
+
+
+def newest_state_before(engine: CheckpointEngine, recording: Recording, node_id: str) -> object:
+    """The state of the newest checkpoint that was saved with a node before this one; None if there
+    is none. Blocks: run it in a thread from a coroutine."""
+    before = recording.before(node_id)
+    if not before or engine.latest_sync(recording.execution_id)[1] is None:
+        return None
+    for node in before:
+        state: object = engine.load_sync(node.id)[1]
+        if state is not None:
+            return state
+    return None
