@@ -226,6 +226,13 @@ class Index:
         at = self._nodes_at + key % self.node_slots * NODE_WORDS
         return int(self._words[at + 1]) if self._words[at] == key else 0
 
+    def nodes(self) -> Iterator[tuple[int, int]]:
+        """Key and position of every node that is remembered."""
+        words = self._words
+        for at in range(self._nodes_at, self._touch_at, NODE_WORDS):
+            if words[at]:
+                yield words[at], words[at + 1]
+
     # -- use --
 
     def touch(self, segment: int) -> None:

@@ -1,0 +1,159 @@
+"""``livingai check``: does a state directory keep its promises?
+
+Verifies what can be verified without the store: every record's checksums, that none is missing,
+that every record which the cursor has passed has its outcome (I4), that the hot cache's index says
+what the journals say, and what a crash left lying about. It only reads, and it may run while agents
+and service work: what changes under its eyes is looked at again or left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from livingai.errors import CorruptRecordError
+from livingai.journal_check import check_journal
+from livingai.queue.directory import MANIFEST, StateDirectory
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.layout import SERVICE_STATE_BYTES
+from livingai.queue.lock import owner_alive
+from livingai.workers.quarantine import aside_paths, read_aside
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    #: Something that was promised does not hold.
+    ERROR = "error"
+    #: Worth knowing; nothing is lost.
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found; ``where`` is a path relative to the state directory."""
+
+    severity: Severity
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.where}: {self.what}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check has found, and how much it has looked at: ``counts`` has journals, alive,
+    segments, records, waiting (without an outcome yet), damaged, indexed (slots of the hot cache),
+    quarantined, litter."""
+
+    path: str
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not self.errors
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that are errors."""
+        return [f for f in self.findings if f.severity is Severity.ERROR]
+
+    def error(self, where: str, what: str) -> None:
+        """Note an error."""
+        self.findings.append(Finding(Severity.ERROR, where, what))
+
+    def notice(self, where: str, what: str) -> None:
+        """Note something that is no error."""
+        self.findings.append(Finding(Severity.NOTICE, where, what))
+
+    def __str__(self) -> str:
+        counts = self.counts
+        verdict = "ok" if self.ok else f"{len(self.errors)} errors"
+        return (
+            f"{verdict}: {counts['journals']} journals ({counts['alive']} with a living owner), "
+            f"{counts['records']} records ({counts['waiting']} not stored yet, "
+            f"{counts['damaged']} damaged), {counts['quarantined']} quarantined"
+        )
+
+
+def check_directory(path: str | os.PathLike[str]) -> Report:
+    """Verify the state directory at ``path``; changes nothing. See the module's text.
+
+    Raises:
+        DirectoryError: it is no state directory, or its manifest cannot be read.
+        FormatVersionError: a newer livingai wrote it.
+    """
+    directory = StateDirectory(path)
+    directory.manifest()
+    report = Report(directory.path)
+    _check_top(directory, report)
+    _check_journals(directory, report)
+    _check_quarantine(directory, report)
+    return report
+
+
+def _check_top(directory: StateDirectory, report: Report) -> None:
+    try:
+        size = os.stat(directory.service_state).st_size
+    except FileNotFoundError:
+        size = 0
+    if size < SERVICE_STATE_BYTES:
+        name = os.path.basename(directory.service_state)
+        report.notice(name, "missing or too short; the next agent makes it")
+    for name in os.listdir(directory.path):
+        if name.startswith(".manifest-"):
+            _litter(report, name, f"left from writing {MANIFEST}")
+        elif name == "service.sock" and not owner_alive(directory.lock):
+            _litter(report, name, "no service listens there; the next one replaces it")
+
+
+def _litter(report: Report, where: str, what: str) -> None:
+    report.counts["litter"] += 1
+    report.notice(where, what)
+
+
+def _check_journals(directory: StateDirectory, report: Report) -> None:
+    try:
+        names = sorted(os.listdir(directory.journals))
+    except FileNotFoundError:
+        report.error("journals", "the folder is missing")
+        return
+    for name in names:
+        where = f"journals/{name}"
+        path = os.path.join(directory.journals, name)
+        if name.startswith(".gone-"):
+            _litter(report, where, "left from removing a journal; the next service removes it")
+        elif name.startswith(".new-"):
+            if not owner_alive(os.path.join(path, OWNER_LOCK)):
+                _litter(report, where, "left from making a journal; the service removes it")
+        elif not os.path.isdir(path):
+            if os.path.lexists(path):
+                report.notice(where, "not a journal")
+        else:
+            check_journal(path, where, report)
+
+
+def _check_quarantine(directory: StateDirectory, report: Report) -> None:
+    try:
+        names = os.listdir(directory.quarantine)
+    except FileNotFoundError:
+        report.error("quarantine", "the folder is missing")
+        return
+    for name in names:
+        if name.startswith(".aside-"):
+            _litter(report, f"quarantine/{name}", "left from setting a record aside")
+    for path in aside_paths(directory.quarantine):
+        report.counts["quarantined"] += 1
+        try:
+            read_aside(path)
+        except FileNotFoundError:
+            report.counts["quarantined"] -= 1  # just queued again
+        except (CorruptRecordError, OSError) as error:
+            report.error(f"quarantine/{os.path.basename(path)}", f"cannot be read: {error}")
+    if count := report.counts["quarantined"]:
+        report.notice("quarantine", f"{count} records are set aside; see `livingai status`")

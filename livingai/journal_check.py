@@ -1,0 +1,204 @@
+"""The part of ``livingai check`` that looks at one journal (see :mod:`livingai.check`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from livingai.errors import CorruptRecordError, FormatVersionError
+from livingai.index_check import check_index
+from livingai.outcome import STATUS_BY_CODE
+from livingai.queue.control import Control
+from livingai.queue.cursor import Cursor, CursorFile
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.layout import (
+    ALIGNMENT,
+    OUTCOME_OFFSET,
+    OUTCOME_WORD,
+    RECORD_MAGIC,
+    SEGMENT_HEADER_BYTES,
+    Kind,
+    position,
+)
+from livingai.queue.lock import boot_id, owner_alive
+from livingai.queue.record import RecordHeader, body_intact, parse_header, read_outcome
+from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
+from livingai.queue.segments import Segments
+
+if TYPE_CHECKING:
+    from livingai.check import Report
+
+
+def check_journal(path: str, where: str, report: Report) -> None:
+    """Verify one journal; one that is removed meanwhile is left out."""
+    findings, counts = len(report.findings), report.counts.copy()
+    alive = owner_alive(os.path.join(path, OWNER_LOCK))
+    report.counts["journals"] += 1
+    report.counts["alive"] += alive
+    try:
+        with contextlib.closing(Control(path)) as control:
+            check = _JournalCheck(path, where, report, control, alive=alive)
+            with contextlib.closing(check.segments):
+                check.run()
+    except (FormatVersionError, CorruptRecordError, OSError) as error:
+        report.error(where, str(error))
+    if not os.path.isdir(path):
+        del report.findings[findings:]
+        report.counts = counts
+
+
+class _JournalCheck:
+    def __init__(
+        self, path: str, where: str, report: Report, control: Control, *, alive: bool
+    ) -> None:
+        self._path = path
+        self._where = where
+        self._report = report
+        self._control = control
+        self._alive = alive
+        self.segments = Segments(path)
+        #: What the owner had published when we began (the lsn is read first, so it is not newer);
+        #: of a living one nothing behind that is judged.
+        self._promised = control.tail_lsn
+        self._stop = control.tail if alive and not control.damaged else None
+        self._cursor = Cursor(0, 0)
+        self._lsn = 0
+        self._number = 0
+        #: Largest published seq by execution and claim.
+        self._newest: dict[tuple[int, int], int] = {}
+
+    def run(self) -> None:
+        """All checks, in an order that tolerates a service and an owner at work: the published tail
+        and the cursor are read before the records and their outcomes."""
+        if self._control.damaged:
+            self._error("the control page is damaged; the journal is read by scanning it")
+        self._check_cursor()
+        for number in segment_numbers(self._path):
+            self._check_segment(number)
+        self._check_end()
+        check_index(self._path, self._where, self._report, self.segments, self._newest)
+
+    def _error(self, what: str) -> None:
+        self._report.error(self._where, what)
+
+    def _notice(self, what: str) -> None:
+        self._report.notice(self._where, what)
+
+    # -- cursor --
+
+    def _check_cursor(self) -> None:
+        try:
+            file = CursorFile(self._path, self._control.journal_id)
+        except FileNotFoundError:
+            self._error("the cursor file is missing")
+            return
+        with contextlib.closing(file):
+            self._cursor = file.read()
+            if file.damaged() and self._cursor == file.read():  # else it is being written now
+                self._notice("a cursor slot is damaged; the older one counts")
+
+    def _cursor_lsn_now(self) -> int:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            contextlib.closing(CursorFile(self._path, self._control.journal_id)) as file,
+        ):
+            return file.read().lsn
+        return 0
+
+    # -- records --
+
+    def _check_segment(self, number: int) -> None:
+        segment = self.segments.get(number)
+        path = os.path.join(self._path, segment_name(number))
+        if segment is None:
+            if os.path.exists(path):
+                self._notice(f"segment {number} is empty, left from a rotation that broke off")
+            return
+        header = segment.header()
+        found = list(self._walk(segment, number))
+        if self._alive and not os.path.exists(path):
+            return  # recycled meanwhile
+        self._report.counts["segments"] += 1
+        if header is not None:
+            self._expect(header.first_lsn - 1, together=number == self._number + 1)
+        elif found:
+            self._error(f"the header of segment {number} is damaged")
+        else:
+            self._notice(f"segment {number} is damaged, or its owner died while recycling it")
+        self._number = number
+        for record, offset in found:
+            is_seal = record.kind == Kind.SEAL
+            self._expect(record.lsn if is_seal else record.lsn - 1, together=True)
+            self._lsn = max(self._lsn, record.lsn)
+            if not is_seal:
+                self._check_record(segment, record, offset)
+
+    def _walk(self, segment: SegmentMap, number: int) -> Iterator[tuple[RecordHeader, int]]:
+        """Every intact record of a segment, whatever lies between."""
+        view, at, lsn = segment.view, SEGMENT_HEADER_BYTES, 0
+        stop = position(number, len(view)) if self._stop is None else self._stop
+        while at >= 0 and position(number, at) < stop:
+            header = parse_header(view, at) if at % ALIGNMENT == 0 else None
+            if (
+                header is not None
+                and header.journal_id == self._control.journal_id
+                and header.segment == number
+                and header.lsn >= lsn
+                and body_intact(view, at, header)
+            ):
+                yield header, at
+                lsn = header.lsn
+                at += header.length
+            else:
+                at = segment.find(RECORD_MAGIC, at + 1, len(view))
+
+    def _check_record(self, segment: SegmentMap, header: RecordHeader, offset: int) -> None:
+        self._report.counts["records"] += 1
+        name = f"record {header.lsn}"
+        at = position(segment.number, offset)
+        (word,) = OUTCOME_WORD.unpack_from(segment.view, offset + OUTCOME_OFFSET)
+        known = read_outcome(segment.view, offset, header.lsn)
+        if known is None:
+            self._report.counts["waiting"] += 1
+            if header.lsn <= self._cursor.lsn:
+                self._error(f"{name} has no outcome, but the cursor has passed it")
+            elif word:
+                self._error(f"the outcome of {name} is damaged")
+        elif known[0] not in STATUS_BY_CODE:
+            self._error(f"{name} has the unknown outcome {known[0]}")
+        if header.lsn == self._cursor.lsn and at + header.length != self._cursor.position:
+            self._error(f"the cursor stands at {self._cursor.position:#x}, not behind {name}")
+        if header.lsn <= self._promised or self._control.damaged:
+            key = (header.execution_hash, header.claim)
+            self._newest[key] = max(self._newest.get(key, 0), header.seq)
+
+    def _expect(self, lsn: int, *, together: bool) -> None:
+        """All records up to ``lsn`` lie before this place; ``together``: in this segment, or at the
+        end of the one before, so that none can have been recycled."""
+        first = self._lsn + 1
+        if lsn < first:
+            return
+        self._lsn = lsn
+        what = f"record {lsn} is" if first == lsn else f"records {first} to {lsn} are"
+        if lsn > self._cursor_lsn_now():
+            self._error(f"{what} damaged or missing")
+        elif together:
+            self._notice(f"{what} damaged or missing, but terminal already")
+        else:
+            return
+        self._report.counts["damaged"] += lsn - first + 1
+
+    def _check_end(self) -> None:
+        control = self._control
+        if control.damaged:
+            return
+        if self._alive or control.boot == boot_id():  # a power loss may take what was not synced
+            self._expect(self._promised, together=False)
+        elif control.synced_lsn <= control.tail_lsn:
+            self._expect(control.synced_lsn, together=False)
+        if control.boot == boot_id() and self._cursor.lsn > max(self._lsn, control.tail_lsn):
+            self._error(f"the cursor stands behind record {self._cursor.lsn}, which does not exist")
+        if not self._alive and control.synced_lsn > max(control.tail_lsn, self._lsn):
+            self._error(f"record {control.synced_lsn} is said to be synced, and does not exist")

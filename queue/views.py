@@ -1,0 +1,149 @@
+"""All journals of a state directory, as a reader sees them: their indexes and mapped segments.
+
+Why a slot that :meth:`Views.owner` gives shows the newest state:
+
+1. Whoever begins to write an execution marks its slot in every other journal as taken, before the
+   first record is written. So an owner that was overtaken before a save returned has a slot that
+   is taken, or none.
+2. The answer is the only journal that has a slot with records which is not taken. Two such slots
+   mean that a take-over is under way (or died half-way): nobody can tell.
+3. A slot that is begun anew has forgotten its state before it counts again, so what it shows is of
+   its present claim, or nobody else has owned the execution since.
+4. The slot is read again after the record (:meth:`JournalView.holds`): if its claim or mark has
+   changed, the answer is not used.
+5. Indexes of earlier boots are not believed at all: their pages are never synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Final
+
+from livingai.errors import CorruptRecordError
+from livingai.queue.index import Index, Slot
+from livingai.queue.lock import boot_id
+from livingai.queue.record import Record, read_record
+from livingai.queue.segment import journal_error
+from livingai.queue.segments import Segments
+
+#: Segments of one journal that a reader keeps mapped.
+_MAPPED: Final = 8
+
+
+class JournalView:
+    """One journal: its index and mapped segments."""
+
+    __slots__ = ("index", "segments")
+
+    def __init__(self, directory: str) -> None:
+        """Raises OSError or ValueError if its index cannot be read."""
+        self.index = Index(directory)
+        self.segments = Segments(directory, limit=_MAPPED)
+
+    def read(self, at: int) -> Record | None:
+        """The record at a position, verified; None if it is no longer there."""
+        number = at >> 32
+        try:
+            segment = self.segments.get(number)
+            record = read_record(segment.view, at & 0xFFFF_FFFF) if segment is not None else None
+        except (CorruptRecordError, OSError):
+            record = None
+        if (
+            record is None
+            or record.header.segment != number
+            or record.header.journal_id != self.index.journal_id
+        ):
+            self.segments.drop(number)  # recycled since it was mapped, perhaps
+            return None
+        self.index.touch(number)
+        return record
+
+    def holds(self, slot: Slot, record: Record) -> bool:
+        """Whether the slot, as it was read, still counts, and ``record`` is the one that it meant
+        by its state."""
+        header = record.header
+        if not self.still_owns(header.execution_hash, slot.claim):
+            return False
+        if slot.state == slot.newest and slot.seq:
+            return (header.claim, header.seq) == (slot.claim, slot.seq)
+        if header.claim == slot.claim:
+            return True
+        again = self.index.get(header.execution_hash)
+        return again is not None and again.state == slot.state
+
+    def still_owns(self, key: int, claim: int) -> bool:
+        """Whether the execution's slot is that of ``claim``, and not taken."""
+        slot = self.index.get(key)
+        return slot is not None and not slot.superseded and slot.claim == claim
+
+    def close(self) -> None:
+        """Unmap everything. Idempotent."""
+        self.segments.close()
+        self.index.close()
+
+
+class Views:
+    """The journals of a folder; see the module's text. Not thread-safe."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._names: set[str] = set()
+        self._views: dict[str, JournalView] = {}
+
+    def refresh(self) -> list[JournalView]:
+        """The journals of this boot that are there now.
+
+        Raises:
+            JournalError: one is there that cannot be opened for now (no descriptors left).
+        """
+        try:
+            names = {name for name in os.listdir(self._folder) if name[0] != "."}
+        except FileNotFoundError:
+            names = set()
+        if names != self._names:
+            for name in [name for name in self._views if name not in names]:
+                self._views.pop(name).close()
+            self._names &= names
+            for name in names - self._names:
+                self._open(name)
+                self._names.add(name)
+        return list(self._views.values())
+
+    def _open(self, name: str) -> None:
+        try:
+            view = JournalView(os.path.join(self._folder, name))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return  # gone again, or no journal, or damaged: then nobody can read it
+        except OSError as error:
+            raise journal_error(error, "cannot look into the other journals") from error
+        if view.index.boot == boot_id():
+            self._views[name] = view
+        else:
+            view.close()
+
+    def owner(self, key: int) -> tuple[JournalView, Slot] | None:
+        """The journal that knows the newest state of an execution, and its slot; None: ask."""
+        found: tuple[JournalView, Slot] | None = None
+        with contextlib.suppress(OSError):
+            for view in self.refresh():
+                slot = view.index.get(key)
+                if slot is not None and slot.newest and not slot.superseded:
+                    if found is not None:
+                        return None
+                    found = (view, slot)
+        return found
+
+    def mark(self, key: int, own: int) -> None:
+        """Mark an execution as taken over in all journals but the one with id ``own`` (0: in
+        all). Raises JournalError: see :meth:`refresh`."""
+        for view in self.refresh():
+            if view.index.journal_id != own:
+                view.index.take(key)
+
+    def close(self) -> None:
+        """Unmap everything. Idempotent."""
+        for view in self._views.values():
+            view.close()
+        self._views.clear()
+        self._names.clear()
