@@ -18,6 +18,16 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place
     place.finish()
 
 
+@pytest.fixture(scope="module")
+def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """As ``state_dir``, shared by the tests of a module: only for tests that must not change it."""
+    place = Place(tmp_path_factory.mktemp("shared"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(TAG, place.tag)
+        yield place
+        place.finish()
+
+
 @pytest.fixture
 def tries() -> int:
     """How often a test repeats what could go wrong by chance."""

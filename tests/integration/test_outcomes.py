@@ -20,7 +20,6 @@ from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen
 
-
 HEADER = pytest.mark.xfail(
     strict=True, reason="a record whose header is damaged is set aside, and its owner never told"
 )

@@ -7,10 +7,12 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
+from livingai.service import ask_service
 from tests.support.agent_main import AgentSide
 from tests.support.states import state_of
 
@@ -98,6 +100,27 @@ def statuses(agent: AgentSide, timeout: float = 30.0) -> list[str]:
 def claim(agent: AgentSide, execution: str) -> int:
     """Take an execution over; its epoch."""
     return agent.engine.claim_sync(execution)
+
+
+def service_pids(agent: AgentSide) -> dict[str, Any]:
+    """Processes of the service by role; for agents that see other files than the test does."""
+    engine = agent.engine
+    for verb in ("ready", "status"):
+        answer = ask_service(engine.directory, engine.store.url, verb)
+    pids: dict[str, Any] = answer["pids"]
+    return pids
+
+
+def remove(agent: AgentSide, path: str) -> None:
+    """Delete a file that the agent sees."""
+    os.unlink(path)
+
+
+def fill_disk(agent: AgentSide, path: str) -> None:
+    """Write a file until the disk is full."""
+    with open(path, "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def sla(agent: AgentSide) -> dict[str, Any]:

@@ -40,15 +40,24 @@ def environment(**more: str) -> dict[str, str]:
 class Agent:
     """A process that holds a ``CheckpointEngine`` and does what it is told."""
 
-    def __init__(self, database: Path, log: Path, settings: dict[str, Any], **popen: Any) -> None:
+    def __init__(
+        self,
+        database: Path,
+        log: Path,
+        settings: dict[str, Any],
+        *,
+        prefix: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        **popen: Any,
+    ) -> None:
+        """``prefix`` is the begin of a command line that ends with the agent's."""
         self.log = log
-        environ = environment(**popen.pop("env", {}))
         with open(log, "wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.agent_main", str(database),
+                [*prefix, sys.executable, "-m", "tests.support.agent_main", str(database),
                  json.dumps({**DEFAULTS, **settings})],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, bufsize=0,
-                cwd=log.parent, env=environ, **popen,
+                cwd=log.parent, env=environment(**env or {}), **popen,
             )  # fmt: skip
         self._rest = b""
 

@@ -48,10 +48,10 @@ class Place:
     # -- who works here --
 
     def agent(self, **settings: Any) -> Agent:
-        """Start an agent process; settings are the engine's (``env`` goes to the process)."""
-        popen = {name: settings.pop(name) for name in ("env", "preexec_fn") if name in settings}
+        """Start an agent process; settings are the engine's, a few go to the process."""
+        popen = {n: settings.pop(n) for n in ("env", "prefix", "preexec_fn") if n in settings}
         log = self.folder / f"agent-{len(self.agents)}.log"
-        agent = Agent(self.database, log, settings, **popen)
+        agent = Agent(settings.pop("database", self.database), log, settings, **popen)
         self.agents.append(agent)
         return agent
 

@@ -1,0 +1,68 @@
+"""Settings that cannot work are refused when the engine is built; limits hold at their defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from livingai import CheckpointEngine, Durability, ExecutionNode, SQLiteStore
+from livingai.errors import ConfigurationError, StateTooLargeError
+from tests.support import peek
+from tests.support.place import Place
+
+
+def test_default_limit_is_64_mib(state_dir: Place) -> None:
+    with state_dir.engine() as engine:
+        with pytest.raises(StateTooLargeError, match=str(64 << 20)):
+            engine.save_sync(ExecutionNode("run-1"), bytes((64 << 20) + 1))
+        node = ExecutionNode("run-1")
+        state = bytes(range(256)) * ((40 << 20) // 256)
+        assert engine.save_sync(node, state).result(60).stored
+        assert engine.latest_sync("run-1")[1] == state
+    assert peek.stored_state(state_dir.database, "run-1") == state
+
+
+def test_a_budget_of_days_is_one(state_dir: Place) -> None:
+    with state_dir.engine() as engine:
+        receipt = engine.save_sync(ExecutionNode("run-1"), b"state", budget_ms=86_400_000.0 * 365)
+        assert receipt.result(20).status == "met"
+
+
+def test_what_is_no_store(state_dir: Place) -> None:
+    for wrong in (str(state_dir.database), None, SQLiteStore):
+        with pytest.raises(ConfigurationError, match="takes a store such as SQLiteStore"):
+            CheckpointEngine(wrong)  # type: ignore[arg-type]
+    for path in (":memory:", "", "x\0y"):
+        with pytest.raises(ConfigurationError, match="path of a file"):
+            SQLiteStore(path)
+    assert Durability.STORE > Durability.FSYNC > Durability.JOURNAL
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"budget_ms": 0},
+        {"budget_ms": "50"},
+        {"cache_bytes": -1},
+        {"cache_bytes": "many"},
+        {"idle_s": None},
+        {"journal_bytes": 1 << 20},
+        {"segment_bytes": 1},
+        {"on_full": "drop"},
+        {"codec": "lzma"},
+        {"durability": 2},
+        {"compressors": 0},
+        {"writers": "all"},
+        {"budget": 50},
+        {"directory": 7},
+        {"max_state_bytes": 1 << 40},
+    ],
+    ids=str,
+)
+def test_setting_that_cannot_work(state_dir: Place, settings: dict[str, Any]) -> None:
+    """At construction, before anything is made."""
+    (name,) = settings
+    with pytest.raises(ConfigurationError, match=name):
+        CheckpointEngine(state_dir.store(), **settings)
+    assert list(state_dir.folder.iterdir()) == []
