@@ -210,7 +210,7 @@ class AgentServer:
                 "housekeeper": self._housekeeper.pid,
                 "compressors": dispatcher.pool.pids(),
             },
-            "agents": len(self.agents),
+            "agents": sum(agent.journal is not None for agent in self.agents),
             "journals": len(feeds),
             "journals_of_dead_owners": sum(not feed.alive for feed in feeds),
             "inflight": dispatcher.inflight,
