@@ -1,0 +1,343 @@
+"""Replay without a store: differences, requests, which nodes run, comparison and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from livingai import ExecutionNode, NodeType, ReplayMode, ReplayResult, Status
+from livingai.errors import (
+    ConfigurationError,
+    ConsentRequiredError,
+    NodeNotFoundError,
+    StateEncodingError,
+)
+from livingai.node import MAX_ID_BYTES
+from livingai.replay.compare import Change, How, compare
+from livingai.replay.diff import MAX_DIFFERENCES, NOTHING, differences
+from livingai.replay.graph import Answer, Call, GraphReplay, Save
+from livingai.replay.mode import make_request
+from livingai.replay.recording import Recording, fresh
+
+# -- differences ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recorded", "replayed", "told"),
+    [
+        ({"a": 1}, {"a": 2}, "output.a: 1 -> 2"),
+        ({"a": [1, {"b": None}]}, {"a": [1, {"b": 0}]}, "output.a[1].b: None -> 0"),
+        ({"a": 1}, {}, "output.a: 1 -> (nothing)"),
+        ([1], [1, 2], "output[1]: (nothing) -> 2"),
+        ({2: "x"}, {2: "y"}, "output[2]: 'x' -> 'y'"),
+        ({"not a name": 1}, {"not a name": 2}, "output['not a name']: 1 -> 2"),
+        (1, True, "output: 1 -> True"),
+        (1, 1.0, "output: 1 -> 1.0"),
+        ((1,), [1], "output: (1,) -> [1]"),
+        (None, "", "output: None -> ''"),
+        (b"a" * 200, b"b", f"output: {b'a' * 70!r}... (200 in all) -> b'b'"),
+        (list(range(100)), None, "output: <list of 100> -> None"),
+    ],
+)
+def test_difference_in_words(recorded: Any, replayed: Any, told: str) -> None:
+    assert [str(one) for one in differences(recorded, replayed, "output")] == [told]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1, "a", [1, (2, {"x": {3}})], float("nan"), [float("nan")]]
+)
+def test_a_value_equals_itself(value: Any) -> None:
+    assert differences(value, value) == ()
+
+
+def test_long_texts_show_where_they_part() -> None:
+    text = "word " * 400
+    (one,) = differences(text, text[:1000] + "HERE" + text[1004:], "output")
+    assert "HERE" in str(one)
+    assert len(str(one)) < 250
+    (cut,) = differences(text, text[:1000], "output")
+    assert len(str(cut)) < 250
+
+
+def test_order_of_keys_does_not_count() -> None:
+    assert differences({"a": 1, "b": 2}, {"b": 2, "a": 1}) == ()
+
+
+def test_differences_are_bounded_and_deep_values_do_not_recurse() -> None:
+    assert len(differences(list(range(1000)), list(range(1, 1001)))) == MAX_DIFFERENCES
+    one: Any = 1
+    other: Any = 2
+    for _ in range(5000):
+        one, other = [one], [other]
+    assert len(differences(one, other)) == 1
+    assert str(differences(one, 1)[0])
+
+
+def test_nothing_is_not_none() -> None:
+    (one,) = differences({"a": None}, {})
+    assert one.recorded is None
+    assert one.replayed is NOTHING
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"mode": "again"}, "there is no replay mode 'again'; modes: full, from_node"),
+        ({"mode": "from_node"}, "FROM_NODE needs node_id"),
+        ({"mode": "full", "overrides": {"output": 1}}, "overrides are for COUNTERFACTUAL"),
+        ({"mode": "mock_tools", "node_id": "a"}, "node_id is not for MOCK_TOOLS"),
+        ({"mode": "counterfactual"}, "COUNTERFACTUAL needs overrides"),
+        ({"mode": "counterfactual", "node_id": "a"}, "COUNTERFACTUAL needs overrides"),
+        ({"mode": "counterfactual", "overrides": {"a": 5}}, "the override of 'a' must be"),
+        ({"mode": "counterfactual", "node_id": "a", "overrides": {"x": 1}}, "the override of 'a'"),
+        (
+            {"mode": "counterfactual", "node_id": "a", "overrides": {"input": 1, "output": 2}},
+            "replaces both",
+        ),
+    ],
+)
+def test_requests_that_make_no_sense(arguments: dict[str, Any], sentence: str) -> None:
+    full = {"node_id": None, "overrides": None, "allow_side_effects": False, **arguments}
+    with pytest.raises(ConfigurationError, match=sentence):
+        make_request(**full)
+
+
+# -- which nodes run -----------------------------------------------------------------------------
+
+
+def made(*specs: tuple[str, str, str | None], **status: Status) -> Recording:
+    """A record of (id, type, parent); a name in capitals is an idempotent tool's."""
+    nodes = [
+        ExecutionNode(
+            "run-1", NodeType(kind), status.get(node_id, Status.SUCCESS), id=node_id, parent_id=up,
+            input={"in": node_id}, output={"out": node_id}, cost_tokens=7, latency_ms=3.0,
+            metadata={"idempotent": True} if node_id.isupper() else {},
+        )
+        for node_id, kind, up in specs
+    ]  # fmt: skip
+    return Recording("run-1", nodes)
+
+
+CHAIN = made(
+    ("a", "prompt", None), ("b", "tool", "a"), ("C", "tool", "b"), ("d", "prompt", "C"),
+    ("e", "memory", "a"), ("f", "prompt", None),
+)  # fmt: skip
+
+
+def play(
+    recording: Recording,
+    mode: ReplayMode,
+    handler: Callable[[ExecutionNode], Any] = lambda node: node.output,
+    *,
+    node_id: str | None = None,
+    overrides: Any = None,
+    allow: bool = False,
+    state: Any = None,
+) -> tuple[list[str], list[Save], GraphReplay]:
+    """(what ran, what was saved, the replay)."""
+    request = make_request(mode, node_id, overrides, allow)
+    replay = GraphReplay(recording, request, "new-1", state)
+    ran, saves = [], []
+    answer = None
+    script = replay.script()
+    while True:
+        try:
+            step = script.send(answer)
+        except StopIteration:
+            return ran, saves, replay
+        answer = None
+        if isinstance(step, Call):
+            ran.append(step.node.id)
+            try:
+                answer = Answer(handler(step.node))
+            except RuntimeError as error:
+                answer = Answer(error=error)
+        else:
+            saves.append(step)
+
+
+def test_full_runs_all_but_only_with_consent() -> None:
+    with pytest.raises(ConsentRequiredError, match="would run 1 nodes with side effects"):
+        play(CHAIN, ReplayMode.FULL)
+    ran, saves, _ = play(CHAIN, ReplayMode.FULL, allow=True)
+    assert ran == list("abCdef")
+    intent = [save for save in saves if save.intent]
+    assert [save.node.status for save in intent] == [Status.RUNNING]
+    assert intent[0].node.output is None
+
+
+def test_full_needs_no_consent_without_side_effects() -> None:
+    harmless = made(("a", "prompt", None), ("B", "tool", "a"))
+    assert play(harmless, ReplayMode.FULL)[0] == ["a", "B"]
+
+
+def test_mock_tools_serves_every_tool() -> None:
+    for allow in (False, True):
+        ran, _, replay = play(CHAIN, ReplayMode.MOCK_TOOLS, allow=allow)
+        assert ran == list("adef")
+        assert all(node.change is Change.SAME for node in replay.nodes)
+
+
+def test_from_node_serves_what_was_before() -> None:
+    ran, saves, replay = play(CHAIN, ReplayMode.FROM_NODE, node_id="b", state={"n": 1})
+    assert ran == list("Cdef"), "the tool with side effects is served without consent"
+    assert play(CHAIN, ReplayMode.FROM_NODE, node_id="b", allow=True)[0] == list("bCdef")
+    assert [save.state for save in saves][:2] == [None, {"n": 1}], "the restored checkpoint"
+    assert replay.state == {"n": 1}
+    with pytest.raises(NodeNotFoundError):
+        play(CHAIN, ReplayMode.FROM_NODE, node_id="nobody")
+
+
+@pytest.mark.parametrize(
+    ("node_id", "override", "runs"),
+    [
+        ("a", {"output": "other"}, "Cde"),
+        ("a", {"input": "other"}, "aCde"),
+        ("C", {"output": "other"}, "d"),
+        ("f", {"input": "other"}, "f"),
+        ("f", {"output": "other"}, ""),
+        ("a", {"output": {"out": "a"}}, ""),
+        ("a", {"input": {"in": "a"}}, ""),
+    ],
+)
+def test_counterfactual_runs_what_depends_on_it(
+    node_id: str, override: dict[str, Any], runs: str
+) -> None:
+    how = {"node_id": node_id, "overrides": override}
+    ran, _, replay = play(CHAIN, ReplayMode.COUNTERFACTUAL, **how)  # type: ignore[arg-type]
+    assert ran == list(runs)
+    replaced = [node for node in replay.nodes if node.how is How.REPLACED]
+    assert len(replaced) == ("output" in override)
+
+
+def test_another_input_of_a_tool_needs_consent() -> None:
+    other = {"b": {"input": "other"}}
+    with pytest.raises(ConsentRequiredError):
+        play(CHAIN, ReplayMode.COUNTERFACTUAL, overrides=other)
+    ran, saves, _ = play(CHAIN, ReplayMode.COUNTERFACTUAL, overrides=other, allow=True)
+    assert ran == list("bCd")
+    assert {save.node.input for save in saves if save.node.metadata["replay_of"] == "b"} == {
+        "other"
+    }
+
+
+def test_unknown_override() -> None:
+    with pytest.raises(NodeNotFoundError):
+        play(CHAIN, ReplayMode.COUNTERFACTUAL, overrides={"nobody": {"output": 1}})
+
+
+def test_parents_in_a_circle_come_to_an_end() -> None:
+    circle = made(("a", "prompt", "b"), ("b", "prompt", "a"))
+    ran, _, _ = play(circle, ReplayMode.COUNTERFACTUAL, overrides={"a": {"output": 0}})
+    assert ran == ["b"]
+
+
+def test_ten_thousand_nodes() -> None:
+    specs = [(f"n{at}", "prompt", f"n{at - 1}" if at else None) for at in range(10_000)]
+    recording = made(*specs)
+    assert len(recording.descendants(["n0"])) == 9_999
+    ran, _, replay = play(recording, ReplayMode.MOCK_TOOLS)
+    assert len(ran) == len(replay.nodes) == 10_000
+
+
+# -- what is written -----------------------------------------------------------------------------
+
+
+def test_the_new_execution_names_its_parent() -> None:
+    _, saves, _ = play(CHAIN, ReplayMode.MOCK_TOOLS)
+    recorded = set(CHAIN.by_id)
+    for save in saves:
+        node = save.node
+        assert node.execution_id == "new-1"
+        assert node.id not in recorded
+        assert node.parent_id is None or node.parent_id not in recorded
+        assert node.metadata["parent_execution"] == "run-1"
+        assert node.metadata["replay_of"] in recorded
+        assert node.metadata["replay_mode"] == "mock_tools"
+        assert node.cost_tokens == 0, "served or not, the recorded run has paid for that"
+    assert len({save.node.id for save in saves}) == len(recorded)
+
+
+def test_long_ids_stay_short_enough() -> None:
+    _, saves, _ = play(made(("x" * MAX_ID_BYTES, "prompt", None)), ReplayMode.FULL)
+    assert len(saves[0].node.id) <= MAX_ID_BYTES
+
+
+def test_a_handler_cannot_change_the_record() -> None:
+    def spoil(node: ExecutionNode) -> Any:
+        node.input["in"] = node.output["out"] = "spoiled"
+        node.id = node.execution_id = "spoiled"
+        return "new"
+
+    before = CHAIN.fingerprint()
+    _, saves, _ = play(CHAIN, ReplayMode.MOCK_TOOLS, spoil)
+    assert CHAIN.fingerprint() == before
+    assert all(save.node.input == {"in": save.node.metadata["replay_of"]} for save in saves)
+    assert fresh(CHAIN.nodes[0]) == CHAIN.nodes[0]
+
+
+def test_what_hangs_on_a_failure_is_missing() -> None:
+    def fail(node: ExecutionNode) -> Any:
+        if node.id == "a":
+            raise RuntimeError("no")
+        return node.output
+
+    _, saves, replay = play(CHAIN, ReplayMode.MOCK_TOOLS, fail)
+    changes = {node.recorded.id: node.change for node in replay.nodes if node.recorded}
+    assert changes == {
+        "a": "changed", "b": "missing", "C": "missing", "d": "missing", "e": "missing", "f": "same",
+    }  # fmt: skip
+    assert saves[0].node.status is Status.FAILED
+    assert replay.error is not None
+    assert (replay.error.type, replay.error.message) == ("RuntimeError", "no")
+
+
+def test_what_cannot_be_encoded_is_saved_as_failed_and_raised() -> None:
+    request = make_request("mock_tools", None, None, False)
+    script = GraphReplay(made(("a", "prompt", None)), request, "new-1").script()
+    assert isinstance(next(script), Call)
+    assert isinstance(script.send(Answer(object())), Save)
+    failed = script.throw(StateEncodingError("no"))
+    assert isinstance(failed, Save)
+    assert failed.node.status is Status.FAILED
+    assert failed.node.output is None
+    with pytest.raises(StateEncodingError):
+        next(script)
+
+
+# -- comparison and report -----------------------------------------------------------------------
+
+
+def test_report() -> None:
+    recorded = CHAIN.nodes[0]
+    changed = fresh(recorded)
+    changed.output = {"out": "other"}
+    nodes = (
+        compare(recorded, fresh(recorded), How.SERVED),
+        compare(recorded, changed, How.RUN),
+        compare(None, changed, How.RUN),
+        compare(recorded, None),
+    )
+    result = ReplayResult("new-1", "run-1", ReplayMode.MOCK_TOOLS, nodes)
+    assert not result.same
+    assert result.counts == {"same": 1, "changed": 1, "new": 1, "missing": 1}
+    assert result.report() == (
+        "replay of run-1 (mock_tools) -> new-1\n"
+        "diverged: 1 same, 1 changed, 1 new, 1 missing\n"
+        "changed prompt prompt (run)  a\n"
+        "    output.out: 'a' -> 'other'\n"
+        "new     prompt prompt (run)  a\n"
+        "    input: (nothing) -> {'in': 'a'}\n"
+        "    output: (nothing) -> {'out': 'other'}\n"
+        "missing prompt prompt  a"
+    )
+    assert len(result.report(full=True).splitlines()) == 9
+
+
+def test_an_empty_result_is_the_same() -> None:
+    assert ReplayResult("new-1", "run-1", ReplayMode.FULL, ()).same
