@@ -1,0 +1,248 @@
+"""One connection to a PostgreSQL server: opened when it is needed, given up when in doubt.
+
+Rules:
+
+1. A transaction is one round trip: BEGIN, its settings, its statements and COMMIT are sent together
+   (pipeline mode), then the answers are read. ``SET LOCAL`` and nothing else, so that PgBouncer in
+   transaction mode serves; for the same reason nothing is prepared by name.
+2. Every wait has an end: the server ends a statement after ``statement_timeout_ms``, and a server
+   that says nothing at all loses us :data:`GRACE_S` later.
+3. After an error the connection is rolled back if it can be, else closed; the next call opens a new
+   one. An answer that got lost may be that of a COMMIT: the caller sends the same batch again,
+   which changes nothing if it was stored.
+4. Every error leaves this module as one of livingai's, without credentials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from livingai.errors import StoreError, StoreUnavailableError
+from livingai.stores.postgres_address import Address
+from livingai.stores.postgres_arrays import Array, ArrayDumper
+from livingai.stores.postgres_errors import translate
+
+T = TypeVar("T")
+Statement = tuple[str, Sequence[Any]]
+Run = Callable[..., list[Any]]
+
+#: How much longer than ``statement_timeout_ms`` a server may be silent.
+GRACE_S: Final = 5.0
+_SETTINGS = (
+    "SELECT set_config('statement_timeout', %s, true), "
+    "set_config('idle_in_transaction_session_timeout', %s, true)"
+)
+_SYNCHRONOUS = ", set_config('synchronous_commit', %s, true)"
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose waits end at :attr:`deadline` (monotonic clock)."""
+
+    deadline = float("inf")
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
+        return super().wait(self._until_deadline(gen), *args, **kwargs)
+
+    def _until_deadline(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > self.deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the server has not answered in time")
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+
+class Session:
+    """A connection to ``address`` that opens itself; ``prepare`` is called with each new one."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        connect_timeout_s: float,
+        statement_timeout_ms: int,
+        synchronous_commit: str | None,
+        prepare: Callable[[Session], None],
+    ) -> None:
+        self._address = address
+        self._connect_timeout_s = connect_timeout_s
+        self._timeout_s = statement_timeout_ms / 1000 + GRACE_S
+        timeouts = [str(statement_timeout_ms), str(statement_timeout_ms)]
+        self._settings: Statement = (
+            (_SETTINGS, timeouts)
+            if synchronous_commit is None
+            else (_SETTINGS + _SYNCHRONOUS, [*timeouts, synchronous_commit])
+        )
+        self._prepare = prepare
+        self._connection: _Connection | None = None
+        self._pid = 0
+
+    # -- life --
+
+    def open(self) -> None:
+        """Connect and prepare; does nothing on an open connection.
+
+        Raises:
+            StoreUnavailableError: the server cannot be reached for now.
+            StoreError: it can, and refuses.
+        """
+        if self._connection is not None:
+            if self._pid != os.getpid():
+                raise StoreError(
+                    f"{self._address.shown} was opened before a fork; a connection cannot be used "
+                    "on both sides. Build the store in the process that uses it"
+                )
+            return
+        with self._translated():
+            self._connection = _Connection.connect(
+                self._address.conninfo,
+                autocommit=True,  # BEGIN and COMMIT are ours, see rule 1
+                prepare_threshold=None,
+                connect_timeout=max(2, round(self._connect_timeout_s)),
+                fallback_application_name="livingai",
+                client_encoding="utf8",
+            )
+        self._pid = os.getpid()
+        self._connection.adapters.register_dumper(Array, ArrayDumper)
+        try:
+            self._prepare(self)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect. Idempotent; in a fork's child it only forgets the connection."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._pid != os.getpid():
+            _leaked.append(connection)  # closing it would end the parent's session
+            return
+        with contextlib.suppress(psycopg.Error):
+            connection.close()
+
+    # -- use --
+
+    def run(self, *statements: Statement) -> list[list[Any]]:
+        """Run ``statements`` in one transaction and one round trip; the rows of each.
+
+        Raises:
+            StoreUnavailableError: nothing was changed, or it is not known; try again.
+            RecordRefusedError: a value cannot be stored; nothing was changed.
+        """
+        connection = self._ready()
+        with self._guarded(connection):
+            cursors = []
+            with connection.pipeline():
+                for query, arguments in (
+                    ("BEGIN", ()),
+                    self._settings,
+                    *statements,
+                    ("COMMIT", ()),
+                ):
+                    cursor = connection.cursor(binary=True)
+                    cursors.append(cursor)
+                    cursor.execute(_sql(query), arguments or None)
+            if cursors[-1].statusmessage != "COMMIT":
+                raise StoreUnavailableError(
+                    f"{self._address.shown}: the transaction was rolled back"
+                )
+            return [cursor.fetchall() for cursor in cursors[2:-1]]
+
+    def read(self, query: str, arguments: Sequence[Any] = ()) -> list[Any]:
+        """All rows of one query."""
+        return self.run((query, arguments))[0]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Run]:
+        """A transaction step by step, for what is rare; ``run(query, arguments)`` gives rows."""
+        connection = self._ready()
+
+        def run(query: str, arguments: Sequence[Any] = ()) -> list[Any]:
+            connection.deadline = time.monotonic() + self._timeout_s
+            # Several statements in one text (a migration) are for the simple protocol only.
+            binary = bool(arguments)
+            cursor = connection.execute(_sql(query), arguments or None, binary=binary)
+            return cursor.fetchall() if cursor.description else []
+
+        with self._guarded(connection):
+            run("BEGIN")
+            run(*self._settings)
+            yield run
+            run("COMMIT")
+
+    @contextlib.contextmanager
+    def savepoint(self, run: Run) -> Iterator[None]:
+        """A part of a :meth:`transaction` that is taken back alone if it fails.
+
+        Raises:
+            RecordRefusedError: it was taken back; the transaction goes on.
+        """
+        run("SAVEPOINT one")
+        try:
+            with self._translated():
+                yield
+        except StoreError:
+            with contextlib.suppress(psycopg.Error):  # a connection that broke
+                run("ROLLBACK TO one")
+            raise
+        run("RELEASE one")
+
+    def _ready(self) -> _Connection:
+        self.open()
+        connection = self._connection
+        assert connection is not None
+        connection.deadline = time.monotonic() + self._timeout_s
+        return connection
+
+    @contextlib.contextmanager
+    def _guarded(self, connection: _Connection) -> Iterator[None]:
+        """Translate errors, and leave the connection fit for use, or closed."""
+        try:
+            with self._translated():
+                yield
+        except BaseException as error:
+            if isinstance(error, StoreUnavailableError) or not self._rolled_back(connection):
+                self.close()
+            raise
+
+    @staticmethod
+    def _rolled_back(connection: _Connection) -> bool:
+        if not _is_idle(connection):
+            with contextlib.suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+        return _is_idle(connection)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            ours = translate(error, self._address.shown, self._address.secrets)
+            shown = any(secret in str(error) for secret in self._address.secrets)
+            raise ours from (None if shown else error)
+
+
+#: Connections that a fork made unusable; kept so that no destructor closes them.
+_leaked: list[Any] = []
+
+
+def _is_idle(connection: _Connection) -> bool:
+    return connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def _sql(query: str) -> bytes:
+    # psycopg asks for literal strings; ours are built from constants and a checked schema name.
+    return query.encode()
