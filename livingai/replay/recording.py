@@ -94,6 +94,8 @@ def fresh(node: ExecutionNode) -> ExecutionNode:
 def live_owner(directory: StateDirectory, execution_id: str) -> int | None:
     """The process id of the live owner of an execution on this machine; None without one."""
     key = execution_hash(execution_id)
+    # The service takes the locks of dead owners' journals over; it is nobody's agent.
+    service = owner_identity(directory.lock).get("pid")
     for path in directory.journal_paths():
         # A journal may be removed, or be damaged, while we look: then it is nobody's.
         with contextlib.suppress(OSError, ValueError, CorruptRecordError):
@@ -104,7 +106,9 @@ def live_owner(directory: StateDirectory, execution_id: str) -> int | None:
                 index.close()
             lock = os.path.join(path, OWNER_LOCK)
             if slot is not None and slot.newest and not slot.superseded and owner_alive(lock):
-                return int(owner_identity(lock).get("pid", 0))
+                owner = int(owner_identity(lock).get("pid", 0))
+                if owner != service:
+                    return owner
     return None
 
 
