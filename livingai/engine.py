@@ -70,26 +70,34 @@ class CheckpointEngine(Housekeeper):
         self.directory = StateDirectory(config.directory or store.default_directory())
         self._level = config.durability
         self._budget_us = _budget_us(config.budget_ms)
+        self._closed = False
+        self._begin()
+
+    # -- life --
+
+    def _begin(self) -> None:
+        """Without a past: new, or in a forked child, which shares nothing with its parent."""
+        self._pid = os.getpid()
         self._sla = SlaRecorder()
         self._pending: dict[int, Receipt] = {}
         self._local: Local | None = None
         self._opening = threading.Lock()
-        self._closed = False
 
-    # -- life --
+    def _opened(self) -> Local | None:
+        """This process's share of the state directory, if it has been opened."""
+        if self._pid != os.getpid():
+            self._begin()
+        return self._local
 
     def open_local(self) -> Local:
         """This process's share of the state directory, opened at the first use."""
-        local = self._local
-        if local is not None and local.pid == os.getpid():
+        local = self._opened()
+        if local is not None:
             return local
-        if self._closed:
-            raise JournalClosedError
-        if local is not None:  # we are a forked child
-            self._opening = threading.Lock()
-            self._pending = {}
         with self._opening:
-            if self._local is None or self._local.pid != os.getpid():
+            if self._closed:
+                raise JournalClosedError
+            if self._local is None:
                 self.store.validate()
                 self._local = acquire_local(self.store, self.directory, self.config)
             return self._local
@@ -111,7 +119,7 @@ class CheckpointEngine(Housekeeper):
 
         What is not stored by then stays in the journal and is stored by the service. Idempotent.
         """
-        if self._local is not None and not self._closed:
+        if self._opened() is not None:
             with contextlib.suppress(FlushTimeoutError):
                 await self.flush(timeout=timeout)
             await asyncio.get_running_loop().run_in_executor(None, self._leave)
@@ -119,7 +127,7 @@ class CheckpointEngine(Housekeeper):
 
     def close_sync(self, timeout: float = 10.0) -> None:
         """Twin of :meth:`close`."""
-        if self._local is not None and not self._closed:
+        if self._opened() is not None:
             with contextlib.suppress(FlushTimeoutError):
                 self.flush_sync(timeout=timeout)
             self._leave()
@@ -129,7 +137,7 @@ class CheckpointEngine(Housekeeper):
         with self._opening:
             local, self._local = self._local, None
             self._closed = True
-        if local is not None and local.pid == os.getpid():
+        if local is not None:
             release_local(local)
 
     # -- writing --
@@ -322,7 +330,7 @@ class CheckpointEngine(Housekeeper):
         self, level: Durability = Durability.STORE, timeout: float | None = None
     ) -> None:
         """Twin of :meth:`flush`."""
-        local = self._local
+        local = self._opened()
         if local is None or local.journal is None or level is Durability.JOURNAL:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -345,7 +353,7 @@ class CheckpointEngine(Housekeeper):
 
     def sla(self) -> Sla:
         """Counts and latency quantiles of this engine's writes so far."""
-        local = self._local
+        local = self._opened()
         if local is None:
             return self._sla.summary(
                 pending=0, queue_age_ms=0.0, unsynced_bytes=0, service="not started"

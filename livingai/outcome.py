@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
@@ -74,6 +75,14 @@ Callback = Callable[["Receipt"], object]
 
 #: Guards every receipt's waiters. One lock for all: it is held for a few instructions.
 _lock = threading.Lock()
+
+
+def _fresh_lock() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it while forking
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_fresh_lock)
 
 
 class Receipt:
