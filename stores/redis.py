@@ -1,0 +1,360 @@
+"""Redis (6.2 or later) and Valkey, single or Cluster, without modules.
+
+Keys are described in ``docs/STORES.md``. The parts beside this file: ``redis_url`` (addresses),
+``redis_connect`` and ``redis_link`` (connections), ``redis_errors``, ``redis_keys`` (names),
+``redis_rows`` (rows and replies), ``redis_reads`` (queries), and three Lua scripts:
+``redis_commit.lua``, ``redis_keep.lua``, ``redis_read.lua``. All decisions about an execution are
+made by a script inside the server, so any number of services may use the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from livingai.errors import (
+    ConfigurationError,
+    FencedError,
+    RecordRefusedError,
+    StoreFormatError,
+)
+from livingai.stores.base import (
+    Capabilities,
+    CostLine,
+    ExecutionFilter,
+    ExecutionInfo,
+    Row,
+    RowResult,
+    RowStatus,
+    Store,
+    StoredCheckpoint,
+    StoredNode,
+    StoreSpec,
+)
+from livingai.stores.redis_connect import check_server, value_limit
+from livingai.stores.redis_keys import BUCKETS, Keys, entry, version
+from livingai.stores.redis_link import Command, Link, Script
+from livingai.stores.redis_options import Options
+from livingai.stores.redis_reads import Reads
+from livingai.stores.redis_rows import (
+    MAX_VALUE_BYTES,
+    Ready,
+    blob_keys,
+    make_ready,
+    row_arguments,
+)
+from livingai.stores.redis_url import DEFAULT_PREFIX, parse, split_options, state_directory
+
+#: Version of the layout of keys.
+SCHEMA_VERSION: Final = 1
+_MAX_WRITERS: Final = 4
+
+
+class RedisStore(Store):
+    """Checkpoints in Redis or Valkey. Cheap to build: nothing is connected before it is used.
+
+    Args:
+        url: ``redis://[user:password@]host[:port][/database]``, ``rediss://`` (TLS), ``unix://``,
+            ``redis+cluster://host:port[,host:port...]``, or
+            ``redis+sentinel://host[:port][,...]/service[/database]``; what else redis-py takes
+            goes into its query. The settings below can stand there, too: ``?wait_aof=1,0``.
+        prefix: what the names of all keys begin with; stores with different ones share a server.
+        wait_aof: a write counts as stored only once it is in the append-only files, synced, of
+            (the server itself: 0 or 1, so many replicas). Needs Redis 7.2.
+        wait_replicas: a write counts as stored only once so many replicas have it in memory.
+        wait_timeout_ms: how long a batch waits for these before it is sent again.
+        timeout_s: how long to wait for a connection or a reply.
+
+    Raises:
+        ConfigurationError: no such URL, or a setting that cannot work; credentials are never shown.
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        wait_aof: Sequence[int] = (0, 0),
+        wait_replicas: int = 0,
+        wait_timeout_ms: int = 3000,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._url, given = split_options(url)
+        self._options = Options(
+            prefix=prefix, wait_aof=_pair(wait_aof), wait_replicas=wait_replicas,
+            wait_timeout_ms=wait_timeout_ms, timeout_s=timeout_s,
+        ).with_text(given)  # fmt: skip
+        options = self._options
+        self._address = parse(self._url, options.prefix)
+        self._keys = Keys(options.prefix)
+        self._waiting = options.waiting()
+        self._link = Link(self._address, timeout_s=options.timeout_s, waiting=self._waiting)
+        self._is_checked = False
+        self._value_limit = MAX_VALUE_BYTES
+        self._scripts: dict[str, Script] = {}
+        self._reads = Reads(self._ready, self._keys)
+        self.capabilities = Capabilities(
+            max_writers=_MAX_WRITERS, durable=self._waiting.aof_local > 0
+        )
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.url!r})"
+
+    # -- identity --
+
+    def spec(self) -> StoreSpec:
+        """How another process builds the same store (holds the credentials)."""
+        return StoreSpec(
+            "livingai.stores.redis:RedisStore", {"url": self._url, **self._options.plain()}
+        )
+
+    @property
+    def url(self) -> str:
+        """The address without credentials."""
+        return self._address.public_url
+
+    def default_directory(self) -> str:
+        """Under ``$XDG_STATE_HOME/livingai``, named after the address without credentials."""
+        return state_directory(self._address)
+
+    def validate(self) -> None:
+        """Nothing more: the URL was checked when the store was built, and asking the server could
+        hang the agent."""
+
+    # -- life --
+
+    def open(self) -> None:
+        """Connect, check the server, and mark it as ours. Every other call does it too.
+
+        Raises:
+            StoreAuthenticationError: wrong user or password, or rights are missing.
+            StoreFormatError: too old, not the kind of server that the URL says, a newer schema.
+            StoreUnavailableError: it cannot be reached for now.
+        """
+        if self._is_checked:
+            return
+        self._link.open()
+        try:
+            servers = self._link.servers()
+            for client in servers:
+                check_server(client, self._address, wants_waitaof=self._waits_for_aof)
+            self._value_limit = min(value_limit(client, MAX_VALUE_BYTES) for client in servers)
+        except Exception as error:
+            raise self._link.translated(error) from error
+        self._check_schema()
+        self._is_checked = True
+
+    @property
+    def _waits_for_aof(self) -> bool:
+        return bool(self._waiting.aof_local or self._waiting.aof_replicas)
+
+    def _check_schema(self) -> None:
+        key = self._keys.schema
+        ours = f"livingai {SCHEMA_VERSION} {BUCKETS}".encode()
+        found = self._link.one(Command(key, ("GET", key)))
+        if found is None:
+            self._link.one(Command(key, ("SET", key, ours, "NX")))
+            found = self._link.one(Command(key, ("GET", key))) or ours
+        words = found.split()
+        if len(words) != 3 or words[0] != b"livingai" or not words[1].isdigit():
+            raise StoreFormatError(
+                f"the key {key.decode()} of {self.url} is not livingai's; use another prefix"
+            )
+        if int(words[1]) > SCHEMA_VERSION:
+            raise StoreFormatError(
+                f"{self.url} has schema version {int(words[1])}, this livingai knows versions up "
+                f"to {SCHEMA_VERSION}; upgrade livingai to use it"
+            )
+
+    def close(self) -> None:
+        """Disconnect. Idempotent; a later call connects again."""
+        self._is_checked = False
+        self._link.close()
+
+    def _ready(self) -> Link:
+        if not self._is_checked:
+            self.open()
+        elif not self._link.is_open:
+            self._link.open()
+        return self._link
+
+    # -- writing --
+
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        """Write a batch, each execution's rows atomically; one result per row, in order.
+
+        Raises:
+            StoreUnavailableError: a part may have been written; send the same batch again.
+            StoreError: the server cannot be used like this, see :meth:`open`.
+        """
+        if not rows:
+            return []
+        link = self._ready()
+        results: list[RowResult | None] = [None] * len(rows)
+        groups: dict[str, list[tuple[int, Ready]]] = {}
+        for number, row in enumerate(rows):
+            ready = make_ready(row, self._value_limit)
+            if isinstance(ready, str):
+                results[number] = RowResult(RowStatus.REFUSED, row.epoch, ready)
+            else:
+                groups.setdefault(row.execution_id, []).append((number, ready))
+        parts = [part for group in groups.values() for part in self._parts(group)]
+        commands = [self._commit_command([ready for _, ready in part]) for part in parts]
+        for part, reply in zip(parts, link.each(commands, durably=True), strict=True):
+            for (number, _), result in zip(part, _results(part, reply), strict=True):
+                results[number] = result
+        return [result for result in results if result is not None]
+
+    def _parts(self, group: list[tuple[int, Ready]]) -> Iterator[list[tuple[int, Ready]]]:
+        """An execution's rows, in one piece unless a server would refuse so long a command."""
+        part: list[tuple[int, Ready]] = []
+        size = 0
+        for item in group:
+            if part and size + item[1].size > self._value_limit:
+                yield part
+                part, size = [], 0
+            part.append(item)
+            size += item[1].size
+        yield part
+
+    def _commit_command(self, part: list[Ready]) -> Command:
+        writes = [ready.write for ready in part]
+        execution_id = writes[0].row.execution_id
+        keys = self._keys.of(execution_id)
+        blobs = blob_keys(self._keys, writes)
+        arguments: list[Any] = [len(keys) + len(blobs), *keys, *blobs]
+        arguments += [execution_id, entry(execution_id)]
+        number = len(keys)
+        for write in writes:
+            number += write.row.blob is not None
+            arguments += row_arguments(write, number)
+        return Command(keys.run, arguments, self._script("commit"))
+
+    def _script(self, name: str) -> Script:
+        found = self._scripts.get(name)
+        if found is None:
+            found = self._scripts[name] = Script(name)
+        return found
+
+    def _keep(self, execution_id: str, *arguments: Any) -> Any:
+        keys = self._keys.of(execution_id)
+        command = Command(keys.run, [len(keys), *keys, *arguments], self._script("keep"))
+        (reply,) = self._ready().each([command], durably=True)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def claim(self, execution_id: str, claim: str) -> int:
+        """Take the execution's next epoch for ``claim``; the same claim gets the same one again.
+
+        Raises:
+            FencedError: a newer claim has come since, or the execution was deleted.
+            StoreUnavailableError: try again.
+        """
+        epoch, newest = self._keep(execution_id, "claim", claim)
+        if epoch < newest:
+            raise FencedError(
+                f"execution {execution_id} has passed to epoch {newest}; this process had {epoch} "
+                "and may no longer write to it"
+            )
+        return int(epoch)
+
+    def delete_execution(self, execution_id: str) -> int:
+        """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
+
+        Who owned it is kept, with the deletion as the newest.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        blobs = self._keys.blob_prefix(execution_id)
+        return int(self._keep(execution_id, "delete", execution_id, entry(execution_id), blobs))
+
+    def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
+        """Remove checkpoints; the number of blob bytes removed.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        blobs = self._keys.blob_prefix(execution_id)
+        names = [version(*pair) for pair in versions]
+        return int(self._keep(execution_id, "drop", blobs, *names))
+
+    # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where what
+    # -- the server has is not what was written
+
+    def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
+        """The newest write that carries a state; else the newest node, with blob None."""
+        return self._reads.latest_checkpoint(execution_id)
+
+    def load_node(self, node_id: str) -> StoredCheckpoint | None:
+        """The newest version of a node with the newest state that it was saved with."""
+        return self._reads.load_node(node_id)
+
+    def nodes(self, execution_id: str) -> Iterator[StoredNode]:
+        """All nodes of an execution, each in its newest version, ordered by their first save."""
+        return self._reads.nodes(execution_id)
+
+    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+        """The encoded checkpoint of this execution whose raw content has that hash."""
+        return self._reads.blob_by_hash(execution_id, content_hash)
+
+    def list_executions(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        prefix: str = "",
+        where: ExecutionFilter | None = None,
+    ) -> list[ExecutionInfo]:
+        """A page of executions in order of id (by code point), starting behind ``after``."""
+        return self._reads.list_executions(after, limit, prefix, where)
+
+    def checkpoints(self, execution_id: str, *, blobs: bool = True) -> Iterator[StoredCheckpoint]:
+        """All checkpoints of an execution, oldest first."""
+        return self._reads.checkpoints(execution_id, blobs)
+
+    def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
+        """(epoch, claim) of all that ever owned the execution, oldest first."""
+        return self._reads.owners(execution_id)
+
+    def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
+        """Sums of nodes by execution, name or day; reads every node."""
+        return self._reads.costs(group, prefix)
+
+    def size_bytes(self) -> int:
+        """Bytes of memory that the server uses (all of them in a cluster), for whatever."""
+        servers = self._ready().servers()
+        try:
+            return sum(int(client.info("memory")["used_memory"]) for client in servers)
+        except Exception as error:
+            raise self._link.translated(error) from error
+
+
+def _pair(numbers: Sequence[int]) -> tuple[int, int]:
+    if len(numbers) != 2:
+        raise ConfigurationError("wait_aof has two numbers: (0 or 1 for the server, replicas)")
+    return (numbers[0], numbers[1])
+
+
+def _results(part: list[tuple[int, Ready]], reply: Any) -> Iterator[RowResult]:
+    """What became of rows that went in one command.
+
+    Raises:
+        StoreError: the command failed, and not because of these rows.
+    """
+    if isinstance(reply, RecordRefusedError):
+        for _, ready in part:
+            yield RowResult(RowStatus.REFUSED, ready.write.row.epoch, str(reply))
+        return
+    if isinstance(reply, Exception):
+        raise reply
+    for at in range(0, len(reply), 4):
+        status, epoch, newest, is_deleted = reply[at : at + 4]
+        reason = ""
+        if status == RowStatus.BASE_MISSING:
+            reason = "its base is not stored"
+        elif status == RowStatus.FENCED:
+            what = "deleted" if is_deleted else "taken over"
+            reason = f"the execution was {what} with epoch {newest}, this write has {epoch}"
+        yield RowResult(RowStatus(status), epoch, reason)

@@ -1,0 +1,158 @@
+-- Claim, delete, drop checkpoints: what changes an execution besides its rows.
+--
+-- KEYS  as in redis_commit.lua, without blobs
+-- ARGV  1 "claim"  2 claim                                  gives its epoch, the newest epoch
+--       1 "delete" 2 execution id 3 its entry in the index of nodes 4 what its blobs' keys begin
+--         with                                              gives the number of nodes
+--       1 "drop"   2 as 4 of "delete", then versions        gives the bytes of blobs
+--
+-- As in redis_commit.lua, everything is read before the first write. The keys of blobs are found in
+-- the execution's own data; they are in its slot. While a cluster moves that slot, one that is gone
+-- already makes the EXISTS fail, before anything was changed.
+
+local run, owners, heads, wires, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local states, checkpoints, hashes, ids, nodes = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local call = redis.call
+-- checkpoint: claim, node id, state kind, raw bytes, stored bytes, saved_at, base, content, sum
+local CLAIM, NODE, STORED_BYTES, BASE, CONTENT = 1, 2, 5, 7, 8
+
+local function sortable(number)
+  local digits = string.format('%.0f', number)
+  return string.char(96 + #digits) .. digits
+end
+
+local function unpacked(text)
+  return cmsgpack.unpack(string.sub(text, 9)) -- behind its sum
+end
+
+local function blob_key(prefix, version, checkpoint)
+  local epoch_digits = string.byte(version) - 96
+  return prefix .. string.sub(version, epoch_digits + 2) .. ':' .. checkpoint[CLAIM]
+end
+
+local function take(newest, claim)
+  local epoch = newest + 1
+  local digits = string.format('%.0f', epoch)
+  call('HSET', owners, 'newest', digits, '#' .. sortable(epoch), claim)
+  return epoch, digits
+end
+
+local function claim(token)
+  local newest = tonumber(call('HGET', owners, 'newest') or 0)
+  local epoch = tonumber(call('HGET', owners, '=' .. token) or 0)
+  if epoch == 0 then
+    local digits
+    epoch, digits = take(newest, token)
+    call('HSET', owners, '=' .. token, digits)
+    newest = epoch
+  end
+  return {epoch, newest}
+end
+
+local function without_entry(text, entry)
+  local kept, at = {}, 1
+  while at <= #text do
+    local digits = string.byte(text, at) - 96
+    local last = at + digits + tonumber(string.sub(text, at + 1, at + digits))
+    local found = string.sub(text, at, last)
+    if found ~= entry then table.insert(kept, found) end
+    at = last + 1
+  end
+  return table.concat(kept)
+end
+
+local function delete(execution_id, entry, prefix)
+  local owned = call('HMGET', owners, 'newest', 'deleted')
+  local newest, deleted = tonumber(owned[1] or 0), tonumber(owned[2] or 0)
+  local node_ids = call('HKEYS', heads)
+  local known = call('HGETALL', checkpoints)
+  local blobs = {}
+  for at = 1, #known, 2 do
+    local key = blob_key(prefix, known[at], unpacked(known[at + 1]))
+    call('EXISTS', key)
+    table.insert(blobs, key)
+  end
+  local others = {}
+  for _, node_id in ipairs(node_ids) do
+    others[node_id] = without_entry(call('HGET', nodes, node_id) or '', entry)
+  end
+  if newest > 0 and newest ~= deleted then
+    local _, digits = take(newest, '')
+    call('HSET', owners, 'deleted', digits)
+  end
+  for _, key in ipairs(blobs) do call('UNLINK', key) end
+  for node_id, text in pairs(others) do
+    if text == '' then call('HDEL', nodes, node_id) else call('HSET', nodes, node_id, text) end
+  end
+  call('UNLINK', run, heads, wires, order, states, checkpoints, hashes)
+  call('ZREM', ids, execution_id)
+  return #node_ids
+end
+
+-- Whatever pointed to a dropped checkpoint points to the best one that is left.
+local function point_anew(gone_contents, gone_nodes)
+  local best_of, state_of = {}, {}
+  local known = call('HGETALL', checkpoints)
+  for at = 1, #known, 2 do
+    local version, checkpoint = known[at], unpacked(known[at + 1])
+    local content, node_id = checkpoint[CONTENT], checkpoint[NODE]
+    if content and gone_contents[content] then
+      local best = (checkpoint[BASE] and '1' or '0') .. version
+      if not best_of[content] or best < best_of[content] then best_of[content] = best end
+    end
+    if gone_nodes[node_id] and version > (state_of[node_id] or '') then
+      state_of[node_id] = version
+    end
+  end
+  for content in pairs(gone_contents) do
+    if best_of[content] then
+      call('HSET', hashes, content, best_of[content])
+    else
+      call('HDEL', hashes, content)
+    end
+  end
+  for node_id, head in pairs(gone_nodes) do
+    local v, first, carries, _, saved_at = unpack(head)
+    local text = {v, first, carries, state_of[node_id] or '-', saved_at}
+    call('HSET', heads, node_id, table.concat(text, ' '))
+  end
+end
+
+local function drop(prefix)
+  local gone, gone_contents, gone_nodes = {}, {}, {}
+  local count, size, must_point_anew = 0, 0, false
+  for at = 3, #ARGV do
+    local version = ARGV[at]
+    local known = not gone[version] and call('HGET', checkpoints, version)
+    if known then
+      local checkpoint = unpacked(known)
+      local content, node_id = checkpoint[CONTENT], checkpoint[NODE]
+      gone[version] = blob_key(prefix, version, checkpoint)
+      call('EXISTS', gone[version])
+      count, size = count + 1, size + checkpoint[STORED_BYTES]
+      local best = content and call('HGET', hashes, content)
+      if best and string.sub(best, 2) == version then
+        gone_contents[content], must_point_anew = true, true
+      end
+      local head = call('HGET', heads, node_id)
+      if head then
+        local fields = {string.match(head, '^(%w+) (%w+) (%d) (%S+) (%S+)$')}
+        if fields[4] == version then gone_nodes[node_id], must_point_anew = fields, true end
+      end
+    end
+  end
+  if count == 0 then return 0 end
+  for version, key in pairs(gone) do
+    call('UNLINK', key)
+    call('HDEL', checkpoints, version)
+    call('ZREM', states, version)
+  end
+  if must_point_anew then point_anew(gone_contents, gone_nodes) end
+  call('HINCRBY', run, 'checkpoints', -count)
+  call('HINCRBY', run, 'bytes', string.format('%.0f', -size))
+  return size
+end
+
+if ARGV[1] == 'claim' then return claim(ARGV[2]) end
+if ARGV[1] == 'delete' then return delete(ARGV[2], ARGV[3], ARGV[4]) end
+return drop(ARGV[2])

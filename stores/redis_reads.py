@@ -1,0 +1,262 @@
+"""What a Redis store answers: of one execution by one script each, of all bucket by bucket."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from livingai.errors import ConfigurationError
+from livingai.stores.base import (
+    CostLine,
+    ExecutionFilter,
+    ExecutionInfo,
+    StoredCheckpoint,
+    StoredNode,
+)
+from livingai.stores.redis_keys import (
+    BUCKETS,
+    Keys,
+    as_bytes,
+    entries,
+    parse_version,
+)
+from livingai.stores.redis_link import Command, Link, Script
+from livingai.stores.redis_rows import number, read_blob, read_checkpoint, read_wire
+
+#: Rows of a page, and bytes from which on it ends early.
+_PAGE: Final = 256
+_PAGE_BYTES: Final = 4 << 20
+#: Executions whose lines are fetched at a time.
+_LINES: Final = 200
+_GROUPS: Final = ("execution", "name", "day")
+
+
+class Reads:
+    """The read methods of :class:`~livingai.stores.base.Store` on a connection."""
+
+    def __init__(self, link: Callable[[], Link], keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+        self._script = Script("read")
+
+    def _command(self, execution_id: str, *arguments: Any) -> Command:
+        keys = self._keys.of(execution_id)
+        prefix = self._keys.blob_prefix(execution_id)
+        return Command(keys.run, [len(keys), *keys, prefix, *arguments], self._script)
+
+    def _ask(self, execution_id: str, *arguments: Any) -> Any:
+        return self._link().one(self._command(execution_id, *arguments))
+
+    # -- one execution --
+
+    def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
+        """The newest write that carries a state; else the newest node, with blob None."""
+        found = self._ask(execution_id, "latest")
+        if found is None:
+            return None
+        epoch, seq = parse_version(found[0])
+        if len(found) == 2:
+            return StoredCheckpoint(read_wire(execution_id, found[1]), epoch, seq, None, 0)
+        checkpoint = read_checkpoint(execution_id, found[2])
+        wire = read_wire(execution_id, found[1], checkpoint.node_id)
+        blob = read_blob(execution_id, checkpoint, found[3])
+        return StoredCheckpoint(wire, epoch, seq, blob, checkpoint.state_kind)
+
+    def load_node(self, node_id: str) -> StoredCheckpoint | None:
+        """The newest version of a node; of executions that share its id, the one saved last."""
+        name = as_bytes(node_id)
+        asked = [Command(key, ("HGET", key, name)) for key in self._keys.nodes]
+        ids = [
+            execution_id
+            for text in self._link().many(asked)
+            if text is not None
+            for execution_id in entries(text)
+        ]
+        commands = [self._command(execution_id, "node", name) for execution_id in ids]
+        newest: tuple[float, str, list[Any]] | None = None
+        for execution_id, found in zip(ids, self._link().many(commands), strict=True):
+            if found is not None:
+                saved_at = float(found[0].split()[4])
+                if newest is None or saved_at > newest[0]:
+                    newest = (saved_at, execution_id, found)
+        if newest is None:
+            return None
+        _, execution_id, found = newest
+        epoch, seq = parse_version(found[0].split()[0])
+        wire = read_wire(execution_id, found[1], node_id)
+        if len(found) == 2:
+            return StoredCheckpoint(wire, epoch, seq, None, 0)
+        checkpoint = read_checkpoint(execution_id, found[2])
+        blob = read_blob(execution_id, checkpoint, found[3])
+        return StoredCheckpoint(wire, epoch, seq, blob, checkpoint.state_kind)
+
+    def _pages(self, execution_id: str, verb: str, *more: Any) -> Iterator[list[Any]]:
+        after = b""
+        while page := self._ask(execution_id, verb, after, _PAGE, _PAGE_BYTES, *more):
+            yield from page
+            after = page[-1][0]
+
+    def nodes(self, execution_id: str) -> Iterator[StoredNode]:
+        """All nodes of an execution, each in its newest version, ordered by their first save."""
+        for place, head, wire in self._pages(execution_id, "nodes"):
+            first, _, node_id = place.partition(b":")
+            if head is None:
+                continue  # evicted; its wire has the same fate, or is of no use
+            newest, _, carries, _, _ = head.split()
+            epoch, seq = parse_version(newest)
+            fields = read_wire(execution_id, wire, node_id.decode())
+            yield StoredNode(fields, epoch, seq, carries == b"1", parse_version(first))
+
+    def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
+        """All checkpoints of an execution, oldest first."""
+        for newest, wire, packed, blob in self._pages(execution_id, "checkpoints", int(blobs)):
+            checkpoint = read_checkpoint(execution_id, packed)
+            fields = read_wire(execution_id, wire, checkpoint.node_id)
+            yield StoredCheckpoint(
+                fields, *parse_version(newest),
+                read_blob(execution_id, checkpoint, blob) if blobs else b"",
+                checkpoint.state_kind, checkpoint.node_id, checkpoint.base_hash,
+                checkpoint.content_hash, checkpoint.raw_bytes, checkpoint.stored_bytes,
+                checkpoint.saved_at,
+            )  # fmt: skip
+
+    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+        """The encoded checkpoint of this execution whose raw content has that hash."""
+        found = self._ask(execution_id, "hash", content_hash)
+        if found is None:
+            return None
+        checkpoint = read_checkpoint(execution_id, found[1] if len(found) > 1 else None)
+        return read_blob(execution_id, checkpoint, found[2])
+
+    def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
+        """(epoch, claim) of all that ever owned the execution, oldest first."""
+        key = self._keys.of(execution_id).owners
+        fields: dict[bytes, bytes] = self._link().one(Command(key, ("HGETALL", key)))
+        return sorted(
+            (int(field[2:]), claim.decode() or None)
+            for field, claim in fields.items()
+            if field.startswith(b"#")
+        )
+
+    # -- all executions --
+
+    def ids(self, after: str | None, prefix: str, expected: int) -> Iterator[str]:
+        """Ids in order, from all buckets; ``expected`` is about how many will be looked at."""
+        start = as_bytes(prefix)
+        low = b"[" + start if start else b"-"
+        if after is not None and as_bytes(after) >= start:
+            low = b"(" + as_bytes(after)
+        high = b"(" + start + b"\xff" if start else b"+"  # no UTF-8 holds that byte
+        count = min(1000, max(8, 3 * expected // BUCKETS))
+
+        def command(index: bytes, low: bytes) -> Command:
+            return Command(index, ("ZRANGEBYLEX", index, low, high, "LIMIT", 0, count))
+
+        def bucket(index: bytes, page: list[bytes]) -> Iterator[bytes]:
+            while page:
+                yield from page
+                if len(page) < count:
+                    return
+                page = self._link().one(command(index, b"(" + page[-1]))
+
+        indexes = self._keys.ids
+        pages = self._link().many([command(index, low) for index in indexes])
+        merged = heapq.merge(*(bucket(*pair) for pair in zip(indexes, pages, strict=True)))
+        return (name.decode() for name in merged)
+
+    def list_executions(
+        self, after: str | None, limit: int, prefix: str, where: ExecutionFilter | None
+    ) -> list[ExecutionInfo]:
+        """A page of executions in order of id, starting behind ``after``."""
+        found: list[ExecutionInfo] = []
+        if limit < 1:
+            return found
+        if limit == 1 and prefix and after is None and where is None:
+            found = [info for info, _ in self._lines([prefix])]  # none could come before it
+        if not found:
+            ids = self.ids(after, prefix, limit)
+            while len(found) < limit and (some := _take(ids, min(_LINES, 2 * limit))):
+                found += [info for info, node in self._lines(some) if self._fits(info, node, where)]
+        return found[:limit]
+
+    def _lines(self, ids: list[str]) -> Iterator[tuple[ExecutionInfo, bytes]]:
+        """Lines of executions that are there, and the id of the newest node of each."""
+        keys = [self._keys.of(execution_id).run for execution_id in ids]
+        lines = self._link().many([Command(key, ("HGETALL", key)) for key in keys])
+        for execution_id, line in zip(ids, lines, strict=True):
+            if b"v" in line:
+                yield _line(execution_id, line), line[b"node"]
+
+    def _fits(self, info: ExecutionInfo, node_id: bytes, where: ExecutionFilter | None) -> bool:
+        if where is None:
+            return True
+        if where.statuses and info.status not in where.statuses:
+            return False
+        if where.updated_after is not None and not info.updated_at > where.updated_after:
+            return False
+        if where.updated_before is not None and not info.updated_at < where.updated_before:
+            return False
+        if not where.metadata:
+            return True
+        key = self._keys.of(info.execution_id).wires
+        stored = self._link().one(Command(key, ("HGET", key, node_id)))
+        metadata = read_wire(info.execution_id, stored)[12] if stored is not None else {}
+        return isinstance(metadata, dict) and all(
+            key in metadata and _is_same(metadata[key], value)
+            for key, value in where.metadata.items()
+        )
+
+    def costs(self, group: str, prefix: str) -> list[CostLine]:
+        """Sums of nodes by execution, name or day."""
+        if group not in _GROUPS:
+            raise ConfigurationError(f"costs are grouped by execution, name or day, not {group!r}")
+        sums: dict[str, list[float]] = {}
+        for execution_id in self.ids(None, prefix, _LINES):
+            for node in self.nodes(execution_id):
+                wire = node.wire
+                line = sums.setdefault(_group(group, wire), [0, 0, 0.0])
+                line[0] += 1
+                line[1] += wire[7] if isinstance(wire[7], int) and abs(wire[7]) < 1 << 63 else 0
+                line[2] += number(wire[8])
+        return [
+            CostLine(name, int(sums[name][0]), int(sums[name][1]), sums[name][2])
+            for name in sorted(sums)
+        ]
+
+
+def _line(execution_id: str, line: dict[bytes, bytes]) -> ExecutionInfo:
+    epoch, seq = parse_version(line[b"v"])
+    return ExecutionInfo(
+        execution_id,
+        epoch,
+        seq,
+        nodes=int(line.get(b"nodes", 0)),
+        checkpoints=int(line.get(b"checkpoints", 0)),
+        stored_bytes=int(line.get(b"bytes", 0)),
+        created_at=float(line.get(b"created", 0)),
+        updated_at=float(line[b"updated"]),
+        status=line[b"status"].decode(),
+    )
+
+
+def _group(group: str, wire: list[Any]) -> str:
+    if group == "execution":
+        return str(wire[0])
+    if group == "name":
+        name = wire[12].get("name") if isinstance(wire[12], dict) else None
+        return name if isinstance(name, str) else str(wire[2])
+    try:
+        return time.strftime("%Y-%m-%d", time.gmtime(wire[5]))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""
+
+
+def _is_same(found: object, wanted: object) -> bool:
+    """Equality of plain values; True is not 1."""
+    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
+
+
+def _take(ids: Iterable[str], count: int) -> list[str]:
+    return [name for _, name in zip(range(count), ids, strict=False)]

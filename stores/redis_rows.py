@@ -1,0 +1,171 @@
+"""A :class:`~livingai.stores.base.Row` as arguments of a script, and replies as what was stored.
+
+``wire``, ``checkpoint`` and blob each have an XXH3-64 sum; a read returns the bytes that were
+written or raises. ``wire`` and ``checkpoint`` hold theirs in their first 8 bytes, a blob's is in
+its checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple
+
+import msgpack
+import xxhash
+
+from livingai.errors import CorruptBlobError, CorruptRecordError
+from livingai.serial import unpack
+from livingai.stores.base import Row
+from livingai.stores.redis_keys import MAX_EPOCH, Keys, as_bytes, sortable
+from livingai.stores.sqlite_json import plain_text
+from livingai.stores.sqlite_rows import Write, prepare
+
+_SUM_BYTES: Final = 8
+_sum = xxhash.xxh3_64_digest
+#: Most bytes that a Redis string may have, unless ``proto-max-bulk-len`` was changed.
+MAX_VALUE_BYTES: Final = 512 << 20
+
+
+class Checkpoint(NamedTuple):
+    """The fields of a checkpoint besides its blob."""
+
+    claim: str
+    node_id: str
+    state_kind: int
+    raw_bytes: int
+    stored_bytes: int
+    saved_at: float
+    base_hash: bytes | None
+    content_hash: bytes | None
+    blob_sum: bytes
+
+
+class Ready(NamedTuple):
+    """A row that is fit to be sent; ``size`` is about how many bytes it takes on the way."""
+
+    write: Write
+    size: int
+
+
+def make_ready(row: Row, max_value_bytes: int) -> Ready | str:
+    """``row`` ready to be sent, or the reason why this server could never take it."""
+    write = prepare(row)
+    if isinstance(write, str):
+        return write.replace("SQLite", "Redis")
+    if row.epoch >= MAX_EPOCH:
+        return f"epoch must be below {MAX_EPOCH} for a Redis store"
+    names = sum(len(as_bytes(text)) for text in (row.execution_id, row.node_id, row.claim))
+    largest = max(write.stored_bytes, len(write.wire), names) + 1024
+    if largest > max_value_bytes:
+        return (
+            f"a key or value of {largest} bytes exceeds the server's limit of {max_value_bytes} "
+            "(proto-max-bulk-len, client-query-buffer-limit)"
+        )
+    return Ready(write, write.stored_bytes + len(write.wire) + 2 * names + 256)
+
+
+def row_arguments(write: Write, blob_key: int) -> list[Any]:
+    """The 12 arguments of a row (``redis_commit.lua``); ``blob_key``: number of its blob's key."""
+    row = write.row
+    checkpoint = b""
+    if row.blob is not None:
+        fields = (
+            as_bytes(row.claim), as_bytes(row.node_id), row.state_kind, row.raw_bytes,
+            write.stored_bytes, write.saved_at, _plain(row.base_hash), _plain(row.content_hash),
+            _sum(row.blob),
+        )  # fmt: skip
+        # Without the types that the msgpack of old servers' Lua does not know.
+        packed: bytes = msgpack.packb(fields, use_bin_type=False)
+        checkpoint = _sum(packed) + packed
+    return [
+        row.claim,
+        row.epoch,
+        sortable(row.seq),
+        row.node_id,
+        plain_text(row.wire[3]),
+        repr(write.saved_at),
+        write.wire_sum + write.wire,
+        _optional(row.base_hash),
+        _optional(row.content_hash),
+        checkpoint,
+        blob_key if row.blob is not None else 0,
+        b"" if row.blob is None else row.blob,
+    ]
+
+
+def blob_keys(keys: Keys, writes: list[Write]) -> list[bytes]:
+    """The keys of the blobs of one execution's rows, in order, those without a blob left out."""
+    return [
+        keys.blob(write.row.execution_id, write.row.claim, write.row.seq)
+        for write in writes
+        if write.row.blob is not None
+    ]
+
+
+def _plain(value: bytes | None) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+def _optional(value: bytes | None) -> bytes:
+    return b"-" if value is None else b"+" + value
+
+
+# --- replies -------------------------------------------------------------------------------------
+
+
+def read_wire(execution_id: str, stored: bytes | None, node_id: str | None = None) -> list[Any]:
+    """The node section as it was written.
+
+    Raises:
+        CorruptRecordError: the bytes are not those that were written, or are gone.
+    """
+    if stored is not None and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
+        fields = unpack(stored[_SUM_BYTES:])
+        if isinstance(fields, list) and fields[:2] == [execution_id, node_id or fields[1]]:
+            return fields
+    raise CorruptRecordError(
+        f"a node of execution {execution_id} is gone from the Redis server or does not match its "
+        "checksum: another program changed it, or it was evicted (use maxmemory-policy noeviction)"
+    )
+
+
+def read_checkpoint(execution_id: str, stored: bytes | None) -> Checkpoint:
+    """What is known of a checkpoint.
+
+    Raises:
+        CorruptRecordError: as :func:`read_wire`.
+    """
+    if stored is not None and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
+        fields = msgpack.unpackb(stored[_SUM_BYTES:], raw=True)
+        return Checkpoint(fields[0].decode(), fields[1].decode(), *fields[2:])
+    raise _corrupt_blob(execution_id)
+
+
+def read_blob(execution_id: str, checkpoint: Checkpoint, blob: bytes | None) -> bytes:
+    """The encoded checkpoint as it was written.
+
+    Raises:
+        CorruptBlobError: the bytes are not those that were written, or are gone.
+    """
+    if blob is not None and _sum(blob) == checkpoint.blob_sum:
+        return blob
+    raise _corrupt_blob(execution_id)
+
+
+def _corrupt_blob(execution_id: str) -> CorruptBlobError:
+    return CorruptBlobError(
+        f"a checkpoint of execution {execution_id} is gone from the Redis server or does not match "
+        "its checksum: another program changed it, or it was evicted (use maxmemory-policy "
+        "noeviction)"
+    )
+
+
+def number(value: object) -> float:
+    """A stored number that people may have set to anything; 0.0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    try:
+        real = float(value)
+    except OverflowError:
+        return 0.0
+    return real if math.isfinite(real) else 0.0
