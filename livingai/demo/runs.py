@@ -35,6 +35,10 @@ class Run:
     execution_id: str
     messages: list[Message]
 
+    def renamed(self, execution_id: str) -> Run:
+        """The same run under another id."""
+        return Run(execution_id, self.messages)
+
     def state(self, step: int) -> bytes:
         """The agent's state after message ``step`` (from 0)."""
         return json.dumps(self.messages[: step + 1], separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""The benchmark: how long an agent is held, when its states are stored, and what a kill costs."""

@@ -1,0 +1,102 @@
+"""``python -m bench``: run the benchmark; ``--help`` lists the choices."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from bench.figures import Figures
+from bench.machine import machine_facts
+from bench.reads import measure_reads
+from bench.report import Results, print_reads, print_results, write_json
+from bench.run import Setting, run_once
+from bench.tiers import MODES, TIERS
+
+_SECTIONS = (*TIERS, "reads")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    add = parser.add_argument
+    add("--tier", action="append", choices=_SECTIONS, help="only this; may be repeated")
+    add("--mode", action="append", choices=MODES, help="only this; may be repeated")
+    add("--repeat", type=int, default=3, metavar="R", help="runs of each (3)")
+    add("--quick", action="store_true", help="one run of each, a fifth of the steps")
+    add("--processes", type=int, default=1, help="agent processes (1; `single` always has 1)")
+    add("--no-peer", action="store_true", help="leave out SQLite written by the agents themselves")
+    add("--source", choices=("generated", "recorded"), default="generated", help="the states' text")
+    add("--seed", type=int, default=1)
+    add("--directory", help="where to write (a temporary directory); it decides the file system")
+    add("--json", metavar="FILE", help="write all figures there too")
+    return parser.parse_args()
+
+
+def _settings(options: argparse.Namespace) -> list[Setting]:
+    settings = []
+    for name in options.tier or TIERS:
+        if name not in TIERS:
+            continue
+        tier = TIERS[name].quick() if options.quick else TIERS[name]
+        processes = min(options.processes, tier.agents)
+        common = (processes, options.source, options.seed, options.directory)
+        modes = options.mode or MODES
+        settings += [Setting(tier, mode, "livingai", *common) for mode in modes]
+        if not options.no_peer and "closed" in modes:
+            settings.append(Setting(tier, "closed", "sqlite", *common))
+    return settings
+
+
+def main() -> int:
+    """Run what was asked for; 1 if a state was not recovered or a write has no good outcome."""
+    options = _arguments()
+    repeat = 1 if options.quick else max(1, options.repeat)
+    console, log = Console(), Console(stderr=True)
+    if not console.is_terminal:
+        console.width = 110  # nothing is cut off in a file
+    results: Results = {}
+    reads: Figures | None = None
+    machine = machine_facts(options.directory)
+    try:
+        settings = _settings(options)
+        for setting in settings:
+            for number in range(repeat):
+                title = f"{setting.tier.name}, {setting.name}, run {number + 1} of {repeat}"
+                with log.status(title):
+                    results.setdefault(setting, []).append(run_once(setting))
+        if options.tier is None or "reads" in options.tier:
+            with log.status("reads"):
+                rounds = 200 if options.quick else 2000
+                reads = measure_reads(options.source, options.seed, options.directory, rounds)
+    except KeyboardInterrupt:
+        log.print("stopped")
+        return 130
+    print_results(console, results)
+    if reads is not None:
+        print_reads(console, reads)
+    console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")
+    if options.json:
+        write_json(options.json, machine, results, reads)
+    return _verdict(console, results)
+
+
+def _verdict(console: Console, results: Results) -> int:
+    """The exit status, and a sentence for each thing that is not as it must be."""
+    wrong = 0
+    for setting, runs in results.items():
+        for figures in runs:
+            if setting.peer != "livingai":
+                continue
+            of = figures["recovered_of"]
+            if not figures["recovered_cache"] == figures["recovered_store"] == of:
+                console.print(f"[red]{setting.tier.name}: not every state was recovered[/red]")
+                wrong = 1
+            if figures["other_outcomes"]:
+                console.print(f"[red]{setting.tier.name}: a write was not stored[/red]")
+                wrong = 1
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The report: one table per tier for people, one JSON file for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import Figures, Spread, over_runs
+from bench.run import Setting
+
+Results = dict[Setting, list[Figures]]
+
+
+def _short(value: float) -> str:
+    """Three digits or so."""
+    if value >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+#: (figure, what the table calls it, factor)
+_ROWS: Final[list[tuple[str, str, float]]] = [
+    ("saves", "saves", 1),
+    ("held_p50_ms", "held p50, ms", 1),
+    ("held_p99_ms", "held p99, ms", 1),
+    ("held_max_ms", "held max, ms", 1),
+    ("bare_p50_ms", "bare pwritev p50, ms", 1),
+    ("held_to_bare", "held p50 / bare p50", 1),
+    ("in_time_share", "stored within budget, %", 100),
+    ("total_s", "total, s", 1),
+    ("probe_s", "  of it bare writes, s", 1),
+    ("latency_p50_ms", "save to stored p50, ms", 1),
+    ("latency_p99_ms", "save to stored p99, ms", 1),
+    ("latency_max_ms", "save to stored max, ms", 1),
+    ("lag_p99_ms", "event-loop lag p99, ms", 1),
+    ("lag_max_ms", "event-loop lag max, ms", 1),
+    ("idle_lag_p99_ms", "  of an idle loop p99, ms", 1),
+    ("raw_bytes", "states, raw, MB", 1e-6),
+    ("stored_bytes", "states, stored, MB", 1e-6),
+    ("file_bytes", "database files, MB", 1e-6),
+    ("agents_cpu_s", "cpu agents, s", 1),
+    ("dispatcher_cpu_s", "cpu dispatcher, s", 1),
+    ("compressors_cpu_s", "cpu compressors, s", 1),
+    ("writers_cpu_s", "cpu writer, s", 1),
+    ("recovered_of", "agents killed", 1),
+    ("recovered_cache", "  recovered, hot cache", 1),
+    ("recovered_store", "  recovered, store", 1),
+]
+
+
+def _cell(spread: Spread | None, factor: float) -> str:
+    if spread is None:
+        return "–"
+    values = (spread.median, spread.least, spread.most)
+    middle, least, most = (_short(value * factor) for value in values)
+    return middle if least == most else f"{middle} [dim]{least}–{most}[/dim]"
+
+
+def print_results(console: Console, results: Results) -> None:
+    """A table per tier; a column per mode, median (least–most) over the runs."""
+    for name in dict.fromkeys(setting.tier.name for setting in results):
+        chosen = {s: over_runs(runs) for s, runs in results.items() if s.tier.name == name}
+        tier = next(iter(chosen)).tier
+        growth = tier.growth
+        table = Table(
+            title=f"{name}: {tier.agents} agents × {growth.steps} states, "
+            f"{growth.first_bytes / 1000:g} to {growth.last_bytes / 1000:g} KB",
+            title_justify="left",
+        )
+        table.add_column("", no_wrap=True)
+        for setting in chosen:
+            extra = f", {setting.processes} processes" if setting.processes > 1 else ""
+            table.add_column(setting.name + extra, justify="right", no_wrap=True)
+        for key, title, factor in _ROWS:
+            cells = [_cell(spreads.get(key), factor) for spreads in chosen.values()]
+            table.add_row(title, *cells)
+        console.print(table)
+
+
+def print_reads(console: Console, reads: Figures) -> None:
+    """The table of reads."""
+    table = Table(title="reads of the newest state, µs", title_justify="left")
+    table.add_column("")
+    table.add_column("p50", justify="right")
+    table.add_column("p99", justify="right")
+    for key in reads:
+        name, _, kind = key.rpartition(" ")
+        if kind == "p50_us":
+            table.add_row(name, f"{reads[key]:.1f}", f"{reads[f'{name} p99_us']:.1f}")
+    console.print(table)
+
+
+def write_json(path: str, machine: dict[str, Any], results: Results, reads: Figures | None) -> None:
+    """All figures of all runs, their medians and ranges, and the machine."""
+    document = {
+        "machine": machine,
+        "results": [
+            {
+                "setting": {
+                    **{key: value for key, value in asdict(s).items() if key != "directory"},
+                },
+                "summary": {name: asdict(spread) for name, spread in over_runs(runs).items()},
+                "runs": runs,
+            }
+            for s, runs in results.items()
+        ],
+        "reads": reads,
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+        file.write("\n")

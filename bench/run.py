@@ -1,0 +1,183 @@
+"""One run of the benchmark: a fresh directory, a warm service, agents, figures, and the kill."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import psutil
+
+from bench.agents import Job, Seen, agent_process
+from bench.figures import Figures, figures_of
+from bench.peer import stored_bytes
+from bench.recover import Saved, in_new_process
+from bench.tiers import Mode, Peer, Tier
+from bench.workload import Source
+from livingai import Service, SQLiteStore
+from livingai.service import ask_service
+
+#: Time for every process to be at the starting line.
+_HEAD_START_S = 0.1
+#: The longest part of a run takes a fraction of this.
+_ANSWER_S = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One cell of the table."""
+
+    tier: Tier
+    mode: Mode
+    peer: Peer
+    processes: int
+    source: Source
+    seed: int
+    directory: str | None
+    budget_ms: float = 50.0
+
+    @property
+    def name(self) -> str:
+        """Its column."""
+        return self.mode if self.peer == "livingai" else f"{self.peer} {self.mode}"
+
+
+class AgentProcesses:
+    """The processes of a run and their pipes."""
+
+    def __init__(self, setting: Setting, database: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.processes: list[BaseProcess] = []
+        self.pipes: list[Connection[Any, Any]] = []
+        for number in range(setting.processes):
+            ours, theirs = context.Pipe()
+            job = Job(
+                os.getpid(), database, setting.tier, setting.mode, setting.peer,
+                list(range(number, setting.tier.agents, setting.processes)),
+                setting.source, setting.seed, setting.budget_ms,
+            )  # fmt: skip
+            process = context.Process(target=agent_process, args=(job, theirs))
+            process.start()
+            theirs.close()
+            self.processes.append(process)
+            self.pipes.append(ours)
+
+    def ask(self, message: object = None) -> list[Any]:
+        """Send ``message`` (unless None) to all, and what each answers."""
+        if message is not None:
+            for pipe in self.pipes:
+                pipe.send(message)
+        return [self._receive(pipe) for pipe in self.pipes]
+
+    def _receive(self, pipe: Connection[Any, Any]) -> Any:
+        if not pipe.poll(_ANSWER_S):
+            raise RuntimeError(f"an agent process has said nothing for {_ANSWER_S:.0f} s")
+        try:
+            return pipe.recv()
+        except EOFError:
+            raise RuntimeError("an agent process ended by itself") from None
+
+    def kill(self) -> None:
+        """SIGKILL; idempotent."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()
+
+
+def run_once(setting: Setting) -> Figures:
+    """Do it once, in a directory of its own which is removed."""
+    directory = tempfile.mkdtemp(prefix="livingai-bench-", dir=setting.directory)
+    try:
+        database = os.path.join(directory, "bench.db")
+        return (_livingai if setting.peer == "livingai" else _peer)(setting, database)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _peer(setting: Setting, database: str) -> Figures:
+    agents = AgentProcesses(setting, database)
+    try:
+        agents.ask()
+        start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
+        seen: list[Seen] = agents.ask(start_ns)
+        figures = figures_of(seen, start_ns, setting.budget_ms)
+        figures["stored_bytes"] = figures["file_bytes"] = stored_bytes(database)
+    finally:
+        agents.kill()
+    return figures
+
+
+def _livingai(setting: Setting, database: str) -> Figures:
+    store = SQLiteStore(database)
+    with Service(store) as service:
+        agents = AgentProcesses(setting, database)
+        try:
+            agents.ask()
+            cpu = _cpu_seconds(service)
+            start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
+            seen: list[Seen] = agents.ask(start_ns)
+            figures = figures_of(seen, start_ns, setting.budget_ms)
+            for role, seconds in _cpu_seconds(service).items():
+                figures[f"{role}_cpu_s"] = seconds - cpu.get(role, 0.0)
+            figures.update(_stored(store))
+            saved: Saved = {}
+            for part in agents.ask("save"):
+                saved.update(part)
+            _kill_everything(service, agents)
+        finally:
+            agents.kill()
+    figures["recovered_of"] = len(saved)
+    figures["recovered_cache"] = in_new_process("cache", database, saved)
+    with Service(store) as service:
+        ask_service(service.directory, store.url, "drain")
+    figures["recovered_store"] = in_new_process("store", database, saved)
+    return figures
+
+
+def _stored(store: SQLiteStore) -> Figures:
+    """Encoded bytes of all checkpoints of agents, and bytes of the files."""
+    with store:
+        page = store.list_executions(prefix="agent-", limit=10_000)
+        size = store.size_bytes()
+    return {"stored_bytes": sum(info.stored_bytes for info in page), "file_bytes": size}
+
+
+def _roles(service: Service) -> dict[str, list[int]]:
+    pids = service.status()["pids"]
+    return {
+        "dispatcher": [pids["dispatcher"]],
+        "compressors": pids["compressors"],
+        "writers": [pid for pid in pids["writers"] if pid],
+        "others": [pid for pid in (pids["supervisor"], pids["reader"]) if pid],
+    }
+
+
+def _cpu_seconds(service: Service) -> dict[str, float]:
+    """Processor seconds of each role of the service so far."""
+    seconds = {}
+    for role, pids in _roles(service).items():
+        times = [psutil.Process(pid).cpu_times() for pid in pids]
+        seconds[role] = sum(each.user + each.system for each in times)
+    return seconds
+
+
+def _kill_everything(service: Service, agents: AgentProcesses) -> None:
+    """SIGKILL every process of livingai at once, with writes on their way."""
+    doomed = [pid for pids in _roles(service).values() for pid in pids]
+    for process in agents.processes:
+        process.kill()
+    for pid in doomed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in doomed:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(10)
