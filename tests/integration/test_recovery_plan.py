@@ -1,0 +1,163 @@
+"""Recovery plans: where an execution goes on, and what has happened behind that point."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
+from tests.support import acts
+from tests.support.agents import Agent
+from tests.support.place import Place
+from tests.support.states import state_of
+
+RUN = "run-1"
+Fields = dict[str, Any]
+
+
+def tool(status: str, **metadata: Any) -> Fields:
+    """Fields of a TOOL node."""
+    return {"type": "tool", "status": status, "metadata": metadata}
+
+
+#: What is recorded behind the checkpoint: fields of the node, and the class it belongs to.
+CASES: list[tuple[Fields, str]] = [
+    ({"type": "prompt"}, "replay"),
+    ({"type": "memory", "status": "running"}, "replay"),
+    ({"type": "branch", "status": "failed"}, "replay"),
+    (tool("success"), "skipped"),
+    (tool("running"), "in_doubt"),
+    (tool("pending"), ""),
+    (tool("failed"), ""),
+    (tool("success", idempotent=True), "replay"),
+    (tool("running", idempotent=True), "replay"),
+    (tool("running", idempotent=False), "in_doubt"),
+    ({"type": "prompt", "status": "success", "metadata": {"idempotent": False}}, "skipped"),
+]
+
+
+def record(agent: Agent) -> str:
+    """A run that has a checkpoint at step 100 and :data:`CASES` behind it; the checkpoint's id."""
+    agent.call(acts.save, RUN, 98)
+    agent.call(acts.save, RUN, 99, size=None, node=tool("success"))
+    resume = agent.call(acts.save, RUN, 100)
+    for step, (fields, _) in enumerate(CASES):
+        agent.call(acts.save, RUN, step, size=None, node=fields)
+    return str(resume)
+
+
+def expected(resume: str) -> dict[str, Any]:
+    """The plan of :func:`record`."""
+    classes = {
+        name: [step for step, (_, cls) in enumerate(CASES) if cls == name]
+        for name in ("replay", "skipped", "in_doubt")
+    }
+    return {"found": True, "resume": resume, "state": state_of(RUN, 100), **classes}
+
+
+def test_classes(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    resume = record(agent)
+    assert agent.call(acts.plan, RUN) == expected(resume)
+
+
+def test_by_another_process_after_a_crash(state_dir: Place) -> None:
+    """Right after kill -9: what was queued is in the plan, too."""
+    agent = state_dir.agent()
+    resume = record(agent)
+    agent.kill()
+    assert state_dir.agent().call(acts.plan, RUN) == expected(resume)
+
+
+def test_from_the_store_alone(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    resume = record(agent)
+    assert agent.leave() == 0
+    state_dir.empty()
+    assert state_dir.journals() == []
+    assert state_dir.agent().call(acts.plan, RUN) == expected(resume)
+
+
+def test_a_result_settles_the_doubt(state_dir: Place) -> None:
+    """The tool's intent is recorded, then its result, under the same id."""
+    agent = state_dir.agent()
+    resume = agent.call(acts.save, RUN, 0)
+    for end, cls in (("success", "skipped"), ("failed", "")):
+        node = agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
+        assert agent.call(acts.plan, RUN)["in_doubt"] == [1]
+        agent.call(acts.save, RUN, 1, size=None, node={**tool(end), "id": node})
+        plan = agent.call(acts.plan, RUN)
+        assert plan["in_doubt"] == []
+        assert plan["skipped"] == ([1] if cls else [])
+        assert plan["resume"] == resume
+        resume = agent.call(acts.save, RUN, 0)  # a checkpoint: the tool is behind us
+        assert agent.call(acts.plan, RUN)["skipped"] == []
+
+
+def test_a_tool_that_a_checkpoint_overlapped(state_dir: Place) -> None:
+    """Begun before the checkpoint, in parallel, and not known to it: still in doubt; once it has
+    ended its output is served, not its effect repeated."""
+    agent = state_dir.agent()
+    node = agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
+    resume = agent.call(acts.save, RUN, 0)
+    plan = agent.call(acts.plan, RUN)
+    assert (plan["resume"], plan["in_doubt"]) == (resume, [1])
+    agent.call(acts.save, RUN, 1, size=None, node={**tool("success"), "id": node})
+    plan = agent.call(acts.plan, RUN)
+    assert (plan["in_doubt"], plan["skipped"]) == ([], [1])
+
+
+def test_without_a_checkpoint(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, RUN, 0, size=None)
+    agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
+    assert agent.call(acts.plan, RUN) == {
+        "found": True, "resume": None, "state": None, "replay": [0], "skipped": [], "in_doubt": [1]
+    }  # fmt: skip
+
+
+def test_checkpoint_last(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, RUN, 0, size=None, node=tool("success"))
+    resume = agent.call(acts.save, RUN, 1)
+    plan = agent.call(acts.plan, RUN)
+    assert (plan["resume"], plan["state"]) == (resume, state_of(RUN, 1))
+    assert plan["replay"] == plan["skipped"] == plan["in_doubt"] == []
+
+
+def test_unknown(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    assert agent.call(acts.plan, "nobody") == {
+        "found": False, "resume": None, "state": None, "replay": [], "skipped": [], "in_doubt": []
+    }  # fmt: skip
+
+
+def test_an_empty_state_is_one(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, RUN, 0)
+    with state_dir.engine() as engine:
+        empty = ExecutionNode("empty", status=Status.SUCCESS)
+        engine.save_sync(empty, b"")
+        plan = RecoveryEngine(engine).plan_sync("empty")
+        assert (plan.resume_node_id, plan.state) == (empty.id, b"")
+
+
+def test_async_twin_and_recorded_outputs(state_dir: Place) -> None:
+    async def main() -> None:
+        async with state_dir.engine() as engine:
+            step = ExecutionNode(RUN, status=Status.SUCCESS)
+            await engine.save(step, {"messages": [1, 2]})
+            charge = ExecutionNode(RUN, NodeType.TOOL, Status.SUCCESS, output={"receipt": "R-1"})
+            await engine.save(charge)
+            recovery = RecoveryEngine(engine)
+            plan = await recovery.plan(RUN)
+            assert plan == await asyncio.to_thread(recovery.plan_sync, RUN)
+            assert (plan.resume_node_id, plan.state) == (step.id, {"messages": [1, 2]})
+            assert plan.skipped_nodes == (charge,)
+            assert plan.skipped_nodes[0].output == {"receipt": "R-1"}
+            with pytest.raises(AttributeError):
+                plan.found = False  # type: ignore[misc]
+
+    asyncio.run(main())
