@@ -6,16 +6,20 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 from livingai import serial
-from livingai.cache import Ask, decode_state
+from livingai.cache import Ask, Cached, decode_state
 from livingai.config import EngineConfig
 from livingai.errors import ServiceUnavailableError
+from livingai.history import History, place_of, unpack_history
 from livingai.local import Entry, Local
 from livingai.node import ExecutionNode
 from livingai.queue.layout import StateKind
 from livingai.queue.record import read_record
+from livingai.stores.base import CostLine
+
+CostGroup = Literal["execution", "name", "day"]
 
 
 class CheckpointReader(ABC):
@@ -83,6 +87,51 @@ class CheckpointReader(ABC):
         """Twin of :meth:`nodes`."""
         return self._node_list(self._ask_sync("nodes", execution_id))
 
+    async def history(
+        self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
+    ) -> History:
+        """All nodes with their versions, and the newest checkpoint; ``behind_checkpoint``: only
+        nodes that were written after it, or are RUNNING.
+
+        One consistent answer, for recovery: the state comes from the hot cache if it has the very
+        write that the store calls the newest. ``known`` is what :meth:`cached` gave earlier.
+
+        Raises:
+            ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
+        """
+        known = known or self.cached(execution_id)
+        answer = await self._ask("history", execution_id, place_of(known), behind_checkpoint)
+        return unpack_history(answer, known)
+
+    def history_sync(
+        self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
+    ) -> History:
+        """Twin of :meth:`history`."""
+        known = known or self.cached(execution_id)
+        answer = self._ask_sync("history", execution_id, place_of(known), behind_checkpoint)
+        return unpack_history(answer, known)
+
+    def cached(self, execution_id: str) -> Cached | None:
+        """The newest state as far as the hot cache can tell; asks nobody."""
+        hit = self.open_local().cache.latest(execution_id)
+        return None if isinstance(hit, Ask) else hit
+
+    async def costs(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
+        """Tokens and milliseconds, summed over the executions whose ids begin with ``prefix``.
+
+        ``group`` is "execution", "name" (of the node, else its type) or "day" (UTC); one line for
+        each, in order. Each node counts once, in its newest version; queued writes are waited for.
+
+        Raises:
+            ConfigurationError: there is no such group.
+            ServiceUnavailableError: the service does not answer.
+        """
+        return [CostLine(*line) for line in await self._ask("costs", group, prefix)]
+
+    def costs_sync(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
+        """Twin of :meth:`costs`."""
+        return [CostLine(*line) for line in self._ask_sync("costs", group, prefix)]
+
     def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
         local = self.open_local()
         entry = local.entries.get(execution_id)
@@ -138,7 +187,7 @@ class CheckpointReader(ABC):
 
     @staticmethod
     def _node_list(answer: Any) -> list[ExecutionNode]:
-        return [ExecutionNode.from_wire(serial.unpack(part[0])) for part in answer]  # type: ignore[arg-type]
+        return [recorded.node for recorded in unpack_history(answer, None).nodes]
 
     async def _ask(self, verb: str, *arguments: Any) -> Any:
         future = self.open_local().client.request(verb, *arguments)

@@ -36,9 +36,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from livingai.errors import ConfigurationError
+from livingai.serial import pack
 
 
 class RowStatus(IntEnum):
@@ -99,6 +100,17 @@ class StoredNode:
     seq: int
     has_state: bool
     first: tuple[int, int] = (0, 0)
+
+
+class PackedNode(NamedTuple):
+    """A :class:`StoredNode` whose wire is packed (:func:`livingai.serial.pack`), with its status:
+    what goes to another process without being decoded here."""
+
+    wire: bytes
+    epoch: int
+    seq: int
+    has_state: bool
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +292,12 @@ class Store(ABC):
     @abstractmethod
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
+
+    def packed_nodes(self, execution_id: str) -> Iterator[PackedNode]:
+        """As :meth:`nodes`, packed. A store that keeps packed wires need not decode them."""
+        for node in self.nodes(execution_id):
+            packed = pack(node.wire)
+            yield PackedNode(packed, node.epoch, node.seq, node.has_state, str(node.wire[3]))
 
     @abstractmethod
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:

@@ -28,6 +28,7 @@ from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
     ExecutionInfo,
+    PackedNode,
     Row,
     RowResult,
     RowStatus,
@@ -250,6 +251,10 @@ class SQLiteStore(Store):
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
         return sqlite_reads.nodes(self._file, execution_id)
+
+    def packed_nodes(self, execution_id: str) -> Iterator[PackedNode]:
+        """As :meth:`nodes`, with the wires as they are stored."""
+        return sqlite_reads.packed_nodes(self._file, execution_id)
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""

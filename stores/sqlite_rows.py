@@ -121,11 +121,25 @@ def read_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: byt
     Raises:
         CorruptRecordError: the bytes are not those that were written.
     """
+    fields = unpack(check_wire(execution_id, node_id, wire, wire_sum))
+    if isinstance(fields, list) and fields[:2] == [execution_id, node_id]:
+        return fields
+    raise _damaged(execution_id, node_id)
+
+
+def check_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: bytes) -> bytes:
+    """The packed node section as it was written.
+
+    Raises:
+        CorruptRecordError: the bytes are not those that were written.
+    """
     if isinstance(wire, bytes) and _sum(wire) == wire_sum:
-        fields = unpack(wire)
-        if isinstance(fields, list) and fields[:2] == [execution_id, node_id]:
-            return fields
-    raise CorruptRecordError(
+        return wire
+    raise _damaged(execution_id, node_id)
+
+
+def _damaged(execution_id: str, node_id: str) -> CorruptRecordError:
+    return CorruptRecordError(
         f"node {node_id} of execution {execution_id} does not match its checksum; the database "
         "file is damaged"
     )

@@ -168,10 +168,10 @@ class AgentServer:
     async def _do(self, verb: str, arguments: list[Any]) -> Any:
         """Verbs of agents: reads wait for what is queued, then ask the reader."""
         dispatcher = self._dispatcher
-        if verb in ("latest", "nodes"):
+        if verb in ("latest", "nodes", "history"):
             await dispatcher.barriers.passed(execution_hash(arguments[0]))
             return await self._reader.call(verb, *arguments)
-        if verb in ("load", "executions"):
+        if verb in ("load", "executions", "costs"):
             await dispatcher.barriers.passed(None)
             return await self._reader.call(verb, *arguments)
         if verb == "size":

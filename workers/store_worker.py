@@ -26,6 +26,8 @@ from livingai.errors import (
     NodeNotFoundError,
 )
 from livingai.failpoint import failpoint
+from livingai.history import pack_history
+from livingai.node import Status
 from livingai.queue.layout import Flag
 from livingai.queue.record import read_record
 from livingai.stores.base import Row, Store, StoredCheckpoint
@@ -130,9 +132,7 @@ class StoreWorker:
         """``[node section, state kind, raw state or None]`` of the newest checkpoint."""
         found = self._open().latest_checkpoint(execution_id)
         if found is None:
-            raise ExecutionNotFoundError(
-                f"no execution {execution_id!r} in {self._store.url}, and none is queued"
-            )
+            raise self._unknown(execution_id)
         return self._checkpoint(found)
 
     def do_load(self, node_id: str) -> list[Any]:
@@ -163,16 +163,50 @@ class StoreWorker:
         )
 
     def do_nodes(self, execution_id: str) -> list[Any]:
-        """``[node section, epoch, seq, has state]`` of every node, in order of first save."""
-        nodes = [
-            [serial.pack(node.wire), node.epoch, node.seq, node.has_state]
-            for node in self._open().nodes(execution_id)
-        ]
-        if not nodes:
-            raise ExecutionNotFoundError(
-                f"no execution {execution_id!r} in {self._store.url}, and none is queued"
+        """A message of :mod:`livingai.history` with all nodes and no state."""
+        message = pack_history(None, None, self._open().packed_nodes(execution_id))
+        if not message[-1]:
+            raise self._unknown(execution_id)
+        return message
+
+    def _unknown(self, execution_id: str) -> ExecutionNotFoundError:
+        return ExecutionNotFoundError(
+            f"no execution {execution_id!r} in {self._store.url}, and none is queued"
+        )
+
+    def do_history(
+        self, execution_id: str, have: list[Any] | None, behind_checkpoint: bool
+    ) -> list[Any]:
+        """A message of :mod:`livingai.history`: all nodes, or with ``behind_checkpoint`` those that
+        were written after the newest checkpoint or still run. ``have`` is ``[node id, seq, owner]``
+        of the state that the agent has already."""
+        store = self._open()
+        nodes = store.packed_nodes(execution_id)
+        found = store.latest_checkpoint(execution_id)
+        if found is None:
+            raise self._unknown(execution_id)
+        if found.blob is None:
+            return pack_history(None, None, nodes)
+        version = (found.epoch, found.seq)
+        owner = dict(store.owners(execution_id)).get(found.epoch)
+        state: list[Any] | None = None
+        if have != [found.wire[1], found.seq, owner]:
+            _, kind, raw = self._checkpoint(found)
+            state = [kind, raw]
+        if behind_checkpoint:
+            nodes = (
+                node
+                for node in nodes
+                if (node.epoch, node.seq) > version or node.status == Status.RUNNING
             )
-        return nodes
+        return pack_history((found.wire[1], *version, owner), state, nodes)
+
+    def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
+        """Sums; fields of :class:`~livingai.stores.base.CostLine`."""
+        return [
+            [line.group, line.nodes, line.cost_tokens, line.latency_ms]
+            for line in self._open().costs(group=group, prefix=prefix)
+        ]
 
     def do_executions(self, after: str | None, limit: int, prefix: str) -> list[list[Any]]:
         """A page of executions; fields of :class:`~livingai.stores.base.ExecutionInfo`."""

@@ -1,0 +1,110 @@
+"""An execution's nodes on their way from the store to an agent, ten thousand at a time.
+
+The store keeps each node packed. So the reader process sends what it read, joined to one msgpack
+array, and the agent decodes that in one pass: nothing is decoded and packed again on the way.
+
+A message is ``[checkpoint, state, array, marked, versions]``:
+
+* *checkpoint*: ``[node id, epoch, seq, owner]`` of the newest write with a state; None without one;
+* *state*: ``[kind, bytes]``; None if there is none, or if the agent has it already;
+* *array*: a msgpack array of node sections; null where the section holds marks
+  (:mod:`livingai.serial`), since those cannot stand inside of others;
+* *marked*: ``[index, section]`` of these;
+* *versions*: u32 epoch, u64 seq, u8 "carries a state" of each node, little-endian.
+"""
+
+from __future__ import annotations
+
+import gc
+import struct
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from livingai import serial
+from livingai.cache import Cached, decode_state
+from livingai.node import ExecutionNode
+from livingai.serial.scalars import MARKED_PREFIX
+from livingai.stores.base import PackedNode
+
+_VERSION: Final = struct.Struct("<IQB")
+_ARRAY: Final = struct.Struct(">BI")
+_ARRAY32: Final = 0xDD
+_NULL: Final = b"\xc0"
+#: (node id, epoch, seq, claim of the owner) of a checkpoint.
+Place = tuple[str, int, int, str | None]
+
+
+class Recorded(NamedTuple):
+    """A node in its newest version. ``(epoch, seq)`` of that write; ``has_state``: it carried a
+    state."""
+
+    node: ExecutionNode
+    epoch: int
+    seq: int
+    has_state: bool
+
+
+class History(NamedTuple):
+    """What the store has of an execution: the place of its newest checkpoint (None: none) and the
+    state there, and nodes in the order of their first save."""
+
+    checkpoint: Place | None
+    state: Any
+    nodes: list[Recorded]
+
+
+def pack_history(
+    checkpoint: Place | None, state: list[Any] | None, nodes: Iterable[PackedNode]
+) -> list[Any]:
+    """The message; see above."""
+    parts: list[bytes] = []
+    marked: list[list[Any]] = []
+    versions = bytearray()
+    for wire, epoch, seq, has_state, _ in nodes:
+        if wire[0] == MARKED_PREFIX[0]:
+            marked.append([len(parts), wire])
+            wire = _NULL  # noqa: PLW2901 - its place in the array
+        parts.append(wire)
+        versions += _VERSION.pack(epoch, seq, has_state)
+    array = _ARRAY.pack(_ARRAY32, len(parts)) + b"".join(parts)
+    return [checkpoint, state, array, marked, bytes(versions)]
+
+
+def unpack_history(message: list[Any], cached: Cached | None) -> History:
+    """Inverse of :func:`pack_history`; the state is that of ``cached`` where it was not sent.
+
+    Raises CorruptRecordError if the sections do not decode.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # it would look through all that was made so far again and again, and free nothing
+    try:
+        return _unpack(message, cached)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _unpack(message: list[Any], cached: Cached | None) -> History:
+    checkpoint, state, array, marked, versions = message
+    wires: Any = serial.unpack(array)
+    for index, wire in marked:
+        wires[index] = serial.unpack(wire)
+    nodes = [
+        Recorded(ExecutionNode.from_wire(wire), epoch, seq, bool(has_state))
+        for wire, (epoch, seq, has_state) in zip(wires, _VERSION.iter_unpack(versions), strict=True)
+    ]
+    if checkpoint is None:
+        return History(None, None, nodes)
+    if state is None:
+        value = cached.state if cached is not None else None
+    else:
+        value = decode_state(*state)
+    return History(tuple(checkpoint), value, nodes)
+
+
+def place_of(cached: Cached | None) -> list[Any] | None:
+    """Where a cached state was saved, as far as its record says: node id, seq, owner's claim."""
+    if cached is None:
+        return None
+    header = cached.record.header
+    return [cached.node.id, header.seq, f"{header.journal_id:016x}-{header.claim:x}"]
