@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from livingai.errors import LivingAIError
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
+    from livingai.policy import Resolution
     from livingai.recovery import RecoveryEngine, RecoveryPlan
     from livingai.replay import ReplayMode, ReplayResult, ReplaySession
+    from livingai.run import Run, SyncRun
+    from livingai.scopes import current_run
     from livingai.service import Service
     from livingai.sla import Sla
+    from livingai.steps import step, tool
     from livingai.stores.sqlite import SQLiteStore
 
 _HOMES = {
@@ -39,10 +43,16 @@ _HOMES = {
     "ReplayMode": "livingai.replay.mode",
     "ReplayResult": "livingai.replay.compare",
     "ReplaySession": "livingai.replay.session",
+    "Resolution": "livingai.policy",
+    "Run": "livingai.run",
     "SQLiteStore": "livingai.stores.sqlite",
     "Service": "livingai.service",
     "Sla": "livingai.sla",
     "Status": "livingai.node",
+    "SyncRun": "livingai.run",
+    "current_run": "livingai.scopes",
+    "step": "livingai.steps",
+    "tool": "livingai.steps",
 }
 
 __all__ = [
@@ -61,11 +71,17 @@ __all__ = [
     "ReplayMode",
     "ReplayResult",
     "ReplaySession",
+    "Resolution",
+    "Run",
     "SQLiteStore",
     "Service",
     "Sla",
     "Status",
+    "SyncRun",
     "__version__",
+    "current_run",
+    "step",
+    "tool",
 ]
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from livingai.config import EngineConfig
 from livingai.errors import (
@@ -28,12 +28,16 @@ from livingai.housekeeping import Housekeeper
 from livingai.local import Entry, Local, acquire_local, release_local
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
+from livingai.policy import make_settings
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.sections import Sections, encode_sections
 from livingai.sla import Sla, SlaRecorder
 from livingai.stores.base import Store
+
+if TYPE_CHECKING:
+    from livingai.run import Run, SyncRun
 
 _log = logging.getLogger("livingai")
 T = TypeVar("T")
@@ -292,25 +296,57 @@ class CheckpointEngine(Housekeeper):
             FencedError: yet another owner has claimed it at the same time.
             ServiceUnavailableError: the service does not answer.
         """
-        entry, token = self._new_claim(execution_id)
-        epoch = int(await self._ask("claim", execution_id, token))
+        entry, token = self.new_claim(execution_id)
+        epoch = await self.confirm_claim(execution_id, token)
         entry.epoch = epoch
         return epoch
 
     def claim_sync(self, execution_id: str) -> int:
         """Twin of :meth:`claim`."""
-        entry, token = self._new_claim(execution_id)
-        epoch = int(self._ask_sync("claim", execution_id, token))
+        entry, token = self.new_claim(execution_id)
+        epoch = self.confirm_claim_sync(execution_id, token)
         entry.epoch = epoch
         return epoch
 
-    def _new_claim(self, execution_id: str) -> tuple[Entry, str]:
+    def new_claim(self, execution_id: str) -> tuple[Entry, str]:
+        """The first half of :meth:`claim`: other processes of this machine are told; the claim."""
         local = self.open_local()
         journal = local.open_journal()
         with local.lock:
             local.entries.pop(execution_id, None)
             entry = local.enter(execution_id, journal)
         return entry, f"{journal.id:016x}-{entry.claim:x}"
+
+    async def confirm_claim(self, execution_id: str, claim: str) -> int:
+        """The second half of :meth:`claim`: the epoch that the store gives, or has given, to it."""
+        return int(await self._ask("claim", execution_id, claim))
+
+    def confirm_claim_sync(self, execution_id: str, claim: str) -> int:
+        """Twin of :meth:`confirm_claim`."""
+        return int(self._ask_sync("claim", execution_id, claim))
+
+    # -- recorded programs --
+
+    def run(self, execution_id: str, **settings: Any) -> Run:
+        """A program whose calls are recorded: ``async with engine.run("run-1") as run: ...``.
+
+        It resumes what is recorded under that id; see :class:`~livingai.run.Run`. Keywords are
+        those of :class:`~livingai.policy.RunSettings`, above all ``resolver`` (decides about tools
+        in doubt) and ``exclusive`` (several machines).
+
+        Raises:
+            ConfigurationError: a setting that cannot work; the rest when the run is entered:
+            FencedError, ServiceUnavailableError, and what :meth:`save` raises.
+        """
+        from livingai.run import Run  # noqa: PLC0415 - it needs this class
+
+        return Run(self, execution_id, make_settings(settings))
+
+    def run_sync(self, execution_id: str, **settings: Any) -> SyncRun:
+        """Twin of :meth:`run`: ``with engine.run_sync("run-1") as run: ...``."""
+        from livingai.run import SyncRun  # noqa: PLC0415 - it needs this class
+
+        return SyncRun(self, execution_id, make_settings(settings))
 
     # -- barriers and figures --
 

@@ -188,3 +188,47 @@ class ReplayDivergedError(ReplayError, ValueError):
 
 class RunFormatError(LivingAIError, ValueError):
     """A file of recorded runs cannot be used: expected JSON lines, each with ``messages``."""
+
+
+# --- recorded runs -------------------------------------------------------------------------------
+
+
+class RunError(LivingAIError, RuntimeError):
+    """A recorded run was used in a way that it cannot reproduce."""
+
+
+class DivergenceError(RunError):
+    """The program makes other calls than the ones that are recorded for this run. Resume it with
+    the program that began it, or give the changed program an execution id of its own."""
+
+
+class InDoubtError(RunError):
+    """A tool was called before the crash and its result is not recorded: it may or may not have
+    happened. Pass ``resolver=`` to decide; see docs/RECOVERY.md."""
+
+    def __init__(self, message: str | None = None, node_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.args = (*self.args, node_ids)
+
+    @property
+    def node_ids(self) -> tuple[str, ...]:
+        """The nodes in doubt."""
+        return tuple(self.args[1])
+
+
+class ResultEncodingError(StateEncodingError):
+    """The result of a recorded call cannot be encoded, so a resumed run could not be given it;
+    return plain values (:func:`livingai.serial.pack` lists them)."""
+
+
+class RecordedError(LivingAIError):
+    """A recorded call failed with an exception of a type that does not exist in this process."""
+
+    def __init__(self, message: str | None = None, type_name: str = "") -> None:
+        super().__init__(message)
+        self.args = (*self.args, type_name)
+
+    @property
+    def type_name(self) -> str:
+        """Name of the exception's type, as it was recorded."""
+        return str(self.args[1])

@@ -1,0 +1,262 @@
+"""What the runs with and without an event loop share: life, places of calls, checkpoints."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from livingai.calls import CALL, CHECKPOINT, ROLE, RUN, Call, CallOptions, Input, node_id
+from livingai.effects import ReadHistory, Save, Work
+from livingai.errors import ConfigurationError, DivergenceError, RunError
+from livingai.failures import RAISED, describe, is_own
+from livingai.node import ExecutionNode, NodeType, Status
+from livingai.outcome import Receipt
+from livingai.ownership import Ownership
+from livingai.policy import ResumePolicy, RunSettings
+from livingai.recorder import Recorder
+from livingai.scopes import Scope, current_scope, enter, leave, strand
+from livingai.steps import recorded_function
+from livingai.tape import Tape
+
+if TYPE_CHECKING:
+    from livingai.engine import CheckpointEngine
+    from livingai.history import History
+
+_STEP = CallOptions()
+_TOOL = CallOptions(idempotent=False)
+
+
+class BaseRun:
+    """What :class:`Run` and :class:`SyncRun` share."""
+
+    def __init__(self, engine: CheckpointEngine, execution_id: str, settings: RunSettings) -> None:
+        settings.validate()
+        self.engine = engine
+        #: The execution's id.
+        self.id = execution_id
+        #: The program's own state; :meth:`checkpoint` records it.
+        self.state: Any = None
+        #: The state of the newest checkpoint when the run was entered; None without one.
+        self.restored_state: Any = None
+        #: Whether something was recorded before.
+        self.resumed = False
+        self.closed = True
+        self._settings = settings
+        self._owner = Ownership(engine, execution_id)
+        self._recorder = Recorder(
+            execution_id, self._owner, settings.policy or ResumePolicy(settings.retry_failed),
+            settings.resolver, exclusive=settings.exclusive,
+        )  # fmt: skip
+        self._root = Scope(self, "", None)
+        self._life = ExecutionNode(execution_id, NodeType.MEMORY, Status.RUNNING)
+        self._lock = threading.Lock()
+        self._token: Any = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} epoch {self.epoch}>"
+
+    @property
+    def epoch(self) -> int:
+        """The fencing token of this life of the run."""
+        return self._owner.epoch
+
+    @property
+    def tape(self) -> Tape:
+        """What was recorded before this life of the run."""
+        return self._recorder.tape
+
+    @property
+    def in_doubt(self) -> list[ExecutionNode]:
+        """Tools that were under way when the run was interrupted."""
+        return self.tape.in_doubt()
+
+    # -- life --
+
+    def _begin(self) -> Work[None]:
+        if not self.closed or self._owner.epoch:
+            raise RunError(f"run {self.id!r} was entered before; ask the engine for a new one")
+        known = self.engine.cached(self.id)
+        self._life = ExecutionNode(
+            self.id, NodeType.MEMORY, Status.RUNNING,
+            metadata={
+                "name": "run", ROLE: RUN, "host": socket.gethostname(), "pid": os.getpid(),
+                **(self._settings.metadata or {}),
+            },
+        )  # fmt: skip
+        yield from self._owner.take(self._life)
+        history: History = yield ReadHistory(self.id, known)
+        nodes = [found.node for found in history.nodes]
+        self._recorder.tape = self._settings.tape or Tape(self.id, nodes)
+        self.resumed = any(node.id != self._life.id for node in nodes)
+        self.restored_state = history.state
+        if self._settings.resume == "checkpoint" and history.checkpoint is not None:
+            self._go_to(next(n for n in nodes if n.id == history.checkpoint[0]), history.state)
+        self.closed = False
+
+    def _go_to(self, checkpoint: ExecutionNode, state: Any) -> None:
+        """Begin behind a checkpoint, as if everything before it had just been done."""
+        path = checkpoint.metadata.get(CALL)
+        if not isinstance(path, str) or not path.isdecimal():
+            raise RunError(
+                f"the newest state of run {self.id!r} was not recorded by the program itself but "
+                'inside of a call or task, or by engine.save(); resume it with resume="start"'
+            )
+        self._root.position = int(path) + 1
+        self._root.tasks = set(checkpoint.metadata.get("tasks", ()))
+        self._root.names = dict(checkpoint.metadata.get("names", {}))
+        self.state = state
+
+    def _open(self) -> None:
+        self._root.strand = strand()
+        self._token = enter(self._root)
+
+    def _end(self, error: BaseException | None) -> Work[None]:
+        """Record how this life ended. A crash-like end (killed, cancelled) is not recorded as one:
+        the run is still to be finished."""
+        self.closed = True
+        self._root.close()
+        leave(self._token)
+        broken = self._recorder.broken is not None
+        if broken or (error is not None and (is_own(error) or not isinstance(error, Exception))):
+            return
+        left_out = self.tape.left_out(self._root.position) if error is None else None
+        life = self._life
+        life.completed_at = time.time()
+        life.status = Status.SUCCESS
+        if isinstance(error, Exception):
+            life.status = Status.FAILED
+            life.error, life.metadata[RAISED] = describe(error)
+        if left_out is not None and self._root.position > 0:
+            raise DivergenceError(
+                f"run {self.id!r}: the program ended without making the call "
+                f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded"
+            )
+        yield from self._owner.check()
+        yield Save(life)
+
+    # -- calls --
+
+    def _scope(self, kind: NodeType, name: str, call_input: Input) -> Scope:
+        """Where a call is being made."""
+        if self.closed:
+            raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
+        scope = current_scope()
+        if scope is None or scope.run is not self:
+            scope = self._root
+        here = strand()
+        if scope.strand != here:
+            scope = self._task_scope(scope, here, kind, name, call_input)
+        scope.check_open()
+        return scope
+
+    def _task_scope(
+        self, scope: Scope, here: object, kind: NodeType, name: str, call_input: Input
+    ) -> Scope:
+        if isinstance(here, int):
+            raise RunError(
+                f"run {self.id!r}: {name!r} is called in another thread; tell its calls apart from "
+                'those of other threads: `with run.scope("name"):`'
+            )
+        known = scope.children.get(here)
+        if known is not None:
+            return known
+        number = self.tape.claim_task(scope.path, scope.tasks, kind, name, call_input)
+        scope.tasks.add(number)
+        child = scope.children[here] = Scope(self, f"{scope.path}t{number}.", scope)
+        enter(child)  # for good: the context is the task's own
+        return child
+
+    def _take_down(
+        self, kind: NodeType, name: str, function: Callable[..., Any],
+        args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None,
+    ) -> tuple[Call, Scope]:  # fmt: skip
+        """Take a call down at the moment at which it is made: its place and its arguments."""
+        if not isinstance(name, str) or not name or not callable(function):
+            raise ConfigurationError(
+                f"a recorded call takes a name and a function, not {name!r} and {function!r}"
+            )
+        own = recorded_function(function)
+        if own is not None:
+            function, options = own.function, options or own.options
+        if options is None:
+            options = _TOOL if kind is NodeType.TOOL else _STEP
+        options.validate()
+        call_input = Input.capture(args, kwargs)
+        with self._lock:
+            scope = self._scope(kind, name, call_input)
+            first_of_task = scope.position == 0 and scope.parent is not None and (
+                scope.call is scope.parent.call
+            )  # fmt: skip
+            path = scope.next_path()
+        parent = None if scope.call is None else node_id(self.id, scope.call.path)
+        call = Call(kind, name, path, parent, call_input, function, args, kwargs, options,
+                    announce=first_of_task)  # fmt: skip
+        return call, scope
+
+    def prepare(
+        self, kind: NodeType, name: str, function: Callable[..., Any],
+        args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None,
+    ) -> Work[Any]:  # fmt: skip
+        """The work of a call. Its place is where this is called, not where the work is done.
+
+        Raises:
+            RunError: nobody can make a recorded call here.
+            ConfigurationError: the call's options cannot work.
+        """
+        call, scope = self._take_down(kind, name, function, args, kwargs, options)
+        return self._recorder.perform(call, scope)
+
+    def _checkpoint(self) -> Work[Receipt | None]:
+        """Record the state, unless that was done at this place before."""
+        call, scope = self._take_down(NodeType.MEMORY, CHECKPOINT, _nothing, (), {})
+        recorded = self.tape.at(call.path)
+        if recorded is not None:
+            if recorded.metadata.get(ROLE) == CHECKPOINT:
+                return None
+            raise self.tape.divergence(call.path, recorded, call.kind, call.name, None)
+        if self._recorder.broken is not None:
+            raise self._recorder.broken
+        yield from self._owner.check()
+        node = call.node(self.id, Status.SUCCESS)
+        node.input, node.completed_at = None, node.created_at
+        node.metadata = {"name": CHECKPOINT, CALL: call.path, ROLE: CHECKPOINT}
+        if scope.tasks:
+            node.metadata["tasks"] = sorted(scope.tasks)
+        if scope.names:
+            node.metadata["names"] = dict(scope.names)
+        receipt: Receipt = yield Save(node, None, self.state)
+        return receipt
+
+    def record_cost(self, tokens: int) -> None:
+        """Add ``tokens`` to the cost of the call that is under way; outside of any call, to this
+        life of the run. :meth:`CheckpointEngine.costs` sums them. A served call costs nothing."""
+        scope = current_scope()
+        if scope is not None and scope.run is self and scope.call is not None:
+            scope.call.cost_tokens += tokens
+        else:
+            self._life.cost_tokens += tokens
+
+    @contextmanager
+    def scope(self, name: str) -> Generator[None]:
+        """Calls inside are counted by themselves, under a name that is unique among the ones
+        opened here: for threads, and for tasks whose first calls come in no fixed order."""
+        current = current_scope()
+        with self._lock:
+            inner = (current if current is not None and current.run is self else self._root).named(
+                name
+            )
+        token = enter(inner)
+        try:
+            yield
+        finally:
+            leave(token)
+            inner.close()
+
+
+def _nothing() -> None:
+    """What a checkpoint calls."""

@@ -1,0 +1,251 @@
+"""What is recorded around a call, and what a recorded call gives: the inside of a run.
+
+The order of things is the guarantee (``docs/RECOVERY.md`` has the table of what a crash at each
+place means):
+
+* step:  check ownership → call → record the result
+* tool:  check ownership → record the intent (FSYNC) → check ownership → call → record the result
+
+Everything here is written as :mod:`effects <livingai.effects>`, so it is the same with and without
+an event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from livingai.calls import Call
+from livingai.effects import Invoke, Pause, Save, Work
+from livingai.errors import (
+    DivergenceError,
+    FencedError,
+    InDoubtError,
+    InvalidNodeError,
+    RecordRefusedError,
+    ResultEncodingError,
+    StateTooLargeError,
+)
+from livingai.failures import RAISED, describe, is_own, rebuild
+from livingai.node import ExecutionNode, Status
+from livingai.outcome import Durability, Receipt
+from livingai.ownership import Ownership
+from livingai.policy import Decision, Policy, Resolution, ResolutionAction, Resolver
+from livingai.scopes import Scope
+from livingai.tape import Tape
+
+_LONGEST_PAUSE_S = 60.0
+
+
+class Recorder:
+    """Performs the calls of one run. ``broken`` is the error that ended it for good: a program
+    that catches that and goes on gets it again."""
+
+    def __init__(
+        self,
+        execution_id: str,
+        owner: Ownership,
+        policy: Policy,
+        resolver: Resolver | None,
+        *,
+        exclusive: bool,
+    ) -> None:
+        self.execution_id = execution_id
+        self.owner = owner
+        self.tape = Tape(execution_id)
+        self.broken: Exception | None = None
+        self._policy = policy
+        self._resolver = resolver
+        self._intent_level = Durability.STORE if exclusive else Durability.FSYNC
+
+    def perform(self, call: Call, scope: Scope) -> Work[Any]:
+        """Make a call, or serve it from the record. ``scope`` is where it was made."""
+        if self.broken is not None:
+            raise self.broken
+        try:
+            return (yield from self._perform(call, scope))
+        except (FencedError, DivergenceError, InDoubtError) as error:
+            self.broken = error
+            raise
+
+    def _perform(self, call: Call, scope: Scope) -> Work[Any]:
+        recorded = self.tape.find(call)
+        decision = self._policy.decide(call, recorded)
+        if decision is Decision.SERVE and self._failed_attempt(call, scope, recorded):
+            decision = Decision.CALL
+        if decision is Decision.SERVE:
+            assert recorded is not None
+            return (yield from self.serve(call, recorded))
+        yield from self.owner.check()
+        yield from self._announce(scope)
+        if decision is Decision.RESOLVE:
+            assert recorded is not None
+            resolution = yield from self._resolve(call, recorded)
+            if resolution.action is not ResolutionAction.RETRY:
+                return (yield from self._settle(call, recorded, resolution))
+        return (yield from self._call(call, scope, recorded))
+
+    @staticmethod
+    def _failed_attempt(call: Call, scope: Scope, recorded: ExecutionNode | None) -> bool:
+        """Whether a call around this one is tried again, perhaps because this one failed."""
+        return (
+            recorded is not None
+            and recorded.status is Status.FAILED
+            and call.options.idempotent
+            and any(outer.attempts for outer in scope.calls())
+        )
+
+    def serve(self, call: Call, recorded: ExecutionNode) -> Work[Any]:
+        """Return what is recorded, or raise it. (A replay's recorder also copies the node.)"""
+        yield from ()
+        if recorded.status is Status.FAILED:
+            raise rebuild(recorded)
+        return recorded.output
+
+    def _announce(self, scope: Scope) -> Work[None]:
+        """A step that makes calls itself is recorded before them, so that none lacks its parent."""
+        outer = scope.call
+        if outer is not None and not outer.announced:
+            outer.announced = True
+            yield Save(outer.node(self.execution_id, Status.RUNNING))
+
+    # -- a tool in doubt --
+
+    def _resolve(self, call: Call, recorded: ExecutionNode) -> Work[Resolution]:
+        resolution: Resolution | None = None
+        if self._resolver is not None:
+            resolution = yield Invoke(self._resolver, (recorded,))
+        if resolution is None:
+            raise in_doubt_error(self.execution_id, [recorded])
+        return resolution
+
+    def _settle(self, call: Call, recorded: ExecutionNode, resolution: Resolution) -> Work[Any]:
+        node = resolved_node(recorded, resolution)
+        yield Save(node)
+        if resolution.error is not None:
+            raise resolution.error
+        return resolution.output
+
+    # -- a call that is made --
+
+    def _call(self, call: Call, scope: Scope, recorded: ExecutionNode | None) -> Work[Any]:
+        if recorded is not None:
+            call.created_at = recorded.created_at
+            call.attempts = [list(attempt) for attempt in recorded.metadata.get("attempts", ())]
+        while True:
+            if not call.options.idempotent:
+                yield from self._record_intent(call)
+            elif call.attempts or call.announce:
+                call.announced = True
+                yield Save(call.node(self.execution_id, Status.RUNNING))
+            self._remember(call, scope)
+            inside = Scope(scope.run, f"{call.path}.", scope, call)
+            began = time.perf_counter()
+            try:
+                output = yield Invoke(
+                    call.function, call.args, call.kwargs, inside, call.options.timeout
+                )
+            except Exception as error:
+                if is_own(error):
+                    raise
+                latency_ms = (time.perf_counter() - began) * 1e3
+                if (yield from self._try_again(call, error, latency_ms)):
+                    continue
+                node = yield from self._record_failure(call, error, latency_ms)
+                self._remember(call, scope, node)
+                raise
+            latency_ms = (time.perf_counter() - began) * 1e3
+            node = yield from self._record_success(call, output, latency_ms)
+            self._remember(call, scope, node)
+            return output
+
+    def _remember(self, call: Call, scope: Scope, node: ExecutionNode | None = None) -> None:
+        """A call inside of one that may be tried again: the next attempt is served it, too."""
+        if any(outer.options.retries for outer in scope.calls()):
+            if node is None:
+                node = call.node(self.execution_id, Status.RUNNING)
+            if call.announced or node.status is not Status.RUNNING:
+                self.tape.put(node)
+
+    def _record_intent(self, call: Call) -> Work[None]:
+        """From here on the tool may have been called, as far as a successor can tell."""
+        call.announced = True
+        intent = call.node(self.execution_id, Status.RUNNING)
+        receipt: Receipt = yield Save(intent, self._intent_level)
+        if self._intent_level is Durability.STORE:
+            outcome = receipt.outcome
+            if outcome is not None and outcome.status == "fenced":
+                raise FencedError(f"{self.execution_id}: {outcome.reason}")
+            if outcome is not None and not outcome.stored:
+                raise RecordRefusedError(
+                    f"the intent of {call.name!r} was not stored ({outcome.reason}), so it was not "
+                    "called"
+                )
+        yield from self.owner.check()
+
+    def _try_again(self, call: Call, error: Exception, latency_ms: float) -> Work[bool]:
+        options = call.options
+        if len(call.attempts) >= options.retries or not options.retryable(error):
+            return False
+        call.attempts.append([type(error).__qualname__, str(error), round(latency_ms, 3)])
+        yield from self.owner.check()
+        pause_s = options.backoff_s * 2 ** (len(call.attempts) - 1)
+        if pause_s:
+            yield Pause(min(pause_s, _LONGEST_PAUSE_S))
+        return True
+
+    def _record_success(self, call: Call, output: Any, latency_ms: float) -> Work[ExecutionNode]:
+        node = call.node(self.execution_id, Status.SUCCESS)
+        node.output = output
+        node.latency_ms, node.completed_at = latency_ms, time.time()
+        yield from self.owner.check()
+        try:
+            yield Save(node)
+        except (InvalidNodeError, StateTooLargeError) as error:
+            failure = ResultEncodingError(
+                f"the result of {call.name!r} ({type(output).__module__}."
+                f"{type(output).__qualname__}) cannot be recorded: {error}. The call was made."
+            )
+            if not call.options.idempotent:  # else it is simply made again, by a better program
+                yield from self._record_failure(call, failure, latency_ms)
+            raise failure from error
+        return node
+
+    def _record_failure(
+        self, call: Call, error: Exception, latency_ms: float
+    ) -> Work[ExecutionNode]:
+        node = call.node(self.execution_id, Status.FAILED)
+        node.error, raised = describe(error, retryable=call.options.idempotent)
+        node.metadata[RAISED] = raised
+        node.latency_ms, node.completed_at = latency_ms, time.time()
+        yield from self.owner.check()
+        yield Save(node)
+        return node
+
+
+def resolved_node(recorded: ExecutionNode, resolution: Resolution) -> ExecutionNode:
+    """The node of a tool in doubt, as a resolver decided it (not for ``retry``)."""
+    metadata = {**recorded.metadata, "resolved": resolution.action.value}
+    node = ExecutionNode(
+        recorded.execution_id, recorded.type, Status.SUCCESS, recorded.input, resolution.output,
+        parent_id=recorded.parent_id, cost_tokens=recorded.cost_tokens, metadata=metadata,
+        id=recorded.id, created_at=recorded.created_at, completed_at=time.time(),
+    )  # fmt: skip
+    if resolution.action is ResolutionAction.FAIL:
+        node.status = Status.FAILED
+        error = resolution.error or RuntimeError("decided to have failed")
+        node.error, metadata[RAISED] = describe(error)
+    return node
+
+
+def in_doubt_error(execution_id: str, nodes: list[ExecutionNode]) -> InDoubtError:
+    """The error that lists tools in doubt."""
+    lines = "".join(
+        f"\n  {node.metadata.get('name', node.type.value)} {node.input!r:.200} ({node.id})"
+        for node in nodes
+    )
+    return InDoubtError(
+        f"run {execution_id!r}: called before the crash, with no recorded result, so it may or may "
+        f"not have happened:{lines}\nPass resolver= to decide; see docs/RECOVERY.md.",
+        tuple(node.id for node in nodes),
+    )

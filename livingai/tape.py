@@ -1,0 +1,148 @@
+"""The record of a run, as a program that runs again sees it: call by call.
+
+A call finds its node by its path, and has to be the same call: kind, name and arguments. Anything
+else means that the program has changed, or does not do the same again, and is a
+:class:`~livingai.errors.DivergenceError` with both sides.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import pprint
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from livingai.calls import CALL, CHECKPOINT, ROLE, Call, Input
+from livingai.errors import DivergenceError
+from livingai.node import ExecutionNode, NodeType, Status
+
+#: The part of a path that stands for a concurrent task's first call.
+_FIRST_OF_TASK: Final = re.compile(r"(?P<scope>(?:.*\.)?)t(?P<task>\d+)\.0")
+_WIDTH: Final = 88
+_MOST_LINES: Final = 40
+
+
+class Tape:
+    """Recorded calls by path; see the module's text."""
+
+    def __init__(self, execution_id: str, nodes: Iterable[ExecutionNode] = ()) -> None:
+        self.execution_id = execution_id
+        self._calls: dict[str, ExecutionNode] = {}
+        #: First calls of the recorded tasks of a scope (by the path of the scope).
+        self._tasks: dict[str, dict[int, ExecutionNode]] = {}
+        for node in nodes:
+            self.put(node)
+
+    def put(self, node: ExecutionNode) -> None:
+        """Add a node, or its newer version; one that records no call is left out."""
+        path = node.metadata.get(CALL)
+        if isinstance(path, str):
+            self._calls[path] = node
+            first = _FIRST_OF_TASK.fullmatch(path)
+            if first:
+                self._tasks.setdefault(first["scope"], {})[int(first["task"])] = node
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._calls
+
+    def nodes(self) -> list[ExecutionNode]:
+        """All recorded calls, in the order of their first save."""
+        return list(self._calls.values())
+
+    def in_doubt(self) -> list[ExecutionNode]:
+        """Tools whose beginning is recorded and whose end is not."""
+        return [
+            node
+            for node in self._calls.values()
+            if node.status is Status.RUNNING and not node.idempotent
+        ]
+
+    def at(self, path: str) -> ExecutionNode | None:
+        """The node that is recorded under a path."""
+        return self._calls.get(path)
+
+    def find(self, call: Call) -> ExecutionNode | None:
+        """The node of the same call; None if it was not recorded.
+
+        Raises:
+            DivergenceError: another call is recorded in its place.
+        """
+        node = self._calls.get(call.path)
+        if node is None or is_same(node, call.kind, call.name, call.input):
+            return node
+        raise self.divergence(call.path, node, call.kind, call.name, call.input.value)
+
+    def claim_task(
+        self, scope: str, used: set[int], kind: NodeType, name: str, call_input: Input
+    ) -> int:
+        """The number of the task whose first call this is, other than those in ``used``.
+
+        A recorded task whose first call was the same is taken for it: the one in its order if
+        that fits, else the first that does (the tasks came in another order this time).
+
+        Raises:
+            DivergenceError: none fits, though some are left.
+        """
+        tasks = self._tasks.get(scope, {})
+        next_one = next(number for number in itertools.count() if number not in used)
+        left = [number for number in sorted(tasks) if number not in used]
+        for number in sorted(left, key=lambda number: (number != next_one, number)):
+            if is_same(tasks[number], kind, name, call_input):
+                return number
+        if next_one not in tasks:
+            return next_one
+        node = tasks[next_one]
+        raise self.divergence(f"{scope}t{next_one}.0", node, kind, name, call_input.value)
+
+    def left_out(self, position: int) -> ExecutionNode | None:
+        """The first call of the program itself that is recorded at ``position`` or behind it."""
+        behind = [int(path) for path in self._calls if path.isdecimal() and int(path) >= position]
+        return self._calls[str(min(behind))] if behind else None
+
+    def divergence(
+        self, path: str, node: ExecutionNode, kind: NodeType, name: str, call_input: Any
+    ) -> DivergenceError:
+        """The error for a call that is not the recorded one."""
+        recorded = show_call(node.type, str(node.metadata.get("name", "")), node.input)
+        now = show_call(kind, name, call_input)
+        lines = difflib.unified_diff(recorded, now, "recorded", "now", n=2, lineterm="")
+        diff = "\n".join(list(lines)[:_MOST_LINES])
+        return DivergenceError(
+            f"run {self.execution_id!r}, call {path}: the program makes another call than the one "
+            f"that is recorded there\n{diff}\nResume a run with the program that began it; give a "
+            "changed program an execution id of its own. Concurrent tasks whose first calls come "
+            'in a varying order need `with run.scope("name"):`.'
+        )
+
+
+def is_same(node: ExecutionNode, kind: NodeType, name: str, call_input: Input) -> bool:
+    """Whether a node records this call."""
+    return (
+        node.type is kind
+        and node.metadata.get("name") == name
+        and node.metadata.get(ROLE) != CHECKPOINT
+        and call_input.same_as(node.input)
+    )
+
+
+def show_call(kind: NodeType, name: str, call_input: Any) -> list[str]:
+    """A call as lines of text, to be compared."""
+    lines = [f"{kind.value} {name}"]
+    if isinstance(call_input, dict) and "kwargs" in call_input:
+        for number, value in enumerate(call_input.get("args", ())):
+            lines += _show(f"argument {number}", value)
+        for key, value in call_input["kwargs"].items():
+            lines += _show(str(key), value)
+    elif call_input is not None:
+        lines += _show("input", call_input)
+    return lines
+
+
+def _show(title: str, value: Any) -> list[str]:
+    text = pprint.pformat(value, width=_WIDTH, sort_dicts=False).splitlines()
+    return [f"  {title}: {text[0]}", *(f"    {line}" for line in text[1:])]
