@@ -224,6 +224,7 @@ class SQLiteStore(Store):
     def _give_back(self) -> None:
         with suppress(StoreError):  # what was removed is removed; the space can wait
             give_back(self._file.read)
+            self._file.fold_log()
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed.

@@ -152,6 +152,12 @@ class DatabaseFile:
                 raise
         return result
 
+    def fold_log(self) -> None:
+        """Copy the log back and cut both files down to what is in use, unless a reader is in the
+        way: then a later checkpoint does it."""
+        connection = self._ready()
+        self._log.truncate(connection, self._look()[1][1], self._busy_timeout_ms)
+
     def size_bytes(self) -> int:
         """Bytes of the database, its log and the log's index."""
         return sum(size for _, size in self._look())

@@ -32,7 +32,7 @@ _GIVE_UP_S = 60.0
 #: Seconds that the agent which started the service may take to connect.
 _WELCOME_S = 2.0
 #: Seconds between two applications of the retention policy.
-_RETAIN_EVERY_S = 60.0
+_RETAIN_EVERY_S = float(os.environ.get("LIVINGAI_RETAIN_EVERY_S", "60"))
 #: Remains of a journal that was being made or removed are litter after this time.
 _LITTER_S = 60.0
 

@@ -1,0 +1,112 @@
+"""Two SQLite files as one tiered store, against the store contract; and a hot tier that forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import settings
+
+from livingai.errors import StoreUnavailableError
+from livingai.stores.base import RowStatus, Store
+from livingai.stores.copying import copy_store, find_execution
+from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.tiered import TieredStore
+from livingai.testing import StoreConformance, make_row, store_machine
+
+
+def make_store(directory: Path) -> TieredStore:
+    return TieredStore(
+        SQLiteStore(directory / "hot.db", busy_timeout_ms=100),
+        SQLiteStore(directory / "cold.db", busy_timeout_ms=100),
+    )
+
+
+class TestTieredStore(StoreConformance):
+    def make_store(self, tmp_path: Path) -> Store:
+        return make_store(tmp_path)
+
+    @contextmanager
+    def unavailable(self, tmp_path: Path) -> Iterator[None]:
+        with closing(apsw.Connection(str(tmp_path / "cold.db"))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+
+TestTieredMachine = store_machine(make_store).TestCase
+TestTieredMachine.settings = settings(max_examples=30, stateful_step_count=20)
+
+
+def wipe(directory: Path, name: str) -> None:
+    for path in directory.glob(f"{name}.db*"):
+        path.unlink()
+
+
+def test_a_hot_tier_that_lost_everything_is_filled_up_by_reading(tmp_path: Path) -> None:
+    rows = [make_row(seq=seq, blob=b"\0state %d" % seq) for seq in range(1, 6)]
+    with make_store(tmp_path) as store:
+        assert {r.status for r in store.commit(rows)} == {RowStatus.STORED}
+    wipe(tmp_path, "hot")
+    with make_store(tmp_path) as store:
+        found = store.latest_checkpoint(rows[0].execution_id)
+        assert found is not None and found.blob == rows[-1].blob
+    with SQLiteStore(tmp_path / "hot.db") as hot, SQLiteStore(tmp_path / "cold.db") as cold:
+        line = find_execution(hot, rows[0].execution_id)
+        assert line is not None and line.checkpoints == 5
+        assert list(hot.nodes(rows[0].execution_id)) == list(cold.nodes(rows[0].execution_id))
+
+
+def test_a_stale_hot_tier_is_not_believed(tmp_path: Path) -> None:
+    first, second = make_row(seq=1, blob=b"\0old"), make_row(seq=2, blob=b"\0new")
+    with make_store(tmp_path) as store:
+        store.commit([first])
+    with SQLiteStore(tmp_path / "cold.db") as cold:
+        cold.commit([second])  # as if hot had been away
+    with make_store(tmp_path) as store:
+        found = store.latest_checkpoint(first.execution_id)
+        assert found is not None and found.blob == b"\0new"
+
+
+def test_while_cold_is_away_nothing_is_acknowledged_and_hot_answers(tmp_path: Path) -> None:
+    rows = [make_row(seq=seq, blob=b"\0%d" % seq) for seq in range(1, 3)]
+    with make_store(tmp_path) as store:
+        store.commit(rows[:1])
+        with closing(apsw.Connection(str(tmp_path / "cold.db"))) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailableError):
+                store.commit(rows)
+            other.execute("ROLLBACK")
+        assert [r.status for r in store.commit(rows)] == [RowStatus.STORED] * 2
+
+
+def test_a_hot_tier_in_trouble_holds_nobody_up(tmp_path: Path) -> None:
+    with make_store(tmp_path) as store, closing(apsw.Connection(str(tmp_path / "hot.db"))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        result = store.commit([make_row(seq=1, blob=b"\0x")])[0]
+        assert result.status is RowStatus.STORED and "hot" in result.reason
+        other.execute("ROLLBACK")
+
+
+def test_copying_to_another_store_and_again(tmp_path: Path) -> None:
+    rows = [
+        make_row(execution_id=f"run-{run}", node_id=f"{run}-{seq}", claim=f"c{run}", seq=seq,
+                 blob=b"\0%d" % seq)
+        for run in range(7)
+        for seq in range(1, 5)
+    ]  # fmt: skip
+    with SQLiteStore(tmp_path / "a.db") as source, SQLiteStore(tmp_path / "b.db") as target:
+        source.commit(rows)
+        seen: list[int] = []
+        first = copy_store(source, target, progress=lambda info, done: seen.append(done))
+        assert (first.executions, first.nodes, first.checkpoints) == (7, 28, 28)
+        assert seen == list(range(1, 8))
+        assert copy_store(source, target) == first
+        for run in range(7):
+            name = f"run-{run}"
+            assert list(target.nodes(name)) == list(source.nodes(name))
+            assert list(target.checkpoints(name)) == list(source.checkpoints(name))
+            assert target.owners(name) == source.owners(name)

@@ -1,0 +1,127 @@
+"""Delete, fork, prune and fencing between two state directories on one store; real processes."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from livingai import CheckpointEngine, ExecutionNode, Status
+from livingai.errors import ConfigurationError, ExecutionNotFoundError
+from livingai.stores.retention import Retention
+from tests.support.place import Place
+
+
+def node(execution_id: str = "run-1") -> ExecutionNode:
+    return ExecutionNode(execution_id, status=Status.SUCCESS)
+
+
+def grow(engine: CheckpointEngine, execution_id: str, steps: int) -> bytes:
+    state = b""
+    for step in range(steps):
+        state += b"message %d of this run, long enough to be worth a delta. " % step * 40
+        engine.save_sync(node(execution_id), state)
+    return state
+
+
+def test_deleted_data_does_not_come_back(state_dir: Place) -> None:
+    with CheckpointEngine(state_dir.store()) as engine:
+        grow(engine, "run-1", 20)
+        grow(engine, "run-2", 3)
+        assert engine.delete_sync("run-1") == 20
+        with pytest.raises(ExecutionNotFoundError):
+            engine.latest_sync("run-1")
+        engine.flush_sync(timeout=30)
+        with pytest.raises(ExecutionNotFoundError):
+            engine.nodes_sync("run-1")
+        assert len(engine.nodes_sync("run-2")) == 3
+        outcome = engine.save_sync(node(), b"begun anew").result(30)
+        assert outcome.stored
+        assert engine.latest_sync("run-1")[1] == b"begun anew"
+        assert len(engine.nodes_sync("run-1")) == 1
+
+
+def test_a_delete_fences_the_owner_in_another_process(state_dir: Place) -> None:
+    other = CheckpointEngine(state_dir.store(), directory=str(state_dir.folder / "second"))
+    with CheckpointEngine(state_dir.store()) as engine, other:
+        assert engine.save_sync(node(), b"first").result(30).stored
+        assert other.delete_sync("run-1") == 1
+        assert engine.save_sync(node(), b"zombie").result(30).status == "fenced"
+        with pytest.raises(ExecutionNotFoundError):
+            other.latest_sync("run-1")
+
+
+def test_two_directories_on_one_store_fence_each_other(state_dir: Place) -> None:
+    """As two hosts would: they share nothing but the store."""
+    second = CheckpointEngine(state_dir.store(), directory=str(state_dir.folder / "second"))
+    with CheckpointEngine(state_dir.store()) as first, second:
+        assert first.save_sync(node(), b"one").result(30).stored
+        assert second.claim_sync("run-1") == 2
+        assert first.save_sync(node(), b"zombie").result(30).status == "fenced"
+        assert second.save_sync(node(), b"two").result(30).stored
+        assert second.latest_sync("run-1")[1] == b"two"
+        assert first.latest_sync("run-1")[1] == b"two"
+        assert first.claim_sync("run-1") == 3
+        assert first.save_sync(node(), b"three").result(30).stored
+        assert second.save_sync(node(), b"late zombie").result(30).status == "fenced"
+
+
+def test_fork_copies_everything_and_leaves_the_source_alone(state_dir: Place) -> None:
+    with CheckpointEngine(state_dir.store()) as engine:
+        state = grow(engine, "run-1", 10)
+        assert engine.fork_sync("run-1", "run-1b") == 10
+        forked, copied = engine.latest_sync("run-1b")
+        assert copied == state and forked.execution_id == "run-1b"
+        assert engine.nodes_sync("run-1b")[0].metadata["forked_from"] == "run-1"
+        assert engine.save_sync(node("run-1b"), b"goes its own way").result(30).stored
+        assert engine.latest_sync("run-1")[1] == state
+        with pytest.raises(ConfigurationError):
+            engine.fork_sync("run-1", "run-1b")
+        with pytest.raises(ExecutionNotFoundError):
+            engine.fork_sync("nobody", "x")
+
+
+def test_pruning_keeps_every_state_that_stays_readable(state_dir: Place) -> None:
+    async def main() -> None:
+        async with CheckpointEngine(state_dir.store()) as engine:
+            state = grow(engine, "run-1", 60)
+            await engine.flush(timeout=30)
+            pruned = await engine.prune(Retention(keep_last=3))
+            assert pruned.checkpoints > 60 - 3 - 17 - 1  # a chain has at most 16 deltas
+            assert pruned.blob_bytes > 0
+            more = grow(engine, "run-1", 61)
+            assert len(more) > len(state)
+            await engine.flush(timeout=30)
+            nodes = await engine.nodes("run-1")
+            assert len(nodes) == 121
+
+    asyncio.run(main())
+    with state_dir.store() as store:
+        left = list(store.checkpoints("run-1", blobs=False))
+        assert 3 <= len(left) < 121
+    with CheckpointEngine(state_dir.store()) as engine:  # all that is left decodes
+        for checkpoint in left:
+            assert engine.load_sync(checkpoint.node_id)[1] is not None
+
+
+def test_pruning_gives_space_back(state_dir: Place) -> None:
+    random = Random(7)
+    with CheckpointEngine(state_dir.store()) as engine:
+        for _ in range(250):
+            engine.save_sync(node(), random.randbytes(100_000))
+        engine.flush_sync(timeout=60)
+        before = engine.size_sync()
+        assert engine.prune_sync(Retention(keep_last=2)).blob_bytes >= 248 * 100_000
+        # A few MB stay allocated for the next writes, and the log keeps its size.
+        assert engine.size_sync() < before * 0.7
+
+
+def test_the_engines_policy_is_applied_by_the_service(state_dir: Place, monkeypatch) -> None:
+    monkeypatch.setenv("LIVINGAI_RETAIN_EVERY_S", "0.2")
+    with CheckpointEngine(state_dir.store(), retention=Retention(keep_last=2)) as engine:
+        grow(engine, "run-1", 40)
+        engine.flush_sync(timeout=30)
+        with state_dir.store() as store:
+            while len(list(store.checkpoints("run-1", blobs=False))) > 20:
+                engine.drain_sync()  # asks the service, which takes its time
