@@ -29,8 +29,8 @@ CASES: list[tuple[Fields, str]] = [
     ({"type": "branch", "status": "failed"}, "replay"),
     (tool("success"), "skipped"),
     (tool("running"), "in_doubt"),
-    (tool("pending"), ""),
-    (tool("failed"), ""),
+    (tool("pending"), "pending"),
+    (tool("failed"), "failed"),
     (tool("success", idempotent=True), "replay"),
     (tool("running", idempotent=True), "replay"),
     (tool("running", idempotent=False), "in_doubt"),
@@ -52,7 +52,7 @@ def expected(resume: str) -> dict[str, Any]:
     """The plan of :func:`record`."""
     classes = {
         name: [step for step, (_, cls) in enumerate(CASES) if cls == name]
-        for name in ("replay", "skipped", "in_doubt")
+        for name in acts.PLAN_CLASSES
     }
     return {"found": True, "resume": resume, "state": state_of(RUN, 100), **classes}
 
@@ -96,17 +96,23 @@ def test_a_result_settles_the_doubt(state_dir: Place) -> None:
         assert agent.call(acts.plan, RUN)["skipped"] == []
 
 
-def test_a_tool_that_a_checkpoint_overlapped(state_dir: Place) -> None:
-    """Begun before the checkpoint, in parallel, and not known to it: still in doubt; once it has
-    ended its output is served, not its effect repeated."""
+def test_a_tool_in_doubt_that_began_before_the_checkpoint(state_dir: Place) -> None:
+    """In parallel to what the checkpoint says, and not known to it."""
     agent = state_dir.agent()
-    node = agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
+    agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
     resume = agent.call(acts.save, RUN, 0)
     plan = agent.call(acts.plan, RUN)
     assert (plan["resume"], plan["in_doubt"]) == (resume, [1])
+
+
+def test_a_tool_that_ended_behind_the_checkpoint(state_dir: Place) -> None:
+    """Begun before it: its output is served, its effect is not repeated."""
+    agent = state_dir.agent()
+    node = agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
+    resume = agent.call(acts.save, RUN, 0)
     agent.call(acts.save, RUN, 1, size=None, node={**tool("success"), "id": node})
     plan = agent.call(acts.plan, RUN)
-    assert (plan["in_doubt"], plan["skipped"]) == ([], [1])
+    assert (plan["resume"], plan["in_doubt"], plan["skipped"]) == (resume, [], [1])
 
 
 def test_without_a_checkpoint(state_dir: Place) -> None:
@@ -114,7 +120,8 @@ def test_without_a_checkpoint(state_dir: Place) -> None:
     agent.call(acts.save, RUN, 0, size=None)
     agent.call(acts.save, RUN, 1, size=None, node=tool("running"))
     assert agent.call(acts.plan, RUN) == {
-        "found": True, "resume": None, "state": None, "replay": [0], "skipped": [], "in_doubt": [1]
+        "found": True, "resume": None, "state": None,
+        "replay": [0], "skipped": [], "in_doubt": [1], "failed": [], "pending": [],
     }  # fmt: skip
 
 
@@ -130,7 +137,8 @@ def test_checkpoint_last(state_dir: Place) -> None:
 def test_unknown(state_dir: Place) -> None:
     agent = state_dir.agent()
     assert agent.call(acts.plan, "nobody") == {
-        "found": False, "resume": None, "state": None, "replay": [], "skipped": [], "in_doubt": []
+        "found": False, "resume": None, "state": None,
+        "replay": [], "skipped": [], "in_doubt": [], "failed": [], "pending": [],
     }  # fmt: skip
 
 

@@ -138,17 +138,20 @@ def close(agent: AgentSide, timeout: float = 10.0) -> None:
     agent.engine.close_sync(timeout)
 
 
+#: Classes of nodes in a recovery plan.
+PLAN_CLASSES = ("replay", "skipped", "in_doubt", "failed", "pending")
+
+
 def plan(agent: AgentSide, execution: str) -> dict[str, Any]:
     """A recovery plan; nodes by their step."""
     made = RecoveryEngine(agent.engine).plan_sync(execution)
-    return {
-        "found": made.found,
-        "resume": made.resume_node_id,
-        "state": made.state,
-        "replay": [node.output["step"] for node in made.replay_nodes],
-        "skipped": [node.output["step"] for node in made.skipped_nodes],
-        "in_doubt": [node.output["step"] for node in made.in_doubt_nodes],
+    classes = {
+        name: [node.output["step"] for node in getattr(made, f"{name}_nodes")]
+        for name in PLAN_CLASSES
     }
+    return {
+        "found": made.found, "resume": made.resume_node_id, "state": made.state, **classes
+    }  # fmt: skip
 
 
 # -- saving in the background ------------------------------------------------------------------
