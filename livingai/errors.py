@@ -157,39 +157,6 @@ class FencedError(StoreError, PermissionError):
     """A newer owner has taken this execution over; this process may no longer write to it."""
 
 
-# --- replay --------------------------------------------------------------------------------------
-
-
-class ReplayError(LivingAIError):
-    """The execution cannot be replayed like this."""
-
-
-class StillBeingWrittenError(ReplayError, RuntimeError):
-    """A live process is still writing this execution; replay it once it has ended, or pass
-    ``allow_live=True``."""
-
-
-class ConsentRequiredError(ReplayError, PermissionError):
-    """Going on would call a tool that may have side effects; pass ``allow_side_effects=True`` if it
-    may really be called."""
-
-
-class NotRecordedError(ReplayError, LookupError):
-    """The replay asks for a tool's result that the record does not hold."""
-
-
-class FunctionMissingError(ReplayError, LookupError):
-    """The record names a function that was not given to the replay."""
-
-
-class ReplayDivergedError(ReplayError, ValueError):
-    """The replay differs from the record, and ``strict=True`` forbids that."""
-
-
-class RunFormatError(LivingAIError, ValueError):
-    """A file of recorded runs cannot be used: expected JSON lines, each with ``messages``."""
-
-
 # --- recorded runs -------------------------------------------------------------------------------
 
 
@@ -232,3 +199,36 @@ class RecordedError(LivingAIError):
     def type_name(self) -> str:
         """Name of the exception's type, as it was recorded."""
         return str(self.args[1])
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+class ReplayError(RunError):
+    """The execution cannot be replayed like this."""
+
+
+class StillBeingWrittenError(ReplayError, RuntimeError):
+    """A live process is still writing this execution; replay it once it has ended, or pass
+    ``allow_live=True``."""
+
+
+class ConsentRequiredError(ReplayError, PermissionError):
+    """Going on would call a tool that may have side effects; pass ``allow_side_effects=True`` if it
+    may really be called."""
+
+
+class NotRecordedError(ReplayError, LookupError):
+    """The replay asks for a tool's result that the record does not hold."""
+
+
+class FunctionMissingError(ReplayError, LookupError):
+    """The record names a function that was not given to the replay."""
+
+
+class ReplayDivergedError(ReplayError, ValueError):
+    """The replay differs from the record, and ``strict=True`` forbids that."""
+
+
+class RunFormatError(LivingAIError, ValueError):
+    """A file of recorded runs cannot be used: expected JSON lines, each with ``messages``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -107,8 +107,9 @@ class ReplayResult:
     ``execution_id`` is the new execution, ``parent_execution`` the record. ``nodes`` compares both
     in order of the replay, what is missing at the end. ``output`` is what the agent function
     returned (None for a handler), ``state`` the last state, ``error`` what ended the replay early
-    or the first failure of a handler. ``state_differences`` compares the last states where both
-    have one. ``record_changed``: somebody wrote to the record meanwhile.
+    or the first failure of a handler; ``error_recorded``: the recorded program ended with the same.
+    ``state_differences`` compares the last states of two programs. ``record_changed``: somebody
+    wrote to the record meanwhile.
     """
 
     execution_id: str
@@ -118,15 +119,15 @@ class ReplayResult:
     output: Any = None
     state: Any = None
     error: ErrorInfo | None = None
+    error_recorded: bool = False
     state_differences: tuple[Difference, ...] = ()
     record_changed: bool = False
-    #: What else ought to be known, as sentences.
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def same(self) -> bool:
         """Whether the replay did what the record says, node by node, to the last state."""
-        return self.error is None and not self.state_differences and not self.diverged
+        failed = self.error is not None and not self.error_recorded
+        return not failed and not self.state_differences and not self.diverged
 
     @property
     def diverged(self) -> tuple[NodeComparison, ...]:
@@ -153,5 +154,4 @@ class ReplayResult:
             lines.append(f"error    {self.error.type}: {self.error.message}")
         if self.record_changed:
             lines.append("note     the record was written to during the replay")
-        lines += [f"note     {note}" for note in self.notes]
         return "\n".join(lines)

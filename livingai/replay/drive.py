@@ -13,35 +13,6 @@ from livingai.outcome import Durability
 from livingai.replay.graph import Answer, Call, Save, Script
 
 
-def takes(handler: Callable[..., Any]) -> Callable[[Call], Any]:
-    """The handler as a function of a :class:`Call`, whether it takes ``(node)`` or
-    ``(node, inputs)``.
-
-    Raises:
-        ConfigurationError: it takes neither.
-    """
-    if not callable(handler):
-        raise ConfigurationError(
-            f"a handler is called as handler(node, inputs); {handler!r} cannot"
-        )
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):  # a builtin that does not say
-        return lambda call: handler(call.node)
-    for count in (2, 1):
-        try:
-            signature.bind(*[None] * count)
-        except TypeError:
-            continue
-        if count == 2:
-            return lambda call: handler(call.node, call.inputs)
-        return lambda call: handler(call.node)
-    raise ConfigurationError(
-        f"a handler is called as handler(node) or handler(node, inputs); {handler!r} takes "
-        f"{signature}"
-    )
-
-
 async def drive(engine: CheckpointEngine, script: Script, handler: Callable[[Call], Any]) -> None:
     """Run a script to its end. Raises what a save raises and the script does not handle."""
     answer: Any = None

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from livingai.calls import CHECKPOINT, ROLE
 from livingai.errors import (
     ConsentRequiredError,
     InvalidNodeError,
@@ -112,10 +113,20 @@ class GraphReplay:
         self._running = self._choose()
         self._require_consent()
 
+    @property
+    def running_nodes(self) -> list[ExecutionNode]:
+        """The recorded nodes that run."""
+        return [node for node in self.recording.nodes if node.id in self._running]
+
     # -- what runs --
 
     def _choose(self) -> set[str]:
-        """Ids of the nodes that run; see the rules above."""
+        """Ids of the nodes that run; see the rules above. A checkpoint is nobody's work."""
+        return self._chosen() - {
+            node.id for node in self.recording.nodes if node.metadata.get(ROLE) == CHECKPOINT
+        }
+
+    def _chosen(self) -> set[str]:
         request, recording = self.request, self.recording
         ids = [node.id for node in recording.nodes]
         if request.mode is ReplayMode.FULL:
@@ -143,10 +154,7 @@ class GraphReplay:
         return chosen
 
     def _require_consent(self) -> None:
-        risky = [
-            node for node in self.recording.nodes
-            if node.id in self._running and not node.idempotent
-        ]  # fmt: skip
+        risky = [node for node in self.running_nodes if not node.idempotent]
         if risky and not self.request.allow_side_effects:
             raise ConsentRequiredError(
                 f"{self.request.mode.name} of {self.recording.execution_id!r} would run "

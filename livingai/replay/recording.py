@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import xxhash
 
 from livingai import serial
+from livingai.calls import ROLE, RUN
 from livingai.engine import CheckpointEngine
 from livingai.errors import CorruptRecordError, NodeNotFoundError, StillBeingWrittenError
 from livingai.node import ExecutionNode, Status
@@ -27,11 +28,16 @@ _UNFINISHED = (Status.RUNNING, Status.PENDING)
 
 
 class Recording:
-    """All nodes of an execution in the order of their first save, and who depends on whom."""
+    """All nodes of an execution in the order of their first save, and who depends on whom.
+
+    ``lives`` are the nodes that only say that a process began to run the program, and how that
+    ended: nothing to be replayed, so they are not among ``nodes``.
+    """
 
     def __init__(self, execution_id: str, nodes: Sequence[ExecutionNode]) -> None:
         self.execution_id = execution_id
-        self.nodes = tuple(nodes)
+        self.nodes = tuple(node for node in nodes if node.metadata.get(ROLE) != RUN)
+        self.lives = tuple(node for node in nodes if node.metadata.get(ROLE) == RUN)
         self.by_id = {node.id: node for node in self.nodes}
         self._children: dict[str, list[str]] = {}
         for node in self.nodes:
@@ -62,6 +68,19 @@ class Recording:
                     waiting.append(child)
         return found
 
+    def ancestors(self, node_id: str) -> list[str]:
+        """The nodes that this one hangs on, the nearest first."""
+        found: list[str] = []
+        parent = self.node(node_id).parent_id
+        while parent in self.by_id and parent not in found:
+            found.append(parent)
+            parent = self.by_id[parent].parent_id
+        return found
+
+    def ordered(self, node_ids: Container[str]) -> list[str]:
+        """These nodes in the order of the record."""
+        return [node.id for node in self.nodes if node.id in node_ids]
+
     def before(self, node_id: str) -> list[ExecutionNode]:
         """The nodes that were saved before this one, the last of them first."""
         at = self.nodes.index(self.node(node_id))
@@ -70,13 +89,16 @@ class Recording:
     def fingerprint(self) -> int:
         """Changes if anything in the record does."""
         digest = xxhash.xxh3_64()
-        for node in self.nodes:
+        for node in (*self.nodes, *self.lives):
             digest.update(serial.pack(node.to_wire()))
         return digest.intdigest()
 
     def require_settled(self, directory: StateDirectory) -> None:
         """Raise StillBeingWrittenError if a live process is at work on this execution."""
-        unfinished = [node for node in self.nodes if node.status in _UNFINISHED]
+        # Of the lives, earlier ones may have been killed; the last one tells.
+        unfinished = [
+            node for node in (*self.nodes, *self.lives[-1:]) if node.status in _UNFINISHED
+        ]
         owner = live_owner(directory, self.execution_id) if unfinished else None
         if owner is not None:
             raise StillBeingWrittenError(

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from livingai.calls import CALL
 from livingai.engine import CheckpointEngine
-from livingai.errors import ConfigurationError, ExecutionNotFoundError, ReplayDivergedError
-from livingai.node import MAX_ID_BYTES, _new_id
+from livingai.errors import (
+    ConfigurationError,
+    ExecutionNotFoundError,
+    NotRecordedError,
+    ReplayDivergedError,
+    StateEncodingError,
+)
+from livingai.failures import is_own
+from livingai.node import MAX_ID_BYTES, ErrorInfo, _new_id
+from livingai.replay.align import align
 from livingai.replay.compare import ReplayResult
-from livingai.replay.drive import drive, drive_sync, takes
+from livingai.replay.diff import differences
+from livingai.replay.drive import drive, drive_sync
 from livingai.replay.graph import GraphReplay
+from livingai.replay.handlers import is_asynchronous, is_program, program_of, takes
 from livingai.replay.mode import ReplayMode, Request, make_request
+from livingai.replay.program import Replay, make_run
 from livingai.replay.recording import Recording, newest_state_before
+from livingai.replay.rules import Rules
+from livingai.run import Run, SyncRun
 
-Handler = Callable[..., Any]
+#: A handler ``(node)`` or ``(node, inputs)``, functions by name, or a program ``(run)``.
+Handler = Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
 
 class ReplaySession:
@@ -46,36 +62,55 @@ class ReplaySession:
         """Replay the record as a new execution, ``new_id`` if given, and compare the two.
 
         Args:
-            handler: ``handler(node)`` or ``handler(node, inputs)``, plain or a coroutine function,
-                returns the node's output; ``inputs`` is a
-                :class:`~livingai.replay.graph.ReplayInputs`.
+            handler: a *program*, which is a function of a run (its parameter is called ``run``, or
+                it has none), or a *handler*, called for node after node of the recorded graph as
+                ``handler(node)`` or ``handler(node, inputs)`` (a
+                :class:`~livingai.replay.graph.ReplayInputs`), or a dict of functions by the name
+                of the node. Plain or asynchronous; a plain program runs in a thread.
             mode: what runs again and what is served, see :class:`ReplayMode`.
             node_id: FROM_NODE: the first node that runs; COUNTERFACTUAL: the node that
                 ``overrides`` is about.
             overrides: COUNTERFACTUAL: ``{"output": ...}`` or ``{"input": ...}``, or without a
                 ``node_id`` such a dict per node id.
-            allow_side_effects: nodes that are not idempotent may really run.
+            allow_side_effects: calls that are not idempotent may really be made.
             allow_live: replay what is there of a run that is still being written.
             strict: raise if the replay is not the same as the record.
 
         Raises:
             ExecutionNotFoundError, NodeNotFoundError: there is no such execution or node.
             ConfigurationError: mode and other arguments do not fit together.
-            StillBeingWrittenError, ConsentRequiredError: see ``allow_live`` and
-                ``allow_side_effects``. Nothing was written.
-            InvalidNodeError, StateEncodingError, StateTooLargeError: a handler's output cannot be
-                encoded; its node is saved as FAILED in the replay.
+            FunctionMissingError: a node would run whose function is not given.
+            StillBeingWrittenError: see ``allow_live``. Nothing was written.
+            ConsentRequiredError: see ``allow_side_effects``. The tool was not called.
+            InvalidNodeError, StateEncodingError, StateTooLargeError: a result cannot be recorded.
             ReplayDivergedError: see ``strict``; the replay is stored.
 
-        What a handler raises is recorded in the replay as FAILED and reported in the result.
+        What handler or program raise is recorded in the replay as FAILED and reported in the
+        result, and so is a call that MOCK_TOOLS has no result for.
         """
         request = make_request(mode, node_id, overrides, allow_side_effects)
+        if is_program(handler) and not is_asynchronous(handler):
+            return await asyncio.to_thread(
+                self._replay_sync, handler, request, allow_live, strict, new_id
+            )
         recording = Recording(self.execution_id, await self.engine.nodes(self.execution_id))
         state = await asyncio.to_thread(self._prepare, recording, request, allow_live, new_id)
-        replay = GraphReplay(recording, request, new_id or self._new_name(), state)
-        await drive(self.engine, replay.script(), takes(handler))
-        again = Recording(self.execution_id, await self.engine.nodes(self.execution_id))
-        return self._result(replay, again, strict)
+        name = new_id or self._new_name()
+        if not is_program(handler):
+            graph = GraphReplay(recording, request, name, state)
+            await drive(self.engine, graph.script(), takes(handler, graph.running_nodes))
+            return await asyncio.to_thread(self._graph_result, graph, strict)
+        replay = Replay(recording, request, Rules(recording, request), state)
+        run, recorder = make_run(Run, self.engine, name, replay)
+        output, error = None, None
+        try:
+            async with run:
+                run.restored_state, run.resumed = state, state is not None
+                output = await program_of(handler, run)
+        except Exception as failure:
+            error = failure
+        end = recorder.broken or error
+        return await asyncio.to_thread(self._program_result, replay, name, output, end, strict)
 
     def run_sync(
         self,
@@ -89,14 +124,33 @@ class ReplaySession:
         strict: bool = False,
         new_id: str | None = None,
     ) -> ReplayResult:
-        """Twin of :meth:`run`, for a handler that is not a coroutine function."""
+        """Twin of :meth:`run`, for a handler or program that is not asynchronous."""
         request = make_request(mode, node_id, overrides, allow_side_effects)
+        return self._replay_sync(handler, request, allow_live, strict, new_id)
+
+    def _replay_sync(
+        self, handler: Handler, request: Request, allow_live: bool, strict: bool, new_id: str | None
+    ) -> ReplayResult:
         recording = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
         state = self._prepare(recording, request, allow_live, new_id)
-        replay = GraphReplay(recording, request, new_id or self._new_name(), state)
-        drive_sync(self.engine, replay.script(), takes(handler))
-        again = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
-        return self._result(replay, again, strict)
+        name = new_id or self._new_name()
+        if not is_program(handler):
+            graph = GraphReplay(recording, request, name, state)
+            drive_sync(self.engine, graph.script(), takes(handler, graph.running_nodes))
+            return self._graph_result(graph, strict)
+        replay = Replay(recording, request, Rules(recording, request), state)
+        run, recorder = make_run(SyncRun, self.engine, name, replay)
+        output, error = None, None
+        try:
+            with run:
+                run.restored_state, run.resumed = state, state is not None
+                output = program_of(handler, run)
+                if inspect.iscoroutine(output):
+                    output.close()
+                    raise ConfigurationError("the program is asynchronous: use `await run(...)`")
+        except Exception as failure:
+            error = failure
+        return self._program_result(replay, name, output, recorder.broken or error, strict)
 
     def _prepare(
         self, recording: Recording, request: Request, allow_live: bool, new_id: str | None
@@ -121,16 +175,60 @@ class ReplaySession:
         name = f"{self.execution_id}~{own}"
         return name if len(name.encode("utf-8", "replace")) <= MAX_ID_BYTES else own
 
-    def _result(self, replay: GraphReplay, again: Recording, strict: bool) -> ReplayResult:
+    # -- results --
+
+    def _changed(self, recording: Recording) -> bool:
+        """Whether the record is no longer what was replayed."""
+        again = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
+        return again.fingerprint() != recording.fingerprint()
+
+    def _graph_result(self, graph: GraphReplay, strict: bool) -> ReplayResult:
         result = ReplayResult(
-            execution_id=replay.execution_id,
-            parent_execution=self.execution_id,
-            mode=replay.request.mode,
-            nodes=tuple(replay.nodes),
-            state=replay.state,
-            error=replay.error,
-            record_changed=again.fingerprint() != replay.recording.fingerprint(),
-        )
-        if strict and not result.same:
-            raise ReplayDivergedError(result.report())
-        return result
+            execution_id=graph.execution_id, parent_execution=self.execution_id,
+            mode=graph.request.mode, nodes=tuple(graph.nodes), state=graph.state,
+            error=graph.error, record_changed=self._changed(graph.recording),
+        )  # fmt: skip
+        return _checked(result, strict)
+
+    def _program_result(
+        self, replay: Replay, name: str, output: Any, error: Exception | None, strict: bool
+    ) -> ReplayResult:
+        """What the replay of a program has recorded, beside the record. ``error`` is for what it
+        ended, or could not go on though the program let that pass."""
+        if error is not None and _is_ours(error):
+            raise error
+        new = Recording(name, self.engine.nodes_sync(name))
+        state = self.engine.latest_sync(name)[1]
+        recorded_state = self.engine.latest_sync(self.execution_id)[1]
+        info = None if error is None else ErrorInfo.from_exception(error)
+        result = ReplayResult(
+            execution_id=name, parent_execution=self.execution_id, mode=replay.request.mode,
+            nodes=align(_calls(replay.recording), _calls(new)), output=output, state=state,
+            error=info, error_recorded=info is not None and _ended_so(replay.recording, info),
+            state_differences=differences(recorded_state, state, "state"),
+            record_changed=self._changed(replay.recording),
+        )  # fmt: skip
+        return _checked(result, strict)
+
+
+def _calls(recording: Recording) -> list[Any]:
+    return [node for node in recording.nodes if CALL in node.metadata]
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether an error is about the replay as such, not about what the program did."""
+    if isinstance(error, NotRecordedError):
+        return False
+    return is_own(error) or isinstance(error, StateEncodingError)
+
+
+def _ended_so(recording: Recording, error: ErrorInfo) -> bool:
+    """Whether the recorded program ended with the same error."""
+    last = recording.lives[-1].error if recording.lives else None
+    return last is not None and (last.type, last.message) == (error.type, error.message)
+
+
+def _checked(result: ReplayResult, strict: bool) -> ReplayResult:
+    if strict and not result.same:
+        raise ReplayDivergedError(result.report())
+    return result

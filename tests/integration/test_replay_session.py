@@ -131,7 +131,7 @@ async def test_what_does_not_exist(engine: CheckpointEngine) -> None:
         ReplaySession(engine, "run-1").run_sync(same, mode="from_node", node_id="run-2/ask")
 
 
-@pytest.mark.parametrize("handler", [5, "name", lambda: 1, lambda a, b, c: 1])
+@pytest.mark.parametrize("handler", [5, "name", lambda a, b, c: 1])
 def test_handlers_that_cannot_be_called(engine: CheckpointEngine, handler: Any) -> None:
     record(engine)
     with pytest.raises(ConfigurationError, match="a handler is"):

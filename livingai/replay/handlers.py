@@ -1,0 +1,104 @@
+"""What a replay may be given: a program, a handler, or functions by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from livingai.errors import ConfigurationError, FunctionMissingError, NotRecordedError
+from livingai.node import ExecutionNode
+from livingai.replay.compare import name_of
+from livingai.replay.graph import Call
+
+
+def is_program(handler: Any) -> bool:
+    """Whether ``handler`` is a function of a run: its one parameter without a default is called
+    ``run``, or it has none."""
+    if isinstance(handler, Mapping) or not callable(handler):
+        return False
+    parameters = _required(handler)
+    return parameters is not None and (not parameters or parameters == ["run"])
+
+
+def is_asynchronous(function: Any) -> bool:
+    """Whether calling it gives something to be awaited, as far as can be told before; a partial
+    function or a lambda is looked into no further."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = type(function).__call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def program_of(program: Any, run: Any) -> Any:
+    """Call a program; its run is the one that recorded calls belong to in either case."""
+    return program(run) if _required(program) else program()
+
+
+def _required(function: Callable[..., Any]) -> list[str] | None:
+    """Names of positional parameters without a default; None if the function does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
+        return None
+    return [each.name for each in parameters if each.kind in kinds and each.default is each.empty]
+
+
+def takes(handler: Any, running: Iterable[ExecutionNode]) -> Callable[[Call], Any]:
+    """The handler as a function of a :class:`Call`, whether it takes ``(node)`` or
+    ``(node, inputs)`` or is a dict of functions, which then has to have one for each node that is
+    ``running``.
+
+    Raises:
+        ConfigurationError: it is none of these.
+        FunctionMissingError: the dict lacks a function.
+    """
+    if isinstance(handler, Mapping):
+        return _by_name(handler, running)
+    if not callable(handler):
+        raise ConfigurationError(f"a handler is a function, not {handler!r}")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # a builtin that does not say
+        return lambda call: handler(call.node)
+    for count in (2, 1):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            continue
+        if count == 2:
+            return lambda call: handler(call.node, call.inputs)
+        return lambda call: handler(call.node)
+    raise ConfigurationError(
+        f"a handler is called as handler(node) or handler(node, inputs), a program as program(run);"
+        f" {handler!r} takes {signature}"
+    )
+
+
+def _by_name(
+    functions: Mapping[str, Callable[..., Any]], running: Iterable[ExecutionNode]
+) -> Callable[[Call], Any]:
+    missing = sorted({name_of(node) for node in running} - set(functions))
+    if missing:
+        raise FunctionMissingError(
+            f"the record has calls of {', '.join(missing)}, and no such function is given: it was "
+            "renamed or removed; map the recorded name to the function that does this today"
+        )
+    return lambda call: _called(functions[name_of(call.node)], call.node)
+
+
+def _called(function: Callable[..., Any], node: ExecutionNode) -> Any:
+    """Call a function as the record says it was called."""
+    given = node.input
+    if isinstance(given, dict) and set(given) == {"args", "kwargs"}:
+        return function(*given["args"], **given["kwargs"])
+    if isinstance(given, dict) and set(given) == {"digest", "bytes", "preview"}:
+        raise NotRecordedError(
+            f"the arguments of {name_of(node)!r} ({node.id}) were too large to be recorded whole "
+            f"({given['bytes']} bytes), so it cannot be called with them; replay the program"
+        )
+    return function(given)

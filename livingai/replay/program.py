@@ -1,0 +1,162 @@
+"""Replay of a program: its calls are made or served, and recorded as a new execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from livingai.baserun import BaseRun
+from livingai.calls import CALL, Call, node_id
+from livingai.effects import Effect, Save, Work
+from livingai.engine import CheckpointEngine
+from livingai.errors import ReplayError
+from livingai.failures import RAISED, rebuild
+from livingai.node import ExecutionNode, Status
+from livingai.ownership import Ownership
+from livingai.policy import ResumePolicy, RunSettings
+from livingai.recorder import Recorder
+from livingai.replay.compare import How
+from livingai.replay.mode import Request
+from livingai.replay.recording import Recording, fresh
+from livingai.replay.rules import Rules, replace_input
+from livingai.replay.tape import ReplayTape
+from livingai.scopes import Scope
+
+R = TypeVar("R", bound=BaseRun)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What is replayed, how, and the state to begin with."""
+
+    recording: Recording
+    request: Request
+    rules: Rules
+    state: Any = None
+
+    def settings(self, tape: ReplayTape) -> RunSettings:
+        """Of a run whose life says that it is a replay."""
+        marks = {
+            "parent_execution": self.recording.execution_id,
+            "replay_mode": self.request.mode.value,
+        }
+        return RunSettings(metadata=marks, tape=tape)
+
+
+class ReplayRecorder(Recorder):
+    """Serves calls from the record of another execution, or makes them, as the rules say."""
+
+    def __init__(
+        self, execution_id: str, owner: Ownership, replay: Replay, tape: ReplayTape
+    ) -> None:
+        super().__init__(execution_id, owner, ResumePolicy(), None, exclusive=False)
+        self._recording = replay.recording
+        self._mode = replay.request.mode
+        self._rules = replay.rules
+        self._replayed = tape
+
+    def perform(self, call: Call, scope: Scope) -> Work[Any]:
+        """As the recorder's. A replay that may not go on does not, even if the program catches the
+        error."""
+        try:
+            return (yield from super().perform(call, scope))
+        except ReplayError as error:
+            self.broken = self.broken or error
+            raise
+
+    def _perform(self, call: Call, scope: Scope) -> Work[Any]:
+        if self._replayed.find(call) is not None:  # by an earlier attempt of a call around it
+            return (yield from super()._perform(call, scope))
+        match = self._replayed.match(call)
+        recorded = match.node
+        how = self._rules.decide(call, match)
+        yield from self.owner.check()
+        yield from self._announce(scope)
+        if how is How.RUN:
+            override = self._rules.override(recorded)
+            if override.has_input:
+                replace_input(call, override.input)
+            return (yield from self._marked(self._call(call, scope, None), how, recorded))
+        assert recorded is not None
+        return (yield from self._marked(self._give(call, recorded, how), how, recorded))
+
+    def _give(self, call: Call, recorded: ExecutionNode, how: How) -> Work[Any]:
+        """Record what is served, with the calls that were made inside of it, and return it."""
+        node = call.node(self.execution_id, recorded.status)
+        node.completed_at = node.created_at
+        if how is How.REPLACED:
+            node.status, node.output = Status.SUCCESS, self._rules.override(recorded).output
+        else:
+            served = fresh(recorded)  # the program may do with it what it likes
+            node.output, node.error = served.output, served.error
+            if RAISED in recorded.metadata:
+                node.metadata[RAISED] = served.metadata[RAISED]
+        yield Save(node)
+        if how is How.SERVED:
+            yield from self._give_inner(call, recorded)
+        if node.status is Status.FAILED:
+            raise rebuild(node)
+        return node.output
+
+    def _give_inner(self, call: Call, recorded: ExecutionNode) -> Work[None]:
+        """The recorded calls inside of one that is served happened there, so here, too."""
+        before = len(str(recorded.metadata[CALL]))
+        for inner_id in self._recording.ordered(self._recording.descendants([recorded.id])):
+            inner = fresh(self._recording.by_id[inner_id])
+            path = inner.metadata.get(CALL)
+            parent = self._recording.by_id.get(inner.parent_id or "")
+            if not isinstance(path, str) or parent is None:
+                continue
+            outer = str(parent.metadata.get(CALL, ""))
+            inner.metadata[CALL] = f"{call.path}{path[before:]}"
+            inner.metadata["replay_of"] = inner.id
+            inner.execution_id = self.execution_id
+            inner.id = node_id(self.execution_id, inner.metadata[CALL])
+            inner.parent_id = node_id(self.execution_id, f"{call.path}{outer[before:]}")
+            inner.cost_tokens, inner.latency_ms = 0, 0.0
+            yield Save(inner)
+
+    def _marked(self, work: Work[Any], how: How, recorded: ExecutionNode | None) -> Work[Any]:
+        """``work``, whose nodes say that they belong to a replay."""
+        marks = {
+            "parent_execution": self._recording.execution_id,
+            "replay_mode": self._mode.value,
+            "replayed": how.value,
+        }
+        if recorded is not None:
+            marks["replay_of"] = recorded.id
+        value: Any = None
+        step = work.send
+        while True:
+            try:
+                effect: Effect = step(value)
+            except StopIteration as end:
+                return end.value
+            if isinstance(effect, Save):
+                effect.node.metadata.update({**marks, **_own_mark(effect.node)})
+            try:
+                value = yield effect
+                step = work.send
+            except BaseException as error:
+                value, step = error, work.throw
+
+
+def _own_mark(node: ExecutionNode) -> dict[str, Any]:
+    """A served inner call knows its own origin better than the call around it."""
+    known = node.metadata.get("replay_of")
+    return {} if known is None else {"replay_of": known}
+
+
+def make_run(
+    kind: type[R], engine: CheckpointEngine, execution_id: str, replay: Replay
+) -> tuple[R, ReplayRecorder]:
+    """A run that replays another execution, and its recorder.
+
+    The run is no subclass of its own: where it is an argument of a recorded call, its class is part
+    of the call's input.
+    """
+    tape = ReplayTape(replay.recording)
+    run = kind(engine, execution_id, replay.settings(tape))
+    recorder = ReplayRecorder(execution_id, run._owner, replay, tape)
+    run._recorder = recorder
+    return run, recorder
