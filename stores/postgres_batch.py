@@ -26,8 +26,9 @@ from livingai.stores.postgres_arrays import (
 from livingai.stores.postgres_rows import columns, key
 from livingai.stores.sqlite_rows import Write, checkpoint_columns
 
-#: The server holds a call's arrays in memory.
-CALL_BYTES: Final = 32 << 20
+#: libpq moves what it has not sent yet at every partial send, so large calls cost more than a few
+#: smaller ones; measured: 0.5 to 2 MB are equally good, 64 MB take half as long again.
+CALL_BYTES: Final = 1 << 20
 _NO_CHECKPOINT: Final[tuple[Any, ...]] = (None,) * 7
 #: How the columns of a row are sent, in the order of ``commit_rows``.
 _TYPES: Final[tuple[Callable[[Sequence[Any]], Array], ...]] = (
