@@ -10,8 +10,7 @@
 -- the execution's own data; they are in its slot. While a cluster moves that slot, one that is gone
 -- already makes the EXISTS fail, before anything was changed.
 
-local run, owners, heads, wires, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local states, checkpoints, hashes, ids, nodes = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local run, owners, places, ids, nodes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
 -- checkpoint: claim, node id, state kind, raw bytes, stored bytes, saved_at, base, content, sum
 local CLAIM, NODE, STORED_BYTES, BASE, CONTENT = 1, 2, 5, 7, 8
@@ -21,13 +20,27 @@ local function sortable(number)
   return string.char(96 + #digits) .. digits
 end
 
-local function unpacked(text)
-  return cmsgpack.unpack(string.sub(text, 9)) -- behind its sum
+local function find_checkpoint(version)
+  local text = call('HGET', run, 'c:' .. version)
+  return text and cmsgpack.unpack(string.sub(text, 9)) -- behind its sum
 end
 
 local function blob_key(prefix, version, checkpoint)
   local epoch_digits = string.byte(version) - 96
   return prefix .. string.sub(version, epoch_digits + 2) .. ':' .. checkpoint[CLAIM]
+end
+
+-- Versions of all checkpoints, and ids of all nodes.
+local function list()
+  local versions, node_ids = {}, {}
+  for _, place in ipairs(call('ZRANGE', places, 0, -1)) do
+    if string.sub(place, 1, 1) == 'c' then
+      table.insert(versions, string.sub(place, 2))
+    else
+      table.insert(node_ids, string.sub(place, string.find(place, ':', 1, true) + 1))
+    end
+  end
+  return versions, node_ids
 end
 
 local function take(newest, claim)
@@ -39,14 +52,11 @@ end
 
 local function claim(token)
   local newest = tonumber(call('HGET', owners, 'newest') or 0)
-  local epoch = tonumber(call('HGET', owners, '=' .. token) or 0)
-  if epoch == 0 then
-    local digits
-    epoch, digits = take(newest, token)
-    call('HSET', owners, '=' .. token, digits)
-    newest = epoch
-  end
-  return {epoch, newest}
+  local known = call('HGET', owners, '=' .. token)
+  if known then return {tonumber(string.match(known, '^%d+')), newest} end
+  local epoch, digits = take(newest, token)
+  call('HSET', owners, '=' .. token, digits .. ':')
+  return {epoch, epoch}
 end
 
 local function without_entry(text, entry)
@@ -64,15 +74,16 @@ end
 local function delete(execution_id, entry, prefix)
   local owned = call('HMGET', owners, 'newest', 'deleted')
   local newest, deleted = tonumber(owned[1] or 0), tonumber(owned[2] or 0)
-  local node_ids = call('HKEYS', heads)
-  local known = call('HGETALL', checkpoints)
-  local blobs = {}
-  for at = 1, #known, 2 do
-    local key = blob_key(prefix, known[at], unpacked(known[at + 1]))
-    call('EXISTS', key)
-    table.insert(blobs, key)
+  local versions, node_ids = list()
+  local blobs, others = {}, {}
+  for _, version in ipairs(versions) do
+    local checkpoint = find_checkpoint(version)
+    if checkpoint then
+      local key = blob_key(prefix, version, checkpoint)
+      call('EXISTS', key)
+      table.insert(blobs, key)
+    end
   end
-  local others = {}
   for _, node_id in ipairs(node_ids) do
     others[node_id] = without_entry(call('HGET', nodes, node_id) or '', entry)
   end
@@ -84,7 +95,7 @@ local function delete(execution_id, entry, prefix)
   for node_id, text in pairs(others) do
     if text == '' then call('HDEL', nodes, node_id) else call('HSET', nodes, node_id, text) end
   end
-  call('UNLINK', run, heads, wires, order, states, checkpoints, hashes)
+  call('UNLINK', run, places)
   call('ZREM', ids, execution_id)
   return #node_ids
 end
@@ -92,29 +103,28 @@ end
 -- Whatever pointed to a dropped checkpoint points to the best one that is left.
 local function point_anew(gone_contents, gone_nodes)
   local best_of, state_of = {}, {}
-  local known = call('HGETALL', checkpoints)
-  for at = 1, #known, 2 do
-    local version, checkpoint = known[at], unpacked(known[at + 1])
-    local content, node_id = checkpoint[CONTENT], checkpoint[NODE]
+  for _, version in ipairs((list())) do
+    local checkpoint = find_checkpoint(version)
+    local content = checkpoint and checkpoint[CONTENT]
     if content and gone_contents[content] then
       local best = (checkpoint[BASE] and '1' or '0') .. version
       if not best_of[content] or best < best_of[content] then best_of[content] = best end
     end
-    if gone_nodes[node_id] and version > (state_of[node_id] or '') then
-      state_of[node_id] = version
+    if checkpoint and gone_nodes[checkpoint[NODE]] then
+      state_of[checkpoint[NODE]] = version -- they come oldest first
     end
   end
   for content in pairs(gone_contents) do
     if best_of[content] then
-      call('HSET', hashes, content, best_of[content])
+      call('HSET', run, 's:' .. content, best_of[content])
     else
-      call('HDEL', hashes, content)
+      call('HDEL', run, 's:' .. content)
     end
   end
   for node_id, head in pairs(gone_nodes) do
     local v, first, carries, _, saved_at = unpack(head)
     local text = {v, first, carries, state_of[node_id] or '-', saved_at}
-    call('HSET', heads, node_id, table.concat(text, ' '))
+    call('HSET', run, 'h:' .. node_id, table.concat(text, ' '))
   end
 end
 
@@ -123,18 +133,17 @@ local function drop(prefix)
   local count, size, must_point_anew = 0, 0, false
   for at = 3, #ARGV do
     local version = ARGV[at]
-    local known = not gone[version] and call('HGET', checkpoints, version)
-    if known then
-      local checkpoint = unpacked(known)
+    local checkpoint = not gone[version] and find_checkpoint(version)
+    if checkpoint then
       local content, node_id = checkpoint[CONTENT], checkpoint[NODE]
       gone[version] = blob_key(prefix, version, checkpoint)
       call('EXISTS', gone[version])
       count, size = count + 1, size + checkpoint[STORED_BYTES]
-      local best = content and call('HGET', hashes, content)
+      local best = content and call('HGET', run, 's:' .. content)
       if best and string.sub(best, 2) == version then
         gone_contents[content], must_point_anew = true, true
       end
-      local head = call('HGET', heads, node_id)
+      local head = call('HGET', run, 'h:' .. node_id)
       if head then
         local fields = {string.match(head, '^(%w+) (%w+) (%d) (%S+) (%S+)$')}
         if fields[4] == version then gone_nodes[node_id], must_point_anew = fields, true end
@@ -144,8 +153,8 @@ local function drop(prefix)
   if count == 0 then return 0 end
   for version, key in pairs(gone) do
     call('UNLINK', key)
-    call('HDEL', checkpoints, version)
-    call('ZREM', states, version)
+    call('HDEL', run, 'c:' .. version)
+    call('ZREM', places, 'c' .. version)
   end
   if must_point_anew then point_anew(gone_contents, gone_nodes) end
   call('HINCRBY', run, 'checkpoints', -count)

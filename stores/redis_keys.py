@@ -28,12 +28,7 @@ class ExecutionKeys(NamedTuple):
 
     run: bytes
     owners: bytes
-    heads: bytes
-    wires: bytes
-    order: bytes
-    states: bytes
-    checkpoints: bytes
-    hashes: bytes
+    places: bytes
     ids: bytes
     nodes: bytes
 
@@ -53,8 +48,13 @@ class Keys:
         name = as_bytes(execution_id)
         bucket = self._bucket(name)
         tag = self._tags[bucket]
-        own = [tag + field.encode() + b":" + name for field in ExecutionKeys._fields[:-2]]
-        return ExecutionKeys._make([*own, self.ids[bucket], self.nodes[bucket]])
+        return ExecutionKeys(
+            b"%srun:%s" % (tag, name),
+            b"%sowners:%s" % (tag, name),
+            b"%splaces:%s" % (tag, name),
+            self.ids[bucket],
+            self.nodes[bucket],
+        )
 
     def blob_prefix(self, execution_id: str) -> bytes:
         """What the keys of an execution's blobs begin with; seq (sortable), ``:`` and claim follow.

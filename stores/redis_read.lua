@@ -6,79 +6,89 @@
 --       "node" node id                             gives head, wire, checkpoint, blob (or less)
 --       "hash" content hash                        gives version, checkpoint, blob
 --       "nodes" after limit bytes                  gives {place, head, wire} of each
---       "checkpoints" after limit bytes blobs      gives {version, wire, checkpoint, blob} of each
+--       "checkpoints" after limit bytes blobs      gives {place, wire, checkpoint, blob} of each
 --
--- A page ends early once it has so many bytes; one that is empty is the last.
+-- A page ends early once it has so many bytes; one that is empty is the last. A place is a member
+-- of the sorted set: "c" and version, or "n", version of the first save, ":" and node id.
 
-local run, heads, wires, order = KEYS[1], KEYS[3], KEYS[4], KEYS[5]
-local states, checkpoints, hashes = KEYS[6], KEYS[7], KEYS[8]
+local run, places = KEYS[1], KEYS[3]
 local call = redis.call
 local prefix, verb = ARGV[1], ARGV[2]
 
-local function blob_of(version, checkpoint)
-  local claim = cmsgpack.unpack(string.sub(checkpoint, 9))[1]
-  local epoch_digits = string.byte(version) - 96
-  return call('GET', prefix .. string.sub(version, epoch_digits + 2) .. ':' .. claim)
+local function wire_of(node_id)
+  return call('HGET', run, 'w:' .. node_id)
 end
 
-local function wire_of(checkpoint)
-  return call('HGET', wires, cmsgpack.unpack(string.sub(checkpoint, 9))[2])
+local function find_checkpoint(version)
+  return call('HGET', run, 'c:' .. version)
+end
+
+local function unpacked(checkpoint)
+  return cmsgpack.unpack(string.sub(checkpoint, 9)) -- behind its sum
+end
+
+local function blob_of(version, checkpoint)
+  local epoch_digits = string.byte(version) - 96
+  local seq = string.sub(version, epoch_digits + 2)
+  return call('GET', prefix .. seq .. ':' .. unpacked(checkpoint)[1])
+end
+
+local function with_blob(version)
+  local checkpoint = find_checkpoint(version)
+  return checkpoint, checkpoint and blob_of(version, checkpoint)
 end
 
 local function size(text)
   return text and #text or 0
 end
 
-local function page(key, after)
-  local from = after == '' and '-' or '(' .. after
-  return call('ZRANGEBYLEX', key, from, '+', 'LIMIT', 0, ARGV[4])
+local function page(kind, after)
+  local from = after == '' and '[' .. kind or '(' .. after
+  local behind = '(' .. string.char(string.byte(kind) + 1)
+  return call('ZRANGEBYLEX', places, from, behind, 'LIMIT', 0, ARGV[4])
 end
 
 if verb == 'latest' then
-  local version = call('ZRANGE', states, -1, -1)[1]
-  if version then
-    local checkpoint = call('HGET', checkpoints, version)
-    if not checkpoint then return {version, false, false, false} end
-    return {version, wire_of(checkpoint), checkpoint, blob_of(version, checkpoint)}
+  local place = call('ZREVRANGEBYLEX', places, '(d', '[c', 'LIMIT', 0, 1)[1]
+  if place then
+    local version = string.sub(place, 2)
+    local checkpoint, blob = with_blob(version)
+    return {version, checkpoint and wire_of(unpacked(checkpoint)[2]), checkpoint, blob}
   end
   local line = call('HMGET', run, 'v', 'node')
-  if not line[1] then return false end
-  return {line[1], call('HGET', wires, line[2])}
+  return line[1] and {line[1], wire_of(line[2])}
 end
 
 if verb == 'node' then
-  local head = call('HGET', heads, ARGV[3])
+  local head = call('HGET', run, 'h:' .. ARGV[3])
   if not head then return false end
-  local wire = call('HGET', wires, ARGV[3])
   local version = string.match(head, '^%w+ %w+ %d (%S+)')
-  if version == '-' then return {head, wire} end
-  local checkpoint = call('HGET', checkpoints, version)
-  return {head, wire, checkpoint, checkpoint and blob_of(version, checkpoint)}
+  if version == '-' then return {head, wire_of(ARGV[3])} end
+  return {head, wire_of(ARGV[3]), with_blob(version)}
 end
 
 if verb == 'hash' then
-  local best = call('HGET', hashes, ARGV[3])
+  local best = call('HGET', run, 's:' .. ARGV[3])
   if not best then return false end
-  local version = string.sub(best, 2)
-  local checkpoint = call('HGET', checkpoints, version)
-  return {version, checkpoint, checkpoint and blob_of(version, checkpoint)}
+  return {string.sub(best, 2), with_blob(string.sub(best, 2))}
 end
 
 local found, bytes, most = {}, 0, tonumber(ARGV[5])
 if verb == 'nodes' then
-  for _, place in ipairs(page(order, ARGV[3])) do
+  for _, place in ipairs(page('n', ARGV[3])) do
     local node_id = string.sub(place, string.find(place, ':', 1, true) + 1)
-    local wire = call('HGET', wires, node_id)
-    table.insert(found, {place, call('HGET', heads, node_id), wire})
+    local wire = wire_of(node_id)
+    table.insert(found, {place, call('HGET', run, 'h:' .. node_id), wire})
     bytes = bytes + size(wire)
     if bytes > most then break end
   end
 else
-  for _, version in ipairs(page(states, ARGV[3])) do
-    local checkpoint = call('HGET', checkpoints, version)
-    local wire = checkpoint and wire_of(checkpoint)
+  for _, place in ipairs(page('c', ARGV[3])) do
+    local version = string.sub(place, 2)
+    local checkpoint = find_checkpoint(version)
+    local wire = checkpoint and wire_of(unpacked(checkpoint)[2])
     local blob = checkpoint and ARGV[6] == '1' and blob_of(version, checkpoint)
-    table.insert(found, {version, wire, checkpoint, blob})
+    table.insert(found, {place, wire, checkpoint, blob})
     bytes = bytes + size(wire) + size(blob)
     if bytes > most then break end
   end

@@ -30,6 +30,9 @@ _PAGE: Final = 256
 _PAGE_BYTES: Final = 4 << 20
 #: Executions whose lines are fetched at a time.
 _LINES: Final = 200
+_LINE: Final = (
+    "v", "node", "status", "created", "updated", "nodes", "checkpoints", "bytes",
+)  # fmt: skip
 _GROUPS: Final = ("execution", "name", "day")
 
 
@@ -101,7 +104,7 @@ class Reads:
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
         for place, head, wire in self._pages(execution_id, "nodes"):
-            first, _, node_id = place.partition(b":")
+            first, _, node_id = place[1:].partition(b":")
             if head is None:
                 continue  # evicted; its wire has the same fate, or is of no use
             newest, _, carries, _, _ = head.split()
@@ -111,11 +114,11 @@ class Reads:
 
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
-        for newest, wire, packed, blob in self._pages(execution_id, "checkpoints", int(blobs)):
+        for place, wire, packed, blob in self._pages(execution_id, "checkpoints", int(blobs)):
             checkpoint = read_checkpoint(execution_id, packed)
             fields = read_wire(execution_id, wire, checkpoint.node_id)
             yield StoredCheckpoint(
-                fields, *parse_version(newest),
+                fields, *parse_version(place[1:]),
                 read_blob(execution_id, checkpoint, blob) if blobs else b"",
                 checkpoint.state_kind, checkpoint.node_id, checkpoint.base_hash,
                 checkpoint.content_hash, checkpoint.raw_bytes, checkpoint.stored_bytes,
@@ -184,10 +187,11 @@ class Reads:
     def _lines(self, ids: list[str]) -> Iterator[tuple[ExecutionInfo, bytes]]:
         """Lines of executions that are there, and the id of the newest node of each."""
         keys = [self._keys.of(execution_id).run for execution_id in ids]
-        lines = self._link().many([Command(key, ("HGETALL", key)) for key in keys])
-        for execution_id, line in zip(ids, lines, strict=True):
-            if b"v" in line:
-                yield _line(execution_id, line), line[b"node"]
+        lines = self._link().many([Command(key, ("HMGET", key, *_LINE)) for key in keys])
+        for execution_id, values in zip(ids, lines, strict=True):
+            if values[0] is not None:
+                line = dict(zip(_LINE, values, strict=True))
+                yield _line(execution_id, line), line["node"]
 
     def _fits(self, info: ExecutionInfo, node_id: bytes, where: ExecutionFilter | None) -> bool:
         if where is None:
@@ -200,8 +204,8 @@ class Reads:
             return False
         if not where.metadata:
             return True
-        key = self._keys.of(info.execution_id).wires
-        stored = self._link().one(Command(key, ("HGET", key, node_id)))
+        key = self._keys.of(info.execution_id).run
+        stored = self._link().one(Command(key, ("HGET", key, b"w:" + node_id)))
         metadata = read_wire(info.execution_id, stored)[12] if stored is not None else {}
         return isinstance(metadata, dict) and all(
             key in metadata and _is_same(metadata[key], value)
@@ -226,18 +230,18 @@ class Reads:
         ]
 
 
-def _line(execution_id: str, line: dict[bytes, bytes]) -> ExecutionInfo:
-    epoch, seq = parse_version(line[b"v"])
+def _line(execution_id: str, line: dict[str, bytes]) -> ExecutionInfo:
+    epoch, seq = parse_version(line["v"])
     return ExecutionInfo(
         execution_id,
         epoch,
         seq,
-        nodes=int(line.get(b"nodes", 0)),
-        checkpoints=int(line.get(b"checkpoints", 0)),
-        stored_bytes=int(line.get(b"bytes", 0)),
-        created_at=float(line.get(b"created", 0)),
-        updated_at=float(line[b"updated"]),
-        status=line[b"status"].decode(),
+        nodes=int(line["nodes"]),
+        checkpoints=int(line["checkpoints"]),
+        stored_bytes=int(line["bytes"]),
+        created_at=float(line["created"]),
+        updated_at=float(line["updated"]),
+        status=line["status"].decode(),
     )
 
 

@@ -21,6 +21,8 @@ from livingai.stores.sqlite_json import plain_text
 from livingai.stores.sqlite_rows import Write, prepare
 
 _SUM_BYTES: Final = 8
+#: Without the types that the msgpack of old servers' Lua does not know.
+_pack = msgpack.Packer(use_bin_type=False).pack
 _sum = xxhash.xxh3_64_digest
 #: Most bytes that a Redis string may have, unless ``proto-max-bulk-len`` was changed.
 MAX_VALUE_BYTES: Final = 512 << 20
@@ -64,33 +66,25 @@ def make_ready(row: Row, max_value_bytes: int) -> Ready | str:
     return Ready(write, write.stored_bytes + len(write.wire) + 2 * names + 256)
 
 
-def row_arguments(write: Write, blob_key: int) -> list[Any]:
-    """The 12 arguments of a row (``redis_commit.lua``); ``blob_key``: number of its blob's key."""
+def row_arguments(write: Write, blob_key: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """The arguments of a row (``redis_commit.lua``); ``blob_key``: number of its blob's key."""
     row = write.row
-    checkpoint = b""
-    if row.blob is not None:
-        fields = (
-            as_bytes(row.claim), as_bytes(row.node_id), row.state_kind, row.raw_bytes,
-            write.stored_bytes, write.saved_at, _plain(row.base_hash), _plain(row.content_hash),
-            _sum(row.blob),
-        )  # fmt: skip
-        # Without the types that the msgpack of old servers' Lua does not know.
-        packed: bytes = msgpack.packb(fields, use_bin_type=False)
-        checkpoint = _sum(packed) + packed
-    return [
-        row.claim,
-        row.epoch,
-        sortable(row.seq),
-        row.node_id,
-        plain_text(row.wire[3]),
-        repr(write.saved_at),
-        write.wire_sum + write.wire,
-        _optional(row.base_hash),
-        _optional(row.content_hash),
-        checkpoint,
-        blob_key if row.blob is not None else 0,
-        b"" if row.blob is None else row.blob,
-    ]
+    base, content = _plain(row.base_hash), _plain(row.content_hash)
+    claim, node_id = as_bytes(row.claim), as_bytes(row.node_id)
+    fields = (
+        claim, row.epoch, sortable(row.seq), node_id, plain_text(row.wire[3]),
+        repr(write.saved_at), base, content, blob_key if row.blob is not None else 0,
+    )  # fmt: skip
+    wire = write.wire_sum + write.wire
+    if row.blob is None:
+        return _pack(fields), wire, b"", b""
+    checkpoint = _pack(
+        (
+            claim, node_id, row.state_kind, row.raw_bytes, write.stored_bytes, write.saved_at,
+            base, content, _sum(row.blob),
+        )
+    )  # fmt: skip
+    return _pack(fields), wire, _sum(checkpoint) + checkpoint, row.blob
 
 
 def blob_keys(keys: Keys, writes: list[Write]) -> list[bytes]:
@@ -104,10 +98,6 @@ def blob_keys(keys: Keys, writes: list[Write]) -> list[bytes]:
 
 def _plain(value: bytes | None) -> bytes | None:
     return None if value is None else bytes(value)
-
-
-def _optional(value: bytes | None) -> bytes:
-    return b"-" if value is None else b"+" + value
 
 
 # --- replies -------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ class RedisHooks(StoreConformance):
     def raw_get(self, tmp_path: Path, part: Part, row: Row) -> bytes:
         keys = Keys(prefix_for(tmp_path))
         if part == "node":
-            found = self.client().hget(keys.of(row.execution_id).wires, row.node_id)
+            found = self.client().hget(keys.of(row.execution_id).run, f"w:{row.node_id}")
         else:
             found = self.client().get(keys.blob(row.execution_id, row.claim, row.seq))
         assert isinstance(found, bytes)
@@ -53,7 +53,8 @@ class RedisHooks(StoreConformance):
     def raw_set(self, tmp_path: Path, part: Part, row: Row, data: bytes) -> None:
         keys = Keys(prefix_for(tmp_path))
         if part == "node":
-            assert self.client().hset(keys.of(row.execution_id).wires, row.node_id, data) == 0
+            run = keys.of(row.execution_id).run
+            assert self.client().hset(run, f"w:{row.node_id}", data) == 0
         else:
             key = keys.blob(row.execution_id, row.claim, row.seq)
             assert self.client().set(key, data, xx=True)
