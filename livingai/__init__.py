@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
     from livingai.policy import Resolution
     from livingai.recovery import RecoveryEngine, RecoveryPlan
-    from livingai.replay import ReplayMode, ReplayResult, ReplaySession
+    from livingai.replay.compare import ReplayResult
+    from livingai.replay.mode import ReplayMode
+    from livingai.replay.session import ReplaySession
     from livingai.run import Run, SyncRun
     from livingai.scopes import current_run
     from livingai.service import Service
     from livingai.sla import Sla
     from livingai.steps import step, tool
+    from livingai.stores.opening import open_store
+    from livingai.stores.postgres import PostgresStore
+    from livingai.stores.redis import RedisStore
+    from livingai.stores.retention import Retention
     from livingai.stores.sqlite import SQLiteStore
+    from livingai.stores.tiered import TieredStore
 
 _HOMES = {
     "CheckpointEngine": "livingai.engine",
@@ -37,20 +44,25 @@ _HOMES = {
     "NodeType": "livingai.node",
     "Outcome": "livingai.outcome",
     "OutcomeStatus": "livingai.outcome",
+    "PostgresStore": "livingai.stores.postgres",
     "Receipt": "livingai.outcome",
     "RecoveryEngine": "livingai.recovery",
     "RecoveryPlan": "livingai.recovery",
+    "RedisStore": "livingai.stores.redis",
     "ReplayMode": "livingai.replay.mode",
     "ReplayResult": "livingai.replay.compare",
     "ReplaySession": "livingai.replay.session",
     "Resolution": "livingai.policy",
+    "Retention": "livingai.stores.retention",
     "Run": "livingai.run",
     "SQLiteStore": "livingai.stores.sqlite",
     "Service": "livingai.service",
     "Sla": "livingai.sla",
     "Status": "livingai.node",
     "SyncRun": "livingai.run",
+    "TieredStore": "livingai.stores.tiered",
     "current_run": "livingai.scopes",
+    "open_store": "livingai.stores.opening",
     "step": "livingai.steps",
     "tool": "livingai.steps",
 }
@@ -65,21 +77,26 @@ __all__ = [
     "NodeType",
     "Outcome",
     "OutcomeStatus",
+    "PostgresStore",
     "Receipt",
     "RecoveryEngine",
     "RecoveryPlan",
+    "RedisStore",
     "ReplayMode",
     "ReplayResult",
     "ReplaySession",
     "Resolution",
+    "Retention",
     "Run",
     "SQLiteStore",
     "Service",
     "Sla",
     "Status",
     "SyncRun",
+    "TieredStore",
     "__version__",
     "current_run",
+    "open_store",
     "step",
     "tool",
 ]
