@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from rich.console import Console
@@ -72,6 +73,7 @@ def main() -> int:
     except KeyboardInterrupt:
         log.print("stopped")
         return 130
+    machine["load_1min_end"] = round(os.getloadavg()[0], 2)
     print_results(console, results)
     if reads is not None:
         print_reads(console, reads)

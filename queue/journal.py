@@ -170,6 +170,7 @@ class Journal:
                     _finish(segment.fd, parts, offset)
                 failpoint("journal.after_append")
             except OSError as error:
+                _wipe(segment.fd, offset)
                 raise journal_error(error, "cannot append to the journal") from error
             segment.used = offset + length
             segment.last_lsn = lsn
@@ -380,6 +381,12 @@ def _finish(fd: int, parts: list[Bytes], offset: int) -> None:
     done = 0
     while done < len(whole):
         done += os.pwrite(fd, whole[done:], offset + done)
+
+
+def _wipe(fd: int, offset: int) -> None:
+    """Nothing was appended: what was written of the record must not be found after a crash."""
+    with contextlib.suppress(OSError):
+        os.pwrite(fd, bytes(RECORD_HEADER_BYTES), offset)
 
 
 def _sync_path(path: str) -> None:

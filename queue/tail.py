@@ -86,8 +86,10 @@ class JournalTail:
         """Where the next record is expected."""
         return position(self._number, self._offset)
 
-    def _next_number(self, after: int) -> int:
-        return next((n for n in segment_numbers(self.directory) if n > after), 0)
+    def _following(self) -> SegmentMap | None:
+        """The next segment that is not empty (left so by a crash while it was made)."""
+        later = (n for n in segment_numbers(self.directory) if n > self._number)
+        return next((found for n in later if (found := self.segments.get(n)) is not None), None)
 
     def _segment_after(self, lsn: int) -> int:
         """The newest segment that cannot lie behind record ``lsn`` + 1, else the oldest one."""
@@ -109,7 +111,7 @@ class JournalTail:
             if stop is not None and self.position >= stop:
                 return
             if self._number == 0:
-                self._number = self._next_number(0)
+                self._number = self._segment_after(0)
                 if self._number == 0:
                     return
             found = self._step(stop, alive)
@@ -145,10 +147,10 @@ class JournalTail:
     def _advance(self, *, sure: bool) -> bool:
         """Go to the next segment; False if there is none yet. Unless it is ``sure`` that the owner
         has left this one, the next must have a record: it is made before this one is sealed."""
-        number = self._next_number(self._number)
-        segment = self.segments.get(number) if number else None
+        segment = self._following()
         if segment is None:
             return False
+        number = segment.number
         if not sure:
             first = parse_header(segment.view, SEGMENT_HEADER_BYTES)
             if first is None or first.segment != number:
@@ -228,7 +230,7 @@ class JournalTail:
             length = (tail & 0xFFFF_FFFF) - self._offset
             self._expect(control.tail_lsn, length, self._lost(segment.view, self._offset))
             self._offset += length
-        elif self._next_number(self._number) == 0:
+        elif self._following() is None:
             self._expect(control.tail_lsn)
 
     def _expect(self, lsn: int, length: int = 0, header: RecordHeader | None = None) -> None:

@@ -14,6 +14,7 @@ from livingai.errors import LivingAIError
 from livingai.failpoint import failpoint
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
+from livingai.queue.tail import Damage
 from livingai.workers.intake import Feed
 from livingai.workers.quarantine import set_aside
 
@@ -76,17 +77,25 @@ class Keeper:
         """Quarantine damaged places of the journals, so that they are reported and kept."""
         for feed in self._dispatcher.intake.feeds.values():
             for damage in feed.take_damage():
-                segment = feed.tail.segments.get(damage.position >> 32)
-                start = damage.position & 0xFFFF_FFFF
-                data = bytes(segment.view[start : start + damage.length]) if segment else b""
                 _log.error("%s: %s", feed.path, damage.reason)
-                try:
-                    set_aside(
-                        self._dispatcher.directory.quarantine, feed.journal_id, damage.position,
-                        data, reason=damage.reason, damaged=True,
-                    )  # fmt: skip
-                except OSError as error:
-                    _log.error("cannot write to the quarantine: %s", error)
+                self._set_aside(feed, damage)
+
+    def _set_aside(self, feed: Feed, damage: Damage) -> None:
+        if self._dispatcher.intake.feeds.get(feed.path) is not feed:
+            return  # removed since
+        segment = feed.tail.segments.get(damage.position >> 32)
+        start = damage.position & 0xFFFF_FFFF
+        data = bytes(segment.view[start : start + damage.length]) if segment else b""
+        try:
+            set_aside(
+                self._dispatcher.directory.quarantine, feed.journal_id, damage.position, data,
+                reason=damage.reason, damaged=True,
+            )  # fmt: skip
+        except OSError as error:
+            _log.error("cannot write to the quarantine, trying again: %s", error)
+            asyncio.get_running_loop().call_later(1.0, self._set_aside, feed, damage)
+        else:
+            self._dispatcher.settle_damaged(feed, damage)
 
     async def retain(self) -> None:
         """Apply the retention policy now and then, for as long as the service lives."""

@@ -37,6 +37,7 @@ def __getattr__(name: str) -> Any:
         # So that a failing assert in these modules explains itself as one in a test file does.
         pytest.register_assert_rewrite(
             "livingai.testing.conformance",
+            "livingai.testing.keeping",
             "livingai.testing.reading",
             "livingai.testing.writing",
             "livingai.testing.owning",

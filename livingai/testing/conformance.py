@@ -8,8 +8,8 @@
         def make_store(self, tmp_path):
             return MyStore(namespace=str(tmp_path))
 
-The tests are in three parts by rule of :mod:`livingai.stores.base`: :mod:`.writing`,
-:mod:`.owning` and :mod:`.reading`; life and damage are here.
+The tests are in parts by rule of :mod:`livingai.stores.base`: :mod:`.writing`, :mod:`.owning`,
+:mod:`.reading` and :mod:`.keeping`; life and damage are here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pytest
 
 from livingai.errors import StoreUnavailableError
 from livingai.stores.base import Capabilities, Row, Store, StoreSpec
+from livingai.testing.keeping import KeepingTests
 from livingai.testing.owning import OwningTests
 from livingai.testing.reading import ReadingTests
 from livingai.testing.rows import (
@@ -42,7 +43,7 @@ from livingai.testing.writing import WritingTests
 Part = Literal["node", "blob"]
 
 
-class StoreConformance(WritingTests, OwningTests, ReadingTests):
+class StoreConformance(WritingTests, OwningTests, ReadingTests, KeepingTests):
     """Every rule of the store contract. Override :meth:`make_store`; the other hooks are optional,
     tests that need one are skipped without it."""
 
@@ -147,7 +148,7 @@ class StoreConformance(WritingTests, OwningTests, ReadingTests):
         commit(store, rows)
         assert sum(1 for _ in store.nodes("run")) == 3
 
-    # -- rule 8 --
+    # -- rule 9 --
 
     @pytest.mark.parametrize("part", ["node", "blob"])
     def test_damage_is_never_returned(self, store: Store, tmp_path: Path, part: Part) -> None:

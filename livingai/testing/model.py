@@ -16,6 +16,7 @@ Version = tuple[int, int]  # (epoch, seq)
 class _Execution:
     owners: list[tuple[str | None, int]] = field(default_factory=list)  # (claim, epoch), growing
     rows: dict[Version, Row] = field(default_factory=dict)
+    dropped: set[Version] = field(default_factory=set)  # rows whose checkpoint was dropped
     created_at: float = 0.0
 
     def epoch_of(self, claim: str | None) -> int | None:
@@ -25,13 +26,26 @@ class _Execution:
     def newest(self) -> int:
         return self.owners[-1][1] if self.owners else 0
 
+    @property
+    def checkpoints(self) -> list[Version]:
+        """The versions with a state that is still there, oldest first."""
+        rows = self.rows.items()
+        found = [version for version, row in rows if row.blob is not None]
+        return sorted(set(found) - self.dropped)
+
+    def by_hash(self, content_hash: bytes) -> Row | None:
+        """The checkpoint that answers for a hash: a full one, else the oldest."""
+        rows = [self.rows[version] for version in self.checkpoints]
+        same = [row for row in rows if row.content_hash == content_hash]
+        return min(same, key=lambda row: row.base_hash is not None, default=None)
+
     def versions(self, node_id: str) -> list[Version]:
         """The stored versions of a node, oldest first."""
         return sorted(version for version, row in self.rows.items() if row.node_id == node_id)
 
 
 class StoreModel:
-    """What a store must answer (rules 1 to 3 and 7 of :mod:`livingai.stores.base`)."""
+    """What a store must answer (rules 1 to 3, 7 and 8 of :mod:`livingai.stores.base`)."""
 
     def __init__(self) -> None:
         self._executions: dict[str, _Execution] = {}
@@ -50,6 +64,10 @@ class StoreModel:
             execution.owners.append((row.claim, epoch))
         version = (epoch, row.seq)
         if epoch == execution.newest:
+            stored = version in execution.checkpoints
+            if row.base_hash and not stored and execution.by_hash(row.base_hash) is None:
+                return RowResult(RowStatus.BASE_MISSING, epoch)
+            execution.dropped.discard(version)
             if not execution.rows:
                 execution.created_at = row.saved_at
             execution.rows.setdefault(version, row)
@@ -61,7 +79,7 @@ class StoreModel:
     @staticmethod
     def _is_stored(execution: _Execution, row: Row, version: Version) -> bool:
         if row.blob is not None:
-            return version in execution.rows
+            return version in execution.checkpoints
         versions = execution.versions(row.node_id)
         if not versions or versions[-1] < version:
             return False
@@ -89,9 +107,34 @@ class StoreModel:
             return 0
         nodes = len({row.node_id for row in execution.rows.values()})
         execution.rows.clear()
+        execution.dropped.clear()
         if execution.owners and execution.owners[-1][0] is not None:
             execution.owners.append((None, execution.newest + 1))
         return nodes
+
+    def drop(self, execution_id: str, versions: Sequence[Version]) -> int:
+        """The number of bytes that a store has to report."""
+        execution = self._executions.get(execution_id, _Execution())
+        gone = set(versions) & set(execution.checkpoints)
+        execution.dropped |= gone
+        return sum(len(execution.rows[version].blob or b"") for version in gone)
+
+    def is_dropped(self, row: Row) -> bool:
+        """Whether this row was stored, and its checkpoint dropped."""
+        execution = self._executions.get(row.execution_id, _Execution())
+        return (execution.epoch_of(row.claim) or 0, row.seq) in execution.dropped
+
+    def seems_stored(self, row: Row) -> bool:
+        """Whether this row, never seen before, would count as stored because a newer version of
+        its node has replaced what it says (rule 1 cannot tell these apart)."""
+        execution = self._executions.get(row.execution_id, _Execution())
+        epoch = execution.epoch_of(row.claim) or execution.newest
+        return epoch < execution.newest and self._is_stored(execution, row, (epoch, row.seq))
+
+    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+        """What ``blob_by_hash`` has to answer."""
+        found = self._executions.get(execution_id, _Execution()).by_hash(content_hash)
+        return found.blob if found else None
 
     # -- what reads have to say; the form is that of livingai.testing.rows.contents() --
 
@@ -105,6 +148,10 @@ class StoreModel:
             ordered = sorted(ids, key=first.__getitem__)
             told[f"nodes {name}"] = [self._node(execution, node_id) for node_id in ordered]
             told[f"latest {name}"] = self._latest(execution)
+            told[f"owners {name}"] = [(epoch, claim) for claim, epoch in execution.owners]
+            told[f"checkpoints {name}"] = [
+                self._checkpoint(execution, version) for version in execution.checkpoints
+            ]
             for node_id in ids:
                 told[f"node {node_id}"] = self._load(execution, node_id)
         return told
@@ -113,7 +160,7 @@ class StoreModel:
     def _line(execution: _Execution) -> tuple[Any, ...]:
         rows = execution.rows
         newest = max(rows)
-        blobs = [row.blob for row in rows.values() if row.blob is not None]
+        blobs = [rows[version].blob or b"" for version in execution.checkpoints]
         return (
             *newest,
             len({row.node_id for row in rows.values()}),
@@ -126,9 +173,9 @@ class StoreModel:
 
     @staticmethod
     def _node(execution: _Execution, node_id: str) -> tuple[Any, ...]:
-        newest = execution.versions(node_id)[-1]
+        first, newest = execution.versions(node_id)[0], execution.versions(node_id)[-1]
         row = execution.rows[newest]
-        return (pack(row.wire), *newest, row.blob is not None)
+        return (pack(row.wire), *newest, row.blob is not None, first)
 
     @staticmethod
     def _load(execution: _Execution, node_id: str) -> tuple[Any, ...]:
@@ -136,16 +183,22 @@ class StoreModel:
         wire = pack(execution.rows[versions[-1]].wire)
         for version in reversed(versions):
             row = execution.rows[version]
-            if row.blob is not None:
+            if version in execution.checkpoints:
                 return (wire, *versions[-1], row.blob, row.state_kind)
         return (wire, *versions[-1], None, 0)
 
     @staticmethod
-    def _latest(execution: _Execution) -> tuple[Any, ...]:
-        for version in sorted(execution.rows, reverse=True):
-            row = execution.rows[version]
-            if row.blob is not None:
-                newest = execution.rows[execution.versions(row.node_id)[-1]]
-                return (pack(newest.wire), *version, row.blob, row.state_kind)
+    def _checkpoint(execution: _Execution, version: Version) -> tuple[Any, ...]:
+        row = execution.rows[version]
+        newest = execution.rows[execution.versions(row.node_id)[-1]]
+        return (
+            pack(newest.wire), *version, row.blob, row.state_kind, row.node_id, row.base_hash,
+            row.content_hash, row.raw_bytes, len(row.blob or b""), row.saved_at,
+        )  # fmt: skip
+
+    @classmethod
+    def _latest(cls, execution: _Execution) -> tuple[Any, ...]:
+        if execution.checkpoints:
+            return cls._checkpoint(execution, execution.checkpoints[-1])[:5]
         version = max(execution.rows)
         return (pack(execution.rows[version].wire), *version, None, 0)

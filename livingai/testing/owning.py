@@ -51,8 +51,8 @@ class OwningTests:
 
     def test_what_the_zombie_had_stored_is_still_stored(self, store: Store) -> None:
         rows = [
-            make_row(seq=0, claim="old", node_id="n", output="running"),
-            make_row(seq=1, claim="old", node_id="n", blob=state("1")),
+            make_row(seq=0, claim="old", node_id="n", blob=state("0")),
+            make_row(seq=1, claim="old", node_id="n", output="of which no trace is left"),
             make_row(seq=2, claim="old", node_id="m"),
         ]
         for row in rows:

@@ -16,6 +16,7 @@ from livingai.stores.base import Row, RowStatus, Store
 EPOCH_S = 1_700_000_000.0
 
 STORED, FENCED, REFUSED = RowStatus.STORED, RowStatus.FENCED, RowStatus.REFUSED
+BASE_MISSING = RowStatus.BASE_MISSING
 
 
 def make_row(
@@ -104,9 +105,18 @@ def contents(store: Store, node_ids: Iterable[str] = ()) -> dict[str, Any]:
         nodes = list(store.nodes(execution_id))
         ids.update(node.wire[1] for node in nodes)
         told[f"nodes {execution_id}"] = [
-            (pack(node.wire), node.epoch, node.seq, node.has_state) for node in nodes
+            (pack(node.wire), node.epoch, node.seq, node.has_state, tuple(node.first))
+            for node in nodes
         ]
         told[f"latest {execution_id}"] = checkpoint(store.latest_checkpoint(execution_id))
+        told[f"checkpoints {execution_id}"] = [
+            (
+                *(checkpoint(found) or ()), found.node_id, found.base_hash, found.content_hash,
+                found.raw_bytes, found.stored_bytes, found.saved_at,
+            )
+            for found in store.checkpoints(execution_id)
+        ]  # fmt: skip
+        told[f"owners {execution_id}"] = [tuple(owner) for owner in store.owners(execution_id)]
     for node_id in sorted(ids):
         told[f"node {node_id}"] = checkpoint(store.load_node(node_id))
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,17 +24,20 @@ _executions = st.sampled_from(EXECUTIONS)
 _connections = st.integers(0, 1)
 #: Whose row it is: mostly the owner's, else that of a claim by number, old or new.
 _claims = st.sampled_from([None, None, None, None, 0, 1, 2, 3, 4, 5])
-#: (execution, claim, seq, node, has state): small ranges, so that rows collide in every way.
+#: What a row carries: nothing, a full state, or a delta against the state of that seq.
+_states = st.sampled_from([None, None, "full", "full", 0, 1, 2, 3, 4])
+#: (execution, claim, seq, node, state): small ranges, so that rows collide in every way.
 _rows = st.lists(
-    st.tuples(_executions, _claims, st.integers(0, 11), st.integers(0, NODES - 1), st.booleans()),
+    st.tuples(_executions, _claims, st.integers(0, 11), st.integers(0, NODES - 1), _states),
     min_size=1,
     max_size=8,
 )
 
 
 def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMachine]:
-    """A state machine that commits, replays, claims, deletes and reopens, on two connections, and
-    after each step compares all that the store says with :class:`~livingai.testing.StoreModel`.
+    """A state machine that commits, replays, claims, drops, deletes and reopens, on two
+    connections, and after each step compares all that the store says with
+    :class:`~livingai.testing.StoreModel`.
 
     ``make_store(directory)`` gives a connection to the store of that directory: a fresh one for a
     new directory, another connection to the same one for the same. Use it in a test module as
@@ -58,26 +62,16 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
                 store.close()
             shutil.rmtree(self.directory, ignore_errors=True)
 
-        def issue(
-            self, execution_id: str, number: int | None, seq: int, node: int, has_state: bool
-        ) -> Row:
+        def issue(self, model: StoreModel, name: tuple[Any, ...]) -> Row:
             """The row of that name: one (execution, claim, seq) is one row for ever."""
+            execution_id, number, seq, node, carries = name
             claim = f"claim-{number}"
             if number is None:
-                claim = self.model.owner(execution_id) or "claim-0"
+                claim = model.owner(execution_id) or "claim-0"
             key = (execution_id, claim, seq)
             if key not in self.issued:
-                text = f"{execution_id} {claim} {seq}"
-                self.issued[key] = make_row(
-                    execution_id,
-                    seq,
-                    node_id=f"{execution_id}/{node}",
-                    claim=claim,
-                    blob=state(text) if has_state else None,
-                    status=list(Status)[seq % len(Status)],
-                    output=text,
-                    cost_tokens=seq,
-                )
+                row = issued_row(key, node, carries)
+                self.issued[key] = issued_row(key, node, "full") if model.seems_stored(row) else row
             return self.issued[key]
 
         def check_commit(self, store: Store, rows: list[Row]) -> None:
@@ -87,7 +81,11 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
 
         @rule(which=_connections, names=_rows)
         def commit(self, which: int, names: list[Any]) -> None:
-            rows = [self.issue(*name) for name in names]
+            trial = copy.deepcopy(self.model)
+            rows = []
+            for name in names:
+                rows.append(self.issue(trial, name))
+                trial.commit(rows[-1:])
             self.batches.append(rows)
             self.check_commit(self.stores[which], rows)
 
@@ -95,7 +93,17 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
         def replay(self, which: int, data: st.DataObject) -> None:
             if self.batches:
                 rows = data.draw(st.sampled_from(self.batches))
+                rows = [row for row in rows if not self.model.is_dropped(row)]
                 self.check_commit(self.stores[which], data.draw(st.permutations(rows)))
+
+        @rule(
+            which=_connections,
+            execution_id=_executions,
+            versions=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 11)), max_size=12),
+        )
+        def drop(self, which: int, execution_id: str, versions: list[tuple[int, int]]) -> None:
+            dropped = self.stores[which].drop_checkpoints(execution_id, versions)
+            assert dropped == self.model.drop(execution_id, versions)
 
         @rule(which=_connections, execution_id=_executions, claim=st.integers(0, 6))
         def claim(self, which: int, execution_id: str, claim: int) -> None:
@@ -129,17 +137,28 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
 
         @invariant()
         def blobs_by_hash(self) -> None:
-            latest = {
-                key.removeprefix("latest "): told
-                for key, told in self.model.contents().items()
-                if key.startswith("latest ") and told[3] is not None
-            }
-            for row in self.issued.values():
-                if row.blob is None or row.content_hash is None:
-                    continue
-                found = self.stores[0].blob_by_hash(row.execution_id, row.content_hash)
-                assert found in (None, row.blob)
-                if latest.get(row.execution_id, (None,) * 5)[3] == row.blob:
-                    assert found == row.blob
+            for execution_id in EXECUTIONS:
+                for seq in range(12):
+                    content_hash = b"%16d" % seq
+                    expected = self.model.blob_by_hash(execution_id, content_hash)
+                    assert self.stores[0].blob_by_hash(execution_id, content_hash) == expected
 
     return StoreMachine
+
+
+def issued_row(key: tuple[str, str, int], node: int, carries: Any) -> Row:
+    """A row of the machine; ``carries`` as in ``_states``."""
+    execution_id, claim, seq = key
+    return make_row(
+        execution_id,
+        seq,
+        node_id=f"{execution_id}/{node}",
+        claim=claim,
+        blob=None if carries is None else state(f"{key} {carries}"),
+        # Some states are equal: their hash does not name the claim.
+        content_hash=None if carries is None else b"%16d" % seq,
+        base_hash=b"%16d" % carries if isinstance(carries, int) else None,
+        status=list(Status)[seq % len(Status)],
+        output=claim,
+        cost_tokens=seq,
+    )

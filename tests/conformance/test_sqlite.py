@@ -55,5 +55,10 @@ class TestSQLiteStore(StoreConformance):
             other.execute("ROLLBACK")
 
 
-TestSQLiteMachine = store_machine(make_store).TestCase
+def make_fast_store(directory: Path) -> SQLiteStore:
+    """Without a sync per commit: the machine makes thousands."""
+    return SQLiteStore(directory / "agent.db", busy_timeout_ms=1000, synchronous="normal")
+
+
+TestSQLiteMachine = store_machine(make_fast_store).TestCase
 TestSQLiteMachine.settings = settings(max_examples=60, stateful_step_count=25)

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from tests.support.waiting import until
+from tests.support.waiting import gone, until
 
 PASSWORD = "correct horse/battery@staple"
 #: The same in a URL.
@@ -37,7 +37,10 @@ QUOTED_PASSWORD = "correct%20horse%2Fbattery%40staple"
 #: Another server to test against, too.
 URL = os.environ.get("LIVINGAI_TEST_POSTGRES_URL")
 VERSIONS = {16: "pginstall", 18: "pginstall18"}
-_SETTINGS = {"shared_buffers": "64MB", "max_wal_size": "256MB", "lc_messages": "C"}
+_SETTINGS = {
+    "shared_buffers": "64MB", "max_wal_size": "256MB", "lc_messages": "C",
+    "recovery_init_sync_method": "syncfs",  # else each file is synced before a recovery
+}  # fmt: skip
 
 
 def missing(what: str) -> NoReturn:
@@ -123,10 +126,12 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1", **self._settings,
         }  # fmt: skip
         arguments = [f"--{name}={value}" for name, value in settings.items()]
+        # Not the tests' own variables: by those they find what belongs to a service.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LIVINGAI")}
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
                 start_new_session=True, preexec_fn=_die_with_tests,  # noqa: PLW1509 - one call of the kernel
                 **_user(),
             )  # fmt: skip
@@ -169,7 +174,7 @@ class PostgresServer:
                 process.kill()
         assert self._process is not None
         self._process.wait(10)
-        psutil.wait_procs(processes, timeout=10)
+        gone(*(process.pid for process in processes))
 
     def stop(self) -> None:
         """A fast shutdown: sessions are ended. Idempotent."""
