@@ -28,6 +28,7 @@ from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.lock import OwnerLock, owner_identity
+from livingai.queue.record import pack_outcome
 from livingai.queue.tail import Damage
 from livingai.workers.barrier import Barriers
 from livingai.workers.bases import Bases
@@ -256,7 +257,7 @@ class Dispatcher:
         """Records that cannot be read were set aside: their owner is told, if it still lives."""
         for lsn in range(damage.first_lsn, damage.last_lsn + 1):
             self.counts[OutcomeStatus.QUARANTINED] += 1
-            word = feed.settle_damaged(damage, lsn, _QUARANTINED)
+            word = pack_outcome(lsn, _QUARANTINED, 0)
             self._unsettled.setdefault(feed, []).append((lsn, word))
             self._reasons.setdefault(feed, {})[lsn] = damage.reason
         self.kick()

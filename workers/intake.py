@@ -199,13 +199,6 @@ class Feed:
         """Whether its owner is dead and all of its records are terminal."""
         return self.exhausted and self.drained
 
-    def settle_damaged(self, damage: Damage, lsn: int, status: int) -> int:
-        """The outcome word of a damaged record; written where its place is known, too."""
-        if damage.first_lsn == damage.last_lsn and damage.length >= RECORD_HEADER_BYTES:
-            with contextlib.suppress(OSError):
-                return self.tail.segments.write_outcome(damage.position, lsn, status, 0)
-        return pack_outcome(lsn, status, 0)
-
     def take_damage(self) -> list[Damage]:
         """Damaged places found since the last call."""
         found, self.tail.damage = self.tail.damage, []
