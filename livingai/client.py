@@ -251,8 +251,7 @@ class ServiceClient:
                 continue
             except (OSError, ValueError):
                 return welcomed
-            if not ready:
-                self._on_tick()
+            self._on_tick()
 
     def _flush_out(self, sock: socket.socket) -> None:
         with self._sending:

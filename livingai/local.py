@@ -8,6 +8,7 @@ A forked child forgets its parent's and makes its own.
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import logging
 import os
@@ -20,10 +21,11 @@ from livingai.cache import HotCache
 from livingai.client import ServiceClient
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import JournalClosedError, LivingAIError
-from livingai.outcome import Outcome, Receipt, outcome_from_code, settle
+from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt, outcome_from_code, settle
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
 from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
+from livingai.queue.segment import SegmentMap
 from livingai.queue.tail import Segments
 from livingai.stores.base import Store
 from livingai.syncer import Syncer
@@ -32,6 +34,12 @@ from livingai.workers.protocol import OUTCOME_PAIR
 _log = logging.getLogger("livingai")
 #: Executions whose place in the journal a process remembers; an older one is claimed anew.
 _MAX_ENTRIES = 100_000
+
+
+#: The outcome of a record that is terminal without an outcome word in the journal.
+_DAMAGED = Outcome(
+    OutcomeStatus.QUARANTINED, Durability.JOURNAL, 0.0, "the record was damaged in the journal"
+)
 
 
 @dataclass(slots=True)
@@ -64,6 +72,8 @@ class Local:
         self._syncer: Syncer | None = None
         self._own: Segments | None = None
         self._expired_at = time.monotonic()
+        #: Outcomes that were found in a segment before it was reused; see :meth:`_before_reuse`.
+        self._late: collections.deque[tuple[Receipt, Outcome]] = collections.deque()
         #: Notified whenever outcomes arrive: room in the journal, progress of a barrier.
         self.progress = threading.Condition()
         self.client = ServiceClient(
@@ -93,6 +103,7 @@ class Local:
             if self._journal is None:
                 journal = Journal(self.directory.journals, self.config.limits())
                 journal.supersede = partial(self.cache.supersede, own=journal.id)
+                journal.watch_reuse(self._before_reuse)
                 self._own = Segments(journal.directory)
                 self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
                 self._journal = journal
@@ -165,6 +176,33 @@ class Local:
                     settled.append((receipt, outcome_from_code(*known)))
         self._deliver(settled)
 
+    def _before_reuse(self, number: int) -> None:
+        """A drained segment of ours goes. Outcomes in it that nobody has told us (the service died
+        before it could) are kept for :meth:`_tick`. Any thread, with the journal locked."""
+        waiting = [
+            (lsn, receipt)
+            for lsn, (receipt, _) in list(self.pending.items())
+            if receipt.position >> 32 == number
+        ]
+        if not waiting or self._journal is None:
+            return
+        try:
+            segment = SegmentMap(self._journal.directory, number)
+        except (OSError, ValueError):
+            return  # out of descriptors: better a late outcome than a failing save
+        for lsn, receipt in waiting:
+            known = read_outcome(segment.view, receipt.position & 0xFFFF_FFFF, lsn)
+            outcome = outcome_from_code(*known) if known is not None else _DAMAGED
+            if self.pending.pop(lsn, None) is not None:
+                self._late.append((receipt, outcome))
+        segment.close()
+
+    def _deliver_late(self) -> None:
+        settled = []
+        while self._late:
+            settled.append(self._late.popleft())
+        self._deliver(settled)
+
     def _deliver(self, settled: list[tuple[Receipt, Outcome]]) -> None:
         if settled:
             settle(settled)
@@ -173,6 +211,7 @@ class Local:
 
     def _tick(self) -> None:
         """About once a second: give old cache segments back."""
+        self._deliver_late()
         now = time.monotonic()
         if self._journal is not None and now - self._expired_at > 1.0:
             self._expired_at = now
@@ -191,6 +230,7 @@ class Local:
         if self._own is not None:
             self._own.close()
         self.cache.close()
+        self._deliver_late()
 
 
 _registry: dict[str, Local] = {}

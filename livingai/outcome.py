@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -71,6 +72,7 @@ def outcome_from_code(code: int, latency_us: int, reason: str = "") -> Outcome:
     return Outcome(status, level, latency_us / 1000, reason)
 
 
+_log = logging.getLogger("livingai")
 Callback = Callable[["Receipt"], object]
 
 #: Guards every receipt's waiters. One lock for all: it is held for a few instructions.
@@ -185,7 +187,10 @@ def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
             elif isinstance(waiter, tuple):
                 by_loop.setdefault(waiter[0], []).append(waiter[1])
             else:
-                waiter(receipt)
+                try:
+                    waiter(receipt)
+                except Exception:  # the next ones must hear of it all the same
+                    _log.exception("a callback of %r failed", receipt)
     for loop, futures in by_loop.items():
         if not loop.is_closed():
             loop.call_soon_threadsafe(_wake, futures)

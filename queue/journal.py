@@ -224,6 +224,11 @@ class Journal:
         self._rotate_next = False
         return fresh
 
+    def watch_reuse(self, before_reuse: Callable[[int], None]) -> None:
+        """Have ``before_reuse(number)`` called, with the journal locked, before a segment whose
+        records are all terminal is reused or deleted."""
+        self._space.before_reuse = before_reuse
+
     def expire(self) -> None:
         """Give drained segments back that nobody used for ``cache_ttl_s``, one by one, so that an
         append never waits for more than one deletion. Raises JournalError."""

@@ -53,6 +53,8 @@ class Space:
         self._recycle_file = recycle
         self._cursor = cursor
         self._touched = touched
+        #: Called with the number of a segment that is about to be reused or deleted.
+        self.before_reuse: Callable[[int], None] = lambda _: None
         self.sealed: list[Segment] = []
         #: Segments with records that no fdatasync has covered, and those whose fdatasync failed.
         self.dirty: set[Segment] = set()
@@ -122,6 +124,7 @@ class Space:
         return sum(segment.size for segment in self.sealed)
 
     def _recycle(self, segment: Segment, number: int, lsn: int) -> Segment:
+        self.before_reuse(segment.number)
         try:
             failpoint("journal.before_recycle")
             self._recycle_file(segment, number, lsn)
@@ -143,6 +146,7 @@ class Space:
 
     def drop(self, segment: Segment) -> None:
         """Delete a segment. Raises JournalError; it is then still there."""
+        self.before_reuse(segment.number)
         try:
             segment.unlink()
         except OSError as error:
