@@ -13,6 +13,8 @@ from livingai import CheckpointEngine, Durability, ExecutionNode, Outcome, Recei
 from livingai.client import ServiceClient
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import FlushTimeoutError, OutcomeTimeoutError
+from livingai.queue.control import Control
+from livingai.queue.cursor import CursorFile
 from livingai.queue.journal import Appended, Journal
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
@@ -20,7 +22,7 @@ from livingai.queue.tail import JournalTail
 from livingai.sections import encode_sections
 from tests.support import acts, peek
 from tests.support.place import Place
-from tests.support.waiting import frozen, until
+from tests.support.waiting import frozen, kill, until
 
 
 def test_every_way_to_learn_of_it(state_dir: Place) -> None:
@@ -220,3 +222,41 @@ def append(journal: Journal, node: ExecutionNode, state: bytes) -> Appended:
         seq=1, flags=int(Flag.STATE), state_kind=kind, node=wire, ext=ext, state=raw,
         budget_us=50_000,
     )  # fmt: skip
+
+
+def test_told_though_its_segment_is_reused(state_dir: Place) -> None:
+    """The service dies between moving the cursor and telling; the agent goes on and reuses the
+    segments that hold the outcomes before there is a service again."""
+    pause = {"LIVINGAI_FAILPOINTS": "dispatcher.after_cursor=pause:1.0"}
+    agent = state_dir.agent(segment_bytes=1 << 16, journal_bytes=1 << 18, cache_bytes=0, env=pause)
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    (journal,) = state_dir.journals()
+    control = Control(journal)
+    cursor = CursorFile(journal, control.journal_id)
+    dispatcher = state_dir.pids()["dispatcher"]
+    agent.call(acts.save_many, "run-2", 25)
+    until(lambda: cursor.read().lsn >= 14, what="the cursor has moved")
+    kill(dispatcher)
+    agent.call(acts.save_many, "run-3", 25)
+    control.close()
+    cursor.close()
+    assert agent.settled(51).keys() <= {"met", "late"}
+    assert peek.stored_steps(state_dir.database, "run-2") == list(range(25))
+
+
+def test_a_callback_that_raises_harms_nobody_else(
+    state_dir: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(receipt: Receipt) -> None:
+        raise ValueError("this callback is wrong")
+
+    with state_dir.engine() as engine:
+        called = threading.Event()
+        receipt = engine.save_sync(ExecutionNode("run-1"), b"state")
+        receipt.add_callback(wrong)
+        receipt.add_callback(lambda _: called.set())
+        assert receipt.result(20).stored
+        assert called.wait(20)
+        assert engine.save_sync(ExecutionNode("run-1"), b"more").result(20).stored
+    assert "this callback is wrong" in caplog.text
