@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from livingai.baserun import BaseRun
-from livingai.calls import CALL, Call, node_id
+from livingai.calls import CALL, CHECKPOINT, ROLE, Call, node_id
 from livingai.effects import Effect, Save, Work
 from livingai.engine import CheckpointEngine
 from livingai.errors import ReplayError
@@ -41,6 +41,19 @@ class Replay:
             "replay_mode": self.request.mode.value,
         }
         return RunSettings(metadata=marks, tape=tape)
+
+
+@dataclass(slots=True)
+class LoadState(Effect):
+    """Read the state that a node of the record was saved with."""
+
+    node_id: str
+
+    async def perform(self, engine: CheckpointEngine) -> Any:
+        return (await engine.load(self.node_id))[1]
+
+    def perform_sync(self, engine: CheckpointEngine) -> Any:
+        return engine.load_sync(self.node_id)[1]
 
 
 class ReplayRecorder(Recorder):
@@ -114,7 +127,10 @@ class ReplayRecorder(Recorder):
             inner.id = node_id(self.execution_id, inner.metadata[CALL])
             inner.parent_id = node_id(self.execution_id, f"{call.path}{outer[before:]}")
             inner.cost_tokens, inner.latency_ms = 0, 0.0
-            yield Save(inner)
+            state = None
+            if inner.metadata.get(ROLE) == CHECKPOINT:
+                state = yield LoadState(inner_id)
+            yield Save(inner, None, state)
 
     def _marked(self, work: Work[Any], how: How, recorded: ExecutionNode | None) -> Work[Any]:
         """``work``, whose nodes say that they belong to a replay."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from livingai import (
     ReplaySession,
     SQLiteStore,
     Status,
+    SyncRun,
 )  # fmt: skip
 from livingai.node import ErrorInfo
 from tests.support.records import rows_of
@@ -111,5 +113,105 @@ def test_modes_agree_and_the_record_stays(
     elsewhere = [one for one in other.diverged if one.recorded and one.recorded.id != node.id]
     assert elsewhere == [], "the handler gives what it gave, so nothing but the node may differ"
 
+    engine.flush_sync(timeout=30)
+    assert rows_of(database, execution) == before
+
+
+# -- programs --------------------------------------------------------------------------------------
+
+
+class Failed(Exception):
+    """What a call of a random program raises."""
+
+
+@st.composite
+def programs(draw: st.DrawFn, depth: int = 0) -> list[tuple[Any, ...]]:
+    """Calls in order: (kind, name, seed, whether it fails, calls inside of it)."""
+    calls = []
+    for _ in range(draw(st.integers(1, 4 if depth == 0 else 2))):
+        kind = draw(st.sampled_from(["step", "tool", "safe", "checkpoint"]))
+        nested = depth < 2 and kind == "step" and draw(st.booleans())
+        inside = draw(programs(depth + 1)) if nested else []
+        calls.append((kind, draw(st.sampled_from("ab")), draw(st.integers(0, 2)),
+                      draw(st.integers(0, 4)) == 0, inside))  # fmt: skip
+    return calls
+
+
+class Program:
+    """A random program: what a call returns depends on its arguments, and on no more."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+        self.tools = 0
+
+    def __call__(self, run: SyncRun) -> int:
+        return self.go(run, self.calls, 0)
+
+    def go(self, run: SyncRun, calls: list[tuple[Any, ...]], so_far: int) -> int:
+        for kind, name, seed, fails, inside in calls:
+            if kind == "checkpoint":
+                run.state = {"so_far": so_far}
+                run.checkpoint()
+                continue
+            with suppress(Failed):
+                if kind == "step":
+                    so_far += run.step(name, self.step, run, so_far, seed, fails, inside)
+                else:
+                    options = {"idempotent": True} if kind == "safe" else {}
+                    so_far += run.using(**options).tool(name, self.tool, so_far, seed, fails)
+        return so_far
+
+    def step(
+        self, run: SyncRun, so_far: int, seed: int, fails: bool, inside: list[tuple[Any, ...]]
+    ) -> int:
+        found = self.go(run, inside, so_far)
+        if fails:
+            raise Failed(f"step {seed}")
+        return found * 3 + seed
+
+    def tool(self, so_far: int, seed: int, fails: bool) -> int:
+        self.tools += 1
+        if fails:
+            raise Failed(f"tool {seed}")
+        return so_far + seed
+
+
+@settings(max_examples=60)
+@given(calls=programs(), data=st.data())
+def test_programs(
+    place: tuple[CheckpointEngine, Path], calls: list[tuple[Any, ...]], data: st.DataObject
+) -> None:
+    engine, database = place
+    execution = f"program-{next(_numbers)}"
+    with engine.run_sync(execution) as run:
+        output = Program(calls)(run)
+    engine.flush_sync(timeout=30)
+    before = rows_of(database, execution)
+    session = ReplaySession(engine, execution)
+
+    program = Program(calls)
+    mocked = session.run_sync(program)
+    assert mocked.same, mocked.report(full=True)
+    assert (mocked.output, program.tools) == (output, 0)
+
+    made = [node for node in engine.nodes_sync(execution) if "function" in node.metadata]
+    if made:
+        node = data.draw(st.sampled_from(made))
+        whole = session.run_sync(program, mode="from_node", node_id=node.id)
+        assert whole.same, whole.report(full=True)
+        field = "output" if node.status is Status.SUCCESS else "input"
+        if "run" not in str(node.input) or field == "output":
+            program.tools = 0
+            as_it_was = session.run_sync(
+                program, mode="counterfactual", node_id=node.id,
+                overrides={field: getattr(node, field)},
+            )  # fmt: skip
+            assert as_it_was.same, as_it_was.report(full=True)
+            assert program.tools == 0
+            # A call that is served comes before what is inside of it, one that runs may not.
+            assert sorted(content(as_it_was)) == sorted(content(mocked))
+
+    full = session.run_sync(program, mode="full", allow_side_effects=True)
+    assert full.same, full.report(full=True)
     engine.flush_sync(timeout=30)
     assert rows_of(database, execution) == before
