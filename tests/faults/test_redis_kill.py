@@ -1,0 +1,133 @@
+"""kill -9 of the Redis server in mid-batch, and what befalls a cluster, while agents save."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from livingai.stores.redis import RedisStore
+from livingai.stores.redis_keys import Keys
+from tests.support.kill_campaign import TAG, campaign, service_is_gone
+from tests.support.redis_servers import RedisCluster, RedisServer
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(1800)]
+SEED = int(os.environ.get("LIVINGAI_SEED", "1"))
+KILLS = 4
+#: Redis keeps a promise about what it has acknowledged only like this.
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer(*DURABLE) as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> Iterator[Path]:
+    """A folder; at the end no process of its service is left."""
+    monkeypatch.setenv(TAG, tmp_path.name)
+    yield tmp_path
+    service_is_gone(tmp_path.name)
+
+
+def kill_and_restart(server: RedisServer) -> None:
+    server.kill()
+    server.start()
+
+
+def test_server_killed_in_mid_batch(server: RedisServer, place: Path) -> None:
+    store = RedisStore(server.url)
+    campaign(store, place, lambda rng: kill_and_restart(server), seed=SEED, times=KILLS)
+
+
+@pytest.mark.faults
+def test_server_killed_in_mid_batch_100_times(server: RedisServer, place: Path) -> None:
+    store = RedisStore(server.url)
+    campaign(store, place, lambda rng: kill_and_restart(server), seed=SEED, times=100)
+
+
+def test_commits_that_wait_for_the_append_only_file(place: Path) -> None:
+    """With appendfsync everysec the server answers before it has synced; wait_aof waits for it."""
+    with RedisServer("--appendonly", "yes", "--appendfsync", "everysec") as server:
+        store = RedisStore(server.url, wait_aof=(1, 0))
+        campaign(store, place, lambda rng: kill_and_restart(server), seed=SEED, times=2)
+
+
+# --- cluster ---
+
+
+@pytest.mark.cluster
+def test_cluster_node_killed_and_restarted(place: Path) -> None:
+    cluster = RedisCluster(0, *DURABLE).start()
+    try:
+
+        def kill_one(rng: random.Random) -> None:
+            victim = rng.choice(cluster.primaries)
+            kill_and_restart(victim)
+            until(lambda: all(map(cluster.is_whole, cluster.servers)),
+                  what="a whole cluster", timeout=60)  # fmt: skip
+
+        campaign(RedisStore(cluster.url), place, kill_one, seed=SEED, times=KILLS)
+    finally:
+        cluster.close()
+
+
+@pytest.mark.cluster
+def test_cluster_failover(place: Path) -> None:
+    """Each commit waits for a replica, so that the one that takes over has it."""
+    cluster = RedisCluster(1, *DURABLE).start()
+    primary, replica = cluster.primaries[0], cluster.servers[3]
+    try:
+
+        def fail_over(rng: random.Random) -> None:
+            primary.kill()
+            until(lambda: replica.client().info("replication")["role"] == "master",
+                  what="a failover", timeout=60)  # fmt: skip
+            until(lambda: cluster.is_whole(replica), what="a whole cluster", timeout=60)
+
+        campaign(RedisStore(cluster.url), place, fail_over, seed=SEED, times=1)
+    finally:
+        cluster.close()
+
+
+@pytest.mark.cluster
+def test_slots_are_moved(place: Path) -> None:
+    """ASK, TRYAGAIN and MOVED, in the midst of everything; and back again."""
+    cluster = RedisCluster(0, *DURABLE).start()
+    keys = Keys("livingai")
+    slots = sorted({redis.cluster.key_slot(keys.of(f"run-{n}").run) for n in range(12)})
+    homes = dict.fromkeys(slots, -1)
+    for slot in slots:
+        homes[slot] = slot // (16384 // 3 + 1)
+    try:
+
+        def move(rng: random.Random) -> None:
+            slot = rng.choice(slots)
+            source = homes[slot]
+            target = homes[slot] = rng.choice([number for number in range(3) if number != source])
+            move_slot(cluster, slot, cluster.servers[source], cluster.servers[target])
+
+        campaign(RedisStore(cluster.url), place, move, seed=SEED, times=12)
+    finally:
+        cluster.close()
+
+
+def move_slot(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> None:
+    """As ``redis-cli --cluster reshard`` does it, a key at a time."""
+    source_id, target_id = cluster.id_of(source), cluster.id_of(target)
+    target.client().execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+    source.client().execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+    while found := source.client().execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+        source.client().execute_command(
+            "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *found
+        )
+    for server in (target, source, *cluster.servers):
+        server.client().execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)

@@ -1,0 +1,174 @@
+"""Agents save while someone breaks the store's server again and again: nothing may be lost, nothing
+doubled or out of order, each write has one outcome, and no save waits for the server."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Receipt, Status, codecs
+from livingai.stores.base import Store
+from tests.support.states import state_of
+from tests.support.waiting import until
+
+#: The processes of a campaign carry this in their environment.
+TAG = "LIVINGAI_TEST_PLACE"
+#: A save of 5 KB takes 0.05 ms. On a busy machine single ones take longer; if saves waited for the
+#: server, they would be held for most of the time that it is down.
+LONG_MS = 100.0
+HELD_SHARE = 0.1
+
+
+class Savers(threading.Thread):
+    """Saves step after step of its executions until it is told to halt."""
+
+    def __init__(self, engine: CheckpointEngine, executions: int) -> None:
+        super().__init__(daemon=True)
+        self.engine = engine
+        self.halt = threading.Event()
+        self.changed = threading.Condition()
+        self.steps = {f"run-{number}": 0 for number in range(executions)}
+        self.outcomes: dict[tuple[str, int], list[Outcome]] = {}
+        self.stored = 0
+        self.held_ms: list[float] = []
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.halt.wait(0.02):
+                for execution in self.steps:
+                    self._save(execution)
+        except BaseException as error:
+            self.failure = error
+
+    def _save(self, execution: str) -> None:
+        step = self.steps[execution]
+        node = ExecutionNode(
+            execution, NodeType.PROMPT, Status.SUCCESS, id=f"{execution}/{step}", output=step
+        )
+        state = state_of(execution, step)
+        began = time.perf_counter()
+        receipt = self.engine.save_sync(node, state)
+        self.held_ms.append((time.perf_counter() - began) * 1e3)
+        self.steps[execution] += 1
+        told = self.outcomes[execution, step] = []
+
+        def tell(receipt: Receipt) -> None:
+            assert receipt.outcome is not None
+            with self.changed:
+                told.append(receipt.outcome)
+                self.stored += 1
+                self.changed.notify_all()
+
+        receipt.add_callback(tell)
+
+    def more_stored(self, count: int, timeout: float = 60.0) -> None:
+        """Wait until ``count`` more writes have their outcome."""
+        with self.changed:
+            goal = self.stored + count
+            done = self.changed.wait_for(lambda: self.stored >= goal or self.failure, timeout)
+        assert done, "the store takes no writes any more"
+        assert self.failure is None, self.failure
+
+
+def campaign(
+    store: Store,
+    folder: Path,
+    break_it: Callable[[random.Random], None],
+    *,
+    seed: int,
+    times: int,
+    executions: int = 12,
+) -> str:
+    """Break the server ``times`` times, each time somewhere in a batch (``break_it`` also repairs);
+    then see that all is well. What happened, in a sentence."""
+    rng = random.Random(seed)
+    down_ms = 0.0
+    with CheckpointEngine(store, directory=str(folder / "state"), idle_s=0.2) as engine:
+        savers = Savers(engine, executions)
+        savers.start()
+        for _ in range(times):
+            savers.more_stored(rng.randint(1, 60))
+            threading.Event().wait(rng.random() * 0.02)  # the place within a batch is random
+            began = time.perf_counter()
+            break_it(rng)
+            down_ms += (time.perf_counter() - began) * 1e3
+        savers.more_stored(60)
+        savers.halt.set()
+        savers.join(30)
+        engine.flush_sync(timeout=60)
+        _check_outcomes(savers)
+        sla = engine.sla()
+    with store.spec().build() as fresh:
+        _check_store(fresh, savers)
+    held_ms = sorted(savers.held_ms)
+    long_ms = sum(held for held in held_ms if held > LONG_MS)
+    late = sum(told[0].status == "late" for told in savers.outcomes.values())
+    told = (
+        f"seed {seed}: broken {times} times, {down_ms / 1e3:.1f} s in all, {len(held_ms)} writes, "
+        f"{late} of them late, held {held_ms[len(held_ms) * 99 // 100]:.2f} ms (p99), "
+        f"{held_ms[-1]:.1f} ms (most)"
+    )
+    print(told)
+    assert long_ms < HELD_SHARE * max(down_ms, 5000.0), f"saves waited for the server; {told}"
+    assert sla.pending == 0
+    assert sum(sla.outcomes.values()) == len(held_ms)
+    return told
+
+
+def _check_outcomes(savers: Savers) -> None:
+    assert savers.failure is None, savers.failure
+    with savers.changed:
+        savers.changed.wait_for(lambda: all(savers.outcomes.values()), 30)
+    wrong = {key: told for key, told in savers.outcomes.items() if len(told) != 1}
+    assert not wrong, f"not exactly one outcome: {wrong}"
+    statuses = Counter(str(told[0].status) for told in savers.outcomes.values())
+    assert set(statuses) <= {"met", "late"}, statuses
+
+
+def _check_store(store: Store, savers: Savers) -> None:
+    listed = {info.execution_id: info for info in store.list_executions(limit=1000)}
+    assert set(listed) == set(savers.steps)
+    for execution, steps in savers.steps.items():
+        nodes = list(store.nodes(execution))
+        assert [node.wire[10] for node in nodes] == list(range(steps)), "lost or out of order"
+        versions = [(c.epoch, c.seq) for c in store.checkpoints(execution, blobs=False)]
+        assert versions == [(node.epoch, node.seq) for node in nodes], "lost or doubled"
+        info = listed[execution]
+        assert (info.nodes, info.checkpoints) == (steps, steps), "the counts are wrong"
+        latest = store.latest_checkpoint(execution)
+        assert latest is not None
+        assert latest.blob is not None
+        assert _decoded(store, execution, latest.blob) == state_of(execution, steps - 1)
+
+
+def _decoded(store: Store, execution: str, blob: bytes) -> bytes:
+    def base(content_hash: bytes) -> bytes:
+        found = store.blob_by_hash(execution, content_hash)
+        assert found is not None, "the base of a delta is lost"
+        return _decoded(store, execution, found)
+
+    return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
+
+
+def service_is_gone(tag: str) -> None:
+    """Wait until no process of a campaign is left."""
+
+    def left() -> list[int]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid != os.getpid() and process.environ().get(TAG) == tag:
+                    found.append(process.pid)
+            except psutil.Error:
+                continue
+        return found
+
+    until(lambda: not left(), what="the end of the service", timeout=30)
