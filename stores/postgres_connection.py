@@ -2,11 +2,12 @@
 
 Rules:
 
-1. A transaction is one round trip: BEGIN, its settings, its statements and COMMIT are sent together
-   (pipeline mode), then the answers are read. ``SET LOCAL`` and nothing else, so that PgBouncer in
-   transaction mode serves; for the same reason nothing is prepared by name.
-2. Every wait has an end: the server ends a statement after ``statement_timeout_ms``, and a server
-   that says nothing at all loses us :data:`GRACE_S` later.
+1. What is one statement is sent as one, and is a transaction by itself. Several are one round trip
+   too: BEGIN, settings, statements and COMMIT are sent together (pipeline mode), then the answers
+   are read. ``SET LOCAL`` and nothing else, so that PgBouncer in transaction mode serves; for the
+   same reason nothing is prepared by name.
+2. Every wait has an end: after ``statement_timeout_ms`` the statement is cancelled, and a server
+   that says nothing even then loses us :data:`GRACE_S` later.
 3. After an error the connection is rolled back if it can be, else closed; the next call opens a new
    one. An answer that got lost may be that of a COMMIT: the caller sends the same batch again,
    which changes nothing if it was stored.
@@ -19,6 +20,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -35,17 +37,18 @@ Run = Callable[..., list[Any]]
 
 #: How much longer than ``statement_timeout_ms`` a server may be silent.
 GRACE_S: Final = 5.0
-_SETTINGS = (
-    "SELECT set_config('statement_timeout', %s, true), "
-    "set_config('idle_in_transaction_session_timeout', %s, true)"
-)
-_SYNCHRONOUS = ", set_config('synchronous_commit', %s, true)"
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection whose waits end at :attr:`deadline` (monotonic clock)."""
+    """A connection whose waits end; see :meth:`allow`."""
 
-    deadline = float("inf")
+    _deadline = float("inf")
+    _cancelled = False
+
+    def allow(self, seconds: float) -> None:
+        """What is waited for from now on is cancelled after this time."""
+        self._deadline = time.monotonic() + seconds
+        self._cancelled = False
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         return super().wait(self._until_deadline(gen), *args, **kwargs)
@@ -55,13 +58,22 @@ class _Connection(psycopg.Connection[Any]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > self.deadline:
-                    self.pgconn.finish()
-                    raise psycopg.OperationalError("the server has not answered in time")
+                if not ready and time.monotonic() > self._deadline:
+                    self._give_up()
                 wanted = gen.send(ready)
         except StopIteration as stop:
             value: T = stop.value
             return value
+
+    def _give_up(self) -> None:
+        """First cancel, and wait for the answer; then close."""
+        if self._cancelled:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server has not answered in time")
+        self.allow(GRACE_S)
+        self._cancelled = True
+        with contextlib.suppress(psycopg.Error):
+            self.cancel_safe(timeout=GRACE_S)
 
 
 class Session:
@@ -78,13 +90,14 @@ class Session:
     ) -> None:
         self._address = address
         self._connect_timeout_s = connect_timeout_s
-        self._timeout_s = statement_timeout_ms / 1000 + GRACE_S
-        timeouts = [str(statement_timeout_ms), str(statement_timeout_ms)]
-        self._settings: Statement = (
-            (_SETTINGS, timeouts)
-            if synchronous_commit is None
-            else (_SETTINGS + _SYNCHRONOUS, [*timeouts, synchronous_commit])
-        )
+        self._timeout_s = statement_timeout_ms / 1000
+        self._in_one = synchronous_commit is None
+        timeout = str(statement_timeout_ms)
+        settings = {"statement_timeout": timeout, "idle_in_transaction_session_timeout": timeout}
+        if synchronous_commit is not None:
+            settings["synchronous_commit"] = synchronous_commit
+        calls = ", ".join(["set_config(%s, %s, true)"] * len(settings))
+        self._settings: Statement = (f"SELECT {calls}", list(chain(*settings.items())))
         self._prepare = prepare
         self._connection: _Connection | None = None
         self._pid = 0
@@ -144,17 +157,12 @@ class Session:
         """
         connection = self._ready()
         with self._guarded(connection):
-            cursors = []
+            if len(statements) == 1 and self._in_one:
+                query, arguments = statements[0]
+                return [_execute(connection, query, arguments).fetchall()]
+            sent = (("BEGIN", ()), self._settings, *statements, ("COMMIT", ()))
             with connection.pipeline():
-                for query, arguments in (
-                    ("BEGIN", ()),
-                    self._settings,
-                    *statements,
-                    ("COMMIT", ()),
-                ):
-                    cursor = connection.cursor(binary=True)
-                    cursors.append(cursor)
-                    cursor.execute(_sql(query), arguments or None)
+                cursors = [_execute(connection, *statement) for statement in sent]
             if cursors[-1].statusmessage != "COMMIT":
                 raise StoreUnavailableError(
                     f"{self._address.shown}: the transaction was rolled back"
@@ -171,10 +179,8 @@ class Session:
         connection = self._ready()
 
         def run(query: str, arguments: Sequence[Any] = ()) -> list[Any]:
-            connection.deadline = time.monotonic() + self._timeout_s
-            # Several statements in one text (a migration) are for the simple protocol only.
-            binary = bool(arguments)
-            cursor = connection.execute(_sql(query), arguments or None, binary=binary)
+            connection.allow(self._timeout_s)
+            cursor = _execute(connection, query, arguments)
             return cursor.fetchall() if cursor.description else []
 
         with self._guarded(connection):
@@ -204,7 +210,7 @@ class Session:
         self.open()
         connection = self._connection
         assert connection is not None
-        connection.deadline = time.monotonic() + self._timeout_s
+        connection.allow(self._timeout_s)
         return connection
 
     @contextlib.contextmanager
@@ -243,6 +249,9 @@ def _is_idle(connection: _Connection) -> bool:
     return connection.info.transaction_status == TransactionStatus.IDLE
 
 
-def _sql(query: str) -> bytes:
+def _execute(
+    connection: _Connection, query: str, arguments: Sequence[Any] = ()
+) -> psycopg.Cursor[Any]:
     # psycopg asks for literal strings; ours are built from constants and a checked schema name.
-    return query.encode()
+    # Several statements in one text (a migration) are for the simple protocol only.
+    return connection.execute(query.encode(), arguments or None, binary=bool(arguments))

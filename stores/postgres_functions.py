@@ -40,11 +40,24 @@ _TAKE_OWNERS = """
 CREATE OR REPLACE FUNCTION {s}.take_owners(x_ids text[], x_claims text[], x_epochs bigint[],
     OUT x_owned bigint[], OUT x_newest bigint[], OUT x_last bigint[], OUT x_deleted boolean[])
 {settings} AS $$
+DECLARE
+    claims text[];
 BEGIN
-    INSERT INTO {s}.executions (execution_id) SELECT id FROM unnest(x_ids) AS id
-    ON CONFLICT DO NOTHING;
-    PERFORM FROM {s}.executions AS e WHERE e.execution_id = ANY (x_ids)
-    ORDER BY e.execution_id FOR UPDATE;
+    -- Lines that are missing first: whoever waits for a lock below holds no line that is new.
+    IF (SELECT count(*) FROM {s}.executions AS e WHERE e.execution_id = ANY (x_ids))
+        < cardinality(x_ids) THEN
+        INSERT INTO {s}.executions (execution_id) SELECT id FROM unnest(x_ids) AS id
+        ON CONFLICT DO NOTHING;
+    END IF;
+    -- Usually every claim is the owner; what is in order of id is then in that of x_ids.
+    SELECT array_agg(e.owner_claim), array_agg(e.owner_epoch), array_agg(e.owner_epoch),
+        array_agg(CASE WHEN e.epoch = e.owner_epoch THEN e.seq ELSE -1 END), array_agg(false)
+    INTO claims, x_owned, x_newest, x_last, x_deleted
+    FROM (SELECT * FROM {s}.executions AS e WHERE e.execution_id = ANY (x_ids)
+        ORDER BY e.execution_id FOR UPDATE) AS e;
+    IF claims = x_claims THEN
+        RETURN;
+    END IF;
 
     WITH unknown AS (
         SELECT b.id, b.claim, e.owner_epoch AS before,

@@ -284,7 +284,7 @@ def test_answer_to_commit_is_lost(server: PostgresServer, schema: str) -> None:
         url = server.tcp_url().replace(str(server.port), str(proxy.port))
         with PostgresStore(url, schema=schema) as store:
             commit(store, rows(1))
-            proxy.lose(b"COMMIT\0")
+            proxy.lose(b"SELECT 1\0")  # the answer to a commit or claim
             with pytest.raises(StoreUnavailableError):
                 store.commit(rows())
             assert proxy.lost.is_set()
@@ -293,7 +293,7 @@ def test_answer_to_commit_is_lost(server: PostgresServer, schema: str) -> None:
             assert commit(store, rows()) == [1] * 5
             assert contents(store) == before
             # And a claim: the same one again.
-            proxy.lose(b"COMMIT\0")
+            proxy.lose(b"SELECT 1\0")  # the answer to a commit or claim
             with pytest.raises(StoreUnavailableError):
                 store.claim("run", "next")
             assert store.claim("run", "next") == 2
@@ -355,7 +355,7 @@ def test_silent_server(
     store: PostgresStore, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch,
     server: PostgresServer, schema: str,
 ) -> None:  # fmt: skip
-    """A server that is stopped (or cut off) is given up, too."""
+    """A server that is stopped (or cut off) and cannot even cancel is given up, too."""
     monkeypatch.setattr(postgres_connection, "GRACE_S", 0.2)
     hasty = PostgresStore(server.url(), schema=schema, statement_timeout_ms=100)
     hasty.open()
