@@ -22,6 +22,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import socket
 import stat
 import tempfile
@@ -38,6 +39,15 @@ from livingai.queue.layout import FORMAT_VERSION, SERVICE_STATE_BYTES
 from livingai.queue.segment import journal_error
 
 MANIFEST = "manifest.json"
+
+
+def remove_journal(path: str) -> None:
+    """Delete a journal's folder whose lock the caller holds: first its name goes, then its files,
+    so that nobody opens half of one. What a crash leaves is swept by the next service."""
+    doomed = os.path.join(os.path.dirname(path), f".gone-{os.path.basename(path)}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, doomed)
+        shutil.rmtree(doomed)
 
 
 class StateDirectory:

@@ -28,6 +28,7 @@ from livingai.failpoint import failpoint
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile, create_cursor
+from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index, create_index
 from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
 from livingai.queue.lock import OwnerLock, boot_id
@@ -350,8 +351,11 @@ class Journal:
 
     # -- end --
 
-    def close(self) -> None:
+    def close(self, *, remove: bool = False) -> None:
         """Sync, mark the journal as closed in order and give up ownership. Idempotent.
+
+        With ``remove`` a journal whose records are all stored is deleted: no service is there to
+        keep it as a cache and to delete it in the end.
 
         Raises:
             JournalError: the sync failed; the journal is closed all the same.
@@ -363,6 +367,8 @@ class Journal:
                 if not self._closed:
                     self._closed = True
                     self._control.publish_closed()
+                    if remove and self._cursor.read().lsn >= self._tail_lsn:
+                        remove_journal(self.directory)
                     self._release()
                     self.index.close()
                     self._control.close()

@@ -16,13 +16,12 @@ import collections
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 
 from livingai.errors import LivingAIError
 from livingai.queue.cursor import CursorFile
-from livingai.queue.directory import StateDirectory
+from livingai.queue.directory import StateDirectory, remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import Flag
@@ -217,10 +216,7 @@ class Feed:
         self.tail.close()
         self.cursor.close()
         if remove:
-            doomed = f"{os.path.dirname(self.path)}/.gone-{os.path.basename(self.path)}"
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(self.path, doomed)
-                shutil.rmtree(doomed)
+            remove_journal(self.path)
         if self.lock is not None:
             self.lock.release()
 

@@ -208,6 +208,7 @@ def test_ctrl_c_in_a_sync_wait(state_dir: Place) -> None:
 def test_readme_example_runs(state_dir: Place) -> None:
     readme = Path(__file__).resolve().parents[2].joinpath("README.md").read_text()
     (body,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    setup = 'from livingai import Durability\nnode = ExecutionNode(execution_id="run-1")\n'
-    assert run(state_dir, script(setup + body)) == ""
-    assert peek.stored_state(state_dir.database, "run-1") == b"..."
+    printed = run(state_dir, body.replace('"agent.db"', repr(str(state_dir.database))))
+    status, _, rest = printed.partition(" ")
+    assert status in ("met", "late")  # the first write waits for the service to come up
+    assert rest == "{'messages': ['hello']} True\n"
