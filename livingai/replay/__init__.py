@@ -2,8 +2,8 @@
 
 from livingai.replay.compare import Change, How, NodeComparison, ReplayResult
 from livingai.replay.diff import Difference
-from livingai.replay.graph import ReplayInputs
 from livingai.replay.mode import Override, ReplayMode
+from livingai.replay.script import ReplayInputs
 from livingai.replay.session import ReplaySession
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 from livingai.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, LivingAIError
 from livingai.outcome import Durability
-from livingai.replay.graph import Answer, Call, Save, Script
+from livingai.replay.script import Answer, Call, Save, Script
 
 
 async def drive(engine: CheckpointEngine, script: Script, handler: Callable[[Call], Any]) -> None:

@@ -1,7 +1,6 @@
 """Replay over the recorded graph: the handler is called for nodes in recorded order.
 
-This is the logic alone, a generator that asks for two things, a call of the handler and a save;
-:mod:`livingai.replay.session` does them, awaiting or not. Rules, in this order:
+This is the logic alone, see :mod:`livingai.replay.script`. Rules, in this order:
 
 1. A node whose output is replaced is not run. One whose input is replaced runs with it.
 2. FULL runs all. FROM_NODE serves what was saved before the node. MOCK_TOOLS serves tools.
@@ -16,9 +15,7 @@ This is the logic alone, a generator that asks for two things, a call of the han
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any
 
 from livingai.calls import CHECKPOINT, ROLE
@@ -33,60 +30,10 @@ from livingai.replay.compare import How, NodeComparison, compare, name_of
 from livingai.replay.diff import differences
 from livingai.replay.mode import Override, ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
+from livingai.replay.script import Answer, Call, ReplayInputs, Save, Script
 
 _NO_OVERRIDE = Override()
 _UNENCODABLE = (InvalidNodeError, StateEncodingError, StateTooLargeError)
-
-
-class ReplayInputs:
-    """What a handler may want to know beside the node.
-
-    ``input`` is the node's input (perhaps replaced), ``parent_output`` the output of its parent in
-    this replay, ``outputs`` all outputs so far by recorded node id. ``state`` is the agent's state:
-    at first the restored checkpoint, later whatever the handler has set; a state is saved with each
-    node that runs. ``cost_tokens`` is for the handler to set.
-    """
-
-    __slots__ = ("cost_tokens", "input", "mode", "outputs", "parent_output", "state")
-
-    def __init__(
-        self, node: ExecutionNode, mode: ReplayMode, outputs: dict[str, Any], state: Any
-    ) -> None:
-        self.input = node.input
-        self.mode = mode
-        self.outputs: Mapping[str, Any] = MappingProxyType(outputs)
-        self.parent_output = outputs.get(node.parent_id) if node.parent_id else None
-        self.state = state
-        self.cost_tokens = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Call the handler; the answer is an :class:`Answer`."""
-
-    node: ExecutionNode
-    inputs: ReplayInputs
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a handler returned or raised, and how long it took."""
-
-    output: Any = None
-    error: Exception | None = None
-    latency_ms: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Save a node of the new execution; ``intent``: it must be on disk before the next step."""
-
-    node: ExecutionNode
-    state: Any = None
-    intent: bool = False
-
-
-Script = Generator[Call | Save, Any, None]
 
 
 class GraphReplay:

@@ -10,7 +10,7 @@ from typing import Any
 from livingai.errors import ConfigurationError, FunctionMissingError, NotRecordedError
 from livingai.node import ExecutionNode
 from livingai.replay.compare import name_of
-from livingai.replay.graph import Call
+from livingai.replay.script import Call
 
 
 def is_program(handler: Any) -> bool:

@@ -65,7 +65,7 @@ class ReplaySession:
             handler: a *program*, which is a function of a run (its parameter is called ``run``, or
                 it has none), or a *handler*, called for node after node of the recorded graph as
                 ``handler(node)`` or ``handler(node, inputs)`` (a
-                :class:`~livingai.replay.graph.ReplayInputs`), or a dict of functions by the name
+                :class:`~livingai.replay.script.ReplayInputs`), or a dict of functions by the name
                 of the node. Plain or asynchronous; a plain program runs in a thread.
             mode: what runs again and what is served, see :class:`ReplayMode`.
             node_id: FROM_NODE: the first node that runs; COUNTERFACTUAL: the node that
