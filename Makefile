@@ -19,7 +19,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench faults soak build clean
+.PHONY: help venv demo test lint format bench faults build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,13 +46,10 @@ bench: $(VENV)/.dev ## Run the benchmark
 	$(BIN)/python -m bench $(ARGS)
 
 faults: export LIVINGAI_FAULT_SEEDS := $(FAULT_SEEDS)
+faults: export LIVINGAI_TRIES := 200
 faults: $(VENV)/.dev ## Run the long fault campaigns (FAULT_SEEDS=50)
 	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED) FAULT_SEEDS=$(FAULT_SEEDS))"
-	$(BIN)/python -m pytest tests/faults -m faults $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
-
-soak: $(VENV)/.dev ## Run the soak tests (long)
-	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED))"
-	$(BIN)/python -m pytest -m soak $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
+	$(BIN)/python -m pytest -m faults $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
 
 # The wheel is built from the sdist, so that the sdist is known to be complete.
 build: $(VENV)/.dev ## Build the sdist and the wheel into dist/
