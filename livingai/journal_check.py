@@ -145,7 +145,7 @@ class _JournalCheck:
                 header is not None
                 and header.journal_id == self._control.journal_id
                 and header.segment == number
-                and header.lsn >= lsn
+                and header.lsn >= lsn + (header.kind != Kind.SEAL)
                 and body_intact(view, at, header)
             ):
                 yield header, at

@@ -80,6 +80,10 @@ class JournalTail:
             number, offset = self._segment_after(after_lsn), 0
         self._number = number
         self._offset = max(offset, SEGMENT_HEADER_BYTES)
+        segment = self.segments.get(number)
+        header = segment.header() if segment is not None else None
+        if header is not None:
+            self._expect(header.first_lsn - 1)
 
     @property
     def position(self) -> int:
@@ -113,6 +117,8 @@ class JournalTail:
             if self._number == 0:
                 self._number = self._segment_after(0)
                 if self._number == 0:
+                    if not alive:
+                        self._judge_end()
                     return
             found = self._step(stop, alive)
             if found is None:
@@ -139,7 +145,7 @@ class JournalTail:
                     continue  # a kind that a later version has added
             elif stop is not None and self._number >= stop >> 32:
                 return None
-            elif not alive:
+            if not alive:
                 self._judge_end()
             if not self._advance(sure=header is not None or stop is not None or not alive):
                 return None
@@ -240,8 +246,13 @@ class JournalTail:
             return
         self.lsn = lsn
         drained = drained_lsn(self.directory, self.journal_id)
-        if (not length) if drained is None else lsn <= drained:
+        if drained is None:  # only what has left its bytes is damaged for sure
+            drained = 0 if length else lsn
+        first = max(first, drained + 1)
+        if lsn < first:
             return
+        if header is not None and header.lsn < first:
+            header = None
         records = f"record {lsn} is" if lsn == first else f"records {first} to {lsn} are"
         what = "damaged" if length else "damaged or missing"
         self.damage.append(Damage(self.position, length, header, f"{records} {what}", first, lsn))

@@ -1,0 +1,210 @@
+"""Journals for tests, written and read past the engine, and damage done to them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from livingai import serial
+from livingai.cache import HotCache
+from livingai.node import ExecutionNode, Status
+from livingai.queue.cursor import CursorFile
+from livingai.queue.directory import StateDirectory
+from livingai.queue.journal import Appended, Journal, JournalLimits
+from livingai.queue.layout import Flag, StateKind
+from livingai.queue.record import Record, execution_hash, read_record
+from livingai.queue.tail import Found, JournalTail
+
+STORE_URL = "sqlite:///nowhere.db"
+MET = 1
+#: Small, so that a few records fill a segment and a few segments the journal.
+LIMITS = JournalLimits(
+    segment_bytes=4096, journal_bytes=6 * 4096, cache_bytes=2 * 4096, cache_ttl_s=0.0,
+    index_sets=2, node_slots=4,
+)  # fmt: skip
+
+
+def scratch_folder() -> Path:
+    """A new folder for many small journals; in memory where that is at hand, for fsync is slow."""
+    memory = "/dev/shm"
+    usable = os.path.isdir(memory) and os.access(memory, os.W_OK)
+    return Path(tempfile.mkdtemp(prefix="livingai-test-", dir=memory if usable else None))
+
+
+def state_directory(path: Path | str) -> StateDirectory:
+    """A state directory, made if it is not there."""
+    directory = StateDirectory(path)
+    directory.ensure(STORE_URL)
+    return directory
+
+
+@dataclass(slots=True)
+class Place:
+    """What a writer keeps of an execution: slot, claim, and seq of its last record."""
+
+    slot: int
+    claim: int
+    seq: int = 0
+
+
+class Writer:
+    """A journal's owner, as :class:`livingai.local.Local` is one: it enters an execution with its
+    first save, and again when its slot was evicted. Several can live in one process."""
+
+    def __init__(self, directory: StateDirectory, limits: JournalLimits = LIMITS) -> None:
+        self.cache = HotCache(directory, ttl_s=3600.0)
+        self.journal = Journal(directory.journals, limits)
+        self.journal.supersede = self._supersede
+        self.places: dict[str, Place] = {}
+        #: Node section of the last save.
+        self.node = b""
+
+    def _supersede(self, key: int) -> None:
+        self.cache.supersede(key, own=self.journal.id)
+
+    def enter(self, execution_id: str) -> Place:
+        """Take the execution over."""
+        claim, mine = self.cache.take_over(
+            execution_id, time.time_ns() // 1_000_000, self.journal.id
+        )
+        slot = self.journal.locate(execution_hash(execution_id))
+        self.journal.index.begin(slot, claim, keep_state=mine)
+        place = self.places[execution_id] = Place(slot, claim)
+        return place
+
+    def save(
+        self, execution_id: str, state: bytes | None, *, node_id: str = "", output: object = None
+    ) -> Appended:
+        """Append one record, as an engine does."""
+        key = execution_hash(execution_id)
+        place = self.places.get(execution_id)
+        if place is None or not self.journal.index.owns(place.slot, key):
+            place = self.enter(execution_id)
+        node_id = node_id or f"{execution_id}/{place.claim}/{place.seq}"
+        node = ExecutionNode(execution_id, status=Status.SUCCESS, output=output, id=node_id)
+        self.node = serial.pack(node.to_wire())
+        at = self.journal.append(
+            key=key, slot=place.slot, node_key=execution_hash(node_id), claim=place.claim, epoch=0,
+            seq=place.seq + 1, flags=Flag.STATE if state is not None else 0,
+            state_kind=StateKind.NONE if state is None else StateKind.BYTES,
+            node=self.node, ext=b"", state=state or b"", budget_us=50_000,
+        )  # fmt: skip
+        place.seq += 1
+        return at
+
+    def close(self) -> None:
+        """Close in order."""
+        self.journal.close()
+        self.cache.close()
+
+    def die(self) -> None:
+        """As kill -9 leaves it: the lock is free, nothing is written or synced."""
+        self.journal.abandon()
+        self.cache.close()
+
+
+class Consumer:
+    """The service's side of one journal: reads records, notes outcomes, moves the cursor."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.tail = JournalTail(directory)
+        self.cursor = CursorFile(directory, self.tail.journal_id, write=True)
+        start = self.cursor.read()
+        self.lsn = start.lsn
+        if start.lsn:
+            self.tail.close()
+            self.tail = JournalTail(directory, position=start.position, after_lsn=start.lsn)
+
+    def take(self, most: int = 1 << 30, *, alive: bool = True) -> list[Found]:
+        """Read up to ``most`` records, store them (that is: nowhere) and pass them."""
+        taken = []
+        for found in self.tail.read(alive=alive):
+            taken.append(found)
+            self.tail.segments.write_outcome(found.position, found.header.lsn, MET, 1)
+            if len(taken) >= most:
+                break
+        if taken:
+            last = taken[-1]
+            self.lsn = last.header.lsn
+            self.cursor.write(self.lsn, last.position + last.header.length)
+        return taken
+
+    def record(self, found: Found) -> Record:
+        """A record's verified bytes. Raises CorruptRecordError."""
+        segment = self.tail.segments.get(found.position >> 32)
+        assert segment is not None
+        return read_record(segment.view, found.position & 0xFFFF_FFFF)
+
+    def close(self) -> None:
+        """Let go."""
+        self.tail.close()
+        self.cursor.close()
+
+
+def read_all(directory: str, *, alive: bool = False) -> tuple[list[Record], JournalTail]:
+    """Every record of a journal from its oldest segment on, verified, and the tail that read them
+    (closed: look at its ``damage``)."""
+    with closing(JournalTail(directory)) as tail:
+        records = []
+        for found in tail.read(alive=alive):
+            segment = tail.segments.get(found.position >> 32)
+            assert segment is not None
+            records.append(read_record(segment.view, found.position & 0xFFFF_FFFF))
+        return records, tail
+
+
+def crashed(directory: str, to: Path | str) -> str:
+    """A copy of a journal (or of a whole state directory) as kill -9 would leave it now."""
+    shutil.copytree(directory, to, ignore=shutil.ignore_patterns("*.sock"))
+    return os.fspath(to)
+
+
+def segment_files(directory: str) -> list[Path]:
+    """A journal's segment files, oldest first."""
+    return sorted(Path(directory).glob("*.seg"))
+
+
+def flip(path: Path | str, bit: int) -> None:
+    """Flip one bit of a file."""
+    with open(path, "r+b") as file:
+        file.seek(bit // 8)
+        byte = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def overwrite(path: Path | str, offset: int, data: bytes) -> None:
+    """Write over a place of a file; it grows if it must."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def garbage(seed: int, size: int) -> bytes:
+    """Reproducible random bytes."""
+    return random.Random(seed).randbytes(size)
+
+
+@contextmanager
+def failing(function: str, error: int, *, times: int = 1 << 30) -> Iterator[mock.Mock]:
+    """``os.function`` fails so many times, then works again."""
+    real = getattr(os, function)
+    left = [times]
+
+    def call(*arguments: object) -> object:
+        if left[0] > 0:
+            left[0] -= 1
+            raise OSError(error, os.strerror(error))
+        return real(*arguments)
+
+    with mock.patch.object(os, function, side_effect=call) as patched:
+        yield patched
