@@ -30,6 +30,9 @@ from livingai.workers.protocol import (
     frame,
 )
 
+#: Exit status of a supervisor that found another one.
+_EXIT_RUNNING = 3
+
 
 def ask_service(directory: StateDirectory, store_url: str, verb: str, *arguments: Any) -> Any:
     """Ask the service of a directory one thing over a connection of its own.
@@ -147,7 +150,7 @@ class Service:
                 raise self._ended(0)  # somebody else's, which was quicker
 
     def _ended(self, code: int) -> LivingAIError:
-        if owner_alive(self.directory.lock):
+        if code == _EXIT_RUNNING or owner_alive(self.directory.lock):
             return ServiceRunningError(
                 f"another writer service has just taken {self.directory.path}; use that one"
             )
