@@ -131,6 +131,7 @@ def test_file_size_limit(state_dir: Place) -> None:
                 agent.call(acts.save, "run-1", 1, size=3_000_000)
         agent.call(acts.save_many, "run-2", 100, size=SIZE)
         agent.settled(101)
+        assert agent.leave() == 0
     assert peek.stored_steps(state_dir.database, "run-1") == [0]
     assert peek.stored_steps(state_dir.database, "run-2") == list(range(100))
 
