@@ -49,6 +49,9 @@ class Seen:
     held_ns: list[int] = field(default_factory=list)
     bare_ns: list[int] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
+    #: The same from the moment at which the agent was ready to save: an event loop that others
+    #: block counts.
+    ready_latency_ms: list[float] = field(default_factory=list)
     lag_ns: list[int] = field(default_factory=list)
     idle_lag_ns: list[int] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -105,9 +108,13 @@ class Crew:
         self.seen.cpu_s = now.user + now.system - cpu.user - cpu.system
         self.seen.lag_ns = lag.lags_ns
 
-    async def _closed(self, agent: int, states: list[bytes], _: int) -> None:
+    async def _closed(self, agent: int, states: list[bytes], start_ns: int) -> None:
+        ready_ns = start_ns
         for step, state in enumerate(states):
-            self._note(await (await self._save(agent, step, state)))
+            await asyncio.sleep(0)  # whoever never waits lets the others have their turn
+            receipt, waited_ms = await self._save(agent, step, state, ready_ns)
+            self._note(await receipt, waited_ms)
+            ready_ns = time.monotonic_ns()
 
     async def _paced(self, agent: int, states: list[bytes], start_ns: int) -> None:
         interval_ns = int(self._job.tier.interval_ms * 1e6)
@@ -116,27 +123,29 @@ class Crew:
         for step, state in enumerate(states):
             due_ns = begin_ns + step * interval_ns
             await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
-            receipts.append(await self._save(agent, step, state))
-        for receipt in receipts:
-            self._note(await receipt)
+            receipts.append(await self._save(agent, step, state, due_ns))
+        for receipt, waited_ms in receipts:
+            self._note(await receipt, waited_ms)
 
-    async def _save(self, agent: int, step: int, state: bytes) -> Any:
+    async def _save(self, agent: int, step: int, state: bytes, ready_ns: int) -> tuple[Any, float]:
+        """Save; the receipt, and how long the event loop kept the agent from saving (ms)."""
         node = _node(_run(agent), step)
         # In front of every other save: whoever comes second finds warm processor caches.
         turn, probed = divmod(agent + step, self._job.tier.probe_every)
         if not probed and turn % 2:
             self.seen.bare_ns.append(self._bare.write(state))
-        began = time.perf_counter_ns()
+        began = time.monotonic_ns()
         receipt = await self._engine.save(node, state=state)
-        self.seen.held_ns.append(time.perf_counter_ns() - began)
+        self.seen.held_ns.append(time.monotonic_ns() - began)
         self.seen.raw_bytes += len(state)
         if not probed and not turn % 2:
             self.seen.bare_ns.append(self._bare.write(state))
-        return receipt
+        return receipt, (began - ready_ns) / 1e6
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome, waited_ms: float) -> None:
         self.seen.outcomes[str(outcome.status)] += 1
         self.seen.latency_ms.append(outcome.latency_ms)
+        self.seen.ready_latency_ms.append(waited_ms + outcome.latency_ms)
 
     async def save_last(self) -> dict[str, bytes]:
         """One more state of every agent, not waited for; their content hashes by execution."""

@@ -48,6 +48,7 @@ def figures_of(seen: list[Seen], start_ns: int, budget_ms: float) -> Figures:
     lag = [ns / 1e6 for each in seen for ns in each.lag_ns]
     idle = [ns / 1e6 for each in seen for ns in each.idle_lag_ns]
     latency = [ms for each in seen for ms in each.latency_ms]
+    ready = [ms for each in seen for ms in each.ready_latency_ms]
     outcomes = sum((each.outcomes for each in seen), Counter[str]())
     bare_p50 = quantile(bare, 0.5)
     return {
@@ -58,6 +59,8 @@ def figures_of(seen: list[Seen], start_ns: int, budget_ms: float) -> Figures:
         "bare_p50_ms": bare_p50,
         "held_to_bare": quantile(held, 0.5) / bare_p50 if bare_p50 else 0.0,
         "in_time_share": sum(ms <= budget_ms for ms in latency) / len(latency),
+        "ready_in_time_share": sum(ms <= budget_ms for ms in ready) / len(ready),
+        "ready_p99_ms": quantile(ready, 0.99),
         "met": outcomes["met"],
         "late": outcomes["late"],
         "other_outcomes": outcomes.total() - outcomes["met"] - outcomes["late"],
