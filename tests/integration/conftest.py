@@ -28,6 +28,23 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         place.finish()
 
 
+@pytest.fixture(scope="module")
+def served_dir(shared_dir: Place) -> Iterator[Place]:
+    """A shared place with a service that stays."""
+    with shared_dir.service():
+        yield shared_dir
+
+
+@pytest.fixture
+def served(served_dir: Place, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A place whose service is up and is shared by the tests of a module, for tests that leave it
+    in peace. Each has its own agents and its own ``run``."""
+    served_dir.run = request.node.name
+    served_dir.mark()
+    yield served_dir
+    served_dir.end_agents()
+
+
 @pytest.fixture
 def tries() -> int:
     """How often a test repeats what could go wrong by chance."""

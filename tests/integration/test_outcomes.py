@@ -20,53 +20,54 @@ from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen
 
-def test_met(state_dir: Place) -> None:
-    with state_dir.engine(budget_ms=60_000) as engine:
-        outcome = engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+
+def test_met(served: Place) -> None:
+    with served.engine(budget_ms=60_000) as engine:
+        outcome = engine.save_sync(ExecutionNode(served.run), b"state").result(20)
         assert (outcome.status, outcome.level, outcome.stored) == ("met", Durability.STORE, True)
         assert 0 < outcome.latency_ms < 60_000
         assert outcome.reason == ""
 
 
-def test_late(state_dir: Place) -> None:
-    with state_dir.engine() as engine:
-        receipt = engine.save_sync(ExecutionNode("run-1"), b"state", budget_ms=0.001)
+def test_late(served: Place) -> None:
+    with served.engine() as engine:
+        receipt = engine.save_sync(ExecutionNode(served.run), b"state", budget_ms=0.001)
         outcome = receipt.result(20)
         assert (outcome.status, outcome.level, outcome.stored) == ("late", Durability.STORE, True)
         assert outcome.latency_ms > 0.001
-    assert peek.stored_state(state_dir.database, "run-1") == b"state"
+    assert peek.stored_state(served.database, served.run) == b"state"
 
 
-def test_superseded(state_dir: Place) -> None:
+def test_superseded(served: Place) -> None:
     """Without history only the newest of the states that queue up is stored."""
-    agent = state_dir.agent(history=False)
-    agent.call(acts.save, "run-1", 0)
+    agent = served.agent(history=False)
+    agent.call(acts.save, served.run, 0)
     agent.settled(1)
-    with frozen(state_dir.pids()["writers"]):
+    with frozen(served.pids()["writers"]):
         for step in range(1, 41):
-            agent.call(acts.save, "run-1", step)
-            agent.call(acts.save, "with history", step, history=True)
+            agent.call(acts.save, served.run, step)
+            agent.call(acts.save, f"{served.run} with history", step, history=True)
     told = agent.call(acts.statuses)
     assert Counter(told[2::2]).keys() <= {"met", "late"}, "a state that asked for history"
     alone = [told[0], *told[1::2]]
     assert alone[0] in ("met", "late")
     assert alone[-1] in ("met", "late"), "nothing supersedes the last one"
     assert alone.count("superseded") >= 30
-    stored = peek.stored_versions(state_dir.database, "run-1")
+    stored = peek.stored_versions(served.database, served.run)
     assert len(stored) == len(alone) - alone.count("superseded")
-    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 40)
-    assert len(peek.stored_versions(state_dir.database, "with history")) == 40
+    assert peek.stored_state(served.database, served.run) == state_of(served.run, 40)
+    assert len(peek.stored_versions(served.database, f"{served.run} with history")) == 40
 
 
-def test_superseded_is_told_when_the_newer_state_is_stored(state_dir: Place) -> None:
+def test_superseded_is_told_when_the_newer_state_is_stored(served: Place) -> None:
     """Not before: a write that was told to be superseded is not the newest one any more."""
-    agent = state_dir.agent(history=False)
-    agent.call(acts.save, "run-1", 0)
+    agent = served.agent(history=False)
+    agent.call(acts.save, served.run, 0)
     agent.settled(1)
-    with frozen(state_dir.pids()["writers"]):
+    with frozen(served.pids()["writers"]):
         for step in range(1, 10):
-            agent.call(acts.save, "run-1", step)
-        state_dir.ask("status")  # a turn of the dispatcher has passed
+            agent.call(acts.save, served.run, step)
+        served.ask("status")  # a turn of the dispatcher has passed
         assert agent.call(acts.outcomes, 2, timeout=0.5)["known"] == 1
     assert "superseded" in agent.settled(10)
 

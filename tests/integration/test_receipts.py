@@ -25,10 +25,10 @@ from tests.support.place import Place
 from tests.support.waiting import frozen, kill, until
 
 
-def test_every_way_to_learn_of_it(state_dir: Place) -> None:
+def test_every_way_to_learn_of_it(served: Place) -> None:
     async def main() -> None:
-        async with state_dir.engine() as engine:
-            receipt = await engine.save(ExecutionNode("run-1"), b"state")
+        async with served.engine() as engine:
+            receipt = await engine.save(ExecutionNode(served.run), b"state")
             called: list[Receipt] = []
             receipt.add_callback(called.append)
             first, second, third = await asyncio.gather(waits(receipt), waits(receipt), receipt)
@@ -46,12 +46,12 @@ def test_every_way_to_learn_of_it(state_dir: Place) -> None:
     asyncio.run(main())
 
 
-def test_cancelling_one_who_waits_leaves_the_others(state_dir: Place) -> None:
+def test_cancelling_one_who_waits_leaves_the_others(served: Place) -> None:
     async def main() -> None:
-        async with state_dir.engine() as engine:
-            await (await engine.save(ExecutionNode("run-1"), b"first"))
-            with frozen(state_dir.service_processes()):
-                receipt = await engine.save(ExecutionNode("run-1"), b"state")
+        async with served.engine() as engine:
+            await (await engine.save(ExecutionNode(served.run), b"first"))
+            with frozen(served.service_processes()):
+                receipt = await engine.save(ExecutionNode(served.run), b"state")
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(receipt, 0.1)
                 assert not receipt.done()
@@ -67,9 +67,11 @@ def test_cancelling_one_who_waits_leaves_the_others(state_dir: Place) -> None:
     asyncio.run(main())
 
 
-def test_waiting_in_many_threads(state_dir: Place) -> None:
-    with state_dir.engine() as engine:
-        receipts = [engine.save_sync(ExecutionNode(f"run-{i}"), b"state") for i in range(20)]
+def test_waiting_in_many_threads(served: Place) -> None:
+    with served.engine() as engine:
+        receipts = [
+            engine.save_sync(ExecutionNode(f"{served.run} {i}"), b"state") for i in range(20)
+        ]
         found: list[Outcome] = []
         threads = [
             threading.Thread(target=lambda r=receipt: found.append(r.result(20)))
@@ -84,11 +86,11 @@ def test_waiting_in_many_threads(state_dir: Place) -> None:
         assert {id(o) for o in found} == {id(receipt.outcome) for receipt in receipts}
 
 
-def test_timeout_says_that_nothing_is_lost(state_dir: Place) -> None:
-    with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"first").result(20)
-        with frozen(state_dir.service_processes()):
-            receipt = engine.save_sync(ExecutionNode("run-1"), b"second")
+def test_timeout_says_that_nothing_is_lost(served: Place) -> None:
+    with served.engine() as engine:
+        engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+        with frozen(served.service_processes()):
+            receipt = engine.save_sync(ExecutionNode(served.run), b"second")
             with pytest.raises(OutcomeTimeoutError, match=r"safe in the journal.*livingai status"):
                 receipt.result(0.05)
             with pytest.raises(TimeoutError):
@@ -100,7 +102,7 @@ def test_timeout_says_that_nothing_is_lost(state_dir: Place) -> None:
                 engine.flush_sync(timeout=0.05)
             engine.flush_sync(Durability.JOURNAL, timeout=0)
             engine.flush_sync(Durability.FSYNC, timeout=5)
-            assert engine.latest_sync("run-1")[1] == b"second"
+            assert engine.latest_sync(served.run)[1] == b"second"
         assert receipt.result(20).stored
         engine.flush_sync(timeout=0)
 
@@ -120,24 +122,24 @@ def test_told_to_an_agent_that_was_away(state_dir: Place) -> None:
     agent.settled(6)
 
 
-def test_durability_that_save_waits_for(state_dir: Place) -> None:
-    with state_dir.engine(durability=Durability.STORE) as engine:
-        assert engine.save_sync(ExecutionNode("run-1"), b"1").done()
+def test_durability_that_save_waits_for(served: Place) -> None:
+    with served.engine(durability=Durability.STORE) as engine:
+        assert engine.save_sync(ExecutionNode(served.run), b"1").done()
         assert engine.sla().pending == 0
-        engine.save_sync(ExecutionNode("run-1"), b"2", durability=Durability.FSYNC)
-        with frozen(state_dir.service_processes()):
-            receipt = engine.save_sync(ExecutionNode("run-1"), b"3", durability=Durability.FSYNC)
+        engine.save_sync(ExecutionNode(served.run), b"2", durability=Durability.FSYNC)
+        with frozen(served.service_processes()):
+            receipt = engine.save_sync(ExecutionNode(served.run), b"3", durability=Durability.FSYNC)
             assert not receipt.done()
             assert engine.sla().unsynced_bytes == 0
-    assert peek.stored_state(state_dir.database, "run-1") == b"3"
+    assert peek.stored_state(served.database, served.run) == b"3"
 
     async def main() -> None:
-        async with state_dir.engine(durability=Durability.STORE) as engine:
-            assert (await engine.save(ExecutionNode("run-1"), b"4")).done()
-            await engine.save(ExecutionNode("run-1"), b"5", durability=Durability.FSYNC)
+        async with served.engine(durability=Durability.STORE) as engine:
+            assert (await engine.save(ExecutionNode(served.run), b"4")).done()
+            await engine.save(ExecutionNode(served.run), b"5", durability=Durability.FSYNC)
 
     asyncio.run(main())
-    assert peek.stored_state(state_dir.database, "run-1") == b"5"
+    assert peek.stored_state(served.database, served.run) == b"5"
 
 
 def test_sla(state_dir: Place) -> None:
@@ -246,17 +248,17 @@ def test_told_though_its_segment_is_reused(state_dir: Place) -> None:
 
 
 def test_a_callback_that_raises_harms_nobody_else(
-    state_dir: Place, caplog: pytest.LogCaptureFixture
+    served: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wrong(receipt: Receipt) -> None:
         raise ValueError("this callback is wrong")
 
-    with state_dir.engine() as engine:
+    with served.engine() as engine:
         called = threading.Event()
-        receipt = engine.save_sync(ExecutionNode("run-1"), b"state")
+        receipt = engine.save_sync(ExecutionNode(served.run), b"state")
         receipt.add_callback(wrong)
         receipt.add_callback(lambda _: called.set())
         assert receipt.result(20).stored
         assert called.wait(20)
-        assert engine.save_sync(ExecutionNode("run-1"), b"more").result(20).stored
+        assert engine.save_sync(ExecutionNode(served.run), b"more").result(20).stored
     assert "this callback is wrong" in caplog.text

@@ -37,20 +37,23 @@ class Place:
         self.database = folder / "agent.db"
         self.directory = StateDirectory(f"{self.database}-livingai")
         self.tag = secrets.token_hex(8)
+        #: An execution of the running test's own.
+        self.run = "run-1"
         self.agents: list[Agent] = []
+        self._born = 0
         #: For tests that break things on purpose: what the logs may hold, and that the last service
         #: was killed, so that its socket file stays until the next one comes.
         self.tracebacks_allowed = False
         self.service_killed = False
-        self._descriptors = _descriptors()
-        self._children = {child.pid for child in psutil.Process().children()}
+        self.mark()
 
     # -- who works here --
 
     def agent(self, **settings: Any) -> Agent:
         """Start an agent process; settings are the engine's, a few go to the process."""
         popen = {n: settings.pop(n) for n in ("env", "prefix", "preexec_fn") if n in settings}
-        log = self.folder / f"agent-{len(self.agents)}.log"
+        self._born += 1
+        log = self.folder / f"agent-{self._born}.log"
         agent = Agent(settings.pop("database", self.database), log, settings, **popen)
         self.agents.append(agent)
         return agent
@@ -107,6 +110,18 @@ class Place:
         return self.directory.journal_paths()
 
     # -- the end --
+
+    def mark(self) -> None:
+        """What this process has now is none of the test's."""
+        self._descriptors = _descriptors()
+        self._children = {child.pid for child in psutil.Process().children()}
+
+    def end_agents(self) -> None:
+        """End the agents, and see that they left nothing in this process."""
+        for agent in self.agents:
+            agent.end()
+        self._check_own_process()
+        self.agents.clear()
 
     def empty(self, timeout: float = 10.0) -> None:
         """Wait until no process is left here."""
