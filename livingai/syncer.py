@@ -46,6 +46,8 @@ class Syncer:
                 return
 
     def _sync(self, waiters: list[Future[int]]) -> None:
+        # A waiter's task may have been cancelled, and its future with it; from here on none can be.
+        waiters = [future for future in waiters if future.set_running_or_notify_cancel()]
         try:
             lsn = self._journal.sync()
         except JournalError as error:
