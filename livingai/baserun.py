@@ -107,7 +107,7 @@ class BaseRun:
                 'inside of a call or task, or by engine.save(); resume it with resume="start"'
             )
         self._root.position = int(path) + 1
-        self._root.tasks = set(checkpoint.metadata.get("tasks", ()))
+        self._root.tasks = int(checkpoint.metadata.get("tasks", 0))
         self._root.names = dict(checkpoint.metadata.get("names", {}))
         self.state = state
 
@@ -141,41 +141,18 @@ class BaseRun:
 
     # -- calls --
 
-    def _scope(self, kind: NodeType, name: str, call_input: Input) -> Scope:
-        """Where a call is being made."""
-        if self.closed:
-            raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
+    def _scope(self) -> Scope:
+        """Where this code is in the program."""
         scope = current_scope()
-        if scope is None or scope.run is not self:
-            scope = self._root
-        here = strand()
-        if scope.strand != here:
-            scope = self._task_scope(scope, here, kind, name, call_input)
-        scope.check_open()
-        return scope
-
-    def _task_scope(
-        self, scope: Scope, here: object, kind: NodeType, name: str, call_input: Input
-    ) -> Scope:
-        if isinstance(here, int):
-            raise RunError(
-                f"run {self.id!r}: {name!r} is called in another thread; tell its calls apart from "
-                'those of other threads: `with run.scope("name"):`'
-            )
-        known = scope.children.get(here)
-        if known is not None:
-            return known
-        number = self.tape.claim_task(scope.path, scope.tasks, kind, name, call_input)
-        scope.tasks.add(number)
-        child = scope.children[here] = Scope(self, f"{scope.path}t{number}.", scope)
-        enter(child)  # for good: the context is the task's own
-        return child
+        return scope if scope is not None and scope.run is self else self._root
 
     def _take_down(
         self, kind: NodeType, name: str, function: Callable[..., Any],
         args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None,
     ) -> tuple[Call, Scope]:  # fmt: skip
         """Take a call down at the moment at which it is made: its place and its arguments."""
+        if self.closed:
+            raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
         if not isinstance(name, str) or not name or not callable(function):
             raise ConfigurationError(
                 f"a recorded call takes a name and a function, not {name!r} and {function!r}"
@@ -188,14 +165,11 @@ class BaseRun:
         options.validate()
         call_input = Input.capture(args, kwargs)
         with self._lock:
-            scope = self._scope(kind, name, call_input)
-            first_of_task = scope.position == 0 and scope.parent is not None and (
-                scope.call is scope.parent.call
-            )  # fmt: skip
+            scope = self._scope()
+            scope.check(name)
             path = scope.next_path()
         parent = None if scope.call is None else node_id(self.id, scope.call.path)
-        call = Call(kind, name, path, parent, call_input, function, args, kwargs, options,
-                    announce=first_of_task)  # fmt: skip
+        call = Call(kind, name, path, parent, call_input, function, args, kwargs, options)
         return call, scope
 
     def prepare(
@@ -214,19 +188,16 @@ class BaseRun:
     def _checkpoint(self) -> Work[Receipt | None]:
         """Record the state, unless that was done at this place before."""
         call, scope = self._take_down(NodeType.MEMORY, CHECKPOINT, _nothing, (), {})
-        recorded = self.tape.at(call.path)
-        if recorded is not None:
-            if recorded.metadata.get(ROLE) == CHECKPOINT:
-                return None
-            raise self.tape.divergence(call.path, recorded, call.kind, call.name, None)
         if self._recorder.broken is not None:
             raise self._recorder.broken
+        if self.tape.find(call) is not None:
+            return None
         yield from self._owner.check()
         node = call.node(self.id, Status.SUCCESS)
         node.input, node.completed_at = None, node.created_at
         node.metadata = {"name": CHECKPOINT, CALL: call.path, ROLE: CHECKPOINT}
         if scope.tasks:
-            node.metadata["tasks"] = sorted(scope.tasks)
+            node.metadata["tasks"] = scope.tasks
         if scope.names:
             node.metadata["names"] = dict(scope.names)
         receipt: Receipt = yield Save(node, None, self.state)
@@ -245,11 +216,8 @@ class BaseRun:
     def scope(self, name: str) -> Generator[None]:
         """Calls inside are counted by themselves, under a name that is unique among the ones
         opened here: for threads, and for tasks whose first calls come in no fixed order."""
-        current = current_scope()
         with self._lock:
-            inner = (current if current is not None and current.run is self else self._root).named(
-                name
-            )
+            inner = self._scope().named(name)
         token = enter(inner)
         try:
             yield

@@ -2,7 +2,7 @@
 
 A call's identity is its *path*: the position in its scope behind the path of that scope, such as
 ``2`` (the third call of the program), ``2.0`` (the first call inside of that one), ``t1.0`` (the
-first call of the second concurrent task that makes calls), ``(left).0`` (in ``run.scope("left")``).
+first call of the second task that the program started), ``(left).0`` (in ``run.scope("left")``).
 It does not depend on what finishes first, so a resumed program finds its own records.
 """
 
@@ -20,6 +20,7 @@ import xxhash
 from livingai import serial
 from livingai.errors import ConfigurationError, StateEncodingError
 from livingai.node import ExecutionNode, NodeType, Status
+from livingai.serial.scalars import MARKED_PREFIX
 
 #: Key of a node's metadata that holds its path in the program.
 CALL: Final = "call"
@@ -98,7 +99,7 @@ class Input:
             }
             packed = serial.pack(value)
         if len(packed) > INPUT_BYTES:
-            stable = packed if packed[:1] != b"\xc1" else serial.pack(_sorted_sets(value))
+            stable = packed if packed[:1] != MARKED_PREFIX else _stable(value)
             value = {
                 "digest": xxhash.xxh3_128_hexdigest(stable),
                 "bytes": len(packed),
@@ -115,8 +116,11 @@ class Input:
         """Whether ``recorded`` is the input of the same call."""
         if "digest" in self.value and isinstance(recorded, dict):
             return bool(self.value["digest"] == recorded.get("digest"))
-        # Sets have no order, so equal values may have other bytes; NaN is not equal to itself.
-        return serial.pack(recorded) == self.packed or bool(self.recorded() == recorded)
+        if serial.pack(recorded) == self.packed:
+            return True
+        # Sets have no order, so equal values may have other bytes; and NaN is not equal to itself.
+        mine = self.recorded()
+        return bool(mine == recorded) or _stable(mine) == _stable(recorded)
 
 
 def _encodable(value: Any) -> Any:
@@ -125,6 +129,11 @@ def _encodable(value: Any) -> Any:
     except StateEncodingError:
         return {"not_encodable": f"{type(value).__module__}.{type(value).__qualname__}"}
     return value
+
+
+def _stable(value: Any) -> bytes:
+    """``value`` as bytes that do not depend on the process."""
+    return serial.pack(_sorted_sets(value))
 
 
 def _sorted_sets(value: Any) -> Any:
@@ -151,8 +160,6 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: CallOptions
-    #: Recorded before it runs though it is idempotent: others find their place by it.
-    announce: bool = False
     #: Its node is recorded.
     announced: bool = False
     created_at: float = field(default_factory=time.time)

@@ -135,7 +135,7 @@ class Recorder:
         while True:
             if not call.options.idempotent:
                 yield from self._record_intent(call)
-            elif call.attempts or call.announce:
+            elif call.attempts:
                 call.announced = True
                 yield Save(call.node(self.execution_id, Status.RUNNING))
             self._remember(call, scope)

@@ -17,6 +17,7 @@ from livingai.calls import CallOptions, make_options
 from livingai.effects import drive, drive_sync
 from livingai.node import NodeType
 from livingai.outcome import Receipt
+from livingai.tasks import let_be, number_tasks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,9 +33,11 @@ class Run(BaseRun):
     async def __aenter__(self) -> Run:
         await drive(self.engine, self._begin())
         self._open()
+        self._loop = number_tasks()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        let_be(self._loop)
         await drive(self.engine, self._end(error))
 
     @overload

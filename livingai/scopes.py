@@ -3,11 +3,10 @@
 Each scope counts its calls, so each call has a position. Rules:
 
 1. The program has one scope, and so has each call that is under way.
-2. A scope belongs to the task or thread (*strand*) that opened it. Another task that makes calls in
-   it gets a scope of its own (``t0``, ``t1``, …), in the order of the tasks' first calls; so tasks
-   of one ``gather`` do not mix, whoever is faster.
-3. Another thread has no order of its own among the others, so it has to say which scope it is in:
-   ``with run.scope("name")``.
+2. A task that is started in a scope gets one of its own (``t0``, ``t1``, …) in the order of their
+   creation (:mod:`livingai.tasks`); so tasks of one ``gather`` do not mix, whoever is faster.
+3. A scope belongs to the task or thread (*strand*) that first makes a call in it. Threads have no
+   order, so each has to say which scope it is in: ``with run.scope("name")``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
 from livingai.errors import RunError
 
@@ -39,8 +37,7 @@ def strand() -> object:
 class Scope:
     """A place where calls are counted; see the rules above."""
 
-    __slots__ = ("call", "children", "closed", "names", "parent", "path", "position", "run",
-                 "strand", "tasks")  # fmt: skip
+    __slots__ = ("call", "closed", "names", "parent", "path", "position", "run", "strand", "tasks")
 
     def __init__(
         self, run: BaseRun, path: str, parent: Scope | None, call: Call | None = None
@@ -51,13 +48,13 @@ class Scope:
         self.parent = parent
         #: The call whose function runs in this scope; None: the program itself.
         self.call: Call | None = call if call is not None else (parent.call if parent else None)
-        self.strand: object = strand()
+        #: None: nobody has made a call yet.
+        self.strand: object = None
         self.position = 0
-        #: Numbers of the tasks that made calls here.
-        self.tasks: set[int] = set()
+        #: Tasks that were started here.
+        self.tasks = 0
         self.closed = False
-        #: Scopes of other strands that made calls here.
-        self.children: WeakKeyDictionary[Any, Scope] = WeakKeyDictionary()
+        #: How often each name was used for a scope inside.
         self.names: dict[str, int] = {}
 
     def next_path(self) -> str:
@@ -65,6 +62,12 @@ class Scope:
         path = f"{self.path}{self.position}"
         self.position += 1
         return path
+
+    def task(self) -> Scope:
+        """A scope for a task that is being started here."""
+        number = self.tasks
+        self.tasks += 1
+        return Scope(self.run, f"{self.path}t{number}.", self)
 
     def named(self, name: str) -> Scope:
         """A new scope with a name of its own; used twice, the second is ``name#1``."""
@@ -87,8 +90,16 @@ class Scope:
         """Its call has ended: nobody may make calls in it any more."""
         self.closed = True
 
-    def check_open(self) -> None:
-        """Raise RunError if it, or a scope around it, has ended."""
+    def check(self, name: str) -> None:
+        """Raise RunError unless the call ``name`` can be made here, now."""
+        here = strand()
+        if self.strand is None:
+            self.strand = here
+        if self.strand != here:
+            raise RunError(
+                f"run {self.run.id!r}: {name!r} is called in a thread or task that the run cannot "
+                'tell from the others; tell its calls apart: `with run.scope("name"):`'
+            )
         scope: Scope | None = self
         while scope is not None:
             if scope.closed:

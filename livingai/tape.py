@@ -8,9 +8,7 @@ else means that the program has changed, or does not do the same again, and is a
 from __future__ import annotations
 
 import difflib
-import itertools
 import pprint
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -18,8 +16,6 @@ from livingai.calls import CALL, CHECKPOINT, ROLE, Call, Input
 from livingai.errors import DivergenceError
 from livingai.node import ExecutionNode, NodeType, Status
 
-#: The part of a path that stands for a concurrent task's first call.
-_FIRST_OF_TASK: Final = re.compile(r"(?P<scope>(?:.*\.)?)t(?P<task>\d+)\.0")
 _WIDTH: Final = 88
 _MOST_LINES: Final = 40
 
@@ -30,8 +26,6 @@ class Tape:
     def __init__(self, execution_id: str, nodes: Iterable[ExecutionNode] = ()) -> None:
         self.execution_id = execution_id
         self._calls: dict[str, ExecutionNode] = {}
-        #: First calls of the recorded tasks of a scope (by the path of the scope).
-        self._tasks: dict[str, dict[int, ExecutionNode]] = {}
         for node in nodes:
             self.put(node)
 
@@ -40,9 +34,6 @@ class Tape:
         path = node.metadata.get(CALL)
         if isinstance(path, str):
             self._calls[path] = node
-            first = _FIRST_OF_TASK.fullmatch(path)
-            if first:
-                self._tasks.setdefault(first["scope"], {})[int(first["task"])] = node
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -77,28 +68,6 @@ class Tape:
             return node
         raise self.divergence(call.path, node, call.kind, call.name, call.input.value)
 
-    def claim_task(
-        self, scope: str, used: set[int], kind: NodeType, name: str, call_input: Input
-    ) -> int:
-        """The number of the task whose first call this is, other than those in ``used``.
-
-        A recorded task whose first call was the same is taken for it: the one in its order if
-        that fits, else the first that does (the tasks came in another order this time).
-
-        Raises:
-            DivergenceError: none fits, though some are left.
-        """
-        tasks = self._tasks.get(scope, {})
-        next_one = next(number for number in itertools.count() if number not in used)
-        left = [number for number in sorted(tasks) if number not in used]
-        for number in sorted(left, key=lambda number: (number != next_one, number)):
-            if is_same(tasks[number], kind, name, call_input):
-                return number
-        if next_one not in tasks:
-            return next_one
-        node = tasks[next_one]
-        raise self.divergence(f"{scope}t{next_one}.0", node, kind, name, call_input.value)
-
     def left_out(self, position: int) -> ExecutionNode | None:
         """The first call of the program itself that is recorded at ``position`` or behind it."""
         behind = [int(path) for path in self._calls if path.isdecimal() and int(path) >= position]
@@ -115,19 +84,16 @@ class Tape:
         return DivergenceError(
             f"run {self.execution_id!r}, call {path}: the program makes another call than the one "
             f"that is recorded there\n{diff}\nResume a run with the program that began it; give a "
-            "changed program an execution id of its own. Concurrent tasks whose first calls come "
-            'in a varying order need `with run.scope("name"):`.'
+            "changed program an execution id of its own. Tasks that are started in a varying order "
+            'need `with run.scope("name"):`.'
         )
 
 
 def is_same(node: ExecutionNode, kind: NodeType, name: str, call_input: Input) -> bool:
     """Whether a node records this call."""
-    return (
-        node.type is kind
-        and node.metadata.get("name") == name
-        and node.metadata.get(ROLE) != CHECKPOINT
-        and call_input.same_as(node.input)
-    )
+    if node.type is not kind or node.metadata.get("name") != name:
+        return False
+    return node.metadata.get(ROLE) == CHECKPOINT or call_input.same_as(node.input)
 
 
 def show_call(kind: NodeType, name: str, call_input: Any) -> list[str]:

@@ -1,0 +1,31 @@
+"""Runs in the test's own process: one engine for a module, and a crash that leaves it alive.
+
+A simulated crash is a BaseException: nothing of the program may catch it, and the recorder must not
+record it. What a real crash does to a process is in ``tests/integration/test_run_crash.py``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from livingai import CheckpointEngine, SQLiteStore
+from tests.support.agents import DEFAULTS
+
+_numbers = itertools.count()
+
+
+class Crash(BaseException):
+    """The process is dead, as far as the program can tell."""
+
+
+def engine_in(folder: Path) -> Iterator[CheckpointEngine]:
+    """An engine on a database of its own; for a fixture."""
+    with CheckpointEngine(SQLiteStore(folder / "runs.db"), **DEFAULTS) as engine:
+        yield engine
+
+
+def new_id() -> str:
+    """The id of an execution that nobody has used."""
+    return f"run-{next(_numbers)}"
