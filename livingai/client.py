@@ -81,6 +81,8 @@ class ServiceClient:
         self._stop = False
         self._last_error: LivingAIError | None = None
         self.state = "starting"
+        #: Why the store takes no writes now, as the service says; "" while it does.
+        self.trouble = ""
         with open(directory.service_state, "rb") as file:
             self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
         self._words = memoryview(self._page).cast("Q")
@@ -275,6 +277,8 @@ class ServiceClient:
                     future.set_result(value)
                 else:
                     future.set_exception(error_from_parts(*value))
+        elif kind == Message.TROUBLE:
+            self.trouble = str(message[1])
         elif kind == Message.HELLO:
             self.state = "connected"
             self._last_error = None

@@ -38,7 +38,7 @@ class EngineConfig:
     max_state_bytes: int = 64 * _MIB
     #: Compressor processes of the service that this engine starts; None: one per core, at most 4.
     compressors: int | None = None
-    #: Writer processes; None: as many as the store takes, at most 4.
+    #: Writer processes; None: one per two cores, as far as the store takes them.
     writers: int | None = None
     #: Codec of stored states: "auto", "zstd", "zlib" or "raw".
     codec: str = "auto"
@@ -130,7 +130,7 @@ class ServiceConfig:
             store_path=spec.path,
             store_kwargs=spec.kwargs,
             compressors=config.compressors or min(4, cores),
-            writers=min(config.writers or 4, most),
+            writers=min(config.writers or max(1, cores // 2), most),
             codec=config.codec,
             idle_s=config.idle_s,
             cache_bytes=config.cache_bytes,

@@ -402,6 +402,7 @@ class CheckpointEngine(Housekeeper):
             queue_age_ms=age_ms,
             unsynced_bytes=local.journal.unsynced_bytes if local.journal else 0,
             service=local.client.state,
+            trouble=local.client.trouble,
         )
 
 

@@ -48,7 +48,8 @@ class Sla:
 
     Latencies are from acceptance to commit in the store, in milliseconds, over all writes with an
     outcome. ``queue_age_ms`` is the age of the oldest write without one, ``unsynced_bytes`` what a
-    power loss could take at level JOURNAL, ``service`` how the connection to the service is.
+    power loss could take at level JOURNAL, ``service`` how the connection to the service is,
+    ``trouble`` why the store takes no writes now ("" while it does).
     """
 
     saves: int
@@ -60,6 +61,7 @@ class Sla:
     queue_age_ms: float = 0.0
     unsynced_bytes: int = 0
     service: str = "not started"
+    trouble: str = ""
 
     @property
     def met_share(self) -> float:
@@ -85,12 +87,18 @@ class SlaRecorder:
                 self._histogram.add(outcome.latency_ms)
 
     def summary(
-        self, *, pending: int, queue_age_ms: float, unsynced_bytes: int, service: str
+        self,
+        *,
+        pending: int,
+        queue_age_ms: float,
+        unsynced_bytes: int,
+        service: str,
+        trouble: str = "",
     ) -> Sla:
         """The summary so far."""
         with self._lock:
             quantile = self._histogram.quantile_ms
             return Sla(
                 self.saves, pending, dict(self._counts), quantile(0.5), quantile(0.95),
-                quantile(0.99), queue_age_ms, unsynced_bytes, service,
+                quantile(0.99), queue_age_ms, unsynced_bytes, service, trouble,
             )  # fmt: skip

@@ -24,7 +24,7 @@ import time
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceRunningError
 from livingai.failpoint import failpoint
-from livingai.outcome import STATUS_CODES, OutcomeStatus
+from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.lock import OwnerLock, owner_identity
@@ -88,6 +88,11 @@ class Dispatcher:
         self._words[ServiceWord.PID] = os.getpid()
 
     # -- turns --
+
+    @property
+    def trouble(self) -> str:
+        """Why the store takes no writes now; "" while it does."""
+        return next((writer.trouble for writer in self.writers if writer.trouble), "")
 
     def kick(self) -> None:
         """Something may have changed: take another turn."""
@@ -222,7 +227,7 @@ class Dispatcher:
         failpoint("dispatcher.after_outcome")
         self.inflight -= 1
         self.inflight_bytes -= header.length
-        self.counts[list(OutcomeStatus)[status - 1]] += 1
+        self.counts[STATUS_BY_CODE[status]] += 1
         self._unsettled.setdefault(item.feed, []).append((header.lsn, word))
         if reason:
             self._reasons.setdefault(item.feed, {})[header.lsn] = reason

@@ -55,6 +55,7 @@ class Keeper:
         """Now and then: new journals, dead owners, caches over their size."""
         intake = self._dispatcher.intake
         intake.refresh()
+        self._dispatcher.pool.check()
         now = time.monotonic()
         if now - self._checked >= _OWNER_CHECK_S:
             self._checked = now

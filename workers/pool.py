@@ -11,10 +11,12 @@ import asyncio
 import collections
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from livingai.workers.compressor import Encoded, Task, encode_tasks, start_compressor, warm_up
@@ -56,6 +58,7 @@ class CompressorPool:
         self._loop = asyncio.get_running_loop()
         self._executor = self._make()
         self._closed = False
+        self._dead_seen = False
 
     def _make(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -76,6 +79,16 @@ class CompressorPool:
     def pids(self) -> list[int]:
         """Process ids of the pool; empty before its first task."""
         return list(getattr(self._executor, "_processes", None) or ())
+
+    def check(self) -> None:
+        """Called now and then: make the pool anew if one of its processes has been dead for two
+        calls and the executor has not noticed, or nobody has asked it."""
+        sentinels = [process.sentinel for process in _processes(self._executor)]
+        dead = bool(sentinels and multiprocessing.connection.wait(sentinels, timeout=0))
+        if dead and self._dead_seen:
+            self._rebuild()
+        else:
+            self._dead_seen = dead
 
     def add(self, job: Job) -> None:
         """Queue a record; call :meth:`flush` when all of a turn are queued."""
@@ -134,7 +147,8 @@ class CompressorPool:
             return
         _log.warning("a compressor died; the pool is made anew")
         old, self._executor = self._executor, self._make()
-        old.shutdown(wait=False, cancel_futures=True)
+        self._dead_seen = False
+        _end(old)
         lost = [job for jobs in self._running.values() for job in jobs]
         self._running.clear()
         for job in reversed(lost):
@@ -148,4 +162,24 @@ class CompressorPool:
     def close(self) -> None:
         """End the processes, without waiting for what they do."""
         self._closed = True
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        _end(self._executor)
+
+
+def _processes(executor: ProcessPoolExecutor) -> list[BaseProcess]:
+    """Its processes; the executor offers no public way to them."""
+    return list((getattr(executor, "_processes", None) or {}).values())
+
+
+def _end(executor: ProcessPoolExecutor) -> None:
+    """End an executor, whatever its thread is doing.
+
+    A process that dies while it writes its answer leaves the executor's thread reading the rest
+    for ever, because this process holds the other end of that pipe, too: so close it.
+    """
+    processes = _processes(executor)
+    results = getattr(executor, "_result_queue", None)  # shutdown() forgets both
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+    if results is not None:
+        results._writer.close()

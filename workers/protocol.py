@@ -13,6 +13,7 @@ OUTCOMES        -                                           packed (lsn, word) p
 REQUEST         request id, verb, arguments                 -
 RESPONSE        -                                           request id, ok, value or (class, text)
 GOODBYE         -                                           reason
+TROUBLE         -                                           why the store takes no writes, or ""
 ==============  ==========================================  =====================================
 """
 
@@ -46,6 +47,7 @@ class Message(IntEnum):
     REQUEST = 5
     RESPONSE = 6
     GOODBYE = 7
+    TROUBLE = 8
 
 
 def frame(*parts: Any) -> bytes:

@@ -122,6 +122,7 @@ class AgentServer:
             self._dispatcher.intake.refresh()
             # Its outcomes were told to nobody until now; a greeting makes it look for them.
             agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
+            agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
             self._dispatcher.kick()
         elif kind == Message.REQUEST:
             task = asyncio.get_running_loop().create_task(self._answer(agent, *message[1:]))
@@ -149,6 +150,13 @@ class AgentServer:
         else:
             agent.greeted = True
             agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
+            agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
+
+    def tell_trouble(self, text: str) -> None:
+        """Tell all agents that the store takes no writes now, and why; "" that it does again."""
+        for agent in self.agents:
+            if agent.greeted:
+                agent.send(frame(Message.TROUBLE, text))
 
     def tell(self, feed: Feed, outcomes: list[tuple[int, int]], reasons: dict[int, str]) -> None:
         """Send outcome words to the journal's owner, if it is there."""
@@ -216,7 +224,7 @@ class AgentServer:
             "inflight": dispatcher.inflight,
             "inflight_bytes": dispatcher.inflight_bytes,
             "outcomes": {str(status): count for status, count in dispatcher.counts.items()},
-            "trouble": next((w.trouble for w in dispatcher.writers if w.trouble), ""),
+            "trouble": dispatcher.trouble,
         }
 
     def close(self) -> None:

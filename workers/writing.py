@@ -176,7 +176,9 @@ class WriterLane:
             _log.warning("the store takes no writes for now, trying again: %s", text)
         elif self.trouble and not text:
             _log.info("the store takes writes again")
-        self.trouble = text
+        if text != self.trouble:
+            self.trouble = text
+            self._dispatcher.server.tell_trouble(self._dispatcher.trouble)
 
     async def close(self) -> None:
         """End the writer; a batch under way is finished or stays in the journal."""
