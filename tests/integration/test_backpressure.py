@@ -40,7 +40,7 @@ def fill(agent: AgentSide, execution: str, first: int, most: int = 500) -> int:
 def warm(place: Place, **settings: Any) -> tuple[Agent, list[int]]:
     """An agent with one stored step, and its service's writers."""
     agent = place.agent(**SMALL, **settings)
-    agent.call(acts.save, "run-1", 0)
+    agent.call(acts.save, place.run, 0)
     agent.settled(1)
     return agent, place.pids()["writers"]
 
@@ -48,52 +48,52 @@ def warm(place: Place, **settings: Any) -> tuple[Agent, list[int]]:
 def check_all_stored(place: Place, agent: Agent, steps: int) -> None:
     """Nothing was lost, nothing came twice."""
     agent.settled(steps)
-    assert peek.stored_steps(place.database, "run-1") == list(range(steps))
-    assert peek.stored_state(place.database, "run-1") == state_of("run-1", steps - 1)
+    assert peek.stored_steps(place.database, place.run) == list(range(steps))
+    assert peek.stored_state(place.database, place.run) == state_of(place.run, steps - 1)
 
 
-def test_raise(state_dir: Place) -> None:
-    agent, writers = warm(state_dir, on_full="raise")
+def test_raise(served: Place) -> None:
+    agent, writers = warm(served, on_full="raise")
     with frozen(writers):
-        refused = agent.call(fill, "run-1", 1)
+        refused = agent.call(fill, served.run, 1)
         for _ in range(3):
             with pytest.raises(JournalFullError):
-                agent.call(acts.save, "run-1", refused)
-        assert agent.call(acts.latest, "run-1")[1] == state_of("run-1", refused - 1)
+                agent.call(acts.save, served.run, refused)
+        assert agent.call(acts.latest, served.run)[1] == state_of(served.run, refused - 1)
     agent.settled(refused)
-    agent.call(acts.save, "run-1", refused)
-    check_all_stored(state_dir, agent, refused + 1)
+    agent.call(acts.save, served.run, refused)
+    check_all_stored(served, agent, refused + 1)
 
 
-def test_block_then_raise(state_dir: Place) -> None:
-    agent, writers = warm(state_dir, on_full="block", on_full_timeout_s=0.4)
+def test_block_then_raise(served: Place) -> None:
+    agent, writers = warm(served, on_full="block", on_full_timeout_s=0.4)
     with frozen(writers):
         began = time.monotonic()
-        refused = agent.call(fill, "run-1", 1)
+        refused = agent.call(fill, served.run, 1)
         assert time.monotonic() - began >= 0.4
-    check_all_stored(state_dir, agent, refused)
+    check_all_stored(served, agent, refused)
 
 
-def test_block_until_there_is_room(state_dir: Place) -> None:
-    agent, writers = warm(state_dir, on_full="block", on_full_timeout_s=60.0)
+def test_block_until_there_is_room(served: Place) -> None:
+    agent, writers = warm(served, on_full="block", on_full_timeout_s=60.0)
     with frozen(writers):
-        agent.send(acts.save_many, "run-2", 200)
+        agent.send(acts.save_many, f"{served.run} 2", 200)
         with pytest.raises(AssertionError, match="no answer"):
             agent.receive(timeout=0.5)
     agent.receive()
     agent.settled(201)
-    assert peek.stored_steps(state_dir.database, "run-2") == list(range(200))
+    assert peek.stored_steps(served.database, f"{served.run} 2") == list(range(200))
 
 
-def test_write_through(state_dir: Place) -> None:
-    agent, writers = warm(state_dir, on_full="write_through")
+def test_write_through(served: Place) -> None:
+    agent, writers = warm(served, on_full="write_through")
     with frozen(writers):
-        agent.send(acts.save_many, "run-2", 200)
+        agent.send(acts.save_many, f"{served.run} 2", 200)
         with pytest.raises(AssertionError, match="no answer"):
             agent.receive(timeout=0.5)
     agent.receive()
     agent.settled(201)
-    assert peek.stored_steps(state_dir.database, "run-2") == list(range(200))
+    assert peek.stored_steps(served.database, f"{served.run} 2") == list(range(200))
 
 
 def write_through_once(agent: AgentSide, execution: str, first: int) -> bool:
@@ -107,10 +107,10 @@ def write_through_once(agent: AgentSide, execution: str, first: int) -> bool:
     raise AssertionError("no save had to wait")
 
 
-def test_write_through_returns_when_stored(state_dir: Place) -> None:
-    agent, writers = warm(state_dir, on_full="write_through")
+def test_write_through_returns_when_stored(served: Place) -> None:
+    agent, writers = warm(served, on_full="write_through")
     with frozen(writers):
-        agent.send(write_through_once, "run-1", 1)
+        agent.send(write_through_once, served.run, 1)
         with pytest.raises(AssertionError, match="no answer"):
             agent.receive(timeout=1.5)
     assert agent.receive() is True
@@ -118,11 +118,11 @@ def test_write_through_returns_when_stored(state_dir: Place) -> None:
 
 
 @pytest.mark.parametrize("on_full", ["block", "write_through"])
-def test_event_loop_is_free_while_a_save_waits(state_dir: Place, on_full: str) -> None:
+def test_event_loop_is_free_while_a_save_waits(served: Place, on_full: str) -> None:
     async def main() -> None:
-        async with state_dir.engine(**SMALL, on_full=on_full) as engine:
-            await (await engine.save(ExecutionNode("run-1"), b"first"))
-            with frozen(state_dir.pids()["writers"]):
+        async with served.engine(**SMALL, on_full=on_full) as engine:
+            await (await engine.save(ExecutionNode(served.run), b"first"))
+            with frozen(served.pids()["writers"]):
                 saving = asyncio.create_task(save_all(engine))
                 done, _ = await asyncio.wait([saving], timeout=0.5)
                 assert not done, "the journal did not fill up"
@@ -133,36 +133,39 @@ def test_event_loop_is_free_while_a_save_waits(state_dir: Place, on_full: str) -
 
     async def save_all(engine: Any) -> None:
         for step in range(100):
-            await engine.save(acts.make_node("run-1", step), state_of("run-1", step))
+            await engine.save(acts.make_node(served.run, step), state_of(served.run, step))
 
     asyncio.run(main())
-    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 99)
+    assert peek.stored_state(served.database, served.run) == state_of(served.run, 99)
 
 
-def test_async_raise(state_dir: Place) -> None:
+def test_async_raise(served: Place) -> None:
     async def main() -> int:
-        async with state_dir.engine(**SMALL, on_full="raise") as engine:
-            await (await engine.save(ExecutionNode("run-1"), b"first"))
-            with frozen(state_dir.pids()["writers"]):
+        async with served.engine(**SMALL, on_full="raise") as engine:
+            await (await engine.save(ExecutionNode(served.run), b"first"))
+            with frozen(served.pids()["writers"]):
                 for step in range(200):
                     try:
-                        await engine.save(acts.make_node("run-1", step), state_of("run-1", step))
+                        await engine.save(
+                            acts.make_node(served.run, step),
+                            state_of(served.run, step),
+                        )
                     except JournalFullError:
                         return step
         raise AssertionError("the journal did not fill up")
 
     refused = asyncio.run(main())
-    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", refused - 1)
+    assert peek.stored_state(served.database, served.run) == state_of(served.run, refused - 1)
 
 
-def test_a_state_larger_than_the_journal(state_dir: Place) -> None:
+def test_a_state_larger_than_the_journal(served: Place) -> None:
     """One record always fits once everything before it is stored."""
-    agent, _ = warm(state_dir, on_full="block")
-    agent.call(acts.save, "run-1", 1, size=1_000_000)
-    agent.call(acts.save, "run-1", 2, size=2_000_000)
-    agent.call(acts.save, "run-1", 3)
+    agent, _ = warm(served, on_full="block")
+    agent.call(acts.save, served.run, 1, size=1_000_000)
+    agent.call(acts.save, served.run, 2, size=2_000_000)
+    agent.call(acts.save, served.run, 3)
     agent.settled(4)
-    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 3)
+    assert peek.stored_state(served.database, served.run) == state_of(served.run, 3)
 
 
 def test_the_journal_does_not_grow(state_dir: Place) -> None:

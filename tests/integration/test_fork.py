@@ -85,27 +85,29 @@ def save_in_child(agent: AgentSide, execution: str, steps: int, settle: bool) ->
 
 
 @pytest.mark.parametrize("settle", [True, False])
-def test_child_saves_too(state_dir: Place, settle: bool) -> None:
-    agent = state_dir.agent()
-    agent.call(acts.save_many, "parent", 5)
-    ours, theirs = agent.call(save_in_child, "child", 10, settle)
+def test_child_saves_too(served: Place, settle: bool) -> None:
+    agent = served.agent()
+    agent.call(acts.save_many, served.run, 5)
+    ours, theirs = agent.call(save_in_child, f"{served.run} child", 10, settle)
     assert ours != theirs, "two writers on one journal"
-    agent.call(acts.save, "parent", 5)
+    agent.call(acts.save, served.run, 5)
     agent.settled(6)
     assert agent.call(journal_of) == ours
-    assert agent.call(acts.latest, "child")[1] == state_of("child", 9)
-    assert agent.call(acts.steps, "child") == list(range(10))
-    assert peek.stored_steps(state_dir.database, "parent") == list(range(6))
-    assert peek.stored_state(state_dir.database, "child") == state_of("child", 9)
+    assert agent.call(acts.latest, f"{served.run} child")[1] == state_of(f"{served.run} child", 9)
+    assert agent.call(acts.steps, f"{served.run} child") == list(range(10))
+    assert peek.stored_steps(served.database, served.run) == list(range(6))
+    assert peek.stored_state(served.database, f"{served.run} child") == state_of(
+        f"{served.run} child", 9
+    )
 
 
-def test_child_of_an_engine_that_was_never_used(state_dir: Place) -> None:
-    agent = state_dir.agent()
-    ours, theirs = agent.call(save_in_child, "child", 3, True)
+def test_child_of_an_engine_that_was_never_used(served: Place) -> None:
+    agent = served.agent()
+    ours, theirs = agent.call(save_in_child, f"{served.run} child", 3, True)
     assert ours != theirs
-    agent.call(acts.save, "parent")
+    agent.call(acts.save, served.run)
     agent.settled(1)
-    assert peek.stored_steps(state_dir.database, "child") == [0, 1, 2]
+    assert peek.stored_steps(served.database, f"{served.run} child") == [0, 1, 2]
 
 
 def fork_and_idle(agent: AgentSide) -> int:
@@ -168,15 +170,15 @@ def end_in_child(agent: AgentSide, how: str) -> float:
 
 
 @pytest.mark.parametrize("how", ["close", "flush", "sla"])
-def test_child_does_not_wait_for_the_parents_writes(state_dir: Place, how: str) -> None:
-    agent = state_dir.agent()
-    agent.call(acts.save, "parent", 0)
+def test_child_does_not_wait_for_the_parents_writes(served: Place, how: str) -> None:
+    agent = served.agent()
+    agent.call(acts.save, served.run, 0)
     agent.settled(1)
-    with frozen(state_dir.service_processes()):
-        agent.call(acts.save_many, "parent", 3)
+    with frozen(served.service_processes()):
+        agent.call(acts.save_many, served.run, 3)
         assert agent.call(end_in_child, how) < 5.0
-        assert agent.call(acts.latest, "parent")[1] == state_of("parent", 2)
-    agent.call(acts.save, "parent", 3)
+        assert agent.call(acts.latest, served.run)[1] == state_of(served.run, 2)
+    agent.call(acts.save, served.run, 3)
     agent.settled(5)
 
 
@@ -198,14 +200,14 @@ def fork_while_busy(agent: AgentSide, children: int) -> list[int]:
     return codes
 
 
-def test_fork_while_busy(state_dir: Place, tries: int) -> None:
-    agent = state_dir.agent()
+def test_fork_while_busy(served: Place, tries: int) -> None:
+    agent = served.agent()
     children = max(5, tries // 2)
     assert agent.call(fork_while_busy, children) == [0] * children
     agent.settled()
     for number in range(children):
         execution = f"child-{number}"
-        assert peek.stored_state(state_dir.database, execution) == state_of(execution, 0)
+        assert peek.stored_state(served.database, execution) == state_of(execution, 0)
 
 
 def fork_with_locks_held(agent: AgentSide) -> int:
@@ -260,15 +262,15 @@ def with_pool(agent: AgentSide, executions: list[str]) -> list[Any]:
     return found
 
 
-def test_multiprocessing_pool(state_dir: Place) -> None:
-    agent = state_dir.agent()
-    agent.call(acts.save, "parent")
-    executions = [f"run-{number}" for number in range(10)]
+def test_multiprocessing_pool(served: Place) -> None:
+    agent = served.agent()
+    agent.call(acts.save, served.run)
+    executions = [f"{served.run} {number}" for number in range(10)]
     found = agent.call(with_pool, executions)
     assert agent.pid not in {pid for pid, _ in found}
     assert {status for _, status in found} <= {"met", "late"}
-    agent.call(acts.save, "parent", 1)
+    agent.call(acts.save, served.run, 1)
     agent.settled(2)
     for execution in executions:
         assert agent.call(acts.latest, execution)[1] == state_of(execution, 0)
-        assert peek.stored_state(state_dir.database, execution) == state_of(execution, 0)
+        assert peek.stored_state(served.database, execution) == state_of(execution, 0)

@@ -90,36 +90,36 @@ def test_import_starts_nothing_and_loads_no_driver(state_dir: Place) -> None:
     assert out == "[]\n['script.py'] 1\n"
 
 
-def test_sync_twins(state_dir: Place) -> None:
-    with state_dir.engine() as engine:
+def test_sync_twins(served: Place) -> None:
+    with served.engine() as engine:
         assert engine.sla().service == "not started"
-        node = ExecutionNode("run-1", status=Status.SUCCESS, output="plan ready")
+        node = ExecutionNode(served.run, status=Status.SUCCESS, output="plan ready")
         receipt = engine.save_sync(node, {"messages": ["hi"], "turn": (1, 2.5, None, b"x")})
         assert receipt
         assert receipt.result(20).stored
-        for found, state in (engine.latest_sync("run-1"), engine.load_sync(node.id)):
+        for found, state in (engine.latest_sync(served.run), engine.load_sync(node.id)):
             assert found == node
             assert state == {"messages": ["hi"], "turn": (1, 2.5, None, b"x")}
-        effect = ExecutionNode("run-1", NodeType.TOOL, Status.SUCCESS)
+        effect = ExecutionNode(served.run, NodeType.TOOL, Status.SUCCESS)
         engine.save_sync(effect)
         engine.flush_sync(timeout=20)
-        plan = RecoveryEngine(engine).plan_sync("run-1")
+        plan = RecoveryEngine(engine).plan_sync(served.run)
         assert (plan.resume_node_id, plan.skipped_nodes) == (node.id, (effect,))
     with pytest.raises(JournalClosedError, match="create a new one"):
         engine.save_sync(node)
     engine.close_sync()  # a second time
 
 
-def test_async_with(state_dir: Place) -> None:
+def test_async_with(served: Place) -> None:
     async def main() -> None:
-        async with state_dir.engine() as engine:
-            node = ExecutionNode("run-1", status=Status.SUCCESS)
+        async with served.engine() as engine:
+            node = ExecutionNode(served.run, status=Status.SUCCESS)
             receipt = await engine.save(node, bytearray(b"state"))
             outcome = await receipt
             assert outcome is await receipt, "a receipt can be awaited again"
             assert outcome.stored
             await engine.flush(timeout=20)
-            assert await engine.latest("run-1") == (node, bytearray(b"state"))
+            assert await engine.latest(served.run) == (node, bytearray(b"state"))
             assert await engine.load(node.id) == (node, bytearray(b"state"))
         with pytest.raises(JournalClosedError):
             await engine.save(node)
@@ -127,12 +127,12 @@ def test_async_with(state_dir: Place) -> None:
     asyncio.run(main())
 
 
-def test_close_leaves_no_descriptor_thread_or_mapping(state_dir: Place) -> None:
+def test_close_leaves_no_descriptor_thread_or_mapping(served: Place) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     for round_ in range(3):
-        engine = state_dir.engine()
-        engine.save_sync(ExecutionNode("run-1"), b"%d" % round_).result(20)
-        assert engine.latest_sync("run-1")[1] == b"%d" % round_
+        engine = served.engine()
+        engine.save_sync(ExecutionNode(served.run), b"%d" % round_).result(20)
+        assert engine.latest_sync(served.run)[1] == b"%d" % round_
         engine.close_sync()
         assert sorted(os.listdir("/proc/self/fd")) == before
 

@@ -229,7 +229,7 @@ def append(journal: Journal, node: ExecutionNode, state: bytes) -> Appended:
 def test_told_though_its_segment_is_reused(state_dir: Place) -> None:
     """The service dies between moving the cursor and telling; the agent goes on and reuses the
     segments that hold the outcomes before there is a service again."""
-    pause = {"LIVINGAI_FAILPOINTS": "dispatcher.after_cursor=pause:1.0"}
+    pause = {"LIVINGAI_FAILPOINTS": "dispatcher.after_cursor=pause:0.3"}
     agent = state_dir.agent(segment_bytes=1 << 16, journal_bytes=1 << 18, cache_bytes=0, env=pause)
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
