@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from livingai.calls import CALL, CHECKPOINT, ROLE, Call, Input
+from livingai.calls import CALL, CHECKPOINT, ROLE, Call
 from livingai.node import ExecutionNode, NodeType
 from livingai.replay.recording import Recording
 from livingai.tape import Tape, is_same
@@ -62,16 +62,6 @@ class ReplayTape(Tape):
     def left_out(self, position: int) -> ExecutionNode | None:
         """Calls that the program leaves out are reported in the end."""
         return None
-
-    def claim_task(
-        self, scope: str, used: set[int], kind: NodeType, name: str, call_input: Input
-    ) -> int:
-        """The number of the recorded task that begins with this call, else the next one."""
-        tasks = self._tasks.get(scope, {})
-        for number in sorted(tasks):
-            if number not in used and is_same(tasks[number], kind, name, call_input):
-                return number
-        return next(number for number in itertools.count() if number not in used)
 
     def match(self, call: Call) -> Match:
         """The recorded call that comes closest; see the module's text."""

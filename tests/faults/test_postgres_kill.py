@@ -21,7 +21,7 @@ from tests.support.postgres_servers import PostgresServer
 from tests.support.states import state_of
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.postgres, pytest.mark.timeout(1800)]
 
 EXECUTIONS = [f"run-{number}" for number in range(12)]
 TAG = "LIVINGAI_TEST_PLACE"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -17,7 +17,7 @@ from tests.support.kill_campaign import TAG, campaign, service_is_gone
 from tests.support.redis_servers import RedisCluster, RedisServer
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(1800)]
 SEED = int(os.environ.get("LIVINGAI_SEED", "1"))
 KILLS = 4
 #: Redis keeps a promise about what it has acknowledged only like this.
@@ -31,11 +31,12 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder; at the end no process of its service is left."""
-    monkeypatch.setenv(TAG, tmp_path.name)
+    tag = secrets.token_hex(8)
+    monkeypatch.setenv(TAG, tag)
     yield tmp_path
-    service_is_gone(tmp_path.name)
+    service_is_gone(tag)
 
 
 def kill_and_restart(server: RedisServer) -> None:
@@ -103,7 +104,7 @@ def test_slots_are_moved(place: Path) -> None:
     """ASK, TRYAGAIN and MOVED, in the midst of everything; and back again."""
     cluster = RedisCluster(0, *DURABLE).start()
     keys = Keys("livingai")
-    slots = sorted({redis.cluster.key_slot(keys.of(f"run-{n}").run) for n in range(12)})
+    slots = sorted({redis.cluster.key_slot(keys.of(f"run-{n}").run) for n in range(8)})
     homes = dict.fromkeys(slots, -1)
     for slot in slots:
         homes[slot] = slot // (16384 // 3 + 1)
@@ -121,11 +122,11 @@ def test_slots_are_moved(place: Path) -> None:
 
 
 def move_slot(cluster: RedisCluster, slot: int, source: RedisServer, target: RedisServer) -> None:
-    """As ``redis-cli --cluster reshard`` does it, a key at a time."""
+    """As ``redis-cli --cluster reshard`` does it, some keys at a time."""
     source_id, target_id = cluster.id_of(source), cluster.id_of(target)
     target.client().execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
     source.client().execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
-    while found := source.client().execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+    while found := source.client().execute_command("CLUSTER GETKEYSINSLOT", slot, 20):
         source.client().execute_command(
             "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *found
         )
