@@ -53,10 +53,12 @@ def test_a_hot_tier_that_lost_everything_is_filled_up_by_reading(tmp_path: Path)
     wipe(tmp_path, "hot")
     with make_store(tmp_path) as store:
         found = store.latest_checkpoint(rows[0].execution_id)
-        assert found is not None and found.blob == rows[-1].blob
+        assert found is not None
+        assert found.blob == rows[-1].blob
     with SQLiteStore(tmp_path / "hot.db") as hot, SQLiteStore(tmp_path / "cold.db") as cold:
         line = find_execution(hot, rows[0].execution_id)
-        assert line is not None and line.checkpoints == 5
+        assert line is not None
+        assert line.checkpoints == 5
         assert list(hot.nodes(rows[0].execution_id)) == list(cold.nodes(rows[0].execution_id))
 
 
@@ -68,7 +70,8 @@ def test_a_stale_hot_tier_is_not_believed(tmp_path: Path) -> None:
         cold.commit([second])  # as if hot had been away
     with make_store(tmp_path) as store:
         found = store.latest_checkpoint(first.execution_id)
-        assert found is not None and found.blob == b"\0new"
+        assert found is not None
+        assert found.blob == b"\0new"
 
 
 def test_while_cold_is_away_nothing_is_acknowledged_and_hot_answers(tmp_path: Path) -> None:
@@ -87,7 +90,8 @@ def test_a_hot_tier_in_trouble_holds_nobody_up(tmp_path: Path) -> None:
     with make_store(tmp_path) as store, closing(apsw.Connection(str(tmp_path / "hot.db"))) as other:
         other.execute("BEGIN IMMEDIATE")
         result = store.commit([make_row(seq=1, blob=b"\0x")])[0]
-        assert result.status is RowStatus.STORED and "hot" in result.reason
+        assert result.status is RowStatus.STORED
+        assert "hot" in result.reason
         other.execute("ROLLBACK")
 
 

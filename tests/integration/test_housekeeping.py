@@ -72,7 +72,8 @@ def test_fork_copies_everything_and_leaves_the_source_alone(state_dir: Place) ->
         state = grow(engine, "run-1", 10)
         assert engine.fork_sync("run-1", "run-1b") == 10
         forked, copied = engine.latest_sync("run-1b")
-        assert copied == state and forked.execution_id == "run-1b"
+        assert copied == state
+        assert forked.execution_id == "run-1b"
         assert engine.nodes_sync("run-1b")[0].metadata["forked_from"] == "run-1"
         assert engine.save_sync(node("run-1b"), b"goes its own way").result(30).stored
         assert engine.latest_sync("run-1")[1] == state

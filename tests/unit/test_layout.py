@@ -24,7 +24,9 @@ def sources(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix in {".py", ".md", ".lua"} and "__pycache__" not in path.parts
+        if path.is_file()
+        and path.suffix in {".py", ".md", ".lua"}
+        and "__pycache__" not in path.parts
     }
 
 
