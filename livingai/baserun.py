@@ -91,7 +91,8 @@ class BaseRun:
         yield from self._owner.take(self._life)
         history: History = yield ReadHistory(self.id, known)
         nodes = [found.node for found in history.nodes]
-        self._recorder.tape = self._settings.tape or Tape(self.id, nodes)
+        tape = self._settings.tape
+        self._recorder.tape = Tape(self.id, nodes) if tape is None else tape
         self.resumed = any(node.id != self._life.id for node in nodes)
         self.restored_state = history.state
         if self._settings.resume == "checkpoint" and history.checkpoint is not None:
