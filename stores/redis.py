@@ -134,19 +134,14 @@ class RedisStore(Store):
         if self._is_checked:
             return
         self._link.open()
-        try:
-            servers = self._link.servers()
-            for client in servers:
-                check_server(client, self._address, wants_waitaof=self._waits_for_aof)
-            self._value_limit = min(value_limit(client, MAX_VALUE_BYTES) for client in servers)
-        except Exception as error:
-            raise self._link.translated(error) from error
+        self._value_limit = self._link.of_any(self._check_server)
         self._check_schema()
         self._is_checked = True
 
-    @property
-    def _waits_for_aof(self) -> bool:
-        return bool(self._waiting.aof_local or self._waiting.aof_replicas)
+    def _check_server(self, client: Any) -> int:
+        wants_waitaof = bool(self._waiting.aof_local or self._waiting.aof_replicas)
+        check_server(client, self._address, wants_waitaof=wants_waitaof)
+        return value_limit(client, MAX_VALUE_BYTES)
 
     def _check_schema(self) -> None:
         key = self._keys.schema
@@ -324,11 +319,7 @@ class RedisStore(Store):
 
     def size_bytes(self) -> int:
         """Bytes of memory that the server uses (all of them in a cluster), for whatever."""
-        servers = self._ready().servers()
-        try:
-            return sum(int(client.info("memory")["used_memory"]) for client in servers)
-        except Exception as error:
-            raise self._link.translated(error) from error
+        return sum(self._ready().of_all(lambda client: int(client.info("memory")["used_memory"])))
 
 
 def _pair(numbers: Sequence[int]) -> tuple[int, int]:

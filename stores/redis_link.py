@@ -16,10 +16,10 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeVar
 
 from livingai.errors import RecordRefusedError, StoreError, StoreUnavailableError
 from livingai.stores.redis_connect import connect
@@ -28,10 +28,8 @@ from livingai.stores.redis_keys import Keys
 from livingai.stores.redis_options import Waiting
 from livingai.stores.redis_url import Address
 
-if TYPE_CHECKING:
-    import redis
-
 _ROUNDS: Final = 6
+T = TypeVar("T")
 
 
 class Script:
@@ -91,7 +89,7 @@ class Link:
             try:
                 self._client = connect(self._address, self._timeout_s)
             except Exception as error:
-                raise self.translated(error) from error
+                raise self._translated(error) from error
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
@@ -99,15 +97,46 @@ class Link:
         if client is not None:
             client.close()
 
-    def translated(self, error: BaseException) -> BaseException:
+    def _translated(self, error: BaseException) -> BaseException:
         """An error of redis-py as one of livingai's."""
         return translate(error, self._address.public_url)
 
-    def servers(self) -> list[redis.Redis]:
-        """A client for each server that takes writes."""
+    def of_any(self, ask: Callable[[Any], T]) -> T:
+        """What ``ask`` answers, given the client of a server that can be reached.
+
+        Raises:
+            StoreError: none can, or what ``ask`` raises.
+        """
+        import redis.exceptions as known  # noqa: PLC0415 - no driver before the store is used
+
+        trouble: Exception = StoreUnavailableError(f"{self._address.public_url} has no servers")
+        try:
+            for client in self._servers():
+                try:
+                    return ask(client)
+                except known.AuthenticationError:
+                    raise
+                except (known.ConnectionError, known.TimeoutError) as error:
+                    trouble = error
+            raise trouble
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def of_all(self, ask: Callable[[Any], T]) -> list[T]:
+        """As :meth:`of_any`, from each server that takes writes."""
+        try:
+            return [ask(client) for client in self._servers()]
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _servers(self) -> list[Any]:
         if self._address.kind != "cluster":
             return [self._client]
         return [self._client.get_redis_connection(node) for node in self._client.get_primaries()]
+
+    def _failed(self, error: Exception) -> BaseException:
+        self._look_around(error)
+        return self._translated(error)
 
     def one(self, command: Command) -> Any:
         """The reply to one command.
@@ -156,10 +185,9 @@ class Link:
                     break
                 pending = again
         except Exception as error:
-            self._look_around(error)
-            raise self.translated(error) from error
+            raise self._failed(error) from error
         return [
-            self.translated(reply) if isinstance(reply, Exception) else reply for reply in replies
+            self._translated(reply) if isinstance(reply, Exception) else reply for reply in replies
         ]
 
     def _by_server(

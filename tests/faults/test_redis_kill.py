@@ -6,13 +6,17 @@ import os
 import random
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
 
+from livingai.errors import StoreUnavailableError
 from livingai.stores.redis import RedisStore
 from livingai.stores.redis_keys import Keys
+from livingai.testing import make_row
+from livingai.testing.rows import commit
 from tests.support.kill_campaign import TAG, campaign, service_is_gone
 from tests.support.redis_servers import RedisCluster, RedisServer
 from tests.support.waiting import until
@@ -97,6 +101,36 @@ def test_cluster_failover(place: Path) -> None:
         campaign(RedisStore(cluster.url), place, fail_over, seed=SEED, times=1)
     finally:
         cluster.close()
+
+
+@pytest.mark.cluster
+def test_store_opened_in_the_midst_of_a_failover(tmp_path: Path) -> None:
+    cluster = RedisCluster(1, *DURABLE).start()
+    primary, replica = cluster.primaries[0], cluster.servers[3]
+    stores = [RedisStore(cluster.url, prefix=f"p{number}") for number in range(8)]
+    try:
+        for store in stores[:4]:
+            store._link.open()  # knows the cluster as it was
+        primary.kill()
+        for store in stores:
+            with suppress(StoreUnavailableError):
+                store.open()
+        until(lambda: replica.client().info("replication")["role"] == "master",
+              what="a failover", timeout=60)  # fmt: skip
+        until(lambda: cluster.is_whole(replica), what="a whole cluster", timeout=60)
+        for store in stores:
+            until(lambda s=store: _takes_a_row(s), what="a store that has noticed", timeout=20)  # type: ignore[misc]
+            store.close()
+    finally:
+        cluster.close()
+
+
+def _takes_a_row(store: RedisStore) -> bool:
+    try:
+        commit(store, [make_row(f"run-{number}") for number in range(20)])
+    except StoreUnavailableError:
+        return False
+    return True
 
 
 @pytest.mark.cluster
