@@ -40,7 +40,7 @@ def test_killed_in_the_middle_of_its_answer(state_dir: Place) -> None:
                 engine.save_sync(ExecutionNode(f"run-{n}"), random.randbytes(60_000))
                 for n in range(40)
             ]
-            until(lambda: any(receipt.done() for receipt in receipts), what="work", timeout=30)
+            receipts[0].result(30)  # the compressors are at work
             os.kill(pids["dispatcher"], signal.SIGSTOP)
             until(lambda: settled(pids["compressors"]), what="compressors at rest", timeout=30)
             victim = next((pid for pid in pids["compressors"] if is_writing(pid)), None)
