@@ -1,0 +1,144 @@
+"""Programs killed with SIGKILL around each of their calls, and resumed by another process."""
+
+from __future__ import annotations
+
+import pytest
+
+from livingai import RecoveryEngine
+from livingai.errors import FencedError, InDoubtError
+from tests.support import acts, peek, programs
+from tests.support.agents import Agent, AgentDied
+from tests.support.place import Place
+from tests.support.waiting import kill
+
+RUN = "run-1"
+PERFORM = {"sync": programs.perform, "async": programs.perform_async}
+
+
+def tools(effects: dict[str, int]) -> dict[str, int]:
+    return {what: count for what, count in effects.items() if what.startswith("tool")}
+
+
+ONCE = {f"tool {number}": 1 for number in range(programs.TOOLS)}
+
+
+@pytest.mark.parametrize("kind", PERFORM)
+def test_killed_at_every_moment(state_dir: Place, kind: str) -> None:
+    """Each moment of one program, resumed by the process that is killed at the next one's run."""
+    perform = PERFORM[kind]
+    moments = [m for m in programs.MOMENTS if kind == "sync" or m.startswith("tool")]
+    agent = state_dir.agent()
+    for number, moment in enumerate(moments):
+        run_id, file = f"run-{number}", str(state_dir.folder / f"world-{number}")
+        agent.send(perform, run_id, file, moment)
+        successor = state_dir.agent()
+        assert agent.died(30) == -9
+        agent = successor
+        if "tool before" in moment or "tool after" in moment:
+            with pytest.raises(InDoubtError, match="charge"):  # never silently again
+                agent.call(perform, run_id, file)
+            assert tools(programs.effects(file)).get(f"tool {moment[-1]}", 0) == (
+                1 if "after" in moment else 0
+            )
+        assert agent.call(perform, run_id, file, resolve=True) == programs.FINAL, moment
+        assert tools(programs.effects(file)) == ONCE, moment
+        before = programs.effects(file)
+        assert agent.call(perform, run_id, file) == programs.FINAL
+        assert programs.effects(file) == before, "a finished run did something again"
+    agent.call(acts.flush)
+    for number, _ in enumerate(moments):
+        assert peek.stored_state(state_dir.database, f"run-{number}") == programs.FINAL
+
+
+def test_killed_at_every_moment_of_one_run(state_dir: Place) -> None:
+    """One run that never gets further than to the next moment, each life in a new process."""
+    file = str(state_dir.folder / "world")
+    waiting = state_dir.agent()
+    for moment in programs.MOMENTS:
+        agent, waiting = waiting, state_dir.agent()
+        agent.send(programs.perform, RUN, file, moment, resolve=True)
+        assert agent.died(30) == -9, moment
+    assert waiting.call(programs.perform, RUN, file, resolve=True) == programs.FINAL
+    found = programs.effects(file)
+    assert tools(found) == ONCE
+    assert all(found[f"step {number}"] == 2 for number in range(programs.TOOLS))
+
+
+def test_everything_killed_inside_of_a_tool(state_dir: Place) -> None:
+    """The service dies with the agent: the intent is in the journal, and counts."""
+    file = str(state_dir.folder / "world")
+    agent = state_dir.agent()
+    state_dir.service_killed = True
+    agent.call(acts.save, "warm up")
+    doomed = list(state_dir.pids()) and state_dir.service_processes()
+    agent.send(programs.perform, RUN, file, "tool after effect 1")
+    agent.died(30)
+    kill(*doomed)
+    successor = state_dir.agent()
+    with pytest.raises(InDoubtError):
+        successor.call(programs.perform, RUN, file)
+    assert successor.call(programs.perform, RUN, file, resolve=True) == programs.FINAL
+    assert tools(programs.effects(file)) == ONCE
+
+
+def test_plan_of_a_killed_run(state_dir: Place) -> None:
+    file = str(state_dir.folder / "world")
+    agent = state_dir.agent()
+    agent.send(programs.perform, RUN, file, "tool after effect 1")
+    agent.died(30)
+    with state_dir.engine() as engine:
+        plan = RecoveryEngine(engine).plan_sync(RUN)
+    assert plan.state == {"tickets": ["ticket 0"]}
+    assert [node.metadata["name"] for node in plan.in_doubt_nodes] == ["charge"]
+    assert [node.output for node in plan.replay_nodes] == ["thought 1"]
+    assert plan.skipped_nodes == ()
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_zombie_calls_no_tool(state_dir: Place, exclusive: bool) -> None:
+    """Stopped in the middle, taken over, woken up: it makes no call that the successor makes."""
+    file = str(state_dir.folder / "world")
+    zombie, successor = state_dir.agent(), state_dir.agent()
+    zombie.call(programs.begin, RUN, file, exclusive)
+    for turn in range(5):
+        zombie.call(programs.reached, 3 + 3 * turn)
+        zombie.stop()
+        successor.call(programs.begin, RUN, file, exclusive)
+        successor.call(programs.reached, 6 + 3 * turn)
+        zombie.resume()
+        assert zombie.call(programs.finish, False) == "FencedError"
+        zombie, successor = successor, zombie
+    assert zombie.call(programs.finish) == ""
+    assert set(programs.effects(file).values()) == {1}
+
+
+def test_many_want_to_resume(state_dir: Place) -> None:
+    """Whoever wins, and however often they try: no tool is called twice, one of them gets through."""
+    file = str(state_dir.folder / "world")
+    agents = [state_dir.agent() for _ in range(4)]
+    first = state_dir.agent()
+    first.send(programs.perform, RUN, file, "behind tool 0")
+    first.died(30)
+    done = 0
+    for _ in range(20):
+        for agent in agents:
+            agent.send(programs.perform, RUN, file)
+        for agent in agents:
+            done += _outcome(agent)
+        if done:
+            break
+    found = tools(programs.effects(file))
+    assert set(found.values()) == {1}
+    if not done:  # one was fenced inside of its tool: that is in doubt, and was not called again
+        assert agents[0].call(programs.perform, RUN, file, resolve=True) == programs.FINAL
+    assert tools(programs.effects(file)) == ONCE
+
+
+def _outcome(agent: Agent) -> int:
+    try:
+        assert agent.receive() == programs.FINAL
+    except (FencedError, InDoubtError):
+        return 0
+    except AgentDied as error:
+        raise AssertionError from error
+    return 1
