@@ -45,6 +45,7 @@ def save_before(place: Place) -> None:
         agent.call(acts.save, "queued")
         agent.kill()  # before the service, which it would start again
         kill(*place.service_processes())
+    place.empty()  # a process that was just being born sees that its parent is gone
     place.service_killed = True
 
 
