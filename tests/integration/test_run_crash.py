@@ -113,7 +113,7 @@ def test_zombie_calls_no_tool(state_dir: Place, exclusive: bool) -> None:
 
 
 def test_many_want_to_resume(state_dir: Place) -> None:
-    """Whoever wins, and however often they try: no tool is called twice, one of them gets through."""
+    """Whoever wins, however often they try: no tool is called twice, one of them gets through."""
     file = str(state_dir.folder / "world")
     agents = [state_dir.agent() for _ in range(4)]
     first = state_dir.agent()

@@ -157,7 +157,9 @@ class CacheMachine(RuleBasedStateMachine):
         if owner.unacknowledged is not None:
             execution, node_id, value, state = owner.unacknowledged
             owner.unacknowledged = None
-            self.happened(owner, execution, node_id, value, state, owner.places[execution])
+            last = owner.places[execution]
+            place = Place(last.slot, last.claim, last.seq + 1)
+            self.happened(owner, execution, node_id, value, state, place)
 
     @rule(number=_owners)
     def remove(self, number: int) -> None:
