@@ -57,12 +57,14 @@ class Truth:
     ``known``: two owners overtook each other and nobody can tell who came first."""
 
     owner: tuple[int, int] | None = None
+    #: Number of the owner's first write.
+    since: int = 0
     state: bytes | None = None
     nodes: dict[str, Any] = field(default_factory=dict)
     known: bool = True
 
     def copy(self) -> "Truth":
-        return Truth(self.owner, self.state, dict(self.nodes), self.known)
+        return Truth(self.owner, self.since, self.state, dict(self.nodes), self.known)
 
 
 class Owner(Writer):
@@ -153,10 +155,12 @@ class CacheMachine(RuleBasedStateMachine):
         owner.die()
 
     def found(self, owner: Owner) -> None:
-        """A record that nobody was told of is seen: it was written after all."""
+        """A record that nobody was told of is seen: it was written after all, when it was."""
         if owner.unacknowledged is not None:
             execution, node_id, value, state = owner.unacknowledged
             owner.unacknowledged = None
+            if self.truth[execution].since > value:
+                return
             last = owner.places[execution]
             place = Place(last.slot, last.claim, last.seq + 1)
             self.happened(owner, execution, node_id, value, state, place)
@@ -245,7 +249,7 @@ class CacheMachine(RuleBasedStateMachine):
         if place.seq <= 1:
             assert name not in self.claims, "a claim is given twice: the store takes one write"
             self.claims.add(name)
-            truth.owner, truth.known = name, True
+            truth.owner, truth.since, truth.known = name, value, True
         if truth.owner == name:
             truth.state = truth.state if state is None else state
             truth.nodes[node_id] = (value, state)
@@ -323,7 +327,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(execution=_executions)
     def deleted(self, execution: str) -> None:
         self.reader.forget(execution)
-        self.truth[execution] = Truth(known=False)
+        self.truth[execution] = Truth(since=next(self.number), known=False)
 
     @rule(late_s=st.sampled_from([-4000.0, 0.0, 3500.0, 4000.0]))
     def clock_jumps(self, late_s: float) -> None:
