@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found, JournalTail
 from livingai.workers.quarantine import aside_paths, read_aside
 from tests.support import acts, peek
+from tests.support.agent_main import AgentSide
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen
@@ -70,6 +72,32 @@ def test_superseded_is_told_when_the_newer_state_is_stored(served: Place) -> Non
         served.ask("status")  # a turn of the dispatcher has passed
         assert agent.call(acts.outcomes, 2, timeout=0.5)["known"] == 1
     assert "superseded" in agent.settled(10)
+
+
+def save_in_threads(agent: AgentSide, execution: str, threads: int, steps: int) -> None:
+    """Many threads save the same execution and others, all at once."""
+
+    def save(number: int) -> None:
+        for step in range(steps):
+            acts.save(agent, execution, number * steps + step, size=2000)
+            acts.save(agent, f"{execution} {number}", step, size=200)
+
+    crew = [threading.Thread(target=save, args=(number,)) for number in range(threads)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+
+
+def test_threads_share_an_engine(served: Place) -> None:
+    agent = served.agent()
+    agent.call(save_in_threads, served.run, 8, 25)
+    assert agent.settled(400).keys() <= {"met", "late"}
+    versions = peek.stored_versions(served.database, served.run)
+    assert versions == [(1, seq) for seq in range(1, 201)]
+    assert sorted(peek.stored_steps(served.database, served.run)) == list(range(200))
+    for number in range(8):
+        assert peek.stored_steps(served.database, f"{served.run} {number}") == list(range(25))
 
 
 def refuse(database: Path, condition: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 from livingai.queue.lock import owner_alive
 from tests.support import acts, peek
+from tests.support.agent_main import AgentSide
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import gone, is_running, kill, until
@@ -40,6 +42,22 @@ def test_started_on_demand_and_joined(state_dir: Place) -> None:
     assert state_dir.pids() == pids
     assert state_dir.ask("status")["agents"] >= 2
     assert second.call(acts.latest, "run-1")[1] == state_of("run-1", 0)
+
+
+def timed_first_save(agent: AgentSide) -> float:
+    """How long the very first save holds the agent, in ms."""
+    node, state = acts.make_node("run-1", 0), state_of("run-1", 0, 100_000)
+    began = time.perf_counter()
+    agent.keep(agent.engine.save_sync(node, state))
+    return (time.perf_counter() - began) * 1e3
+
+
+def test_first_save_does_not_wait_for_the_service(state_dir: Place) -> None:
+    """It makes the directory and the journal; generous, ``make bench`` has the figure."""
+    agent = state_dir.agent()
+    assert state_dir.service_processes() == []
+    assert agent.call(timed_first_save) < 250
+    agent.settled(1)
 
 
 def test_many_agents_start_one_service(state_dir: Place) -> None:

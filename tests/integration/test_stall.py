@@ -86,3 +86,19 @@ def test_a_stopped_compressor_holds_up_nobody_for_good(state_dir: Place) -> None
     assert halted["held_ms"] < HELD_MS
     for execution in ("run-1", "run-2"):
         assert peek.stored_steps(state_dir.database, execution) == list(range(halted["rounds"]))
+
+
+@pytest.mark.parametrize("how", ["close", "exit"])
+def test_leaving_during_the_stall(state_dir: Place, how: str) -> None:
+    """An agent that goes while the service is stopped is not held up by it either."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1")
+    agent.settled(1)
+    with frozen(state_dir.service_processes()):
+        agent.call(acts.save_many, "run-2", 5)
+        if how == "close":
+            agent.call(acts.close, 0.2)
+        assert agent.leave(timeout=10.0) == 0
+    state_dir.empty()
+    assert peek.stored_steps(state_dir.database, "run-2") == list(range(5))
+    assert state_dir.journals() == []
