@@ -15,9 +15,10 @@ A message is ``[checkpoint, state, array, marked, versions]``:
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import struct
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any, Final, NamedTuple
 
 from livingai import serial
@@ -75,10 +76,18 @@ def unpack_history(message: list[Any], cached: Cached | None) -> History:
 
     Raises CorruptRecordError if the sections do not decode.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # it would look through all that was made so far again and again, and free nothing
-    try:
+    with without_collector():
         return _unpack(message, cached)
+
+
+@contextlib.contextmanager
+def without_collector() -> Generator[None]:
+    """Make thousands of objects that all stay: the garbage collector would look through them again
+    and again, and free nothing."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()

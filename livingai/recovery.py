@@ -29,7 +29,7 @@ from livingai.effects import Invoke, ReadHistory, Save, Work, drive, drive_sync
 from livingai.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError
 from livingai.failures import RAISED, describe
-from livingai.history import History, Recorded
+from livingai.history import History, Recorded, without_collector
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Durability
 from livingai.ownership import Ownership
@@ -233,10 +233,11 @@ def make_plan(execution_id: str, history: History) -> RecoveryPlan:
     classes: dict[str, list[ExecutionNode]] = {
         name: [] for name in ("replay", "skipped", "in_doubt", "failed", "pending")
     }
-    for recorded in history.nodes:
-        if _belongs(recorded, version):
-            node = recorded.node
-            classes["replay" if node.idempotent else _CLASSES[node.status]].append(node)
+    with without_collector():
+        for recorded in history.nodes:
+            if _belongs(recorded, version):
+                node = recorded.node
+                classes["replay" if node.idempotent else _CLASSES[node.status]].append(node)
     return RecoveryPlan(
         execution_id,
         True,
