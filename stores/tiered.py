@@ -22,7 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from livingai.errors import ConfigurationError, StoreError, StoreUnavailableError
+from livingai.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    StoreError,
+    StoreUnavailableError,
+)
 from livingai.stores.base import (
     Capabilities,
     CostLine,
@@ -121,6 +126,9 @@ class TieredStore(Store):
             return otherwise
         try:
             result = work()
+        except CorruptRecordError as error:  # an evicted or damaged record: cold has it
+            _log.warning("hot tier: %s", error)
+            return otherwise
         except StoreError as error:
             self._pause_s = min(_LAST_PAUSE_S, max(_FIRST_PAUSE_S, self._pause_s * 2))
             self._hot_from = now + self._pause_s

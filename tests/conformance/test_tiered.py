@@ -74,6 +74,19 @@ def test_a_stale_hot_tier_is_not_believed(tmp_path: Path) -> None:
         assert found.blob == b"\0new"
 
 
+def test_what_hot_has_damaged_or_evicted_comes_from_cold(tmp_path: Path) -> None:
+    row = make_row(seq=1, blob=b"\0the state")
+    with make_store(tmp_path) as store:
+        store.commit([row])
+    with closing(apsw.Connection(str(tmp_path / "hot.db"))) as raw:
+        raw.execute("DELETE FROM blobs")
+        assert raw.changes() == 1
+    with make_store(tmp_path) as store:
+        found = store.latest_checkpoint(row.execution_id)
+        assert found is not None
+        assert found.blob == row.blob
+
+
 def test_while_cold_is_away_nothing_is_acknowledged_and_hot_answers(tmp_path: Path) -> None:
     rows = [make_row(seq=seq, blob=b"\0%d" % seq) for seq in range(1, 3)]
     with make_store(tmp_path) as store:
