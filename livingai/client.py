@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from livingai.config import ServiceConfig
@@ -201,7 +201,7 @@ class ServiceClient:
         self._last_error = error
         _log.warning("%s", error)
         for future, _ in list(self._requests.values()):
-            if not future.done():
+            with contextlib.suppress(InvalidStateError):
                 future.set_exception(error)
 
     def _pause(self, seconds: float) -> None:
@@ -272,11 +272,13 @@ class ServiceClient:
         elif kind == Message.RESPONSE:
             _, number, ok, value = message
             future, _ = self._requests.get(number, (None, b""))
-            if future is not None and not future.done():
-                if ok:
-                    future.set_result(value)
-                else:
-                    future.set_exception(error_from_parts(*value))
+            if future is not None:
+                # Whoever asked may be cancelled in this very moment.
+                with contextlib.suppress(InvalidStateError):
+                    if ok:
+                        future.set_result(value)
+                    else:
+                        future.set_exception(error_from_parts(*value))
         elif kind == Message.TROUBLE:
             self.trouble = str(message[1])
         elif kind == Message.HELLO:
