@@ -16,7 +16,8 @@ from livingai.stores.postgres_rows import key
 from livingai.testing import StoreConformance, store_machine
 from livingai.testing.conformance import Part
 from tests.support import postgres_servers
-from tests.support.postgres_servers import shared_url
+from tests.support.pgbouncer import PgBouncer
+from tests.support.postgres_servers import shared_server, shared_url
 
 pytestmark = pytest.mark.postgres
 
@@ -49,8 +50,11 @@ class Conformance(StoreConformance):
 
     @contextmanager
     def raw(self) -> Iterator[psycopg.Connection]:
-        with psycopg.connect(self.server_url(), autocommit=True) as connection:
+        with psycopg.connect(self.raw_url(), autocommit=True) as connection:
             yield connection
+
+    def raw_url(self) -> str:
+        return self.server_url()
 
     @pytest.fixture(autouse=True)
     def _raw_connection(self) -> Iterator[None]:
@@ -83,6 +87,24 @@ class TestPostgres18(Conformance):
 class TestPostgres16(Conformance):
     def server_url(self) -> str:
         return shared_url(16)
+
+
+class TestPostgresThroughPgBouncer(Conformance):
+    """In transaction mode: whatever one session left behind, another one meets."""
+
+    bouncer: PgBouncer
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _bouncer(cls) -> Iterator[None]:
+        with PgBouncer(shared_server()) as cls.bouncer:
+            yield
+
+    def server_url(self) -> str:
+        return self.bouncer.url()
+
+    def raw_url(self) -> str:
+        return shared_url()
 
 
 if postgres_servers.URL:

@@ -63,8 +63,10 @@ class RedisHooks(StoreConformance):
     def unavailable(self, tmp_path: Path) -> Iterator[None]:
         before = self.client().config_get("maxmemory")["maxmemory"]
         self.client().config_set("maxmemory", "1")
-        yield
-        self.client().config_set("maxmemory", before)
+        try:
+            yield
+        finally:
+            self.client().config_set("maxmemory", before)
 
 
 class TestRedisStore(RedisHooks):
@@ -97,6 +99,13 @@ if os.environ.get("LIVINGAI_TEST_REDIS_URL"):
 
         def url(self) -> str:
             return os.environ["LIVINGAI_TEST_REDIS_URL"]
+
+        @pytest.fixture(autouse=True)
+        def _leave_nothing(self, tmp_path: Path) -> Iterator[None]:
+            yield
+            for pattern in (f"{prefix_for(tmp_path)}:*", f"{{{prefix_for(tmp_path)}:*"):
+                for key in self.client().scan_iter(pattern, count=1000):
+                    self.client().delete(key)
 
 
 if binary_on_path():

@@ -18,7 +18,7 @@ from livingai.stores.redis_keys import Keys
 from livingai.testing import make_row
 from livingai.testing.rows import commit
 from tests.support.kill_campaign import TAG, campaign, service_is_gone
-from tests.support.redis_servers import RedisCluster, RedisServer
+from tests.support.redis_servers import RedisCluster, RedisServer, needs_waitaof
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(1800)]
@@ -62,6 +62,7 @@ def test_server_killed_in_mid_batch_100_times(server: RedisServer, place: Path) 
 def test_commits_that_wait_for_the_append_only_file(place: Path) -> None:
     """With appendfsync everysec the server answers before it has synced; wait_aof waits for it."""
     with RedisServer("--appendonly", "yes", "--appendfsync", "everysec") as server:
+        needs_waitaof(server)
         store = RedisStore(server.url, wait_aof=(1, 0))
         campaign(store, place, lambda rng: kill_and_restart(server), seed=SEED, times=2)
 

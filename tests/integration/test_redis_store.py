@@ -27,7 +27,9 @@ from livingai.testing import make_row
 from livingai.testing.rows import commit, contents, listing, state, statuses
 from tests.support.redis_servers import (
     RedisServer,
+    binary_on_path,
     missing,
+    needs_waitaof,
     packaged_binary,
     prefix_for,
     shared_cluster,
@@ -106,10 +108,12 @@ def test_missing_right_is_named(server: RedisServer, tmp_path: Path) -> None:
 
 
 def test_least_rights_that_the_page_names_are_enough(server: RedisServer, tmp_path: Path) -> None:
+    rights = ["+@read", "+@write", "+eval", "+evalsha", "+hello", "+wait"]
+    if server.has_waitaof():  # both came with Redis 7.2
+        rights.append("+client|setinfo")
     server.client().execute_command(
-        "ACL SETUSER", "least", "on", ">pw", "~t-*", "~{t-*", "-@all", "+@read", "+@write",
-        "+eval", "+evalsha", "+hello", "+client|setinfo", "+wait",
-    )  # fmt: skip
+        "ACL SETUSER", "least", "on", ">pw", "~t-*", "~{t-*", "-@all", *rights
+    )
     url = f"redis://least:pw@127.0.0.1:{server.port}/0"
     with RedisStore(url, prefix=prefix_for(tmp_path)) as store:
         commit(store, rows())
@@ -399,7 +403,19 @@ def test_waiting_for_replicas(server: RedisServer, tmp_path: Path) -> None:
             store.commit(rows(1))
 
 
+def test_wait_aof_needs_a_server_that_can(tmp_path: Path) -> None:
+    binary = binary_on_path()
+    if binary is None:
+        pytest.skip("no Redis server on PATH")
+    with RedisServer(binary=binary) as old:
+        if old.has_waitaof():
+            pytest.skip(f"{binary} is none that lacks WAITAOF")
+        with pytest.raises(StoreFormatError, match=r"wait_aof needs 7\.2"):
+            RedisStore(old.url, wait_aof=(1, 0)).open()
+
+
 def test_waiting_for_the_append_only_file(server: RedisServer, tmp_path: Path) -> None:
+    needs_waitaof(server)
     store = RedisStore(server.url, prefix=prefix_for(tmp_path), wait_aof=(1, 0))
     assert store.capabilities.durable
     with store:

