@@ -8,20 +8,21 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from livingai.calls import CALL, CHECKPOINT, ROLE, RUN, Call, CallOptions, Input, node_id
 from livingai.effects import ReadHistory, Save, Work
-from livingai.errors import ConfigurationError, DivergenceError, RunError
+from livingai.errors import ConfigurationError, DivergenceError, InvalidNodeError, RunError
 from livingai.failures import RAISED, describe, is_own
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt
 from livingai.ownership import Ownership
 from livingai.policy import ResumePolicy, RunSettings
-from livingai.recorder import Recorder
+from livingai.recorder import Recorder, save_failed
 from livingai.scopes import Scope, current_scope, enter, leave, strand
 from livingai.steps import recorded_function
-from livingai.tape import Tape
+from livingai.tape import Tape, warn_of_other_state
 
 if TYPE_CHECKING:
     from livingai.engine import CheckpointEngine
@@ -36,26 +37,32 @@ class BaseRun:
 
     def __init__(self, engine: CheckpointEngine, execution_id: str, settings: RunSettings) -> None:
         settings.validate()
+        if not isinstance(execution_id, str) or not execution_id:
+            raise InvalidNodeError(f"a run's id is a non-empty string, not {execution_id!r}")
         self.engine = engine
         #: The execution's id.
         self.id = execution_id
-        #: The program's own state; :meth:`checkpoint` records it.
+        #: The program's own state; :meth:`checkpoint` records it. None until the program sets it,
+        #: also when it is resumed: it runs from its beginning, and makes its state again.
         self.state: Any = None
         #: The state of the newest checkpoint when the run was entered; None without one.
         self.restored_state: Any = None
+        self._restored_from: str | None = None
         #: Whether something was recorded before.
         self.resumed = False
         self.closed = True
         self._settings = settings
-        self._owner = Ownership(engine, execution_id)
+        self._owner = Ownership(engine, execution_id, exclusive=settings.exclusive)
         self._recorder = Recorder(
             execution_id, self._owner, settings.policy or ResumePolicy(settings.retry_failed),
-            settings.resolver, exclusive=settings.exclusive,
+            settings.resolver,
         )  # fmt: skip
         self._root = Scope(self, "", None)
         self._life = ExecutionNode(execution_id, NodeType.MEMORY, Status.RUNNING)
         self._lock = threading.Lock()
         self._token: Any = None
+        #: Where it was entered: in another run, perhaps.
+        self._around: Scope | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} epoch {self.epoch}>"
@@ -95,6 +102,7 @@ class BaseRun:
         self._recorder.tape = Tape(self.id, nodes) if tape is None else tape
         self.resumed = any(node.id != self._life.id for node in nodes)
         self.restored_state = history.state
+        self._restored_from = None if history.checkpoint is None else history.checkpoint[0]
         if self._settings.resume == "checkpoint" and history.checkpoint is not None:
             self._go_to(next(n for n in nodes if n.id == history.checkpoint[0]), history.state)
         self.closed = False
@@ -113,6 +121,7 @@ class BaseRun:
         self.state = state
 
     def _open(self) -> None:
+        self._around = current_scope()
         self._root.strand = strand()
         self._token = enter(self._root)
 
@@ -122,6 +131,8 @@ class BaseRun:
         self.closed = True
         self._root.close()
         leave(self._token)
+        if self._owner.forked:
+            return  # the run is the parent's, which goes on
         broken = self._recorder.broken is not None
         if broken or (error is not None and (is_own(error) or not isinstance(error, Exception))):
             return
@@ -138,14 +149,19 @@ class BaseRun:
                 f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded"
             )
         yield from self._owner.check()
-        yield Save(life)
+        if life.status is Status.FAILED:
+            yield from save_failed(life)
+        else:
+            yield Save(life)
 
     # -- calls --
 
     def _scope(self) -> Scope:
         """Where this code is in the program."""
         scope = current_scope()
-        return scope if scope is not None and scope.run is self else self._root
+        while scope is not None and scope.run is not self:
+            scope = scope.run._around
+        return scope or self._root
 
     def _take_down(
         self, kind: NodeType, name: str, function: Callable[..., Any],
@@ -154,6 +170,8 @@ class BaseRun:
         """Take a call down at the moment at which it is made: its place and its arguments."""
         if self.closed:
             raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
+        if self._owner.forked:
+            raise self._owner.forked_error()
         if not isinstance(name, str) or not name or not callable(function):
             raise ConfigurationError(
                 f"a recorded call takes a name and a function, not {name!r} and {function!r}"
@@ -161,6 +179,8 @@ class BaseRun:
         own = recorded_function(function)
         if own is not None:
             function, options = own.function, options or own.options
+            if kind is NodeType.TOOL and own.kind is not NodeType.TOOL and options.idempotent:
+                options = replace(options, idempotent=False)  # `run.tool` is what the program says
         if options is None:
             options = _TOOL if kind is NodeType.TOOL else _STEP
         options.validate()
@@ -191,7 +211,10 @@ class BaseRun:
         call, scope = self._take_down(NodeType.MEMORY, CHECKPOINT, _nothing, (), {})
         if self._recorder.broken is not None:
             raise self._recorder.broken
-        if self.tape.find(call) is not None:
+        recorded = self.tape.find(call)
+        if recorded is not None:
+            if recorded.id == self._restored_from and not self._settings.retry_failed:
+                warn_of_other_state(recorded, self.restored_state, self.state)
             return None
         yield from self._owner.check()
         node = call.node(self.id, Status.SUCCESS)
@@ -206,7 +229,13 @@ class BaseRun:
 
     def record_cost(self, tokens: int) -> None:
         """Add ``tokens`` to the cost of the call that is under way; outside of any call, to this
-        life of the run. :meth:`CheckpointEngine.costs` sums them. A served call costs nothing."""
+        life of the run. :meth:`CheckpointEngine.costs` sums them. A served call costs nothing.
+
+        Raises:
+            ValueError: ``tokens`` is no whole number of 0 or more.
+        """
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
+            raise ValueError(f"tokens is a whole number of 0 or more, not {tokens!r}")
         scope = current_scope()
         if scope is not None and scope.run is self and scope.call is not None:
             scope.call.cost_tokens += tokens

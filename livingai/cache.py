@@ -152,6 +152,16 @@ class HotCache:
         with self._lock:
             self._views.mark(key, own)
 
+    def entering(self, execution_id: str, own: int) -> bool:
+        """Whether another process may be taking the execution over at this moment, or has died in
+        the middle of that; see :meth:`livingai.queue.views.Views.entering`.
+
+        Raises:
+            JournalError: another journal cannot be opened for now.
+        """
+        with self._lock:
+            return self._views.entering(execution_hash(execution_id), own)
+
     def forget(self, execution_id: str) -> None:
         """Believe no journal's entry of the execution until somebody writes it anew: it is about
         to be deleted.

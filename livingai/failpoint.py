@@ -59,6 +59,11 @@ def arm(text: str) -> None:
         _armed[name] = (action, float(seconds or 0), int(nth or 0))
 
 
+def hits(name: str) -> int:
+    """How often an armed failpoint was reached in this process."""
+    return _hits.get(name, 0)
+
+
 def failpoint(name: str) -> None:
     """Do what a test has armed ``name`` with; in production nothing."""
     if _armed and name in _armed:

@@ -62,7 +62,15 @@ class ErrorInfo:
         import traceback as tb  # noqa: PLC0415 - only failing steps pay for it
 
         text = "".join(tb.format_exception(error))
-        return cls(type(error).__qualname__, str(error), text, retryable)
+        return cls(type(error).__qualname__, shown(error), text, retryable)
+
+
+def shown(error: BaseException) -> str:
+    """``str(error)``, or what can be said of an exception that cannot be shown."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"<its str() raised {type(failure).__name__}>"
 
 
 _id_prefix = os.urandom(6).hex()

@@ -13,33 +13,57 @@ was accepted before (2), the successor reads it in (3), and the tool is in doubt
 of (1) was there before it looked, and it does not call. A mark may also be set by a contender that
 lost, so it is not proof: the marked process asks the store, whose answer counts.
 
+That mark is set before the successor's first record is written, so it does not reach a process that
+enters between the two. Such a process sees that the other one is in the middle of entering (its
+first record is not published; it may be paused there, or dead, and the service may meet the record
+much later). It trusts no mark then: in that life every intent is stored before the call, and the
+store refuses it if the other's claim came first (:attr:`Ownership.intent_level`).
+
 This holds for processes that share a state directory. Across machines there are no marks; there a
 run is opened with ``exclusive=True``, and an intent is stored, and thereby checked, first.
+
+A forked child is another process. It owns nothing, and may not act for its parent.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from livingai.effects import Claim, Save, Work
-from livingai.errors import FencedError
+from livingai.errors import FencedError, RecordRefusedError, RunError
+from livingai.outcome import Durability
 
 if TYPE_CHECKING:
     from livingai.engine import CheckpointEngine
     from livingai.local import Entry
     from livingai.node import ExecutionNode
+    from livingai.outcome import Receipt
 
 
 class Ownership:
     """One process's ownership of one execution; see the module's text."""
 
-    def __init__(self, engine: CheckpointEngine, execution_id: str) -> None:
+    def __init__(
+        self, engine: CheckpointEngine, execution_id: str, *, exclusive: bool = False
+    ) -> None:
         self._engine = engine
         self._execution_id = execution_id
+        self._exclusive = exclusive
+        self._pid = os.getpid()
         self._entry: Entry | None = None
         self._token = ""
+        #: Somebody else was in the middle of entering when we did.
+        self._contested = False
+        #: The entry for which the store has confirmed :attr:`epoch`.
+        self._confirmed: Entry | None = None
         #: The store's fencing token; 0 before :meth:`take`.
         self.epoch = 0
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child that was forked while its parent owned the execution."""
+        return os.getpid() != self._pid
 
     def take(self, beginning: ExecutionNode) -> Work[None]:
         """Become the owner, whoever was it before, and record ``beginning``.
@@ -47,11 +71,10 @@ class Ownership:
         Raises:
             FencedError: yet another process did the same at the same time, and won.
         """
-        self._enter()
+        entry = self._enter()
         yield Save(beginning)
-        self.epoch = yield Claim(self._execution_id, self._token)
-        assert self._entry is not None
-        self._entry.epoch = self.epoch
+        epoch: int = yield Claim(self._execution_id, self._token)
+        self._confirm(entry, epoch)
         if self._replaced():
             raise self._fenced()
 
@@ -60,29 +83,77 @@ class Ownership:
 
         Raises:
             FencedError: it is not.
+            RunError: it is a forked child of the owner.
             ServiceUnavailableError: it has reason to doubt it, and cannot ask.
         """
-        if self._held():
-            return
-        if self._replaced():
-            raise self._fenced()
-        yield Claim(self._execution_id, self._token)
-        if self._in_index():
-            return
-        # Pushed out of the index by thousands of others. Enter anew, and see that nobody came
-        # between: he could not have marked an entry that was not there.
-        self._enter()
-        epoch: int = yield Claim(self._execution_id, self._token)
-        if epoch != self.epoch + 1:
-            raise FencedError(
-                f"execution {self._execution_id} was taken over by epoch {epoch - 1} while this "
-                f"process, with epoch {self.epoch}, was idle; start it again"
-            )
-        assert self._entry is not None
-        self.epoch = self._entry.epoch = epoch
+        if self.forked:
+            raise self.forked_error()
+        while not self._held():
+            if self._replaced():
+                raise self._fenced()
+            asked = self._entry
+            epoch: int = yield Claim(self._execution_id, self._token)
+            if asked is not self._entry:
+                continue  # somebody else of this process has entered anew meanwhile
+            if asked is not self._confirmed:
+                if epoch != self.epoch + 1:
+                    raise FencedError(
+                        f"execution {self._execution_id} was taken over by epoch {epoch - 1} while "
+                        f"this process, with epoch {self.epoch}, was idle; start it again"
+                    )
+                assert asked is not None
+                self._confirm(asked, epoch)
+            if self._in_index():
+                return
+            # Pushed out of the index by thousands of others. Enter anew, and see that nobody came
+            # between: he could not have marked an entry that was not there.
+            self._enter()
 
-    def _enter(self) -> None:
+    def record_intent(self, node: ExecutionNode) -> Work[None]:
+        """Record that a call is about to be made. From here on it may have been made, as far as a
+        successor can tell.
+
+        Raises:
+            RecordRefusedError: the store does not take the record. The call must not be made.
+            As :meth:`check`; then, too.
+        """
+        level = self.intent_level
+        receipt: Receipt = yield Save(node, level)
+        outcome = receipt.outcome if level is Durability.STORE else None
+        if outcome is not None and outcome.status == "fenced":
+            raise FencedError(f"{self._execution_id}: {outcome.reason}")
+        if outcome is not None and not outcome.stored:
+            raise RecordRefusedError(
+                f"the intent of {node.metadata.get('name')!r} was not stored ({outcome.reason}), "
+                "so it was not called"
+            )
+        yield from self.check()
+
+    @property
+    def intent_level(self) -> Durability:
+        """How far an intent has to get before the call: see the module's text."""
+        return Durability.STORE if self._exclusive or self._contested else Durability.FSYNC
+
+    def forked_error(self) -> RunError:
+        """For a forked child that acts as if it were its parent."""
+        return RunError(
+            f"run {self._execution_id!r} was entered by process {self._pid}, and this is its "
+            f"forked child {os.getpid()}: make recorded calls in the process that entered it, and "
+            "give children plain functions (or runs of their own)"
+        )
+
+    def _enter(self) -> Entry:
         self._entry, self._token = self._engine.new_claim(self._execution_id)
+        self._contested = self._contested or self._others_enter()
+        return self._entry
+
+    def _others_enter(self) -> bool:
+        local = self._engine.open_local()
+        return local.cache.entering(self._execution_id, local.open_journal().id)
+
+    def _confirm(self, entry: Entry, epoch: int) -> None:
+        self._confirmed = entry
+        self.epoch = entry.epoch = epoch
 
     def _replaced(self) -> bool:
         """Whether this very process has begun to run the execution once more."""
@@ -106,7 +177,7 @@ class Ownership:
         )
 
     def _held(self) -> bool:
-        if not self._in_index():
+        if self._entry is not self._confirmed or not self._in_index():
             return False
         local, entry = self._engine.open_local(), self._entry
         assert local.journal is not None

@@ -13,22 +13,22 @@ an event loop.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from livingai.calls import Call
+from livingai.doubt import ask, in_doubt_error, is_lost, resolved_node
 from livingai.effects import Invoke, Pause, Save, Work
 from livingai.errors import (
     DivergenceError,
     FencedError,
     InDoubtError,
     InvalidNodeError,
-    RecordRefusedError,
     ResultEncodingError,
     StateTooLargeError,
 )
-from livingai.failures import RAISED, describe, is_own, rebuild
+from livingai.failures import RAISED, describe, is_own, rebuild, shorten
 from livingai.node import ExecutionNode, Status
-from livingai.outcome import Durability, Receipt
 from livingai.ownership import Ownership
 from livingai.policy import Decision, Policy, Resolution, ResolutionAction, Resolver
 from livingai.scopes import Scope
@@ -47,8 +47,6 @@ class Recorder:
         owner: Ownership,
         policy: Policy,
         resolver: Resolver | None,
-        *,
-        exclusive: bool,
     ) -> None:
         self.execution_id = execution_id
         self.owner = owner
@@ -56,7 +54,6 @@ class Recorder:
         self.broken: Exception | None = None
         self._policy = policy
         self._resolver = resolver
-        self._intent_level = Durability.STORE if exclusive else Durability.FSYNC
 
     def perform(self, call: Call, scope: Scope) -> Work[Any]:
         """Make a call, or serve it from the record. ``scope`` is where it was made."""
@@ -75,12 +72,17 @@ class Recorder:
             decision = Decision.CALL
         if decision is Decision.SERVE:
             assert recorded is not None
-            return (yield from self.serve(call, recorded))
+            if self._resolver is None or not is_lost(recorded):
+                return (yield from self.serve(call, recorded))
         yield from self.owner.check()
         yield from self._announce(scope)
-        if decision is Decision.RESOLVE:
+        if decision is not Decision.CALL:
             assert recorded is not None
-            resolution = yield from self._resolve(call, recorded)
+            resolution = yield from ask(self._resolver, recorded)
+            if resolution is None and decision is Decision.SERVE:
+                return (yield from self.serve(call, recorded))
+            if resolution is None:
+                raise in_doubt_error(self.execution_id, [recorded])
             if resolution.action is not ResolutionAction.RETRY:
                 return (yield from self._settle(call, recorded, resolution))
         return (yield from self._call(call, scope, recorded))
@@ -110,14 +112,6 @@ class Recorder:
             yield Save(outer.node(self.execution_id, Status.RUNNING))
 
     # -- a tool in doubt --
-
-    def _resolve(self, call: Call, recorded: ExecutionNode) -> Work[Resolution]:
-        resolution: Resolution | None = None
-        if self._resolver is not None:
-            resolution = yield Invoke(self._resolver, (recorded,))
-        if resolution is None:
-            raise in_doubt_error(self.execution_id, [recorded])
-        return resolution
 
     def _settle(self, call: Call, recorded: ExecutionNode, resolution: Resolution) -> Work[Any]:
         node = resolved_node(recorded, resolution)
@@ -170,18 +164,7 @@ class Recorder:
     def _record_intent(self, call: Call) -> Work[None]:
         """From here on the tool may have been called, as far as a successor can tell."""
         call.announced = True
-        intent = call.node(self.execution_id, Status.RUNNING)
-        receipt: Receipt = yield Save(intent, self._intent_level)
-        if self._intent_level is Durability.STORE:
-            outcome = receipt.outcome
-            if outcome is not None and outcome.status == "fenced":
-                raise FencedError(f"{self.execution_id}: {outcome.reason}")
-            if outcome is not None and not outcome.stored:
-                raise RecordRefusedError(
-                    f"the intent of {call.name!r} was not stored ({outcome.reason}), so it was not "
-                    "called"
-                )
-        yield from self.owner.check()
+        yield from self.owner.record_intent(call.node(self.execution_id, Status.RUNNING))
 
     def _try_again(self, call: Call, error: Exception, latency_ms: float) -> Work[bool]:
         options = call.options
@@ -206,6 +189,8 @@ class Recorder:
                 f"the result of {call.name!r} ({type(output).__module__}."
                 f"{type(output).__qualname__}) cannot be recorded: {error}. The call was made."
             )
+            if not call.options.idempotent:
+                failure.add_note("A resolver may give what it should have returned on resume.")
             if not call.options.idempotent:  # else it is simply made again, by a better program
                 yield from self._record_failure(call, failure, latency_ms)
             raise failure from error
@@ -219,33 +204,14 @@ class Recorder:
         node.metadata[RAISED] = raised
         node.latency_ms, node.completed_at = latency_ms, time.time()
         yield from self.owner.check()
-        yield Save(node)
+        yield from save_failed(node)
         return node
 
 
-def resolved_node(recorded: ExecutionNode, resolution: Resolution) -> ExecutionNode:
-    """The node of a tool in doubt, as a resolver decided it (not for ``retry``)."""
-    metadata = {**recorded.metadata, "resolved": resolution.action.value}
-    node = ExecutionNode(
-        recorded.execution_id, recorded.type, Status.SUCCESS, recorded.input, resolution.output,
-        parent_id=recorded.parent_id, cost_tokens=recorded.cost_tokens, metadata=metadata,
-        id=recorded.id, created_at=recorded.created_at, completed_at=time.time(),
-    )  # fmt: skip
-    if resolution.action is ResolutionAction.FAIL:
-        node.status = Status.FAILED
-        error = resolution.error or RuntimeError("decided to have failed")
-        node.error, metadata[RAISED] = describe(error)
-    return node
-
-
-def in_doubt_error(execution_id: str, nodes: list[ExecutionNode]) -> InDoubtError:
-    """The error that lists tools in doubt."""
-    lines = "".join(
-        f"\n  {node.metadata.get('name', node.type.value)} {node.input!r:.200} ({node.id})"
-        for node in nodes
-    )
-    return InDoubtError(
-        f"run {execution_id!r}: called before the crash, with no recorded result, so it may or may "
-        f"not have happened:{lines}\nPass resolver= to decide; see docs/RECOVERY.md.",
-        tuple(node.id for node in nodes),
-    )
+def save_failed(node: ExecutionNode) -> Work[None]:
+    """Record a failed node; its error is cut down if it is too large."""
+    with suppress(StateTooLargeError):
+        yield Save(node)
+        return
+    shorten(node)
+    yield Save(node)

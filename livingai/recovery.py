@@ -25,16 +25,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from livingai.calls import CHECKPOINT, ROLE, RUN
+from livingai.doubt import ask, in_doubt_error, resolved_node
 from livingai.effects import Invoke, ReadHistory, Save, Work, drive, drive_sync
 from livingai.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError
 from livingai.failures import RAISED, describe
 from livingai.history import History, Recorded, without_collector
 from livingai.node import ExecutionNode, NodeType, Status
-from livingai.outcome import Durability
 from livingai.ownership import Ownership
-from livingai.policy import Resolution, ResolutionAction, Resolver
-from livingai.recorder import in_doubt_error, resolved_node
+from livingai.policy import ResolutionAction, Resolver
 
 _CLASSES = {
     Status.SUCCESS: "skipped",
@@ -171,9 +170,7 @@ class RecoveryEngine:
         retry: list[ExecutionNode] = []
         undecided: list[ExecutionNode] = []
         for node in plan.in_doubt_nodes:
-            resolution: Resolution | None = None
-            if resolver is not None:
-                resolution = yield Invoke(resolver, (node,))
+            resolution = yield from ask(resolver, node)
             if resolution is None:
                 undecided.append(node)
                 continue
@@ -198,8 +195,7 @@ class RecoveryEngine:
         for node in (*plan.replay_nodes, *recovery.retry_nodes):
             yield from owner.check()
             if node.id in again:
-                yield Save(replace(node, status=Status.RUNNING), Durability.FSYNC)
-                yield from owner.check()
+                yield from owner.record_intent(replace(node, status=Status.RUNNING))
             began = time.perf_counter()
             try:
                 output = yield Invoke(handler, (node,))

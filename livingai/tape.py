@@ -8,6 +8,7 @@ else means that the program has changed, or does not do the same again, and is a
 from __future__ import annotations
 
 import difflib
+import logging
 import pprint
 from collections.abc import Iterable
 from typing import Any, Final
@@ -16,6 +17,7 @@ from livingai.calls import CALL, CHECKPOINT, ROLE, Call, Input
 from livingai.errors import DivergenceError
 from livingai.node import ExecutionNode, NodeType, Status
 
+_log = logging.getLogger("livingai")
 _WIDTH: Final = 88
 _MOST_LINES: Final = 40
 
@@ -107,6 +109,21 @@ def show_call(kind: NodeType, name: str, call_input: Any) -> list[str]:
     elif call_input is not None:
         lines += _show("input", call_input)
     return lines
+
+
+def warn_of_other_state(checkpoint: ExecutionNode, recorded: Any, now: Any) -> None:
+    """Say so if a resumed program comes to the newest checkpoint with another state than the one
+    that is recorded there: it goes on with its own, which may lack something."""
+    from livingai.replay.diff import differences  # noqa: PLC0415 - rarely needed; it imports runs
+
+    if recorded == now or not (found := differences(recorded, now, "state", limit=3)):
+        return
+    _log.warning(
+        "run %r: at checkpoint %s its state is not the recorded one (%s). Make it from the results "
+        "of recorded calls alone: what is changed inside of a call is not changed again when the "
+        "call is served.",
+        checkpoint.execution_id, checkpoint.metadata.get(CALL), "; ".join(map(str, found)),
+    )  # fmt: skip
 
 
 def _show(title: str, value: Any) -> list[str]:

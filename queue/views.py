@@ -21,6 +21,7 @@ import os
 from typing import Final
 
 from livingai.errors import CorruptRecordError
+from livingai.queue.control import Control
 from livingai.queue.index import Index, Slot
 from livingai.queue.lock import boot_id
 from livingai.queue.record import Record, read_record
@@ -34,10 +35,11 @@ _MAPPED: Final = 8
 class JournalView:
     """One journal: its index and mapped segments."""
 
-    __slots__ = ("index", "segments")
+    __slots__ = ("directory", "index", "segments")
 
     def __init__(self, directory: str) -> None:
         """Raises OSError or ValueError if its index cannot be read."""
+        self.directory = directory
         self.index = Index(directory)
         self.segments = Segments(directory, limit=_MAPPED)
 
@@ -71,6 +73,23 @@ class JournalView:
             return True
         again = self.index.get(header.execution_hash)
         return again is not None and again.state == slot.state
+
+    def unpublished(self, key: int) -> bool:
+        """Whether the execution's claim has not published its first record, as far as can be
+        told."""
+        slot = self.index.get(key)
+        if slot is None or not slot.claim:
+            return False
+        if not slot.seq:
+            return True
+        try:
+            control = Control(self.directory)
+        except (OSError, ValueError, CorruptRecordError):
+            return True
+        try:
+            return slot.seq == 1 and slot.newest >= control.tail
+        finally:
+            control.close()
 
     def still_owns(self, key: int, claim: int) -> bool:
         """Whether the execution's slot is that of ``claim``, and not taken."""
@@ -133,6 +152,14 @@ class Views:
                         return None
                     found = (view, slot)
         return found
+
+    def entering(self, key: int, own: int) -> bool:
+        """Whether another journal than ``own`` may have begun to write an execution without having
+        published its first record: the service may meet that record at any later time, and take
+        its claim for the newest. Raises JournalError: see :meth:`refresh`."""
+        return any(
+            view.index.journal_id != own and view.unpublished(key) for view in self.refresh()
+        )
 
     def mark(self, key: int, own: int) -> None:
         """Mark an execution as taken over in all journals but the one with id ``own`` (0: in

@@ -62,7 +62,7 @@ class ReplayRecorder(Recorder):
     def __init__(
         self, execution_id: str, owner: Ownership, replay: Replay, tape: ReplayTape
     ) -> None:
-        super().__init__(execution_id, owner, ResumePolicy(), None, exclusive=False)
+        super().__init__(execution_id, owner, ResumePolicy(), None)
         self._recording = replay.recording
         self._mode = replay.request.mode
         self._rules = replay.rules

@@ -108,8 +108,37 @@ def test_zombie_calls_no_tool(state_dir: Place, exclusive: bool) -> None:
         zombie.resume()
         assert zombie.call(programs.finish, False) == "FencedError"
         zombie, successor = successor, zombie
+    # What others have recorded is served first; a program that ends before that diverges.
+    zombie.call(programs.reached, len(programs.effects(file)) + 1)
     assert zombie.call(programs.finish) == ""
     assert set(programs.effects(file).values()) == {1}
+
+
+def test_killed_while_it_entered(state_dir: Place) -> None:
+    """A process dies between writing its first record and publishing it, as another one enters: the
+    service finds that record later, and takes it for the newer owner. Nothing that the other one
+    has called by then, or calls before it notices, is called again."""
+    file = str(state_dir.folder / "world")
+    late, owner, successor = state_dir.agent(), state_dir.agent(), state_dir.agent()
+    successor.call(acts.save, "warm up")
+    late.call(programs.pause_entering, RUN, file)
+    owner.call(programs.begin, RUN, file)
+    owner.call(programs.reached, 3)
+    late.kill()
+    assert owner.call(programs.finish, False) == "FencedError"
+    done = programs.effects(file)
+    successor.call(programs.begin, RUN, file)
+    successor.call(programs.reached, len(done) + 3)
+    assert successor.call(programs.finish) == ""
+    assert set(programs.effects(file).values()) == {1}
+
+
+def test_forked_child_is_not_its_parent(state_dir: Place) -> None:
+    """It would make the same calls once more: it shares the run, and knows no ownership."""
+    file = str(state_dir.folder / "world")
+    told = state_dir.agent().call(programs.fork_in_run, RUN, file)
+    assert told == ["RunError", "running", "success", "success"]
+    assert programs.effects(file) == {"tool": 1}
 
 
 def test_many_want_to_resume(state_dir: Place) -> None:

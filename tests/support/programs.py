@@ -15,9 +15,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from livingai import ExecutionNode, Resolution, SyncRun
+from livingai import ExecutionNode, Resolution, SyncRun, failpoint
 from livingai.errors import LivingAIError
 from tests.support.agent_main import AgentSide
+from tests.support.waiting import until
 
 TOOLS = 3
 #: Where the process kills itself: around each tool call, and inside of a step.
@@ -126,6 +127,28 @@ def perform_async(
 # -- a run that goes on in the background --------------------------------------------------------
 
 
+def fork_in_run(agent: AgentSide, run_id: str, file: str) -> list[str]:
+    """Fork inside of a run; parent and child both make the next call. What became of the child's,
+    and of the child's end of the run."""
+    reader, writer = os.pipe()
+    with agent.engine.run_sync(run_id) as run:
+        run.step("think", int, 0)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run.tool("charge", _happen, file, "tool")
+            except LivingAIError as error:
+                os.write(writer, type(error).__name__.encode())
+            run.__exit__(None, None, None)
+            os._exit(0)
+        os.close(writer)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        run.tool("charge", _happen, file, "tool")
+        statuses = [str(node.status) for node in agent.engine.nodes_sync(run_id)]
+    with os.fdopen(reader) as told:
+        return [told.read(), *statuses]
+
+
 class _Background(threading.Thread):
     """Tool after tool until told to halt, or until something ends the run."""
 
@@ -164,6 +187,14 @@ def begin(agent: AgentSide, run_id: str, file: str, exclusive: bool = False) -> 
     """Enter a run and go on in the background."""
     agent.runner = _Background(agent, run_id, file, exclusive)
     agent.runner.start()
+
+
+def pause_entering(agent: AgentSide, run_id: str, file: str) -> None:
+    """Enter a run in the background; stay between writing its first record and publishing it."""
+    agent.engine.open_local().open_journal()
+    failpoint.arm("journal.after_append=pause:60*1")
+    begin(agent, run_id, file)
+    until(lambda: failpoint.hits("journal.after_append"), what="the first record written")
 
 
 def reached(agent: AgentSide, number: int, timeout: float = 30.0) -> None:
