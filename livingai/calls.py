@@ -18,6 +18,7 @@ from typing import Any, Final
 import xxhash
 
 from livingai import serial
+from livingai.arguments import describable
 from livingai.errors import ConfigurationError, StateEncodingError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.serial.scalars import MARKED_PREFIX
@@ -88,14 +89,14 @@ class Input:
 
     @classmethod
     def capture(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Input:
-        """Take the arguments down; what cannot be encoded is described by its type."""
+        """Take the arguments down; what cannot be encoded is described (:func:`describable`)."""
         value: Any = {"args": list(args), "kwargs": {name: kwargs[name] for name in sorted(kwargs)}}
         try:
             packed = serial.pack(value)
         except StateEncodingError:
             value = {
-                "args": [_encodable(arg) for arg in value["args"]],
-                "kwargs": {name: _encodable(arg) for name, arg in value["kwargs"].items()},
+                "args": [describable(arg) for arg in value["args"]],
+                "kwargs": {name: describable(arg) for name, arg in value["kwargs"].items()},
             }
             packed = serial.pack(value)
         if len(packed) > INPUT_BYTES:
@@ -121,14 +122,6 @@ class Input:
         # Sets have no order, so equal values may have other bytes; and NaN is not equal to itself.
         mine = self.recorded()
         return bool(mine == recorded) or _stable(mine) == _stable(recorded)
-
-
-def _encodable(value: Any) -> Any:
-    try:
-        serial.pack(value)
-    except StateEncodingError:
-        return {"not_encodable": f"{type(value).__module__}.{type(value).__qualname__}"}
-    return value
 
 
 def _stable(value: Any) -> bytes:

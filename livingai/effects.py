@@ -136,7 +136,13 @@ class Pause(Effect):
         await asyncio.sleep(self.seconds)
 
     def perform_sync(self, engine: CheckpointEngine) -> None:
+        # Nothing happens that could end the pause early: the program is in this very call.
         time.sleep(self.seconds)
+
+
+def asynchronous_error(function: Any) -> RunError:
+    """For a program without an event loop that wants ``function`` called."""
+    return RunError(f"{function!r} is asynchronous; use `async with engine.run(...)` for it")
 
 
 @dataclass(slots=True)
@@ -159,7 +165,10 @@ class Invoke(Effect):
                 async with asyncio.timeout(self.timeout):
                     result = self.function(*self.args, **(self.kwargs or {}))
                     return await result if inspect.isawaitable(result) else result
-            return await asyncio.wait_for(asyncio.wrap_future(self._in_thread()), self.timeout)
+            async with asyncio.timeout(self.timeout):
+                result = await asyncio.wrap_future(self._in_thread())
+                # A lambda around an asynchronous function, say: no one can tell before.
+                return await result if inspect.isawaitable(result) else result
 
     def perform_sync(self, engine: CheckpointEngine) -> Any:
         with self._inside():
@@ -170,9 +179,7 @@ class Invoke(Effect):
         if inspect.isawaitable(result):
             if isinstance(result, Coroutine):
                 result.close()
-            raise RunError(
-                f"{self.function!r} is asynchronous; use `async with engine.run(...)` for it"
-            )
+            raise asynchronous_error(self.function)
         return result
 
     @contextlib.contextmanager

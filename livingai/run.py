@@ -9,12 +9,13 @@ model's answer, a file) belongs into a call. ``docs/RECOVERY.md`` states the gua
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
 from livingai.baserun import BaseRun
 from livingai.calls import CallOptions, make_options
-from livingai.effects import drive, drive_sync
+from livingai.effects import asynchronous_error, drive, drive_sync
 from livingai.node import NodeType
 from livingai.outcome import Receipt
 from livingai.tasks import let_be, number_tasks
@@ -128,6 +129,8 @@ class SyncRun(BaseRun):
         self, kind: NodeType, name: str, function: Any, args: Any, kwargs: Any,
         options: CallOptions | None = None,
     ) -> Any:  # fmt: skip
+        if inspect.iscoroutinefunction(function):  # before its intent is recorded
+            raise asynchronous_error(function)
         return drive_sync(self.engine, self.prepare(kind, name, function, args, kwargs, options))
 
     def using(self, **options: Any) -> Using:

@@ -6,11 +6,13 @@ record it. What a real crash does to a process is in ``tests/integration/test_ru
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from livingai import CheckpointEngine, SQLiteStore
+from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
 from tests.support.agents import DEFAULTS
 
 _numbers = itertools.count()
@@ -29,3 +31,24 @@ def engine_in(folder: Path) -> Iterator[CheckpointEngine]:
 def new_id() -> str:
     """The id of an execution that nobody has used."""
     return f"run-{next(_numbers)}"
+
+
+class Counter:
+    """Functions of a program, and how often they were called."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def add(self, *args: Any, **kwargs: Any) -> int:
+        self.calls.append((args, kwargs))
+        return len(self.calls)
+
+    async def later(self, value: Any, ticks: int = 0) -> Any:
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        self.calls.append(value)
+        return value
+
+
+def nodes_of(engine: CheckpointEngine, run_id: str, name: str) -> list[ExecutionNode]:
+    return [n for n in engine.nodes_sync(run_id) if n.metadata.get("name") == name]

@@ -3,63 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
+import dataclasses
+import enum
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from livingai import (
     CheckpointEngine,
-    Durability,
-    ExecutionNode,
     NodeType,
-    Resolution,
-    Status,
-    current_run,
-    step,
-    tool,
 )
 from livingai.errors import (
     ConfigurationError,
     DivergenceError,
     FencedError,
-    InDoubtError,
-    RecordedError,
-    ResultEncodingError,
+    InvalidNodeError,
     RunError,
 )
-from tests.support.runs import Crash, engine_in, new_id
+from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
     yield from engine_in(tmp_path_factory.mktemp("runs"))
-
-
-class Counter:
-    """Functions of a program, and how often they were called."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-
-    def add(self, *args: Any, **kwargs: Any) -> int:
-        self.calls.append((args, kwargs))
-        return len(self.calls)
-
-    async def later(self, value: Any, ticks: int = 0) -> Any:
-        for _ in range(ticks):
-            await asyncio.sleep(0)
-        self.calls.append(value)
-        return value
-
-
-def nodes_of(engine: CheckpointEngine, run_id: str, name: str) -> list[ExecutionNode]:
-    return [n for n in engine.nodes_sync(run_id) if n.metadata.get("name") == name]
-
-
-# -- resume -------------------------------------------------------------------------------------
 
 
 async def test_example_of_the_issue(engine: CheckpointEngine) -> None:
@@ -146,241 +113,6 @@ def test_inner_checkpoint_is_no_place_to_resume(engine: CheckpointEngine) -> Non
         pass
 
 
-# -- concurrency --------------------------------------------------------------------------------
-
-
-async def test_gather_does_not_depend_on_speed(engine: CheckpointEngine) -> None:
-    run_id = new_id()
-
-    async def life(ticks: list[int], crash: bool) -> Any:
-        done = Counter()
-
-        async def slowly(value: Any, number: int) -> Any:
-            return await done.later(value, ticks[number])
-
-        async def branch(number: int) -> list[Any]:
-            first = await run.step("first", slowly, "same", number)
-            return [first, await run.tool("second", slowly, f"{number}!", number)]
-
-        async with engine.run(run_id) as run:
-            got = await asyncio.gather(
-                branch(0), branch(1), branch(2), run.step("direct", slowly, "d", 1)
-            )
-            if crash:
-                raise Crash
-            return got, done.calls
-
-    with pytest.raises(Crash):
-        await life([9, 0, 4], True)
-    expected = [["same", "0!"], ["same", "1!"], ["same", "2!"], "d"]
-    assert await life([0, 9, 2], False) == (expected, [])
-
-
-async def test_tasks_that_start_tasks_first(engine: CheckpointEngine) -> None:
-    """Whose calls come first does not matter, even where a task starts others before its own."""
-    run_id = new_id()
-
-    async def life(ticks: list[int], crash: bool) -> Any:
-        done = Counter()
-
-        async def leaf(name: str, number: int) -> Any:
-            for _ in range(ticks[number]):
-                await asyncio.sleep(0)
-            return await run.tool("leaf", done.later, name)
-
-        async def branch(name: str) -> Any:
-            got = await asyncio.gather(leaf(f"{name}0", 0), leaf(f"{name}1", 1))
-            return [*got, await run.step("own", done.later, name)]
-
-        async with engine.run(run_id) as run:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(branch(name)) for name in "ab"]
-            if crash:
-                raise Crash
-        return [task.result() for task in tasks], done.calls
-
-    with pytest.raises(Crash):
-        await life([5, 0], True)
-    assert await life([0, 7], False) == ([["a0", "a1", "a"], ["b0", "b1", "b"]], [])
-    assert asyncio.get_running_loop().get_task_factory() is None
-
-
-async def test_two_runs_and_a_task_factory_of_the_user(engine: CheckpointEngine) -> None:
-    made: list[Any] = []
-
-    def factory(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        made.append(coro)
-        return asyncio.Task(coro, loop=loop, **options)
-
-    async def life(name: str) -> list[int]:
-        async with engine.run(name) as run:
-            return await asyncio.gather(*(part(run, number) for number in range(3)))
-
-    async def part(run: Any, number: int) -> int:
-        return int(await run.step("part", int, number))
-
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(factory)
-    try:
-        names = [new_id(), new_id()]
-        for _ in range(2):
-            assert await asyncio.gather(*map(life, names)) == [[0, 1, 2]] * 2
-        assert loop.get_task_factory() is factory
-    finally:
-        loop.set_task_factory(None)
-    assert len(made) == 16
-    paths = [n.metadata["call"] for n in nodes_of(engine, names[0], "part")]
-    assert sorted(paths) == ["t0.0", "t1.0", "t2.0"]
-
-
-def test_threads_need_a_name(engine: CheckpointEngine) -> None:
-    done, run_id = Counter(), new_id()
-    lock = threading.Lock()
-
-    def life() -> dict[str, Any]:
-        got: dict[str, Any] = {}
-
-        def work(name: str) -> None:
-            with run.scope(name):
-                value = run.tool("one", done.add, name), run.step("two", str, name)
-            with lock:
-                got[name] = value
-
-        with engine.run_sync(run_id) as run:
-            threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            failed: list[Exception] = []
-
-            def nameless() -> None:
-                try:
-                    run.step("x", str, 1)
-                except RunError as error:
-                    failed.append(error)
-
-            thread = threading.Thread(target=nameless)
-            thread.start()
-            thread.join()
-            assert "run.scope" in str(failed[0])
-        return got
-
-    assert life() == life()
-    assert len(done.calls) == 3
-
-
-async def test_call_that_outlives_its_step(engine: CheckpointEngine) -> None:
-    left: list[asyncio.Task[Any]] = []
-    go = asyncio.Event()
-
-    async def late() -> None:
-        await go.wait()
-        await run.step("late", str, 1)
-
-    async def outer() -> None:
-        left.append(asyncio.create_task(late()))
-        await asyncio.sleep(0)
-
-    async with engine.run(new_id()) as run:
-        await run.step("outer", outer)
-        go.set()
-        with pytest.raises(RunError, match="has ended"):
-            await left[0]
-
-
-# -- nesting, exceptions ------------------------------------------------------------------------
-
-
-async def test_nested_steps(engine: CheckpointEngine) -> None:
-    done, run_id = Counter(), new_id()
-
-    async def life(crash: bool) -> Any:
-        async def outer(n: int) -> list[Any]:
-            got = [await run.tool("inner", done.later, i) for i in range(n)]
-            if crash:
-                raise Crash
-            return [*got, await asyncio.gather(run.step("x", done.later, "x"))]
-
-        async with engine.run(run_id) as run:
-            return await run.step("outer", outer, 2)
-
-    with pytest.raises(Crash):
-        await life(True)
-    assert await life(False) == [0, 1, ["x"]]
-    assert await life(False) == [0, 1, ["x"]]
-    assert done.calls == [0, 1, "x"]
-    nodes = await engine.nodes(run_id)
-    by_name = {node.metadata["name"]: node for node in nodes}
-    assert by_name["inner"].parent_id == by_name["outer"].id
-    assert by_name["outer"].status is Status.SUCCESS
-
-
-class CardDeclined(Exception):
-    """An exception with a constructor of its own."""
-
-    def __init__(self, code: int, card: str) -> None:
-        super().__init__(f"card {card} declined")
-        self.code = code
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ValueError("no", 3), KeyError("k"), FileNotFoundError(2, "none"), CardDeclined(51, "x"),
-     UnicodeDecodeError("utf-8", b"a", 0, 1, "why"), ZeroDivisionError()],
-)  # fmt: skip
-def test_exceptions_come_back(engine: CheckpointEngine, error: Exception) -> None:
-    done, run_id = Counter(), new_id()
-
-    def fails() -> None:
-        done.add()
-        raise error
-
-    for _ in range(2):
-        with engine.run_sync(run_id) as run:
-            for name in ("a", "b"):
-                with pytest.raises(type(error)) as caught:
-                    (run.step if name == "a" else run.tool)(name, fails)
-                assert caught.value.args == error.args
-                assert str(caught.value) == str(error)
-                assert getattr(caught.value, "code", 0) == getattr(error, "code", 0)
-    assert len(done.calls) == 2
-    assert nodes_of(engine, run_id, "b")[0].status is Status.FAILED
-
-
-def test_exception_of_a_type_that_is_gone(engine: CheckpointEngine) -> None:
-    run_id = new_id()
-
-    def fails() -> None:
-        raise type("Gone", (Exception,), {})("lost")
-
-    with pytest.raises(Exception, match="lost"), engine.run_sync(run_id) as run:
-        run.tool("a", fails)
-    with pytest.raises(RecordedError, match="Gone: lost"), engine.run_sync(run_id) as run:
-        run.tool("a", fails)
-    assert [n.status for n in nodes_of(engine, run_id, "run")] == [Status.FAILED] * 2
-
-
-def test_failed_steps_are_made_again_on_request(engine: CheckpointEngine) -> None:
-    run_id, broken = new_id(), [True]
-
-    def work() -> int:
-        if broken:
-            raise OSError("down")
-        return 7
-
-    for retry_failed in (False, True):
-        with pytest.raises(OSError, match="down"), engine.run_sync(run_id) as run:
-            run.step("a", work)
-        broken.clear()
-        if retry_failed:
-            with engine.run_sync(run_id, retry_failed=True) as run:
-                assert run.step("a", work) == 7
-
-
-# -- divergence ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("what", ["name", "kind", "argument", "order", "more", "fewer"])
 def test_changed_program(engine: CheckpointEngine, what: str) -> None:
     done, run_id = Counter(), new_id()
@@ -431,284 +163,6 @@ def test_arguments_are_taken_down_at_the_call(engine: CheckpointEngine) -> None:
         run.step("odd", lambda *_: 1, nan, words, (1,), b"y")
 
 
-# -- tools in doubt -----------------------------------------------------------------------------
-
-
-def crash_in_tool(engine: CheckpointEngine, run_id: str, **settings: Any) -> list[int]:
-    """A run that crashes inside of its tool once; what the tool was called with."""
-    calls: list[int] = []
-
-    def charge(amount: int) -> str:
-        calls.append(amount)
-        if len(calls) == 1:
-            raise Crash
-        return "again"
-
-    with pytest.raises(Crash), engine.run_sync(run_id) as run:
-        run.tool("charge", charge, 5)
-    with engine.run_sync(run_id, **settings) as run:
-        calls.append(run.tool("charge", charge, 5))  # type: ignore[arg-type]
-    return calls
-
-
-def test_in_doubt_without_a_resolver(engine: CheckpointEngine) -> None:
-    run_id = new_id()
-    for _ in range(2):
-        with pytest.raises(InDoubtError, match="charge") as caught:
-            crash_in_tool(engine, run_id)
-        (node,) = nodes_of(engine, run_id, "charge")
-        assert caught.value.node_ids == (node.id,)
-        assert node.status is Status.RUNNING
-        run_id = new_id()
-
-
-def test_in_doubt_is_decided_once(engine: CheckpointEngine) -> None:
-    run_id, asked = new_id(), []
-
-    def resolver(node: ExecutionNode) -> Resolution:
-        asked.append(node.input)
-        return Resolution.done({"receipt": "R-1"})
-
-    assert crash_in_tool(engine, run_id, resolver=resolver) == [5, {"receipt": "R-1"}]
-    with engine.run_sync(run_id) as run:
-        assert run.tool("charge", lambda _: 0, 5) == {"receipt": "R-1"}
-    assert asked == [{"args": [5], "kwargs": {}}]
-    assert nodes_of(engine, run_id, "charge")[0].metadata["resolved"] == "done"
-
-
-def test_in_doubt_resolved_to_retry_and_to_fail(engine: CheckpointEngine) -> None:
-    retried = crash_in_tool(engine, new_id(), resolver=lambda _: Resolution.retry())
-    assert retried == [5, 5, "again"]
-    with pytest.raises(ValueError, match="gave up"):
-        crash_in_tool(engine, new_id(), resolver=lambda _: Resolution.fail(ValueError("gave up")))
-    with pytest.raises(InDoubtError):
-        crash_in_tool(engine, new_id(), resolver=lambda _: None)
-
-
-async def test_asynchronous_resolver(engine: CheckpointEngine) -> None:
-    run_id = new_id()
-
-    async def charge() -> str:
-        raise Crash
-
-    async def resolver(node: ExecutionNode) -> Resolution:
-        await asyncio.sleep(0)
-        return Resolution.done(str(node.status))
-
-    with pytest.raises(Crash):
-        async with engine.run(run_id) as run:
-            await run.tool("charge", charge)
-    async with engine.run(run_id, resolver=resolver) as run:
-        assert [node.metadata["name"] for node in run.in_doubt] == ["charge"]
-        assert await run.tool("charge", charge) == "running"
-
-
-async def test_cancelled_tool_is_in_doubt(engine: CheckpointEngine) -> None:
-    run_id = new_id()
-
-    begun = asyncio.Event()
-
-    async def hang() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    async def life() -> None:
-        async with engine.run(run_id) as run:
-            await run.tool("hang", hang)
-
-    task = asyncio.create_task(life())
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    with pytest.raises(InDoubtError):
-        await life()
-
-
-def test_idempotent_tool_is_made_again(engine: CheckpointEngine) -> None:
-    run_id, calls = new_id(), Counter()
-
-    @tool(idempotent=True)
-    def put(key: str) -> int:
-        if calls.add(key) == 1:
-            raise Crash
-        return 9
-
-    with pytest.raises(Crash), engine.run_sync(run_id):
-        put("k")
-    with engine.run_sync(run_id):
-        assert put("k") == 9
-    assert len(calls.calls) == 2
-
-
-async def test_cancelled_while_the_intent_is_synced(engine: CheckpointEngine) -> None:
-    """The next intent is synced all the same."""
-    for _ in range(50):
-        node = ExecutionNode(new_id(), NodeType.TOOL, Status.RUNNING)
-        saving = asyncio.create_task(engine.save(node, durability=Durability.FSYNC))
-        await asyncio.sleep(0)
-        saving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await saving
-    async with asyncio.timeout(20):
-        await engine.save(node, durability=Durability.FSYNC)
-
-
-# -- results ------------------------------------------------------------------------------------
-
-
-def test_result_that_cannot_be_recorded(engine: CheckpointEngine) -> None:
-    calls, run_id = Counter(), new_id()
-
-    def bad() -> object:
-        calls.add()
-        return {"deep": [object()]}
-
-    for _ in range(2):
-        with (
-            pytest.raises(ResultEncodingError, match=r"'bad' \(builtins.dict\).*deep"),
-            engine.run_sync(run_id) as run,
-        ):
-            run.tool("bad", bad)
-    assert len(calls.calls) == 1, "a tool whose result was lost was called again"
-    (node,) = nodes_of(engine, run_id, "bad")
-    assert node.status is Status.FAILED
-    assert node.error is not None
-    assert node.error.type == "ResultEncodingError"
-    with pytest.raises(ResultEncodingError), engine.run_sync(new_id()) as run:
-        run.step("bad", bad)
-
-
-def test_repaired_step_goes_on(engine: CheckpointEngine) -> None:
-    run_id = new_id()
-    with pytest.raises(ResultEncodingError), engine.run_sync(run_id) as run:
-        run.step("bad", object)
-    with engine.run_sync(run_id) as run:
-        assert run.step("bad", lambda: "plain") == "plain"
-
-
-# -- options ------------------------------------------------------------------------------------
-
-
-def test_retries_are_recorded(engine: CheckpointEngine) -> None:
-    run_id, calls = new_id(), Counter()
-
-    def flaky() -> int:
-        if calls.add() < 3:
-            raise ConnectionError("busy")
-        return 1
-
-    with engine.run_sync(run_id) as run:
-        assert run.using(retries=3, backoff_s=0.001).step("flaky", flaky) == 1
-        with pytest.raises(ConfigurationError, match="retry_on"):
-            run.using(retries=1).tool("flaky", flaky)
-        with pytest.raises(ConfigurationError, match="unknown option"):
-            run.using(retrys=1).step("flaky", flaky)
-    (node,) = nodes_of(engine, run_id, "flaky")
-    assert [a[:2] for a in node.metadata["attempts"]] == [["ConnectionError", "busy"]] * 2
-
-
-def test_attempts_count_across_crashes(engine: CheckpointEngine) -> None:
-    run_id, calls = new_id(), Counter()
-
-    @tool(retries=3, retry_on=(ConnectionError,), idempotent=True)
-    def flaky() -> int:
-        if calls.add() == 3:
-            raise Crash
-        raise ConnectionError(str(len(calls.calls)))
-
-    with pytest.raises(Crash), engine.run_sync(run_id):
-        flaky()
-    with pytest.raises(ConnectionError, match="5"), engine.run_sync(run_id):
-        flaky()
-    assert len(calls.calls) == 5  # four attempts, one of them interrupted
-
-
-def test_another_attempt_is_served_what_the_last_one_did(engine: CheckpointEngine) -> None:
-    charged, tries = Counter(), Counter()
-
-    def outer() -> int:
-        ticket = run.tool("charge", charged.add)
-        if run.step("ask", tries.add) < 3:
-            raise ConnectionError
-        return ticket
-
-    def ask_again() -> int:
-        ticket = run.tool("charge", charged.add)
-        run.step("unsure", unsure)
-        return ticket
-
-    def unsure() -> int:
-        if tries.add() < 6:
-            raise ConnectionError
-        return 0
-
-    with engine.run_sync(new_id()) as run:
-        with pytest.raises(ConnectionError):  # what was recorded is served: it never gets to 3
-            run.using(retries=3).step("outer", outer)
-        assert len(tries.calls) == 1
-        assert run.using(retries=5).step("again", ask_again) == 2
-    assert len(charged.calls) == 2
-
-
-async def test_timeouts(engine: CheckpointEngine) -> None:
-    run_id, hold = new_id(), threading.Event()
-
-    @step(timeout=0.01)
-    async def hangs() -> None:
-        await asyncio.Event().wait()
-
-    @tool(timeout=0.01)
-    def blocks() -> None:
-        hold.wait(30)
-
-    for _ in range(2):
-        async with engine.run(run_id) as run:
-            with pytest.raises(TimeoutError):
-                await hangs()
-            with pytest.raises(TimeoutError):
-                blocks()
-            assert await run.using(timeout=30).step("quick", lambda: 1) == 1
-    hold.set()
-    statuses = {n.metadata["name"]: n.status for n in await engine.nodes(run_id)}
-    assert statuses["blocks"] == statuses["hangs"] == Status.FAILED
-
-
-async def test_decorated_functions(engine: CheckpointEngine) -> None:
-    calls, run_id = Counter(), new_id()
-
-    @step
-    async def think(topic: str) -> str:
-        calls.add(topic)
-        if (run := current_run()) is not None:
-            run.record_cost(tokens=7)
-        return topic.upper()
-
-    @tool(name="pay")
-    def charge(amount: int) -> int:
-        return calls.add(amount)
-
-    assert current_run() is None
-    assert (await think("plain"), charge(1)) == ("PLAIN", 2)  # outside of a run: plain functions
-    for _ in range(2):
-        async with engine.run(run_id) as run:
-            assert await asyncio.gather(think("a"), think("b")) == ["A", "B"]
-            assert charge(5) == 5
-            assert await run.step("named", think, "c") == "C"
-    assert len(calls.calls) == 6
-    lines = {line.group: line for line in await engine.costs("name", run_id)}
-    assert (lines["think"].nodes, lines["think"].cost_tokens) == (2, 14)
-    assert lines["named"].cost_tokens == 7
-    (whole,) = await engine.costs(prefix=run_id)
-    assert whole.cost_tokens == 21
-    assert len(engine.costs_sync("day", run_id)) == 1
-    with pytest.raises(ConfigurationError):
-        engine.costs_sync("week", run_id)  # type: ignore[arg-type]
-
-
-# -- misuse, ownership --------------------------------------------------------------------------
-
-
 async def test_misuse(engine: CheckpointEngine) -> None:
     run = engine.run_sync(new_id())
     with pytest.raises(RunError, match="not entered"):
@@ -741,3 +195,97 @@ def test_the_later_run_of_a_process_fences_the_former(
             assert second.tool("a", done.add) == 1
             assert second.tool("b", done.add) == 2
     assert len(done.calls) == 2
+
+
+def test_asynchronous_function_in_a_run_without_a_loop(engine: CheckpointEngine) -> None:
+    """Refused before its intent is recorded: it is not in doubt."""
+    run_id = new_id()
+
+    async def charge() -> None:
+        raise AssertionError("called")
+
+    with pytest.raises(RunError, match="asynchronous"), engine.run_sync(run_id) as run:
+        run.tool("charge", charge)
+    with engine.run_sync(run_id) as run:
+        assert run.tool("charge", lambda: 5) == 5
+
+
+@pytest.mark.parametrize("run_id", ["", 5, None])
+def test_id_that_is_none(engine: CheckpointEngine, run_id: Any) -> None:
+    with pytest.raises(InvalidNodeError, match="a run's id is a non-empty string"):
+        engine.run(run_id)
+
+
+def test_run_inside_of_another_runs_step(engine: CheckpointEngine) -> None:
+    """Calls of the outer run count where it is, not where the inner one is."""
+    outer_id, done = new_id(), Counter()
+
+    def delegate(outer: Any) -> list[int]:
+        with engine.run_sync(f"{outer_id}/inner") as inner:
+            return [inner.step("a", done.add), outer.step("b", done.add)]
+
+    for _ in range(2):
+        with engine.run_sync(outer_id) as outer:
+            assert outer.step("delegate", delegate, outer) == [1, 2]
+            assert outer.step("c", done.add) == 3
+    assert nodes_of(engine, outer_id, "b")[0].metadata["call"] == "0.0"
+    assert len(done.calls) == 3
+
+
+@dataclasses.dataclass
+class Order:
+    amount: int
+    client: object = dataclasses.field(default_factory=object, compare=False)
+
+
+class Speed(enum.Enum):
+    SLOW = 1
+    FAST = 2
+
+
+class Place(NamedTuple):
+    street: str
+
+
+@pytest.mark.parametrize("what", ["nothing", "order", "speed", "place", "nested"])
+def test_objects_as_arguments(engine: CheckpointEngine, what: str) -> None:
+    """Objects cannot be encoded, but compared as far as they declare what they are made of."""
+    run_id = new_id()
+
+    def life(amount: int, speed: Speed, street: str, nested: int) -> int:
+        with engine.run_sync(run_id) as run:
+            return run.tool(
+                "ship", lambda *_, **__: 1, Order(amount), speed, Place(street),
+                deep={"orders": [Order(nested)], "self": object()},
+            )  # fmt: skip
+
+    assert life(5, Speed.SLOW, "Elm", 1) == 1
+    if what == "nothing":
+        assert life(5, Speed.SLOW, "Elm", 1) == 1
+        return
+    with pytest.raises(DivergenceError, match=r"(?s)\n-.*\n\+"):
+        life(
+            6 if what == "order" else 5,
+            Speed.FAST if what == "speed" else Speed.SLOW,
+            "Oak" if what == "place" else "Elm",
+            2 if what == "nested" else 1,
+        )
+
+
+def test_state_that_is_not_made_again(
+    engine: CheckpointEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A step that changes the state changes nothing when it is served; that is told."""
+    run_id = new_id()
+
+    def life() -> Any:
+        with engine.run_sync(run_id) as run:
+            run.state = {"notes": []}
+            run.step("hidden", lambda: run.state["notes"].append("x"))
+            run.checkpoint()
+            return run.state, run.restored_state
+
+    assert life() == ({"notes": ["x"]}, None)
+    assert caplog.messages == []
+    assert life() == ({"notes": []}, {"notes": ["x"]})
+    assert "state.notes[0]: 'x' -> (nothing)" in caplog.text

@@ -1,0 +1,163 @@
+"""Recorded programs with tasks, threads and calls inside of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from livingai import (
+    CheckpointEngine,
+)
+from livingai.errors import (
+    RunError,
+)
+from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
+    yield from engine_in(tmp_path_factory.mktemp("runs"))
+
+
+async def test_gather_does_not_depend_on_speed(engine: CheckpointEngine) -> None:
+    run_id = new_id()
+
+    async def life(ticks: list[int], crash: bool) -> Any:
+        done = Counter()
+
+        async def slowly(value: Any, number: int) -> Any:
+            return await done.later(value, ticks[number])
+
+        async def branch(number: int) -> list[Any]:
+            first = await run.step("first", slowly, "same", number)
+            return [first, await run.tool("second", slowly, f"{number}!", number)]
+
+        async with engine.run(run_id) as run:
+            got = await asyncio.gather(
+                branch(0), branch(1), branch(2), run.step("direct", slowly, "d", 1)
+            )
+            if crash:
+                raise Crash
+            return got, done.calls
+
+    with pytest.raises(Crash):
+        await life([9, 0, 4], True)
+    expected = [["same", "0!"], ["same", "1!"], ["same", "2!"], "d"]
+    assert await life([0, 9, 2], False) == (expected, [])
+
+
+async def test_tasks_that_start_tasks_first(engine: CheckpointEngine) -> None:
+    """Whose calls come first does not matter, even where a task starts others before its own."""
+    run_id = new_id()
+
+    async def life(ticks: list[int], crash: bool) -> Any:
+        done = Counter()
+
+        async def leaf(name: str, number: int) -> Any:
+            for _ in range(ticks[number]):
+                await asyncio.sleep(0)
+            return await run.tool("leaf", done.later, name)
+
+        async def branch(name: str) -> Any:
+            got = await asyncio.gather(leaf(f"{name}0", 0), leaf(f"{name}1", 1))
+            return [*got, await run.step("own", done.later, name)]
+
+        async with engine.run(run_id) as run:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(branch(name)) for name in "ab"]
+            if crash:
+                raise Crash
+        return [task.result() for task in tasks], done.calls
+
+    with pytest.raises(Crash):
+        await life([5, 0], True)
+    assert await life([0, 7], False) == ([["a0", "a1", "a"], ["b0", "b1", "b"]], [])
+    assert asyncio.get_running_loop().get_task_factory() is None
+
+
+async def test_two_runs_and_a_task_factory_of_the_user(engine: CheckpointEngine) -> None:
+    made: list[Any] = []
+
+    def factory(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(coro)
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def life(name: str) -> list[int]:
+        async with engine.run(name) as run:
+            return await asyncio.gather(*(part(run, number) for number in range(3)))
+
+    async def part(run: Any, number: int) -> int:
+        return int(await run.step("part", int, number))
+
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(factory)
+    try:
+        names = [new_id(), new_id()]
+        for _ in range(2):
+            assert await asyncio.gather(*map(life, names)) == [[0, 1, 2]] * 2
+        assert loop.get_task_factory() is factory
+    finally:
+        loop.set_task_factory(None)
+    assert len(made) == 16
+    paths = [n.metadata["call"] for n in nodes_of(engine, names[0], "part")]
+    assert sorted(paths) == ["t0.0", "t1.0", "t2.0"]
+
+
+def test_threads_need_a_name(engine: CheckpointEngine) -> None:
+    done, run_id = Counter(), new_id()
+    lock = threading.Lock()
+
+    def life() -> dict[str, Any]:
+        got: dict[str, Any] = {}
+
+        def work(name: str) -> None:
+            with run.scope(name):
+                value = run.tool("one", done.add, name), run.step("two", str, name)
+            with lock:
+                got[name] = value
+
+        with engine.run_sync(run_id) as run:
+            threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            failed: list[Exception] = []
+
+            def nameless() -> None:
+                try:
+                    run.step("x", str, 1)
+                except RunError as error:
+                    failed.append(error)
+
+            thread = threading.Thread(target=nameless)
+            thread.start()
+            thread.join()
+            assert "run.scope" in str(failed[0])
+        return got
+
+    assert life() == life()
+    assert len(done.calls) == 3
+
+
+async def test_call_that_outlives_its_step(engine: CheckpointEngine) -> None:
+    left: list[asyncio.Task[Any]] = []
+    go = asyncio.Event()
+
+    async def late() -> None:
+        await go.wait()
+        await run.step("late", str, 1)
+
+    async def outer() -> None:
+        left.append(asyncio.create_task(late()))
+        await asyncio.sleep(0)
+
+    async with engine.run(new_id()) as run:
+        await run.step("outer", outer)
+        go.set()
+        with pytest.raises(RunError, match="has ended"):
+            await left[0]
