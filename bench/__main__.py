@@ -11,9 +11,11 @@ from rich.console import Console
 from bench.figures import Figures
 from bench.machine import machine_facts
 from bench.reads import measure_reads
-from bench.report import Results, print_reads, print_results, write_json
+from bench.report import Results, print_comparison, print_reads, print_results, write_json
 from bench.run import Setting, run_once
+from bench.stores import NAMES, Target, targets
 from bench.tiers import MODES, TIERS
+from livingai.errors import ConfigurationError
 
 _SECTIONS = (*TIERS, "reads")
 
@@ -26,6 +28,9 @@ def _arguments() -> argparse.Namespace:
     add("--repeat", type=int, default=3, metavar="R", help="runs of each (3)")
     add("--quick", action="store_true", help="one run of each, a fifth of the steps")
     add("--processes", type=int, default=1, help="agent processes (1; `single` always has 1)")
+    add("--store", action="append", default=[], metavar="URL",
+        help="measure this store, too, in turns with SQLite: a URL, or a server that is started "
+        f"for it ({', '.join(NAMES[1:])}); may be repeated")  # fmt: skip
     add("--no-peer", action="store_true", help="leave out SQLite written by the agents themselves")
     add("--source", choices=("generated", "recorded"), default="generated", help="the states' text")
     add("--seed", type=int, default=1)
@@ -34,7 +39,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(options: argparse.Namespace) -> list[Setting]:
+def _settings(options: argparse.Namespace, stores: list[Target]) -> list[Setting]:
     settings = []
     for name in options.tier or TIERS:
         if name not in TIERS:
@@ -43,15 +48,26 @@ def _settings(options: argparse.Namespace) -> list[Setting]:
         processes = min(options.processes, tier.agents)
         common = (processes, options.source, options.seed, options.directory)
         modes = options.mode or MODES
-        settings += [Setting(tier, mode, "livingai", *common) for mode in modes]
+        settings += [
+            Setting(tier, mode, "livingai", *common, target) for mode in modes for target in stores
+        ]
         if not options.no_peer and "closed" in modes:
-            settings.append(Setting(tier, "closed", "sqlite", *common))
+            settings.append(Setting(tier, "closed", "sqlite", *common, stores[0]))
     return settings
 
 
 def main() -> int:
     """Run what was asked for; 1 if a state was not recovered or a write has no good outcome."""
     options = _arguments()
+    try:
+        with targets(options.store) as stores:
+            return _measure(options, stores)
+    except (ValueError, ConfigurationError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+
+
+def _measure(options: argparse.Namespace, stores: list[Target]) -> int:
     repeat = 1 if options.quick else max(1, options.repeat)
     console, log = Console(), Console(stderr=True)
     if not console.is_terminal:
@@ -60,12 +76,13 @@ def main() -> int:
     reads: Figures | None = None
     machine = machine_facts(options.directory)
     try:
-        settings = _settings(options)
-        for setting in settings:
-            for number in range(repeat):
-                title = f"{setting.tier.name}, {setting.name}, run {number + 1} of {repeat}"
-                with log.status(title):
-                    results.setdefault(setting, []).append(run_once(setting))
+        settings = _settings(options, stores)
+        for tier in dict.fromkeys(setting.tier for setting in settings):
+            for number in range(repeat):  # in turns: what drifts, drifts for all
+                for setting in (one for one in settings if one.tier == tier):
+                    title = f"{tier.name}, {setting.name}, run {number + 1} of {repeat}"
+                    with log.status(title):
+                        results.setdefault(setting, []).append(run_once(setting))
         if options.tier is None or "reads" in options.tier:
             with log.status("reads"):
                 rounds = 200 if options.quick else 2000
@@ -75,6 +92,7 @@ def main() -> int:
         return 130
     machine["load_1min_end"] = round(os.getloadavg()[0], 2)
     print_results(console, results)
+    print_comparison(console, results)
     if reads is not None:
         print_reads(console, reads)
     console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")

@@ -22,8 +22,9 @@ from bench.peer import SynchronousSQLite
 from bench.probe import BareWrites, LoopLag
 from bench.tiers import Mode, Peer, Tier
 from bench.workload import Source, Workload
-from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, SQLiteStore, Status
+from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Status
 from livingai.codecs import content_hash
+from livingai.stores.base import StoreSpec
 from livingai.workers.process import die_with_parent
 
 
@@ -32,7 +33,9 @@ class Job:
     """What one process does: which agents, where to, how."""
 
     parent: int
-    database: str
+    store: StoreSpec
+    #: The state directory; the folder above it is the run's own.
+    directory: str
     tier: Tier
     mode: Mode
     peer: Peer
@@ -79,10 +82,12 @@ class Crew:
         self._states = {agent: workload.states(agent, job.tier.growth) for agent in job.agents}
         self._engine: Engine
         if job.peer == "livingai":
-            self._engine = CheckpointEngine(SQLiteStore(job.database), budget_ms=job.budget_ms)
+            self._engine = CheckpointEngine(
+                job.store.build(), directory=job.directory, budget_ms=job.budget_ms
+            )
         else:
-            self._engine = SynchronousSQLite(job.database, job.budget_ms)
-        self._bare = BareWrites(os.path.dirname(job.database), job.tier.probe_every)
+            self._engine = SynchronousSQLite(f"{job.directory}.db", job.budget_ms)
+        self._bare = BareWrites(os.path.dirname(job.directory), job.tier.probe_every)
         self.seen = Seen()
 
     async def warm_up(self) -> None:

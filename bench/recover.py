@@ -8,15 +8,15 @@ from multiprocessing.connection import Connection
 from livingai.cache import Cached, HotCache
 from livingai.codecs import content_hash
 from livingai.queue.directory import StateDirectory
-from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.base import StoreSpec
 from livingai.workers.store_worker import StoreWorker
 
 Saved = dict[str, bytes]  # execution id: content hash of its last state
 
 
-def from_cache(database: str, saved: Saved) -> int:
+def from_cache(store: StoreSpec, directory: str, saved: Saved) -> int:
     """How many executions' last states the hot cache has, with no service running."""
-    cache = HotCache(StateDirectory(SQLiteStore(database).default_directory()), ttl_s=3600)
+    cache = HotCache(StateDirectory(directory), ttl_s=3600)
     right = 0
     for execution_id, expected in saved.items():
         hit = cache.latest(execution_id)
@@ -25,9 +25,9 @@ def from_cache(database: str, saved: Saved) -> int:
     return right
 
 
-def from_store(database: str, saved: Saved) -> int:
+def from_store(store: StoreSpec, directory: str, saved: Saved) -> int:
     """How many executions' last states the database has, read without journals."""
-    worker = StoreWorker(SQLiteStore(database))
+    worker = StoreWorker(store.build())
     right = 0
     for execution_id, expected in saved.items():
         _, _, raw = worker.do_latest(execution_id)
@@ -36,15 +36,15 @@ def from_store(database: str, saved: Saved) -> int:
     return right
 
 
-def _child(what: str, database: str, saved: Saved, pipe: Connection) -> None:
-    pipe.send((from_cache if what == "cache" else from_store)(database, saved))
+def _child(what: str, store: StoreSpec, directory: str, saved: Saved, pipe: Connection) -> None:
+    pipe.send((from_cache if what == "cache" else from_store)(store, directory, saved))
 
 
-def in_new_process(what: str, database: str, saved: Saved) -> int:
+def in_new_process(what: str, store: StoreSpec, directory: str, saved: Saved) -> int:
     """Run :func:`from_cache` or :func:`from_store` in a fresh process; how many were right."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(what, database, saved, theirs))
+    process = context.Process(target=_child, args=(what, store, directory, saved, theirs))
     process.start()
     theirs.close()
     try:

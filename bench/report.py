@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from rich.console import Console
@@ -11,8 +11,11 @@ from rich.table import Table
 
 from bench.figures import Figures, Spread, over_runs
 from bench.run import Setting
+from bench.stores import SQLITE, Target
 
 Results = dict[Setting, list[Figures]]
+#: Of a setting, what stays out of a report: a path of this machine, a URL with its password.
+_PRIVATE: Final = {"directory", "target"}
 
 
 def _short(value: float) -> str:
@@ -43,7 +46,7 @@ _ROWS: Final[list[tuple[str, str, float]]] = [
     ("idle_lag_p99_ms", "  of an idle loop p99, ms", 1),
     ("raw_bytes", "states, raw, MB", 1e-6),
     ("stored_bytes", "states, stored, MB", 1e-6),
-    ("file_bytes", "database files, MB", 1e-6),
+    ("file_bytes", "the store in all, MB", 1e-6),
     ("agents_cpu_s", "cpu agents, s", 1),
     ("dispatcher_cpu_s", "cpu dispatcher, s", 1),
     ("compressors_cpu_s", "cpu compressors, s", 1),
@@ -83,6 +86,22 @@ def print_results(console: Console, results: Results) -> None:
         console.print(table)
 
 
+def print_comparison(console: Console, results: Results) -> None:
+    """A sentence per tier, mode and store: held and total against SQLite's, and what is in time."""
+    medians = {s: over_runs(runs) for s, runs in results.items() if s.peer == "livingai"}
+    for setting, figures in medians.items():
+        usual = medians.get(replace(setting, target=Target(SQLITE)))
+        if setting.target.name == SQLITE or usual is None:
+            continue
+        held, total = (figures[n].median / usual[n].median for n in ("held_p50_ms", "total_s"))
+        console.print(
+            f"{setting.tier.name}, {setting.name}: {figures['in_time_share'].median:.2%} stored "
+            f"within {setting.budget_ms:g} ms (SQLite {usual['in_time_share'].median:.2%}), held "
+            f"{held:.2f} and total {total:.2f} times SQLite's",
+            soft_wrap=True,
+        )
+
+
 def print_reads(console: Console, reads: Figures) -> None:
     """The table of reads."""
     table = Table(title="reads of the newest state, µs", title_justify="left")
@@ -103,7 +122,8 @@ def write_json(path: str, machine: dict[str, Any], results: Results, reads: Figu
         "results": [
             {
                 "setting": {
-                    **{key: value for key, value in asdict(s).items() if key != "directory"},
+                    **{key: value for key, value in asdict(s).items() if key not in _PRIVATE},
+                    "store": s.target.name,
                 },
                 "summary": {name: asdict(spread) for name, spread in over_runs(runs).items()},
                 "runs": runs,

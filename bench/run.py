@@ -20,10 +20,12 @@ from bench.agents import Job, Seen, agent_process
 from bench.figures import Figures, figures_of
 from bench.peer import stored_bytes
 from bench.recover import Saved, in_new_process
+from bench.stores import SQLITE, Target
 from bench.tiers import Mode, Peer, Tier
 from bench.workload import Source
 from livingai import Service, SQLiteStore
 from livingai.service import ask_service
+from livingai.stores.base import Store
 
 #: Time for every process to be at the starting line.
 _HEAD_START_S = 0.1
@@ -42,25 +44,28 @@ class Setting:
     source: Source
     seed: int
     directory: str | None
+    target: Target
     budget_ms: float = 50.0
 
     @property
     def name(self) -> str:
         """Its column."""
-        return self.mode if self.peer == "livingai" else f"{self.peer} {self.mode}"
+        if self.peer != "livingai":
+            return f"{self.peer} itself, {self.mode}"
+        return self.mode if self.target.name == SQLITE else f"{self.mode}, {self.target.name}"
 
 
 class AgentProcesses:
     """The processes of a run and their pipes."""
 
-    def __init__(self, setting: Setting, database: str) -> None:
+    def __init__(self, setting: Setting, store: Store, directory: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.processes: list[BaseProcess] = []
         self.pipes: list[Connection[Any, Any]] = []
         for number in range(setting.processes):
             ours, theirs = context.Pipe()
             job = Job(
-                os.getpid(), database, setting.tier, setting.mode, setting.peer,
+                os.getpid(), store.spec(), directory, setting.tier, setting.mode, setting.peer,
                 list(range(number, setting.tier.agents, setting.processes)),
                 setting.source, setting.seed, setting.budget_ms,
             )  # fmt: skip
@@ -97,14 +102,18 @@ def run_once(setting: Setting) -> Figures:
     """Do it once, in a directory of its own which is removed."""
     directory = tempfile.mkdtemp(prefix="livingai-bench-", dir=setting.directory)
     try:
-        database = os.path.join(directory, "bench.db")
-        return (_livingai if setting.peer == "livingai" else _peer)(setting, database)
+        state = os.path.join(directory, "state")
+        if setting.peer != "livingai":
+            return _peer(setting, state)
+        with setting.target.fresh(directory) as store:
+            return _livingai(setting, store, state)
     finally:
         shutil.rmtree(directory)
 
 
-def _peer(setting: Setting, database: str) -> Figures:
-    agents = AgentProcesses(setting, database)
+def _peer(setting: Setting, directory: str) -> Figures:
+    database = f"{directory}.db"
+    agents = AgentProcesses(setting, SQLiteStore(database), directory)
     try:
         agents.ask()
         start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
@@ -116,10 +125,9 @@ def _peer(setting: Setting, database: str) -> Figures:
     return figures
 
 
-def _livingai(setting: Setting, database: str) -> Figures:
-    store = SQLiteStore(database)
-    with Service(store) as service:
-        agents = AgentProcesses(setting, database)
+def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
+    with Service(store, directory) as service:
+        agents = AgentProcesses(setting, store, directory)
         try:
             agents.ask()
             cpu = _cpu_seconds(service)
@@ -136,15 +144,15 @@ def _livingai(setting: Setting, database: str) -> Figures:
         finally:
             agents.kill()
     figures["recovered_of"] = len(saved)
-    figures["recovered_cache"] = in_new_process("cache", database, saved)
-    with Service(store) as service:
+    figures["recovered_cache"] = in_new_process("cache", store.spec(), directory, saved)
+    with Service(store, directory) as service:
         ask_service(service.directory, store.url, "drain")
-    figures["recovered_store"] = in_new_process("store", database, saved)
+    figures["recovered_store"] = in_new_process("store", store.spec(), directory, saved)
     return figures
 
 
-def _stored(store: SQLiteStore) -> Figures:
-    """Encoded bytes of all checkpoints of agents, and bytes of the files."""
+def _stored(store: Store) -> Figures:
+    """Encoded bytes of all checkpoints of agents, and what the store says it takes."""
     with store:
         page = store.list_executions(prefix="agent-", limit=10_000)
         size = store.size_bytes()

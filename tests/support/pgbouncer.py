@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.postgres_servers import PostgresServer, die_with_tests, unprivileged
 from tests.support.waiting import until
 
@@ -41,9 +41,7 @@ class PgBouncer:
         self.folder.chmod(0o755)
         if self._user:
             os.chown(self.folder, self._user["user"], self._user["group"])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         options = {
             "listen_addr": "127.0.0.1", "listen_port": self.port, "auth_type": "any",
             "unix_socket_dir": "", "pool_mode": "transaction", "default_pool_size": 3,

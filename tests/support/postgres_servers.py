@@ -18,7 +18,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +28,8 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 
-from tests.support.waiting import gone, until
+from tests.support.ports import free_port
+from tests.support.waiting import frozen, gone, until
 
 PASSWORD = "correct horse/battery@staple"
 #: The same in a URL.
@@ -113,9 +113,7 @@ class PostgresServer:
         self._data = self.folder / "data"
         command = ["cp", "-R", _template(version), self._data]
         subprocess.run(command, check=True, **unprivileged())
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._settings = {**_SETTINGS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -168,10 +166,13 @@ class PostgresServer:
 
     def kill(self) -> None:
         """kill -9 of every process of the server, and wait until they are gone."""
-        processes = self.processes()
-        for process in processes:  # the postmaster first, so that it starts no others
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        # Stopped, the postmaster starts no others: one that is overlooked keeps the shared memory,
+        # and then the server does not start again.
+        with frozen([self.pid]):
+            processes = self.processes()
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         assert self._process is not None
         self._process.wait(10)
         gone(*(process.pid for process in processes))

@@ -17,7 +17,6 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import pytest
 import redis
 
 from livingai.stores.redis_connect import version_number
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 #: PR_SET_PDEATHSIG survives the exec; in a preexec_fn it would not be safe beside threads.
@@ -62,14 +62,6 @@ def missing(what: str) -> Any:
     if os.environ.get("CI"):
         pytest.fail(f"no {what}: in CI that is a failure")
     pytest.skip(f"no {what}; pip install 'livingai[test]'")
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def prefix_for(path: Path) -> str:
@@ -275,6 +267,18 @@ class RedisCluster:
         if isinstance(info, dict):
             return info.get("cluster_state") == "ok"
         return b"cluster_state:ok" in info
+
+    def agrees(self) -> bool:
+        """Whether all nodes have the same picture of slots and configuration epochs."""
+        return len({self._picture(server) for server in self.servers}) == 1
+
+    @staticmethod
+    def _picture(server: RedisServer) -> frozenset[tuple[str, str, str]]:
+        """For each node its id, configuration epoch and slots."""
+        found = server.client().execute_command("CLUSTER NODES")
+        return frozenset(
+            (node["node_id"], node["epoch"], str(node["slots"])) for node in found.values()
+        )
 
     @staticmethod
     def is_in_step(replica: RedisServer) -> bool:

