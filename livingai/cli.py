@@ -1,55 +1,39 @@
-"""The command line: ``livingai serve``, ``status``, ``check``, ``requeue``, ``stop``."""
+"""The command line. Commands on the service are here: ``serve``, ``status``, ``check``,
+``requeue``, ``stop``.
+
+Output is plain lines, never wrapped and never marked up, so that it can be piped; progress goes to
+standard error, and only to a terminal.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from typing import Any
 
 import click
 import psutil
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from livingai._version import __version__
 from livingai.check import check_directory
 from livingai.cli_runs import import_runs
+from livingai.cli_store import copy, delete, fork, prune
+from livingai.cli_where import Commands, engine_on, find
 from livingai.config import EngineConfig
-from livingai.engine import CheckpointEngine
 from livingai.errors import LivingAIError, ServiceUnavailableError
-from livingai.queue.directory import MANIFEST, StateDirectory
-from livingai.queue.lock import owner_alive
+from livingai.queue.lock import owner_alive, owner_identity
 from livingai.requeue import list_aside, requeue
 from livingai.service import Service, ask_service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
-from livingai.stores.retention import Retention
 
-_out = Console(highlight=False)
-
-
-def _find(where: str) -> tuple[StateDirectory, str]:
-    """A state directory and its store's URL, from a directory or from a store's path or URL."""
-    if os.path.isfile(os.path.join(where, MANIFEST)):
-        directory = StateDirectory(where)
-    else:
-        directory = StateDirectory(open_store(where).default_directory())
-    return directory, str(directory.manifest().get("store"))
+#: Seconds that ``status`` and ``stop`` wait for an answer.
+_PATIENCE_S = 5.0
 
 
-class _Cli(click.Group):
-    """Prints livingai's errors as one sentence, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except LivingAIError as error:
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
-
-
-@click.group(cls=_Cli)
+@click.group(cls=Commands)
 @click.version_option(__version__)
 def main() -> None:
     """Write-behind persistence for AI agents.
@@ -67,23 +51,23 @@ def main() -> None:
 def serve(
     store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
 ) -> None:
-    """Run the writer service in the foreground until Ctrl-C or SIGTERM; it drains first."""
+    """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP; it drains first."""
     config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
     _serve(open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
-    import signal  # noqa: PLC0415 - only here
-
     service = Service(store, directory, config, verbose=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    service.start()
-    _out.print(f"serving {store.url} in {service.directory.path}; Ctrl-C drains and stops")
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
+        service.start()
+        _say(f"serving {store.url} in {service.directory.path}; Ctrl-C drains and stops")
         code = service.wait()
     except KeyboardInterrupt:
-        _out.print("draining; Ctrl-C again stops at once, what is left stays in the journals")
         try:
+            _say("draining; Ctrl-C again stops at once, what is left stays in the journals")
             service.stop()
         except KeyboardInterrupt:
             service.stop(drain=False)
@@ -91,59 +75,68 @@ def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
     sys.exit(code)
 
 
+def _say(text: str) -> None:
+    """Print, even where nobody reads any more: a terminal that hung up must not keep ``serve`` from
+    draining."""
+    try:
+        click.echo(text)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 @main.command()
 @click.argument("where")
 def status(where: str) -> None:
     """Say what the service of a state directory is doing, and what is quarantined."""
-    directory, url = _find(where)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("state directory", directory.path)
+    directory, url = find(where)
+    lines: list[tuple[str, str]] = [("state directory", directory.path)]
     try:
-        answer = ask_service(directory, url, "status")
+        lines += _described(ask_service(directory, url, "status", timeout_s=_PATIENCE_S))
     except ServiceUnavailableError:
-        table.add_row("store", url)
-        table.add_row("service", "not running (the next save or read starts it)")
-        table.add_row("journals", str(len(directory.journal_paths())))
-    else:
-        _describe(table, answer)
+        if owner_alive(directory.lock):
+            pid = owner_identity(directory.lock).get("pid")
+            what = f"process {pid} does not answer (stopped, or starting, or ending)"
+        else:
+            what = "not running (the next save or read starts it)"
+        lines += [("store", url), ("service", what)]
+        lines += [("journals", str(len(directory.journal_paths())))]
     aside = list_aside(directory)
-    table.add_row("quarantined", str(len(aside)))
-    _out.print(table)
+    lines.append(("quarantined", str(len(aside))))
+    for label, value in lines:
+        click.echo(f"{label:16} {value}".rstrip())
     for record in aside:
         name = f"{record.execution_id} {record.node_id}" if record.execution_id else "unreadable"
-        _out.print(f"  {os.path.basename(record.path)}  {name}: {record.reason}")
+        click.echo(f"  {os.path.basename(record.path)}  {name}: {record.reason}")
 
 
-def _describe(table: Table, answer: dict[str, Any]) -> None:
-    pids = answer["pids"]
-    table.add_row("store", answer["store"])
-    table.add_row("service", f"running since {_ago(answer['started_at'])}")
-    for role, pid in pids.items():
+def _described(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer["started_at"]))
+    lines = [("store", str(answer["store"])), ("service", f"running since {since}")]
+    for role, pid in answer["pids"].items():
         listed = ", ".join(map(str, pid)) if isinstance(pid, list) else str(pid or "not started")
-        table.add_row(f"  {role}", listed)
-    table.add_row("agents", str(answer["agents"]))
+        lines.append((f"  {role}", listed))
     dead = answer["journals_of_dead_owners"]
-    table.add_row("journals", f"{answer['journals']} ({dead} of dead owners)")
-    table.add_row("on their way", f"{answer['inflight']} ({answer['inflight_bytes']} bytes)")
     counts = ", ".join(f"{count} {name}" for name, count in answer["outcomes"].items() if count)
-    table.add_row("outcomes", counts or "none yet")
+    lines += [
+        ("agents", str(answer["agents"])),
+        ("journals", f"{answer['journals']} ({dead} of dead owners)"),
+        ("on their way", f"{answer['inflight']} ({answer['inflight_bytes']} bytes)"),
+        ("outcomes", counts or "none yet"),
+    ]
     if answer["trouble"]:
-        table.add_row("trouble", answer["trouble"])
-
-
-def _ago(when: float) -> str:
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(when))}"
+        lines.append(("trouble", str(answer["trouble"])))
+    return lines
 
 
 @main.command()
 @click.argument("where")
 def check(where: str) -> None:
     """Verify journals, cursors, outcomes and index; changes nothing. Exit status 1 on damage."""
-    directory, _ = _find(where)
+    directory, _ = find(where)
     report = check_directory(directory.path)
     for finding in report.findings:
-        _out.print(f"{finding}")
-    _out.print(f"{report}")
+        click.echo(f"{finding}")
+    click.echo(f"{report}")
     sys.exit(0 if report.ok else 1)
 
 
@@ -151,141 +144,60 @@ def check(where: str) -> None:
 @click.argument("where")
 @click.argument("records", nargs=-1)
 def requeue_command(where: str, records: tuple[str, ...]) -> None:
-    """Queue quarantined records again (all of them, or the named files)."""
-    directory, url = _find(where)
+    """Queue quarantined records again (all of them, or the named files).
+
+    Exit status 1 if one of them is quarantined still.
+    """
+    directory, _ = find(where)
+    aside = {os.path.basename(record.path): record for record in list_aside(directory)}
+    named = [os.path.basename(record) for record in records] or list(aside)
+    unknown = [name for name in named if name not in aside]
+    if unknown:
+        raise click.ClickException(
+            f"not in quarantine: {', '.join(unknown)}; `livingai status` lists what is"
+        )
+    if not named:
+        click.echo("nothing is quarantined")
+        return
     left = 0
-    with CheckpointEngine(_store_of(where, url), directory=directory.path) as engine:
-        for record in list_aside(directory):
-            name = os.path.basename(record.path)
-            if records and name not in records:
-                continue
+    with engine_on(where) as engine:
+        for name in named:
             try:
-                outcome = requeue(engine, record.path)
+                outcome = requeue(engine, aside[name].path)
             except LivingAIError as error:
-                _out.print(f"{name}: {error}")
+                click.echo(f"{name}: {error}")
                 left += 1
             else:
-                _out.print(f"{name}: {outcome.status} {outcome.reason}")
+                click.echo(f"{name}: {outcome.status} {outcome.reason}".rstrip())
                 left += outcome.status == "quarantined"
     sys.exit(1 if left else 0)
-
-
-@main.command(name="prune")
-@click.argument("where")
-@click.option("--keep-last", type=int, help="Keep so many checkpoints of each execution.")
-@click.option("--max-age", type=float, help="Drop checkpoints older than so many days.")
-@click.option("--expire", type=float, help="Delete executions untouched for so many days.")
-@click.option("--status", "statuses", multiple=True, help="Only executions of this status.")
-@click.option("--prefix", default="", help="Only executions whose id begins so (a tenant).")
-def prune_command(
-    where: str,
-    keep_last: int | None,
-    max_age: float | None,
-    expire: float | None,
-    statuses: tuple[str, ...],
-    prefix: str,
-) -> None:
-    """Drop old checkpoints; never one that another still needs. Agents may go on writing."""
-    policy = Retention(keep_last, _days(max_age), _days(expire), statuses, prefix)
-    policy.validate()
-    with _engine(where) as engine:
-        before = engine.size_sync()
-        pruned = engine.prune_sync(policy)
-        after = engine.size_sync()
-    _out.print(
-        f"dropped {pruned.checkpoints} checkpoints ({pruned.blob_bytes} bytes) and "
-        f"{pruned.executions} executions; the store went from {before} to {after} bytes"
-    )
-
-
-@main.command()
-@click.argument("where")
-@click.argument("execution_id")
-def delete(where: str, execution_id: str) -> None:
-    """Delete an execution for good."""
-    with _engine(where) as engine:
-        _out.print(f"deleted {engine.delete_sync(execution_id)} nodes of {execution_id}")
-
-
-@main.command()
-@click.argument("where")
-@click.argument("execution_id")
-@click.argument("new_id")
-def fork(where: str, execution_id: str, new_id: str) -> None:
-    """Copy an execution under a new id."""
-    with _engine(where) as engine:
-        _out.print(f"copied {engine.fork_sync(execution_id, new_id)} nodes to {new_id}")
-
-
-@main.command()
-@click.argument("source")
-@click.argument("target")
-@click.option("--prefix", default="", help="Only executions whose id begins so.")
-def copy(source: str, target: str, prefix: str) -> None:
-    """Copy everything from store SOURCE to store TARGET; run it again to resume or catch up."""
-    from livingai.stores.copying import copy_store  # noqa: PLC0415 - only here
-
-    _drain(open_store(source))
-    with open_store(source) as have, open_store(target) as want, Progress(console=_out) as bar:
-        task = bar.add_task("executions", total=None)
-        copied = copy_store(
-            have, want, prefix=prefix, progress=lambda info, done: bar.update(task, completed=done)
-        )
-        bar.update(task, total=copied.executions, completed=copied.executions)
-    _out.print(
-        f"{copied.executions} executions, {copied.nodes} nodes, {copied.checkpoints} checkpoints "
-        f"({copied.blob_bytes} bytes) are in {want.url}; checksums agree"
-    )
-
-
-def _drain(store: Store) -> None:
-    """Have what waits in the source's journals stored, if there are any."""
-    directory = StateDirectory(store.default_directory())
-    if directory.journal_paths():
-        with CheckpointEngine(store) as engine:
-            engine.drain_sync()
-
-
-def _engine(where: str) -> CheckpointEngine:
-    directory, url = _find(where)
-    return CheckpointEngine(_store_of(where, url), directory=directory.path)
-
-
-def _store_of(where: str, url: str) -> Store:
-    """The store that was named, which may bring credentials; else the one of the directory."""
-    if os.path.isfile(os.path.join(where, MANIFEST)):
-        return open_store(url)
-    return open_store(where)
-
-
-def _days(days: float | None) -> float | None:
-    return None if days is None else days * 86_400
-
-
-main.add_command(import_runs)
 
 
 @main.command()
 @click.argument("where")
 def stop(where: str) -> None:
     """Tell the service of a state directory to drain and end; agents may start it again."""
-    import signal  # noqa: PLC0415 - only here
-
-    directory, url = _find(where)
+    directory, url = find(where)
     if not owner_alive(directory.lock):
-        _out.print("no service is running")
+        click.echo("no service is running")
         return
-    pid = ask_service(directory, url, "status")["pids"]["supervisor"]
-    os.kill(int(pid), signal.SIGTERM)
+    answer = ask_service(directory, url, "status", timeout_s=_PATIENCE_S)
+    pid = int(answer["pids"]["supervisor"])
     try:
-        psutil.Process(int(pid)).wait(60)
+        supervisor = psutil.Process(pid)
+        supervisor.terminate()
+        supervisor.wait(60)
     except psutil.NoSuchProcess:
-        pass
+        pass  # it has ended in this moment
     except psutil.TimeoutExpired:
         raise click.ClickException(
             f"process {pid} is still draining; see `livingai status`"
         ) from None
-    _out.print("stopped")
+    click.echo("stopped")
+
+
+for _command in (prune, delete, fork, copy, import_runs):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from livingai.engine import CheckpointEngine
 from livingai.importing import import_run_sync, read_runs
 from livingai.stores.opening import open_store
-
-_out = Console(highlight=False)
 
 
 @click.command(name="import-runs")
@@ -33,4 +30,4 @@ def import_runs(file: str, store: str, prefix: str, idempotent: tuple[str, ...])
             else:
                 there += 1
         engine.flush_sync()
-    _out.print(f"imported {done} runs with {messages} messages; {there} were there already")
+    click.echo(f"imported {done} runs with {messages} messages; {there} were there already")

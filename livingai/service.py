@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -34,15 +35,17 @@ from livingai.workers.protocol import (
 _EXIT_RUNNING = 3
 
 
-def ask_service(directory: StateDirectory, store_url: str, verb: str, *arguments: Any) -> Any:
+def ask_service(
+    directory: StateDirectory, store_url: str, verb: str, *arguments: Any, timeout_s: float = 30.0
+) -> Any:
     """Ask the service of a directory one thing over a connection of its own.
 
     Raises:
-        ServiceUnavailableError: none is running, or it does not answer within 30 s.
+        ServiceUnavailableError: none is running, or it says nothing for ``timeout_s`` seconds.
         LivingAIError: what it answers.
     """
     try:
-        with directory.connect(30.0) as sock:
+        with directory.connect(timeout_s) as sock:
             sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, store_url, os.getpid()))
             sock.sendall(frame(Message.REQUEST, 1, verb, list(arguments)))
             buffer = FrameBuffer()
@@ -120,10 +123,10 @@ class Service:
                 env=service_environment(),
                 start_new_session=True,  # Ctrl-C is for us; we then stop the service in order
             )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(config.to_dict()).encode() + b"\n")
-        process.stdin.flush()
         try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it has ended: _wait_ready() says so
+                os.write(process.stdin.fileno(), json.dumps(config.to_dict()).encode() + b"\n")
             self._wait_ready(process, time.monotonic() + timeout)
         except BaseException:
             self.stop(drain=False)

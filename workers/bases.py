@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from livingai.workers.intake import Feed, Item
+from livingai.workers.feed import Feed, Item
 
 #: Deltas in a row before a full snapshot.
 MAX_CHAIN: Final = 16

@@ -1,4 +1,4 @@
-"""Housekeeping of the dispatcher: dead owners, old journals, damage, and when to go."""
+"""Housekeeping of the dispatcher: dead owners, old journals, and when to go."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from livingai.errors import LivingAIError
 from livingai.failpoint import failpoint
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
-from livingai.queue.tail import Damage
-from livingai.workers.intake import Feed
-from livingai.workers.quarantine import set_aside
+from livingai.workers.feed import Feed
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher import Dispatcher
@@ -56,6 +54,8 @@ class Keeper:
         intake = self._dispatcher.intake
         intake.refresh()
         self._dispatcher.pool.check()
+        for writer in self._dispatcher.writers:
+            writer.check()
         now = time.monotonic()
         if now - self._checked >= _OWNER_CHECK_S:
             self._checked = now
@@ -74,37 +74,13 @@ class Keeper:
         if alive and not feed.alive:
             asyncio.get_running_loop().run_in_executor(None, feed.sync)
 
-    def set_damage_aside(self) -> None:
-        """Quarantine damaged places of the journals, so that they are reported and kept."""
-        for feed in self._dispatcher.intake.feeds.values():
-            for damage in feed.take_damage():
-                _log.error("%s: %s", feed.path, damage.reason)
-                self._set_aside(feed, damage)
-
-    def _set_aside(self, feed: Feed, damage: Damage) -> None:
-        if self._dispatcher.intake.feeds.get(feed.path) is not feed:
-            return  # removed since
-        segment = feed.tail.segments.get(damage.position >> 32)
-        start = damage.position & 0xFFFF_FFFF
-        data = bytes(segment.view[start : start + damage.length]) if segment else b""
-        try:
-            set_aside(
-                self._dispatcher.directory.quarantine, feed.journal_id, damage.position, data,
-                reason=damage.reason, damaged=True,
-            )  # fmt: skip
-        except OSError as error:
-            _log.error("cannot write to the quarantine, trying again: %s", error)
-            asyncio.get_running_loop().call_later(1.0, self._set_aside, feed, damage)
-        else:
-            self._dispatcher.settle_damaged(feed, damage)
-
     async def retain(self) -> None:
         """Apply the retention policy now and then, for as long as the service lives."""
         policy = self._dispatcher.config.retention
         while policy:
             await asyncio.sleep(_RETAIN_EVERY_S)
             try:
-                await self._dispatcher.server.prune(dict(policy))
+                await self._dispatcher.requests.prune(dict(policy))
             except LivingAIError as error:
                 _log.warning("retention failed, trying again later: %s", error)
 
@@ -121,7 +97,7 @@ class Keeper:
         held = 0
         for number, feed in enumerate(retired):
             held += feed.size_bytes()
-            if number >= _MAX_RETIRED or held > config.cache_bytes:
+            if number >= _MAX_RETIRED or held > config.cache_bytes or feed.gone:
                 self._remove(feed)
 
     def _remove(self, feed: Feed) -> None:
@@ -161,7 +137,7 @@ class Keeper:
             dispatcher.config.foreground
             or dispatcher.server.agents
             or dispatcher.inflight
-            or dispatcher.intake_waiting()
+            or dispatcher.intake.waiting()
         )
         if dispatcher.server.agents or not any(writer.trouble for writer in dispatcher.writers):
             self._trouble_since = now

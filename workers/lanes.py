@@ -18,7 +18,7 @@ import collections
 from collections.abc import Iterable
 
 from livingai.queue.layout import Flag
-from livingai.workers.intake import Item
+from livingai.workers.feed import Item
 
 
 class Partition:
@@ -63,8 +63,9 @@ class Partition:
                 item = lane.popleft()
                 batch.append(item)
                 size += _stored_bytes(item)
-            if not lane or not lane[0].ready:
-                self._ready.pop(key, None)
+            del self._ready[key]
+            if lane and lane[0].ready:  # the others first: one execution must not have it all
+                self._ready[key] = None
             if not lane:
                 self._lanes.pop(key, None)
             if len(batch) >= max_rows or size >= max_bytes:
@@ -104,19 +105,29 @@ class Partition:
 
 
 def overtaken(batch: list[Item]) -> dict[Item, list[Item]]:
-    """The records of a batch that need not be written because a later one of the batch carries a
-    newer state of the same execution and they asked for no history; by that later record."""
-    newest: dict[int, Item] = {}
+    """The records of a batch that need not be written because another one of the batch carries a
+    newer state of the same claim and they asked for no history; by that newer record.
+
+    Newer by sequence number: an older write that is queued again (:mod:`livingai.requeue`, or a
+    copy after a failed fdatasync) comes behind newer ones.
+    """
+    newest: dict[tuple[int, int, int], Item] = {}
+    for item in batch:
+        if item.header.flags & Flag.STATE:
+            known = newest.setdefault(_claim(item), item)
+            if item.header.seq > known.header.seq:
+                newest[_claim(item)] = item
     found: dict[Item, list[Item]] = {}
-    for item in reversed(batch):
-        header = item.header
-        later = newest.get(header.execution_hash)
-        if later is None:
-            if header.flags & Flag.STATE:
-                newest[header.execution_hash] = item
-        elif header.flags & Flag.LATEST_ONLY and header.claim == later.header.claim:
+    for item in batch:
+        later = newest.get(_claim(item), item)
+        if item.header.flags & Flag.LATEST_ONLY and item.header.seq < later.header.seq:
             found.setdefault(later, []).append(item)
     return found
+
+
+def _claim(item: Item) -> tuple[int, int, int]:
+    header = item.header
+    return header.execution_hash, header.journal_id, header.claim
 
 
 def _stored_bytes(item: Item) -> int:

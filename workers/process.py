@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -25,13 +26,28 @@ def die_with_parent(parent: int) -> None:
 
 
 def yield_to_agents() -> None:
-    """Let agents go first: a process of class SCHED_BATCH never preempts one that it wakes up
-    beside, so a ``save`` that has just woken the service is not interrupted by it. Costs the
-    service a few ms of its budget on a busy machine, and saves the agent its 99th percentile
-    (``make bench`` measures it as "held")."""
+    """Let agents go first, as far as the kernel lets us say so: a process of class SCHED_BATCH does
+    not preempt at wake-up, so a ``save`` that has just woken the service is less often interrupted
+    by it (``make bench`` measures that as "held"). It costs the service a few ms of its budget on
+    a busy machine.
+
+    A hint only. Where the scheduler groups processes by session (``sched_autogroup_enabled``, the
+    default of desktops and of many servers) or by cgroup, groups compete as wholes and the service,
+    a session of its own, is in another group than its agents: the hint then counts among the
+    service's own processes and hardly against an agent. ``nice`` is no way around that, because it,
+    too, counts inside a group."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as this process may have: the dispatcher needs a few per agent, and the
+    usual soft limit of 1024 is there for programs that call ``select``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited" and means less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def leave_signals_to_parent() -> None:

@@ -75,10 +75,11 @@ WAKE_FRAME = frame(Message.WAKE)
 
 
 class FrameBuffer:
-    """Bytes from a socket, cut into messages."""
+    """Bytes from a socket, cut into messages of at most ``max_bytes``."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
+        self._max_bytes = max_bytes
 
     def feed(self, data: bytes) -> Iterator[list[Any]]:
         """The messages that ``data`` completes. Raises ValueError for a hopeless stream."""
@@ -87,7 +88,7 @@ class FrameBuffer:
         at = 0
         while len(buffer) - at >= LENGTH.size:
             (length,) = LENGTH.unpack_from(buffer, at)
-            if length > MAX_FRAME_BYTES:
+            if length > self._max_bytes:
                 raise ValueError(f"a frame of {length} bytes")
             end = at + LENGTH.size + length
             if len(buffer) < end:

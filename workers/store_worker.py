@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import sys
 import time
@@ -273,6 +274,7 @@ def main() -> int:
     with contextlib.suppress(EOFError, OSError), socket.socket(fileno=fd) as sock:
         config = ServiceConfig(**_message(sock)[1])
         with contextlib.closing(StoreWorker(config.spec().build())) as worker:
+            sock.sendall(frame(Message.HELLO, os.getpid()))
             _serve(sock, worker)
     return 0
 

@@ -14,9 +14,11 @@ returns at once; otherwise the end of standard input means stop.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -35,6 +37,8 @@ class Supervisor:
     def __init__(self, settings: bytes) -> None:
         self._settings = settings
         self._stopping = False
+        #: Ends a pause; a pipe, because a signal handler must not wait for an Event's lock.
+        self._told, self._tell = os.pipe()
         self._child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -53,7 +57,8 @@ class Supervisor:
                 _say(f"giving up after {failures} failed starts")
                 return 1
             _say(f"the dispatcher ended with {code}; again in {delay:.2f} s")
-            signal.sigtimedwait([], delay)
+            if select.select([self._told], [], [], delay)[0]:
+                return 0
             delay = min(delay * 2, _LAST_DELAY_S)
 
     def _live_once(self) -> int:
@@ -61,11 +66,8 @@ class Supervisor:
         with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
             self._child = child
             assert child.stdin is not None
-            try:
-                child.stdin.write(self._settings)
-                child.stdin.flush()
-            except BrokenPipeError:
-                return child.wait()
+            with contextlib.suppress(BrokenPipeError):  # it was killed already
+                os.write(child.stdin.fileno(), self._settings)
             if self._stopping:
                 child.terminate()
             return child.wait()
@@ -73,6 +75,7 @@ class Supervisor:
     def stop(self, number: int = signal.SIGTERM, _: object = None) -> None:
         """Pass the signal on: SIGTERM drains, SIGQUIT ends at once."""
         self._stopping = True
+        os.write(self._tell, b"\0")
         child = self._child
         if child is not None and child.poll() is None:
             child.send_signal(number)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
-from livingai.errors import LivingAIError, StoreError
+from livingai.errors import LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
-from livingai.workers.intake import Item
+from livingai.workers.feed import Item
 from livingai.workers.lanes import Partition, overtaken
 from livingai.workers.link import Backoff, WorkerLink
 from livingai.workers.store_worker import DAMAGED
@@ -22,9 +23,12 @@ _log = logging.getLogger("livingai.service")
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 16 << 20
 #: After this many dead writers a batch is suspect and its rows are written one by one; a row that
-#: was under way at so many deaths is quarantined (a writer may die of other causes, too).
+#: was under way at so many deaths is quarantined (a writer may die of other causes, too). A writer
+#: that does not even start says nothing about rows.
 _SUSPECT_AFTER = 2
 _QUARANTINE_AFTER = 10
+#: Seconds after which a store that does not answer is reported.
+_SILENT_S = 5.0
 
 _MET = STATUS_CODES[OutcomeStatus.MET]
 _SUPERSEDED = STATUS_CODES[OutcomeStatus.SUPERSEDED]
@@ -48,6 +52,8 @@ class WriterLane:
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
+        #: When the batch under way was sent (CLOCK_MONOTONIC); 0 while there is none.
+        self._sent_at = 0.0
         #: Why the store takes nothing now; "" while it does.
         self.trouble = ""
 
@@ -92,14 +98,18 @@ class WriterLane:
     async def _write(self, batch: list[Item]) -> None:
         try:
             decided = await self._commit(batch)
+            if decided is not None:
+                self.partition.release(batch)
+                self._dispatcher.store_answered(decided)
+        except Exception as error:  # this batch would wait for ever
+            self._dispatcher.fail(error)
+            raise
         finally:
             self._task = None
         if decided is None:
             self._dispatcher.kick()
-            return
-        self.partition.release(batch)
-        self._dispatcher.store_answered(decided)
-        self.flush()
+        else:
+            self.flush()
 
     async def _commit(self, batch: list[Item]) -> list[Decided] | None:
         """Commit a batch; None if it has to be written again.
@@ -125,11 +135,19 @@ class WriterLane:
                 ]
             )
         try:
-            results = await self._link.call("commit", rows)
+            writer = await self._link.worker()
+        except LivingAIError as error:
+            await self._again(batch, error, died=False)
+            return None
+        self._sent_at = time.monotonic()
+        try:
+            results = await writer.ask("commit", rows)
         except LivingAIError as error:
             # The store's own trouble passes; anything else may be a row that breaks the writer.
             await self._again(batch, error, died=not isinstance(error, StoreError))
             return None
+        finally:
+            self._sent_at = 0.0
         self._note(None)
         self._backoff.reset()
         decided: list[Decided] = []
@@ -149,7 +167,7 @@ class WriterLane:
                 decided.append((item, _FENCED, when_ns, reason or "a newer owner took over"))
             else:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
-                self._dispatcher.set_aside(item, what + reason)
+                self._dispatcher.outcomes.set_aside(item, what + reason)
         if again:  # in their order: what comes later overtakes what comes before
             self.partition.put_back([item for item in batch if item in again])
             batch[:] = [item for item in batch if item not in again]
@@ -165,10 +183,17 @@ class WriterLane:
             if len(batch) == 1 and batch[0].attempts >= _QUARANTINE_AFTER:
                 self.partition.release(batch)
                 what = f"it ended the writer {batch[0].attempts} times: {error}"
-                self._dispatcher.set_aside(batch[0], what)
+                self._dispatcher.outcomes.set_aside(batch[0], what)
                 return
         self.partition.put_back(batch)
-        await asyncio.sleep(self._backoff.next_s())
+        if not self._closed:
+            await asyncio.sleep(self._backoff.next_s())
+
+    def check(self) -> None:
+        """Called now and then: a store that just does not answer is trouble, too."""
+        waits = self._sent_at and time.monotonic() - self._sent_at > _SILENT_S
+        if waits and not self.trouble:
+            self._note(StoreUnavailableError(f"it has not answered for {_SILENT_S:.0f} s"))
 
     def _note(self, error: LivingAIError | None) -> None:
         text = str(error) if error is not None else ""
@@ -184,3 +209,5 @@ class WriterLane:
         """End the writer; a batch under way is finished or stays in the journal."""
         self._closed = True
         await self._link.close()
+        if self._task is not None:
+            await asyncio.wait([self._task])

@@ -1,0 +1,60 @@
+"""What a command's WHERE names: a state directory, its store, an engine on both."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from livingai.engine import CheckpointEngine
+from livingai.errors import LivingAIError
+from livingai.queue.directory import MANIFEST, StateDirectory
+from livingai.stores.base import Store
+from livingai.stores.opening import open_store
+from livingai.stores.sqlite import SQLiteStore
+
+
+class Commands(click.Group):
+    """Prints an error as one sentence, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LivingAIError as error:
+            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+def find(where: str) -> tuple[StateDirectory, str]:
+    """A state directory and its store's URL, from a directory or from a store's path or URL."""
+    if os.path.isfile(os.path.join(where, MANIFEST)):
+        directory = StateDirectory(where)
+    else:
+        directory = StateDirectory(existing_store(where).default_directory())
+        if not os.path.exists(os.path.join(directory.path, MANIFEST)):
+            raise click.ClickException(
+                f"{where} has no state directory here ({directory.path} would be it): no agent on "
+                "this machine has used it, or one did with directory=...; then name that directory"
+            )
+    return directory, str(directory.manifest().get("store"))
+
+
+def existing_store(where: str) -> Store:
+    """The store that ``where`` names; a file that is not there is a mistake, not a new database."""
+    if os.path.isdir(where):
+        raise click.ClickException(
+            f"{where} is no livingai state directory (it has no {MANIFEST}); name one, which is "
+            "<database>-livingai unless directory= said otherwise, or the store's file or URL"
+        )
+    store = open_store(where)
+    if isinstance(store, SQLiteStore) and not os.path.exists(store.path):
+        raise click.ClickException(f"there is no database {store.path}")
+    return store
+
+
+def engine_on(where: str) -> CheckpointEngine:
+    """An engine on the store; a store that was named by its URL may bring credentials."""
+    if os.path.isfile(os.path.join(where, MANIFEST)):
+        directory, url = find(where)
+        return CheckpointEngine(open_store(url), directory=directory.path)
+    return CheckpointEngine(existing_store(where))

@@ -1,0 +1,140 @@
+"""The command line as a user meets it: what it prints where, and how it exits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+
+import apsw
+import pytest
+
+from livingai import ExecutionNode
+from tests.support import acts, peek
+from tests.support.agents import environment
+from tests.support.place import Place
+from tests.support.waiting import frozen
+
+
+def livingai(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, its output in a pipe."""
+    return subprocess.run(
+        [sys.executable, "-m", "livingai.cli", *arguments], env=environment(), cwd=place.folder,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_ids_are_printed_as_they_are(served: Place) -> None:
+    """A terminal library's markup in an id is no markup, and long lines are not wrapped."""
+    name = "run [/x] [bold]" + "y" * 100
+    with served.engine() as engine:
+        engine.save_sync(ExecutionNode(name), b"state").result(20)
+    told = livingai(served, "fork", "agent.db", name, f"{name} 2")
+    assert (told.returncode, told.stdout) == (0, f"copied 1 nodes to {name} 2\n")
+    told = livingai(served, "delete", "agent.db", name)
+    assert (told.returncode, told.stdout) == (0, f"deleted 1 nodes of {name}\n")
+    told = livingai(served, "delete", "agent.db", name)
+    assert told.returncode == 1
+    assert "nothing was deleted" in told.stderr
+    told = livingai(served, "check", "agent.db")
+    assert (told.returncode, told.stdout.count("\n")) == (0, 1)
+
+
+MISTAKES = [
+    (["status", "nope.db"], "there is no database"),
+    (["status", "."], "no livingai state directory"),
+    (["status", "other.db"], "no agent on this machine has used it"),
+    (["copy", "nope.db", "new.db"], "there is no database"),
+    (["prune", "other.db"], "--keep-last"),
+    (["delete", "nope.db", "run-1"], "there is no database"),
+    (["serve", "foo://x"], "no store has the scheme"),
+    (["serve", "."], "is not a regular file"),
+    (["serve", "agent.db"], "stop it first"),
+    (["requeue", "agent.db", "x.record"], "not in quarantine: x.record"),
+    (["stop"], "Missing argument"),
+    (["no-such-command"], "No such command"),
+]
+
+
+def test_mistakes_are_told_in_a_sentence(served: Place) -> None:
+    (served.folder / "other.db").touch()
+    for arguments, says in MISTAKES:
+        told = livingai(served, *arguments)
+        assert told.returncode in (1, 2), arguments
+        assert says in told.stderr
+        assert "Traceback" not in told.stderr
+    assert not (served.folder / "nope.db").exists()
+    assert not (served.folder / "new.db").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error_message(served: Place) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "livingai.cli", "status", "agent.db"], env=environment(),
+        cwd=served.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) in (0, 1)
+
+
+def test_status_requeue_and_stop(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    with closing(apsw.Connection(str(state_dir.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, '[/no]'); END"
+        )
+        agent.call(acts.save, "run-1", 1)
+        agent.settled(2)
+        told = livingai(state_dir, "requeue", "agent.db")
+        assert told.returncode == 1
+        assert "quarantined" in told.stdout
+        connection.execute("DROP TRIGGER refuse")
+    told = livingai(state_dir, "status", "agent.db")
+    assert told.returncode == 0
+    assert "running since" in told.stdout
+    assert "[/no]" in told.stdout
+    pids = state_dir.pids()
+    with frozen([pids["dispatcher"]]):
+        told = livingai(state_dir, "status", "agent.db")
+        assert f"process {pids['dispatcher']} does not answer" in told.stdout
+    told = livingai(state_dir, "requeue", "agent.db")
+    assert told.returncode == 0
+    assert ": met" in told.stdout or ": late" in told.stdout
+    assert "nothing is quarantined" in livingai(state_dir, "requeue", "agent.db").stdout
+    assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
+    agent.leave()
+    state_dir.empty()
+    assert livingai(state_dir, "stop", "agent.db").stdout == "no service is running\n"
+    assert "not running" in livingai(state_dir, "status", str(state_dir.directory.path)).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_serve_drains_at_its_end(state_dir: Place, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "livingai.cli", "serve", "agent.db"], env=environment(),
+        cwd=state_dir.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("serving sqlite:///")
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    pids = state_dir.pids()
+    with frozen(pids["writers"]):
+        for step in range(1, 10):
+            agent.call(acts.save, "run-1", step)
+        agent.kill()
+        os.kill(process.pid, number)
+        assert process.stdout.readline().startswith("draining")
+    rest = process.stdout.read()
+    process.stdout.close()
+    assert process.wait(30) == 0, rest
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))

@@ -1,0 +1,170 @@
+"""What goes wrong around the service's processes: no descriptors, no start, odd messages, stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import psutil
+import pytest
+
+from livingai import CheckpointEngine, ExecutionNode
+from livingai.queue.journal import Journal, JournalLimits
+from livingai.requeue import list_aside, requeue
+from livingai.workers.protocol import LENGTH, PROTOCOL_VERSION, FrameBuffer, Message, frame
+from tests.support import acts, peek
+from tests.support.agents import environment
+from tests.support.fragile import FragileStore
+from tests.support.journals import Writer
+from tests.support.place import Place
+from tests.support.states import state_of
+from tests.support.waiting import frozen, gone, kill, until
+
+
+def log_of(place: Place) -> str:
+    """What the service has said."""
+    return Path(place.directory.log).read_text(errors="replace")
+
+
+def test_a_requeued_older_state_supersedes_nothing(state_dir: Place) -> None:
+    """It comes behind newer states of its claim, and asks for no history as they do."""
+    agent = state_dir.agent(history=False)
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    with closing(apsw.Connection(str(state_dir.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON nodes "
+            "WHEN json_extract(NEW.output, '$.step') = 1 BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+        agent.call(acts.save, "run-1", 1)
+        assert agent.settled(2).get("quarantined") == 1
+        connection.execute("DROP TRIGGER refuse")
+    (aside,) = list_aside(state_dir.directory)
+    with state_dir.engine() as engine:
+        with frozen(state_dir.pids()["writers"]):
+            for step in (2, 3, 4):
+                agent.call(acts.save, "run-1", step)
+            until(lambda: state_dir.ask("status")["inflight"] == 3, what="three on their way")
+            again = threading.Thread(target=requeue, args=(engine, aside.path))
+            again.start()
+            until(lambda: state_dir.ask("status")["inflight"] == 4, what="four on their way")
+        again.join(30)
+    agent.settled(5)
+    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 4)
+
+
+def test_a_writer_that_cannot_be_started_for_now(state_dir: Place) -> None:
+    """No descriptors are left when it dies: it is tried again, and its batch goes on."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    pids = state_dir.pids()
+    dispatcher = psutil.Process(pids["dispatcher"])
+    limits = dispatcher.rlimit(psutil.RLIMIT_NOFILE)
+    dispatcher.rlimit(psutil.RLIMIT_NOFILE, (dispatcher.num_fds(), limits[1]))
+    kill(*pids["writers"])
+    gone(*pids["writers"])
+    agent.call(acts.save, "run-1", 1)
+    until(lambda: "cannot be started" in log_of(state_dir), what="a start that failed")
+    dispatcher.rlimit(psutil.RLIMIT_NOFILE, limits)
+    agent.settled(2)
+    assert state_dir.pids()["dispatcher"] == pids["dispatcher"]
+
+
+@pytest.mark.faults  # half a minute
+def test_rows_are_not_blamed_for_a_writer_that_does_not_start(tmp_path: Path) -> None:
+    """However often it fails to start, nothing is quarantined for that."""
+    place = Place(tmp_path)
+    store = FragileStore(str(place.database))
+    place.tracebacks_allowed = True
+    broken = Path(f"{place.database}.broken")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        with CheckpointEngine(store, compressors=1, idle_s=0.2) as engine:
+            engine.save_sync(ExecutionNode("run-1"), b"before").result(20)
+            broken.touch()
+            kill(*place.pids()["writers"])
+            receipts = [engine.save_sync(ExecutionNode("run-1"), b"%d" % n) for n in range(3)]
+            until(lambda: log_of(place).count("worker ended") > 12, what="13 starts", timeout=60)
+            broken.unlink()
+            assert all(receipt.result(30).stored for receipt in receipts)
+
+
+def test_a_journal_that_its_owner_removes(state_dir: Place) -> None:
+    """An owner that leaves while the service looks at its journal does not hurt it."""
+    with state_dir.service():
+        pids = state_dir.pids()
+        path = Path(state_dir.directory.journals)
+        with frozen([pids["dispatcher"]]):
+            pass
+        for _ in range(200):
+            Journal(str(path), JournalLimits()).close(remove=True)
+        assert state_dir.pids() == pids
+    assert "Traceback" not in log_of(state_dir)
+
+
+def test_sigterm_drains_what_was_not_read_yet(state_dir: Place) -> None:
+    """The records and the signal come while the dispatcher is away."""
+    service = state_dir.service().start()
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    pids = state_dir.pids()
+    with frozen([pids["dispatcher"]]):
+        for step in range(1, 30):
+            agent.call(acts.save, "run-1", step)
+        agent.kill()
+        newcomer = Writer(state_dir.directory, JournalLimits())
+        newcomer.save("run-2", b"of a journal that the service has not seen")
+        newcomer.die()
+        os.kill(pids["supervisor"], signal.SIGTERM)
+    assert service.wait() == 0
+    service.stop()
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(30))
+    assert state_dir.journals() == []
+
+
+def test_requests_that_make_no_sense_are_answered(state_dir: Place) -> None:
+    with state_dir.service():
+        pids = state_dir.pids()
+        with state_dir.directory.connect(10.0) as sock:
+            sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, state_dir.store().url, os.getpid()))
+            requests = [
+                ("latest", None), ("latest", []), ("latest", [3]), ("nodes", ["x", 1, 2]),
+                ("delete", [None]), ("claim", 7), ("prune", ["x"]), ("no such verb", []), ({}, {}),
+            ]  # fmt: skip
+            for number, (verb, arguments) in enumerate(requests):
+                sock.sendall(frame(Message.REQUEST, number, verb, arguments))
+            answered: set[int] = set()
+            buffer = FrameBuffer()
+            while len(answered) < len(requests):
+                for message in buffer.feed(sock.recv(1 << 16)):
+                    if message[0] == Message.RESPONSE:
+                        assert message[2] is False
+                        answered.add(message[1])
+        for torn in (b"\xff" * 100, LENGTH.pack(1 << 31), frame(Message.HELLO), b"\x01\0\0\0\xc1",
+                     frame(Message.HELLO, PROTOCOL_VERSION, {}, 1), frame({}, 1)):  # fmt: skip
+            with state_dir.directory.connect(10.0) as sock:
+                sock.sendall(torn)
+                sock.shutdown(1)
+                while sock.recv(1 << 16):
+                    pass
+        assert state_dir.pids()["dispatcher"] == pids["dispatcher"]
+
+
+def test_a_stopped_writer_is_seen(state_dir: Place) -> None:
+    """A store that does not answer, or a writer that does not run, is told as trouble."""
+    with CheckpointEngine(state_dir.store(), compressors=1, idle_s=0.2) as engine:
+        assert engine.save_sync(ExecutionNode("run-1"), b"before").result(30).stored
+        with frozen(state_dir.pids()["writers"]):
+            receipt = engine.save_sync(ExecutionNode("run-1"), b"after")
+            until(lambda: "not answered" in engine.sla().trouble, what="trouble", timeout=30)
+            assert not receipt.done()
+        assert receipt.result(30).stored
+        until(lambda: engine.sla().trouble == "", what="trouble over", timeout=30)

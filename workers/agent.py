@@ -1,0 +1,111 @@
+"""A connected agent process, seen from the dispatcher.
+
+What an agent does not read piles up in its socket's buffer, so there is a limit to it: of answers
+that may be large (:meth:`Agent.turn`) one at a time is fetched, and only once the one before has
+left; an agent that has read nothing for long is hung up on, and reads what it has missed from its
+journal when it comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from livingai.errors import LivingAIError, ServiceError
+from livingai.workers.protocol import FrameBuffer, Message, error_parts, frame
+
+if TYPE_CHECKING:
+    from livingai.workers.server import AgentServer
+
+#: No message of an agent is larger; ids and a policy are what is in them.
+_MAX_REQUEST_BYTES = 16 << 20
+#: Unanswered requests of one agent, from which on no more of them are read.
+_MAX_REQUESTS = 1000
+#: Bytes and seconds that an agent may leave unread.
+_MAX_UNREAD_BYTES = 1 << 20
+_MAX_UNREAD_S = 60.0
+
+
+class Agent(asyncio.Protocol):
+    """See the module's text."""
+
+    def __init__(self, server: AgentServer) -> None:
+        self._server = server
+        self._buffer = FrameBuffer(_MAX_REQUEST_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._full_since = 0.0
+        self.journal: str | None = None
+        self.greeted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._server.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for task in self._tasks:
+            task.cancel()  # it asks again when it comes back
+        self._server.disconnected(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._buffer.feed(data):
+                self._server.received(self, message)
+        except (ValueError, IndexError, TypeError) as error:
+            self.leave(ServiceError(f"a message that makes no sense: {error}"))
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+        self._full_since = time.monotonic()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the agent."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        if (
+            not self._room.is_set()
+            and transport.get_write_buffer_size() > _MAX_UNREAD_BYTES
+            and time.monotonic() - self._full_since > _MAX_UNREAD_S
+        ):
+            transport.abort()
+
+    def leave(self, error: LivingAIError | None = None) -> None:
+        """Say why, and hang up."""
+        parts = error_parts(error) if error is not None else ("", "the service ends")
+        self.send(frame(Message.GOODBYE, parts))
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- requests --
+
+    def run(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Answer one of its requests in the background, for as long as it is connected."""
+        task = asyncio.get_running_loop().create_task(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._answered)
+        if len(self._tasks) >= _MAX_REQUESTS and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        transport = self._transport
+        if len(self._tasks) == _MAX_REQUESTS - 1 and transport and not transport.is_closing():
+            transport.resume_reading()
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Inside the block an answer that may be large can be fetched and sent."""
+        async with self._turn:
+            await self._room.wait()
+            yield

@@ -1,0 +1,142 @@
+"""Outcomes: every record gets exactly one, in its journal, before its agent is told.
+
+Rules:
+
+* The outcome word is written after the store has committed (or refused) the record, and never
+  twice; the cursor moves after the outcome words; agents are told after that.
+* What is quarantined is written to its file first. Where that cannot be done it is tried again, and
+  the record (or the journal that has the damage) waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from livingai.failpoint import failpoint
+from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
+from livingai.queue.record import pack_outcome
+from livingai.queue.tail import Damage
+from livingai.workers.feed import Feed, Item
+from livingai.workers.quarantine import set_aside
+
+if TYPE_CHECKING:
+    from livingai.workers.dispatcher import Dispatcher
+
+_log = logging.getLogger("livingai.service")
+#: Seconds between attempts to write to the quarantine.
+_RETRY_S = 1.0
+
+_MET = STATUS_CODES[OutcomeStatus.MET]
+_LATE = STATUS_CODES[OutcomeStatus.LATE]
+_QUARANTINED = STATUS_CODES[OutcomeStatus.QUARANTINED]
+
+
+class Outcomes:
+    """See the rules above."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        #: Outcomes since the service began.
+        self.counts = dict.fromkeys(OutcomeStatus, 0)
+        self._untold: dict[Feed, list[tuple[int, int]]] = {}
+        self._reasons: dict[Feed, dict[int, str]] = {}
+        #: Why the quarantine takes nothing now; "" while it does.
+        self._trouble = ""
+        self._retry_at = 0.0
+
+    def known(self, item: Item) -> bool:
+        """Whether an earlier life of the service has settled the record; the cursor may move."""
+        if item.feed.outcome_of(item) is None:
+            return False
+        item.done = True
+        item.feed.skip()
+        self._untold.setdefault(item.feed, [])
+        return True
+
+    def settle(self, item: Item, status: int, when_ns: int, reason: str = "") -> None:
+        """Give a record its terminal outcome; :meth:`tell` tells it."""
+        header = item.header
+        if item.feed.same_boot:
+            latency_us = max(0, when_ns - header.mono_ns) // 1000
+        else:  # monotonic time has started anew since
+            latency_us = max(0, time.time_ns() - header.wall_ns) // 1000
+        if status == _MET and latency_us > header.budget_us:
+            status = _LATE
+        failpoint("dispatcher.before_outcome")
+        word = item.feed.settle(item, status, latency_us)
+        failpoint("dispatcher.after_outcome")
+        self.counts[STATUS_BY_CODE[status]] += 1
+        self._untold.setdefault(item.feed, []).append((header.lsn, word))
+        if reason:
+            self._reasons.setdefault(item.feed, {})[header.lsn] = reason
+        self._dispatcher.settled(item, stored=status in (_MET, _LATE))
+
+    def tell(self) -> None:
+        """Move cursors, then tell agents what happened."""
+        if not self._untold:
+            return
+        untold, self._untold = self._untold, {}
+        for feed, outcomes in untold.items():
+            feed.advance()
+            failpoint("dispatcher.after_cursor")
+            if outcomes:
+                self._dispatcher.server.tell(feed, outcomes, self._reasons.pop(feed, {}))
+
+    # -- quarantine --
+
+    def set_aside(self, item: Item, reason: str) -> None:
+        """Quarantine a record: its bytes go to a file, then it is terminal."""
+        header = item.header
+        data = _bytes_at(item.feed, item.at, header.length)
+        if not self._write(item.feed, item.at, data, reason=reason, lsn=header.lsn):
+            asyncio.get_running_loop().call_later(_RETRY_S, self.set_aside, item, reason)
+            return
+        _log.error("record %d of %s is quarantined: %s", header.lsn, item.feed.path, reason)
+        self.settle(item, _QUARANTINED, time.monotonic_ns(), reason)
+        self._dispatcher.kick()
+
+    def set_damage_aside(self) -> None:
+        """Quarantine damaged places of the journals, so that they are reported and kept."""
+        if time.monotonic() < self._retry_at:
+            return
+        for feed in self._dispatcher.intake.feeds.values():
+            while feed.damage:
+                damage = feed.damage[0]
+                data = _bytes_at(feed, damage.position, damage.length)
+                if not self._write(feed, damage.position, data, reason=damage.reason, damaged=True):
+                    self._retry_at = time.monotonic() + _RETRY_S
+                    return
+                _log.error("%s: %s", feed.path, damage.reason)
+                self._settle_damaged(feed, damage)
+                del feed.damage[0]
+
+    def _settle_damaged(self, feed: Feed, damage: Damage) -> None:
+        """The owner is told, if it still lives; there is no record to write an outcome into."""
+        for lsn in range(damage.first_lsn, damage.last_lsn + 1):
+            self.counts[OutcomeStatus.QUARANTINED] += 1
+            word = pack_outcome(lsn, _QUARANTINED, 0)
+            self._untold.setdefault(feed, []).append((lsn, word))
+            self._reasons.setdefault(feed, {})[lsn] = damage.reason
+        self._dispatcher.kick()
+
+    def _write(self, feed: Feed, position: int, data: bytes, **about: object) -> bool:
+        folder = self._dispatcher.directory.quarantine
+        try:
+            set_aside(folder, feed.journal_id, position, data, **about)
+        except OSError as error:
+            if str(error) != self._trouble:  # once, not for every record and every attempt
+                self._trouble = str(error)
+                _log.error("cannot write to the quarantine, trying again: %s", error)
+            return False
+        self._trouble = ""
+        return True
+
+
+def _bytes_at(feed: Feed, position: int, length: int) -> bytes:
+    """Bytes of a journal as they stand there; empty where the place is gone."""
+    segment = feed.tail.segments.get(position >> 32)
+    start = position & 0xFFFF_FFFF
+    return bytes(segment.view[start : start + length]) if segment else b""
