@@ -33,146 +33,38 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from livingai.errors import ConfigurationError
 from livingai.serial import pack
+from livingai.stores.records import (
+    CostLine,
+    ExecutionFilter,
+    ExecutionInfo,
+    PackedNode,
+    Row,
+    RowResult,
+    RowStatus,
+    StoredCheckpoint,
+    StoredNode,
+)
 
-
-class RowStatus(IntEnum):
-    """What became of one row of a batch."""
-
-    #: It is in the store (now, or since an earlier commit of the same row).
-    STORED = 1
-    #: A newer claim owns the execution; nothing was written.
-    FENCED = 2
-    #: The store will never take this row; ``reason`` says why.
-    REFUSED = 3
-    #: The row is a delta and its base is no checkpoint of the execution: send it without a base.
-    BASE_MISSING = 4
-
-
-@dataclass(slots=True)
-class Row:
-    """One write, as it goes to a store.
-
-    ``wire`` is the decoded node section (field order of ``queue/FORMAT.md``). ``blob`` is an
-    encoded checkpoint (first byte: codec) or None where the write carries no state; ``state_kind``
-    says how the decoded bytes become the caller's value (``queue/FORMAT.md``). ``claim`` is the
-    owner token, ``epoch`` 0 when the store has yet to give one.
-    """
-
-    execution_id: str
-    node_id: str
-    claim: str
-    epoch: int
-    seq: int
-    wire: list[Any]
-    blob: bytes | None
-    state_kind: int
-    raw_bytes: int
-    saved_at: float
-    base_hash: bytes | None = None
-    content_hash: bytes | None = None
-    tags: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RowResult:
-    """The answer to one :class:`Row`: its status, the epoch it has in the store, and a reason."""
-
-    status: RowStatus
-    epoch: int
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredNode:
-    """A node as the store has it. ``wire`` as in :class:`Row`; ``has_state``: this very write
-    carried a checkpoint (that may have been dropped since); ``first`` is the (epoch, seq) of the
-    node's first save."""
-
-    wire: list[Any]
-    epoch: int
-    seq: int
-    has_state: bool
-    first: tuple[int, int] = (0, 0)
-
-
-class PackedNode(NamedTuple):
-    """A :class:`StoredNode` whose wire is packed (:func:`livingai.serial.pack`), with its status:
-    what goes to another process without being decoded here."""
-
-    wire: bytes
-    epoch: int
-    seq: int
-    has_state: bool
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCheckpoint:
-    """A checkpoint as the store has it: the node that carried it, in its newest version, and its
-    encoded blob (None where there is no state; ``state_kind`` is then 0). What ``checkpoints``
-    answers has all fields; single reads may leave those with a default."""
-
-    wire: list[Any]
-    epoch: int
-    seq: int
-    blob: bytes | None
-    state_kind: int
-    node_id: str = ""
-    base_hash: bytes | None = None
-    content_hash: bytes | None = None
-    raw_bytes: int = 0
-    stored_bytes: int = 0
-    saved_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionInfo:
-    """One line of ``list_executions``. ``epoch``, ``seq``, ``status`` and ``updated_at`` (its
-    ``saved_at``) are those of the newest write, ``created_at`` is the ``saved_at`` of the row that
-    was committed first, in seconds since the Unix epoch; ``stored_bytes`` is the length of all
-    blobs."""
-
-    execution_id: str
-    epoch: int
-    seq: int
-    nodes: int
-    checkpoints: int
-    stored_bytes: int
-    created_at: float
-    updated_at: float
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionFilter:
-    """Which executions ``list_executions`` answers; what is empty or None does not restrict.
-
-    ``metadata`` is compared with the newest node's metadata, key by key, for equality of plain
-    values (the framework's name, a tenant). Times are seconds since the Unix epoch.
-    """
-
-    statuses: tuple[str, ...] = ()
-    updated_after: float | None = None
-    updated_before: float | None = None
-    metadata: dict[str, str | int | float | bool] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CostLine:
-    """A line of ``costs``: a run, a node name or a day (UTC, ``YYYY-MM-DD``), and the sums of its
-    nodes' newest versions. ``latency_ms`` is the sum of theirs."""
-
-    group: str
-    nodes: int
-    cost_tokens: int
-    latency_ms: float
+__all__ = [
+    "Capabilities",
+    "CostLine",
+    "ExecutionFilter",
+    "ExecutionInfo",
+    "PackedNode",
+    "Row",
+    "RowResult",
+    "RowStatus",
+    "Store",
+    "StoreSpec",
+    "StoredCheckpoint",
+    "StoredNode",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +227,3 @@ class Store(ABC):
     @abstractmethod
     def size_bytes(self) -> int:
         """Bytes that the store occupies (files, or what the server reports)."""
-
-
-def results_for(rows: Iterable[Row], status: RowStatus, reason: str = "") -> list[RowResult]:
-    """The same result for each of ``rows``."""
-    return [RowResult(status, row.epoch, reason) for row in rows]

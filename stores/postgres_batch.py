@@ -24,7 +24,7 @@ from livingai.stores.postgres_arrays import (
     text_array,
 )
 from livingai.stores.postgres_rows import columns, key
-from livingai.stores.sqlite_rows import Write, checkpoint_columns
+from livingai.stores.rows import Write, checkpoint_columns
 
 #: libpq moves what it has not sent yet at every partial send, so large calls cost more than a few
 #: smaller ones; measured: 0.5 to 2 MB are equally good, 64 MB take half as long again.

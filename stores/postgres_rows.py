@@ -13,13 +13,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from livingai.errors import CorruptBlobError, CorruptRecordError
 from livingai.stores.base import Row
-from livingai.stores.sqlite_json import human_json
-from livingai.stores.sqlite_rows import Write, node_columns
-from livingai.stores.sqlite_rows import prepare as prepare_write
-from livingai.stores.sqlite_rows import read_blob as checked_blob
-from livingai.stores.sqlite_rows import read_wire as checked_wire
+from livingai.stores.human import human_json
+from livingai.stores.rows import Write, node_columns
+from livingai.stores.rows import prepare as prepare_write
+from livingai.stores.rows import read_blob as checked_blob
+from livingai.stores.rows import read_wire as checked_wire
 
 #: Two ids in one index entry; a third of a page (2704 bytes) is the most that an index takes.
 MAX_KEY_BYTES: Final = 2600
@@ -105,14 +104,7 @@ def read_wire(execution_id: str, node_id: str | None, wire: Any, wire_sum: Any) 
     Raises:
         CorruptRecordError: the bytes are not those that were written.
     """
-    execution_id = unkey(execution_id)
-    try:
-        return checked_wire(execution_id, unkey(node_id or ""), wire, wire_sum)
-    except CorruptRecordError as error:
-        raise CorruptRecordError(
-            f"node {node_id} of execution {execution_id} does not match its checksum; the "
-            "database is damaged"
-        ) from error
+    return checked_wire(unkey(execution_id), unkey(node_id or ""), wire, wire_sum)
 
 
 def read_blob(execution_id: str, blob: Any, blob_sum: Any) -> bytes:
@@ -121,10 +113,4 @@ def read_blob(execution_id: str, blob: Any, blob_sum: Any) -> bytes:
     Raises:
         CorruptBlobError: the bytes are not those that were written.
     """
-    try:
-        return checked_blob(execution_id, blob, blob_sum)
-    except CorruptBlobError as error:
-        raise CorruptBlobError(
-            f"a checkpoint of execution {unkey(execution_id)} does not match its checksum; the "
-            "database is damaged"
-        ) from error
+    return checked_blob(unkey(execution_id), blob, blob_sum)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from livingai.errors import FencedError, RecordRefusedError
+from livingai.errors import RecordRefusedError
 from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.postgres_arrays import bigint_array, text_array
 from livingai.stores.postgres_batch import calls
 from livingai.stores.postgres_connection import Run, Session
 from livingai.stores.postgres_rows import is_text, key, prepare
-from livingai.stores.sqlite_rows import Write
+from livingai.stores.rows import Write, owned
 
 
 class Writes:
@@ -79,12 +79,7 @@ class Writes:
         statement = f"SELECT x_owned[1], x_newest[1] FROM {self._schema}.take_owners(%b, %b, %b)"
         arguments = (text_array([key(execution_id)]), text_array([key(claim)]), bigint_array([0]))
         epoch, newest = self._session.read(statement, arguments)[0]
-        if epoch < newest:
-            raise FencedError(
-                f"execution {execution_id} has passed to epoch {newest}; this process had {epoch} "
-                "and may no longer write to it"
-            )
-        return int(epoch)
+        return owned(execution_id, int(epoch), int(newest))
 
     def delete_execution(self, execution_id: str) -> int:
         """Remove all of an execution and fence everyone who wrote to it; the number of nodes."""

@@ -2,7 +2,7 @@
 
 Keys are described in ``docs/STORES.md``. The parts beside this file: ``redis_url`` (addresses),
 ``redis_connect`` and ``redis_link`` (connections), ``redis_errors``, ``redis_keys`` (names),
-``redis_rows`` (rows and replies), ``redis_reads`` (queries), and three Lua scripts:
+``redis_rows`` (rows and replies), ``redis_writes``, ``redis_reads`` (queries), three Lua scripts:
 ``redis_commit.lua``, ``redis_keep.lua``, ``redis_read.lua``. All decisions about an execution are
 made by a script inside the server, so any number of services may use the same one.
 """
@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from livingai.errors import (
     ConfigurationError,
-    FencedError,
-    RecordRefusedError,
     StoreFormatError,
 )
 from livingai.stores.base import (
@@ -25,25 +23,21 @@ from livingai.stores.base import (
     ExecutionInfo,
     Row,
     RowResult,
-    RowStatus,
     Store,
     StoredCheckpoint,
     StoredNode,
     StoreSpec,
 )
 from livingai.stores.redis_connect import check_server, value_limit
-from livingai.stores.redis_keys import BUCKETS, Keys, entry, version
-from livingai.stores.redis_link import Command, Link, Script
+from livingai.stores.redis_keys import BUCKETS, Keys
+from livingai.stores.redis_link import Command, Link
 from livingai.stores.redis_options import Options
 from livingai.stores.redis_reads import Reads
 from livingai.stores.redis_rows import (
     MAX_VALUE_BYTES,
-    Ready,
-    blob_keys,
-    make_ready,
-    row_arguments,
 )
 from livingai.stores.redis_url import DEFAULT_PREFIX, parse, split_options, state_directory
+from livingai.stores.redis_writes import Writes
 
 #: Version of the layout of keys.
 SCHEMA_VERSION: Final = 1
@@ -90,8 +84,7 @@ class RedisStore(Store):
         self._waiting = options.waiting()
         self._link = Link(self._address, timeout_s=options.timeout_s, waiting=self._waiting)
         self._is_checked = False
-        self._value_limit = MAX_VALUE_BYTES
-        self._scripts: dict[str, Script] = {}
+        self._writes = Writes(self._ready, self._keys)
         self._reads = Reads(self._ready, self._keys)
         self.capabilities = Capabilities(
             max_writers=_MAX_WRITERS, durable=self._waiting.aof_local > 0
@@ -134,7 +127,7 @@ class RedisStore(Store):
         if self._is_checked:
             return
         self._link.open()
-        self._value_limit = self._link.of_any(self._check_server)
+        self._writes.value_limit = self._link.of_any(self._check_server)
         self._check_schema()
         self._is_checked = True
 
@@ -182,62 +175,7 @@ class RedisStore(Store):
             StoreUnavailableError: a part may have been written; send the same batch again.
             StoreError: the server cannot be used like this, see :meth:`open`.
         """
-        if not rows:
-            return []
-        link = self._ready()
-        results: list[RowResult | None] = [None] * len(rows)
-        groups: dict[str, list[tuple[int, Ready]]] = {}
-        for number, row in enumerate(rows):
-            ready = make_ready(row, self._value_limit)
-            if isinstance(ready, str):
-                results[number] = RowResult(RowStatus.REFUSED, row.epoch, ready)
-            else:
-                groups.setdefault(row.execution_id, []).append((number, ready))
-        parts = [part for group in groups.values() for part in self._parts(group)]
-        commands = [self._commit_command([ready for _, ready in part]) for part in parts]
-        for part, reply in zip(parts, link.each(commands, durably=True), strict=True):
-            for (number, _), result in zip(part, _results(part, reply), strict=True):
-                results[number] = result
-        return [result for result in results if result is not None]
-
-    def _parts(self, group: list[tuple[int, Ready]]) -> Iterator[list[tuple[int, Ready]]]:
-        """An execution's rows, in one piece unless a server would refuse so long a command."""
-        part: list[tuple[int, Ready]] = []
-        size = 0
-        for item in group:
-            if part and size + item[1].size > self._value_limit:
-                yield part
-                part, size = [], 0
-            part.append(item)
-            size += item[1].size
-        yield part
-
-    def _commit_command(self, part: list[Ready]) -> Command:
-        writes = [ready.write for ready in part]
-        execution_id = writes[0].row.execution_id
-        keys = self._keys.of(execution_id)
-        blobs = blob_keys(self._keys, writes)
-        arguments: list[Any] = [len(keys) + len(blobs), *keys, *blobs]
-        arguments += [execution_id, entry(execution_id)]
-        number = len(keys)
-        for write in writes:
-            number += write.row.blob is not None
-            arguments += row_arguments(write, number)
-        return Command(keys.run, arguments, self._script("commit"))
-
-    def _script(self, name: str) -> Script:
-        found = self._scripts.get(name)
-        if found is None:
-            found = self._scripts[name] = Script(name)
-        return found
-
-    def _keep(self, execution_id: str, *arguments: Any) -> Any:
-        keys = self._keys.of(execution_id)
-        command = Command(keys.run, [len(keys), *keys, *arguments], self._script("keep"))
-        (reply,) = self._ready().each([command], durably=True)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return self._writes.commit(rows)
 
     def claim(self, execution_id: str, claim: str) -> int:
         """Take the execution's next epoch for ``claim``; the same claim gets the same one again.
@@ -246,13 +184,7 @@ class RedisStore(Store):
             FencedError: a newer claim has come since, or the execution was deleted.
             StoreUnavailableError: try again.
         """
-        epoch, newest = self._keep(execution_id, "claim", claim)
-        if epoch < newest:
-            raise FencedError(
-                f"execution {execution_id} has passed to epoch {newest}; this process had {epoch} "
-                "and may no longer write to it"
-            )
-        return int(epoch)
+        return self._writes.claim(execution_id, claim)
 
     def delete_execution(self, execution_id: str) -> int:
         """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
@@ -262,8 +194,7 @@ class RedisStore(Store):
         Raises:
             StoreUnavailableError: try again.
         """
-        blobs = self._keys.blob_prefix(execution_id)
-        return int(self._keep(execution_id, "delete", execution_id, entry(execution_id), blobs))
+        return self._writes.delete_execution(execution_id)
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed.
@@ -271,9 +202,7 @@ class RedisStore(Store):
         Raises:
             StoreUnavailableError: try again.
         """
-        blobs = self._keys.blob_prefix(execution_id)
-        names = [version(*pair) for pair in versions]
-        return int(self._keep(execution_id, "drop", blobs, *names))
+        return self._writes.drop_checkpoints(execution_id, versions)
 
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where what
     # -- the server has is not what was written
@@ -326,26 +255,3 @@ def _pair(numbers: Sequence[int]) -> tuple[int, int]:
     if len(numbers) != 2:
         raise ConfigurationError("wait_aof has two numbers: (0 or 1 for the server, replicas)")
     return (numbers[0], numbers[1])
-
-
-def _results(part: list[tuple[int, Ready]], reply: Any) -> Iterator[RowResult]:
-    """What became of rows that went in one command.
-
-    Raises:
-        StoreError: the command failed, and not because of these rows.
-    """
-    if isinstance(reply, RecordRefusedError):
-        for _, ready in part:
-            yield RowResult(RowStatus.REFUSED, ready.write.row.epoch, str(reply))
-        return
-    if isinstance(reply, Exception):
-        raise reply
-    for at in range(0, len(reply), 4):
-        status, epoch, newest, is_deleted = reply[at : at + 4]
-        reason = ""
-        if status == RowStatus.BASE_MISSING:
-            reason = "its base is not stored"
-        elif status == RowStatus.FENCED:
-            what = "deleted" if is_deleted else "taken over"
-            reason = f"the execution was {what} with epoch {newest}, this write has {epoch}"
-        yield RowResult(RowStatus(status), epoch, reason)

@@ -16,9 +16,9 @@ import xxhash
 from livingai.errors import CorruptBlobError, CorruptRecordError
 from livingai.serial import unpack
 from livingai.stores.base import Row
+from livingai.stores.human import plain_text
 from livingai.stores.redis_keys import MAX_EPOCH, Keys, as_bytes, sortable
-from livingai.stores.sqlite_json import plain_text
-from livingai.stores.sqlite_rows import Write, prepare
+from livingai.stores.rows import Write, prepare
 
 _SUM_BYTES: Final = 8
 #: Without the types that the msgpack of old servers' Lua does not know.
@@ -53,7 +53,7 @@ def make_ready(row: Row, max_value_bytes: int) -> Ready | str:
     """``row`` ready to be sent, or the reason why this server could never take it."""
     write = prepare(row)
     if isinstance(write, str):
-        return write.replace("SQLite", "Redis")
+        return write
     if row.epoch >= MAX_EPOCH:
         return f"epoch must be below {MAX_EPOCH} for a Redis store"
     names = sum(len(as_bytes(text)) for text in (row.execution_id, row.node_id, row.claim))

@@ -2,8 +2,8 @@
 
 Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``sqlite_schema``
 (tables, versions), ``sqlite_file`` (connection), ``sqlite_space`` (its size), ``sqlite_errors``,
-``sqlite_owners`` (fencing), ``sqlite_batch`` (what a batch changes), ``sqlite_rows`` and
-``sqlite_json`` (columns), ``sqlite_reads`` and ``sqlite_keeping`` (queries).
+``sqlite_owners`` (fencing), ``sqlite_writes``, ``sqlite_batch`` (what a batch changes), ``rows``
+and ``human`` (columns), ``sqlite_reads`` and ``sqlite_keeping`` (queries).
 
 Several services, or other programs, may use the same file; SQLite's write lock orders them.
 """
@@ -13,13 +13,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from livingai.errors import (
     ConfigurationError,
-    FencedError,
-    RecordRefusedError,
-    StoreError,
     StoreUnavailableError,
 )
 from livingai.stores import sqlite_keeping, sqlite_reads
@@ -31,26 +28,15 @@ from livingai.stores.base import (
     PackedNode,
     Row,
     RowResult,
-    RowStatus,
     Store,
     StoredCheckpoint,
     StoredNode,
     StoreSpec,
 )
-from livingai.stores.sqlite_batch import Batch
-from livingai.stores.sqlite_errors import check_place, is_open_here, translate, translated
+from livingai.stores.sqlite_errors import check_place, is_open_here, translated
 from livingai.stores.sqlite_file import DatabaseFile, connect
-from livingai.stores.sqlite_owners import Owners
-from livingai.stores.sqlite_rows import Write, prepare
 from livingai.stores.sqlite_schema import schema_version
-from livingai.stores.sqlite_space import give_back
-
-if TYPE_CHECKING:
-    import apsw
-
-_DELETE_BLOBS = (
-    "DELETE FROM blobs WHERE blob_id IN (SELECT blob_id FROM checkpoints WHERE execution_id = ?)"
-)
+from livingai.stores.sqlite_writes import Writes
 
 
 class SQLiteStore(Store):
@@ -89,6 +75,7 @@ class SQLiteStore(Store):
             "synchronous": synchronous,
         }
         self._file = DatabaseFile(self._path, **self._options)
+        self._writes = Writes(self._file)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self._path!r})"
@@ -162,16 +149,7 @@ class SQLiteStore(Store):
                 send the same batch again.
             StoreFormatError: the file is damaged or no longer ours.
         """
-        prepared = [prepare(row) for row in rows]
-        writes = [item for item in prepared if not isinstance(item, str)]
-        try:
-            done = iter(self._file.transaction(lambda c: _write(c, writes)) if writes else ())
-        except RecordRefusedError:
-            done = iter(self._file.transaction(lambda c: _write_singly(c, writes)))
-        return [
-            RowResult(RowStatus.REFUSED, row.epoch, item) if isinstance(item, str) else next(done)
-            for row, item in zip(rows, prepared, strict=True)
-        ]
+        return self._writes.commit(rows)
 
     def claim(self, execution_id: str, claim: str) -> int:
         """Take the execution's next epoch for ``claim``; the same claim gets the same one again.
@@ -180,23 +158,7 @@ class SQLiteStore(Store):
             FencedError: a newer claim has come since, or the execution was deleted.
             StoreUnavailableError: try again.
         """
-
-        def work(connection: apsw.Connection) -> tuple[int, int]:
-            owners = Owners(connection)
-            owner = owners.find(execution_id, claim)
-            newest = owners.newest(execution_id)
-            assert owner is not None
-            assert newest is not None
-            owners.flush()
-            return owner.epoch, newest.epoch
-
-        epoch, newest = self._file.transaction(work)
-        if epoch < newest:
-            raise FencedError(
-                f"execution {execution_id} has passed to epoch {newest}; this process had {epoch} "
-                "and may no longer write to it"
-            )
-        return epoch
+        return self._writes.claim(execution_id, claim)
 
     def delete_execution(self, execution_id: str) -> int:
         """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
@@ -207,24 +169,7 @@ class SQLiteStore(Store):
         Raises:
             StoreUnavailableError: nothing was deleted; try again.
         """
-
-        def work(connection: apsw.Connection) -> int:
-            owners = Owners(connection)
-            owners.delete(execution_id)
-            owners.flush()
-            connection.execute(_DELETE_BLOBS, (execution_id,))
-            for table in ("checkpoints", "executions", "nodes"):
-                connection.execute(f"DELETE FROM {table} WHERE execution_id = ?", (execution_id,))
-            return connection.changes()
-
-        nodes = self._file.transaction(work)
-        self._give_back()
-        return nodes
-
-    def _give_back(self) -> None:
-        with suppress(StoreError):  # what was removed is removed; the space can wait
-            give_back(self._file.read)
-            self._file.fold_log()
+        return self._writes.delete_execution(execution_id)
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed.
@@ -232,11 +177,7 @@ class SQLiteStore(Store):
         Raises:
             StoreUnavailableError: nothing was removed; try again.
         """
-        size = self._file.transaction(
-            lambda connection: sqlite_keeping.drop_checkpoints(connection, execution_id, versions)
-        )
-        self._give_back()
-        return size
+        return self._writes.drop_checkpoints(execution_id, versions)
 
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where the
     # -- file is damaged
@@ -287,30 +228,6 @@ class SQLiteStore(Store):
     def size_bytes(self) -> int:
         """Bytes of the database, its write-ahead log and the log's index on disk."""
         return self._file.size_bytes()
-
-
-def _write(connection: apsw.Connection, writes: list[Write]) -> list[RowResult]:
-    batch = Batch(connection)
-    results = [batch.add(write) for write in writes]
-    batch.flush()
-    return results
-
-
-def _write_singly(connection: apsw.Connection, writes: list[Write]) -> list[RowResult]:
-    """As :func:`_write`, slowly: a row that SQLite refuses is taken back alone."""
-    results = []
-    for write in writes:
-        connection.execute("SAVEPOINT one")
-        try:
-            results += _write(connection, [write])
-        except Exception as error:
-            refusal = translate(error, "")
-            if not isinstance(refusal, RecordRefusedError):
-                raise
-            connection.execute("ROLLBACK TO one")
-            results.append(RowResult(RowStatus.REFUSED, write.row.epoch, str(refusal)))
-        connection.execute("RELEASE one")
-    return results
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

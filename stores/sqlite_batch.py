@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from livingai.stores.base import Row, RowResult, RowStatus
-from livingai.stores.sqlite_json import plain_text
-from livingai.stores.sqlite_owners import Owner, Owners
-from livingai.stores.sqlite_rows import (
+from livingai.stores.human import plain_text
+from livingai.stores.rows import (
     Write,
     checkpoint_columns,
     cost_tokens,
     node_columns,
 )
+from livingai.stores.sqlite_owners import Owner, Owners
 
 if TYPE_CHECKING:
     import apsw

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from livingai.errors import ConfigurationError
 from livingai.stores.base import CostLine, ExecutionFilter, StoredCheckpoint
+from livingai.stores.rows import read_blob, read_wire
 from livingai.stores.sqlite_file import DatabaseFile
-from livingai.stores.sqlite_rows import read_blob, read_wire
 
 if TYPE_CHECKING:
     import apsw

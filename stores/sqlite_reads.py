@@ -17,8 +17,8 @@ from livingai.stores.base import (
     StoredCheckpoint,
     StoredNode,
 )
+from livingai.stores.rows import check_wire, read_blob, read_wire
 from livingai.stores.sqlite_file import DatabaseFile
-from livingai.stores.sqlite_rows import check_wire, read_blob, read_wire
 
 #: Nodes fetched at a time.
 _NODES_PAGE: Final = 256

