@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -109,7 +110,9 @@ class ReplayResult:
     returned (None for a handler), ``state`` the last state, ``error`` what ended the replay early
     or the first failure of a handler; ``error_recorded``: the recorded program ended with the same.
     ``state_differences`` compares the last states of two programs. ``record_changed``: somebody
-    wrote to the record meanwhile.
+    wrote to the record meanwhile. ``unseen``: calls that a COUNTERFACTUAL served because their
+    arguments are the same, though their functions also use variables around them (their names),
+    which may be others now.
     """
 
     execution_id: str
@@ -122,6 +125,7 @@ class ReplayResult:
     error_recorded: bool = False
     state_differences: tuple[Difference, ...] = ()
     record_changed: bool = False
+    unseen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def same(self) -> bool:
@@ -152,6 +156,11 @@ class ReplayResult:
         lines += [f"state    {difference}" for difference in self.state_differences]
         if self.error is not None:
             lines.append(f"error    {self.error.type}: {self.error.message}")
+        for name, variables in self.unseen.items():
+            lines.append(
+                f"note     {name} was served, though it also uses {', '.join(variables)}: pass "
+                "what may change as an argument"
+            )
         if self.record_changed:
             lines.append("note     the record was written to during the replay")
         return "\n".join(lines)

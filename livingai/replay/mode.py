@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.replay.diff import NOTHING
@@ -51,24 +51,45 @@ class Request:
 
     mode: ReplayMode
     node_id: str | None
-    overrides: Mapping[str, Override]
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    allow_side_effects: bool = False
+    allow_live: bool = False
+    strict: bool = False
+    new_id: str | None = None
+
+
+class ReplayOptions(TypedDict, total=False):
+    """Keywords of :meth:`ReplaySession.run <livingai.ReplaySession.run>`."""
+
+    #: What runs again and what is served, see :class:`ReplayMode`; MOCK_TOOLS if it is not given.
+    mode: ReplayMode | str
+    #: FROM_NODE: the first node that runs. COUNTERFACTUAL: the node that ``overrides`` is about.
+    node_id: str | None
+    #: COUNTERFACTUAL: ``{"input": ...}`` or ``{"output": ...}`` of the node ``node_id``, or without
+    #: a ``node_id`` such a dict per node id.
+    overrides: Mapping[str, Any] | None
+    #: Calls that are not idempotent may really be made.
     allow_side_effects: bool
+    #: Replay what is there of a run that is still being written.
+    allow_live: bool
+    #: Raise if the replay is not the same as the record.
+    strict: bool
+    #: The id of the new execution.
+    new_id: str | None
 
 
-def make_request(
-    mode: ReplayMode | str,
-    node_id: str | None,
-    overrides: Mapping[str, Any] | None,
-    allow_side_effects: bool,
-) -> Request:
+def make_request(options: ReplayOptions) -> Request:
     """Check what was asked for.
 
-    ``overrides`` is ``{"input": ...}`` or ``{"output": ...}`` of the node ``node_id``, or without a
-    ``node_id`` ``{node id: {"input" or "output": ...}}``.
-
     Raises:
-        ConfigurationError: the mode is unknown, or it lacks or cannot use what it was given.
+        ConfigurationError: a keyword or mode is unknown, or the mode lacks or cannot use what it
+            was given.
     """
+    unknown = set(options) - set(ReplayOptions.__annotations__)
+    if unknown:
+        raise ConfigurationError(f"unknown option of a replay: {', '.join(sorted(unknown))}")
+    mode = options.get("mode", ReplayMode.MOCK_TOOLS)
+    node_id, overrides = options.get("node_id"), options.get("overrides")
     try:
         mode = ReplayMode(mode)
     except ValueError as error:
@@ -81,15 +102,21 @@ def make_request(
             raise ConfigurationError(f"overrides are for COUNTERFACTUAL, not for {mode.name}")
         if mode is not ReplayMode.FROM_NODE and node_id is not None:
             raise ConfigurationError(f"node_id is not for {mode.name}")
-        return Request(mode, node_id, {}, allow_side_effects)
+        return _request(mode, {}, options)
     if not overrides:
         raise ConfigurationError(
             'COUNTERFACTUAL needs overrides={"output": ...} (or "input") with node_id=...'
         )
     by_node = {node_id: overrides} if node_id is not None else dict(overrides)
+    return _request(mode, {str(key): _override(key, one) for key, one in by_node.items()}, options)
+
+
+def _request(
+    mode: ReplayMode, overrides: Mapping[str, Override], options: ReplayOptions
+) -> Request:
     return Request(
-        mode, node_id, {str(key): _override(key, one) for key, one in by_node.items()},
-        allow_side_effects,
+        mode, options.get("node_id"), overrides, options.get("allow_side_effects", False),
+        options.get("allow_live", False), options.get("strict", False), options.get("new_id"),
     )  # fmt: skip
 
 

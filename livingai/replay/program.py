@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 from livingai.baserun import BaseRun
@@ -16,7 +18,7 @@ from livingai.ownership import Ownership
 from livingai.policy import ResumePolicy, RunSettings
 from livingai.recorder import Recorder
 from livingai.replay.compare import How
-from livingai.replay.mode import Request
+from livingai.replay.mode import ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
 from livingai.replay.rules import Rules, replace_input
 from livingai.replay.tape import ReplayTape
@@ -67,6 +69,10 @@ class ReplayRecorder(Recorder):
         self._mode = replay.request.mode
         self._rules = replay.rules
         self._replayed = tape
+        #: Calls that were served after something had come out differently, though their functions
+        #: use variables besides their arguments: by name, these variables.
+        self.unseen: dict[str, tuple[str, ...]] = {}
+        self._differs = False
 
     def perform(self, call: Call, scope: Scope) -> Work[Any]:
         """As the recorder's. A replay that may not go on does not, even if the program catches the
@@ -83,6 +89,7 @@ class ReplayRecorder(Recorder):
         match = self._replayed.match(call)
         recorded = match.node
         how = self._rules.decide(call, match)
+        self._look_at_variables(call, how)
         yield from self.owner.check()
         yield from self._announce(scope)
         if how is How.RUN:
@@ -92,6 +99,14 @@ class ReplayRecorder(Recorder):
             return (yield from self._marked(self._call(call, scope, None), how, recorded))
         assert recorded is not None
         return (yield from self._marked(self._give(call, recorded, how), how, recorded))
+
+    def _look_at_variables(self, call: Call, how: How) -> None:
+        """Note a call that might have come out differently, but for all that can be seen of it."""
+        self._differs = self._differs or how is How.REPLACED or how is How.RUN
+        if self._mode is ReplayMode.COUNTERFACTUAL and self._differs and how is How.SERVED:
+            names = variables_of(call.function)
+            if names:
+                self.unseen[call.name] = names
 
     def _give(self, call: Call, recorded: ExecutionNode, how: How) -> Work[Any]:
         """Record what is served, with the calls that were made inside of it, and return it."""
@@ -155,6 +170,24 @@ class ReplayRecorder(Recorder):
                 step = work.send
             except BaseException as error:
                 value, step = error, work.throw
+
+
+def variables_of(function: Any) -> tuple[str, ...]:
+    """Variables around a function that hold data: what it may use besides its arguments. Not its
+    globals, which are mostly constants."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    cells = getattr(function, "__closure__", None) or ()
+    found = []
+    for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=False):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        if not callable(value) and not isinstance(value, BaseRun | ModuleType):
+            found.append(name)
+    return tuple(found)
 
 
 def _own_mark(node: ExecutionNode) -> dict[str, Any]:

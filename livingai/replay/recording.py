@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import xxhash
 
 from livingai import serial
-from livingai.calls import ROLE, RUN
+from livingai.calls import CALL, CHECKPOINT, ROLE, RUN
 from livingai.engine import CheckpointEngine
 from livingai.errors import CorruptRecordError, NodeNotFoundError, StillBeingWrittenError
 from livingai.node import ExecutionNode, Status
@@ -39,6 +39,7 @@ class Recording:
         self.nodes = tuple(node for node in nodes if node.metadata.get(ROLE) != RUN)
         self.lives = tuple(node for node in nodes if node.metadata.get(ROLE) == RUN)
         self.by_id = {node.id: node for node in self.nodes}
+        self._places = {node.id: place for place, node in enumerate(self.nodes)}
         self._children: dict[str, list[str]] = {}
         for node in self.nodes:
             if node.parent_id is not None:
@@ -77,13 +78,13 @@ class Recording:
             parent = self.by_id[parent].parent_id
         return found
 
-    def ordered(self, node_ids: Container[str]) -> list[str]:
+    def ordered(self, node_ids: Iterable[str]) -> list[str]:
         """These nodes in the order of the record."""
-        return [node.id for node in self.nodes if node.id in node_ids]
+        return sorted(node_ids, key=self._places.__getitem__)
 
     def before(self, node_id: str) -> list[ExecutionNode]:
         """The nodes that were saved before this one, the last of them first."""
-        at = self.nodes.index(self.node(node_id))
+        at = self._places[self.node(node_id).id]
         return list(reversed(self.nodes[:at]))
 
     def fingerprint(self) -> int:
@@ -141,6 +142,8 @@ def newest_state_before(engine: CheckpointEngine, recording: Recording, node_id:
     if not before or engine.latest_sync(recording.execution_id)[1] is None:
         return None
     for node in before:
+        if CALL in node.metadata and node.metadata.get(ROLE) != CHECKPOINT:
+            continue  # a recorded call has no state; do not ask for thousands of them one by one
         state: object = engine.load_sync(node.id)[1]
         if state is not None:
             return state

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Unpack
 
 from livingai.calls import CALL
 from livingai.engine import CheckpointEngine
@@ -25,8 +25,8 @@ from livingai.replay.diff import differences
 from livingai.replay.drive import drive, drive_sync
 from livingai.replay.graph import GraphReplay
 from livingai.replay.handlers import is_asynchronous, is_program, program_of, takes
-from livingai.replay.mode import ReplayMode, Request, make_request
-from livingai.replay.program import Replay, make_run
+from livingai.replay.mode import ReplayMode, ReplayOptions, Request, make_request
+from livingai.replay.program import Replay, ReplayRecorder, make_run
 from livingai.replay.recording import Recording, newest_state_before
 from livingai.replay.rules import Rules
 from livingai.run import Run, SyncRun
@@ -47,19 +47,8 @@ class ReplaySession:
         self.engine = engine
         self.execution_id = execution_id
 
-    async def run(
-        self,
-        handler: Handler,
-        *,
-        mode: ReplayMode | str = ReplayMode.MOCK_TOOLS,
-        node_id: str | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        allow_side_effects: bool = False,
-        allow_live: bool = False,
-        strict: bool = False,
-        new_id: str | None = None,
-    ) -> ReplayResult:
-        """Replay the record as a new execution, ``new_id`` if given, and compare the two.
+    async def run(self, handler: Handler, **options: Unpack[ReplayOptions]) -> ReplayResult:
+        """Replay the record as a new execution, and compare the two.
 
         Args:
             handler: a *program*, which is a function of a run (its parameter is called ``run``, or
@@ -67,14 +56,8 @@ class ReplaySession:
                 ``handler(node)`` or ``handler(node, inputs)`` (a
                 :class:`~livingai.replay.script.ReplayInputs`), or a dict of functions by the name
                 of the node. Plain or asynchronous; a plain program runs in a thread.
-            mode: what runs again and what is served, see :class:`ReplayMode`.
-            node_id: FROM_NODE: the first node that runs; COUNTERFACTUAL: the node that
-                ``overrides`` is about.
-            overrides: COUNTERFACTUAL: ``{"output": ...}`` or ``{"input": ...}``, or without a
-                ``node_id`` such a dict per node id.
-            allow_side_effects: calls that are not idempotent may really be made.
-            allow_live: replay what is there of a run that is still being written.
-            strict: raise if the replay is not the same as the record.
+            options: ``mode``, ``node_id``, ``overrides``, ``allow_side_effects``, ``allow_live``,
+                ``strict``, ``new_id``: see :class:`~livingai.replay.mode.ReplayOptions`.
 
         Raises:
             ExecutionNotFoundError, NodeNotFoundError: there is no such execution or node.
@@ -88,18 +71,16 @@ class ReplaySession:
         What handler or program raise is recorded in the replay as FAILED and reported in the
         result, and so is a call that MOCK_TOOLS has no result for.
         """
-        request = make_request(mode, node_id, overrides, allow_side_effects)
+        request = make_request(options)
         if is_program(handler) and not is_asynchronous(handler):
-            return await asyncio.to_thread(
-                self._replay_sync, handler, request, allow_live, strict, new_id
-            )
+            return await asyncio.to_thread(self._replay_sync, handler, request)
         recording = Recording(self.execution_id, await self.engine.nodes(self.execution_id))
-        state = await asyncio.to_thread(self._prepare, recording, request, allow_live, new_id)
-        name = new_id or self._new_name()
+        state = await asyncio.to_thread(self._prepare, recording, request)
+        name = request.new_id or self._new_name()
         if not is_program(handler):
             graph = GraphReplay(recording, request, name, state)
             await drive(self.engine, graph.script(), takes(handler, graph.running_nodes))
-            return await asyncio.to_thread(self._graph_result, graph, strict)
+            return await asyncio.to_thread(self._graph_result, graph)
         replay = Replay(recording, request, Rules(recording, request), state)
         run, recorder = make_run(Run, self.engine, name, replay)
         output, error = None, None
@@ -109,35 +90,20 @@ class ReplaySession:
                 output = await program_of(handler, run)
         except Exception as failure:
             error = failure
-        end = recorder.broken or error
-        return await asyncio.to_thread(self._program_result, replay, name, output, end, strict)
+        return await asyncio.to_thread(self._program_result, replay, recorder, output, error)
 
-    def run_sync(
-        self,
-        handler: Handler,
-        *,
-        mode: ReplayMode | str = ReplayMode.MOCK_TOOLS,
-        node_id: str | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        allow_side_effects: bool = False,
-        allow_live: bool = False,
-        strict: bool = False,
-        new_id: str | None = None,
-    ) -> ReplayResult:
+    def run_sync(self, handler: Handler, **options: Unpack[ReplayOptions]) -> ReplayResult:
         """Twin of :meth:`run`, for a handler or program that is not asynchronous."""
-        request = make_request(mode, node_id, overrides, allow_side_effects)
-        return self._replay_sync(handler, request, allow_live, strict, new_id)
+        return self._replay_sync(handler, make_request(options))
 
-    def _replay_sync(
-        self, handler: Handler, request: Request, allow_live: bool, strict: bool, new_id: str | None
-    ) -> ReplayResult:
+    def _replay_sync(self, handler: Handler, request: Request) -> ReplayResult:
         recording = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
-        state = self._prepare(recording, request, allow_live, new_id)
-        name = new_id or self._new_name()
+        state = self._prepare(recording, request)
+        name = request.new_id or self._new_name()
         if not is_program(handler):
             graph = GraphReplay(recording, request, name, state)
             drive_sync(self.engine, graph.script(), takes(handler, graph.running_nodes))
-            return self._graph_result(graph, strict)
+            return self._graph_result(graph)
         replay = Replay(recording, request, Rules(recording, request), state)
         run, recorder = make_run(SyncRun, self.engine, name, replay)
         output, error = None, None
@@ -150,20 +116,18 @@ class ReplaySession:
                     raise ConfigurationError("the program is asynchronous: use `await run(...)`")
         except Exception as failure:
             error = failure
-        return self._program_result(replay, name, output, recorder.broken or error, strict)
+        return self._program_result(replay, recorder, output, error)
 
-    def _prepare(
-        self, recording: Recording, request: Request, allow_live: bool, new_id: str | None
-    ) -> Any:
+    def _prepare(self, recording: Recording, request: Request) -> Any:
         """Check that the record can be replayed under that name; the state to start from."""
-        if new_id is not None:
+        if request.new_id is not None:
             with suppress(ExecutionNotFoundError):
-                self.engine.latest_sync(new_id)
+                self.engine.latest_sync(request.new_id)
                 raise ConfigurationError(
-                    f"there is an execution {new_id!r} already, and a replay never writes into an "
-                    "old one; choose another new_id, or none"
+                    f"there is an execution {request.new_id!r} already, and a replay never writes "
+                    "into an old one; choose another new_id, or none"
                 )
-        if not allow_live:
+        if not request.allow_live:
             recording.require_settled(self.engine.directory)
         if request.mode is not ReplayMode.FROM_NODE:
             return None
@@ -182,19 +146,20 @@ class ReplaySession:
         again = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
         return again.fingerprint() != recording.fingerprint()
 
-    def _graph_result(self, graph: GraphReplay, strict: bool) -> ReplayResult:
+    def _graph_result(self, graph: GraphReplay) -> ReplayResult:
         result = ReplayResult(
             execution_id=graph.execution_id, parent_execution=self.execution_id,
             mode=graph.request.mode, nodes=tuple(graph.nodes), state=graph.state,
             error=graph.error, record_changed=self._changed(graph.recording),
         )  # fmt: skip
-        return _checked(result, strict)
+        return _checked(result, graph.request)
 
     def _program_result(
-        self, replay: Replay, name: str, output: Any, error: Exception | None, strict: bool
+        self, replay: Replay, recorder: ReplayRecorder, output: Any, error: Exception | None
     ) -> ReplayResult:
         """What the replay of a program has recorded, beside the record. ``error`` is for what it
         ended, or could not go on though the program let that pass."""
+        error, name = recorder.broken or error, recorder.execution_id
         if error is not None and _is_ours(error):
             raise error
         new = Recording(name, self.engine.nodes_sync(name))
@@ -206,9 +171,9 @@ class ReplaySession:
             nodes=align(_calls(replay.recording), _calls(new)), output=output, state=state,
             error=info, error_recorded=info is not None and _ended_so(replay.recording, info),
             state_differences=differences(recorded_state, state, "state"),
-            record_changed=self._changed(replay.recording),
+            record_changed=self._changed(replay.recording), unseen=recorder.unseen,
         )  # fmt: skip
-        return _checked(result, strict)
+        return _checked(result, replay.request)
 
 
 def _calls(recording: Recording) -> list[Any]:
@@ -228,7 +193,7 @@ def _ended_so(recording: Recording, error: ErrorInfo) -> bool:
     return last is not None and (last.type, last.message) == (error.type, error.message)
 
 
-def _checked(result: ReplayResult, strict: bool) -> ReplayResult:
-    if strict and not result.same:
+def _checked(result: ReplayResult, request: Request) -> ReplayResult:
+    if request.strict and not result.same:
         raise ReplayDivergedError(result.report())
     return result

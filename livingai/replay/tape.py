@@ -12,7 +12,10 @@ call that comes closest:
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 from livingai.calls import CALL, CHECKPOINT, ROLE, Call
 from livingai.node import ExecutionNode, NodeType
@@ -34,12 +37,19 @@ class ReplayTape(Tape):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording.execution_id, recording.nodes)
         self._given: set[str] = set()
-        self._by_name: dict[tuple[NodeType, str], list[ExecutionNode]] = {}
-        for node in self.nodes():
-            if node.metadata.get(ROLE) != CHECKPOINT:
-                key = (node.type, str(node.metadata.get("name")))
-                self._by_name.setdefault(key, []).append(node)
         self._own: dict[str, ExecutionNode] = {}
+
+    @cached_property
+    def _lines(self) -> dict[Hashable, _Line]:
+        """The recorded calls by kind and name, and by kind, name and input; made when the program
+        first makes a call that is not at its place."""
+        lines: dict[Hashable, _Line] = {}
+        for node in self.nodes():
+            key = _key(node)
+            if key is not None:
+                for each in (key, (*key, frozen(node.input))):
+                    lines.setdefault(each, _Line()).nodes.append(node)
+        return lines
 
     def __bool__(self) -> bool:
         return True  # even without a single call
@@ -74,11 +84,71 @@ class ReplayTape(Tape):
         here = self._calls.get(call.path)
         if here is not None and is_same(here, call.kind, call.name, call.input):
             return Match(here, True)
-        named = self._by_name.get((call.kind, call.name), [])
-        free = [node for node in named if node.id not in self._given]
-        for node in itertools.chain(free, named):
+        key = (call.kind, call.name)
+        alike = self._lines.get((*key, frozen(call.input.recorded())), _NOBODY)
+        for node in alike.free_first(self._given):
             if call.input.same_as(node.input):
                 return Match(node, True)
-        if here in free:
+        if here is not None and here.id not in self._given and _key(here) == key:
             return Match(here, False)
-        return Match(free[0] if free else None, False)
+        return Match(self._lines.get(key, _NOBODY).first_free(self._given), False)
+
+
+def _key(node: ExecutionNode) -> tuple[NodeType, str] | None:
+    """Kind and name; None for a checkpoint, which nothing but its place stands for."""
+    if node.metadata.get(ROLE) == CHECKPOINT:
+        return None
+    return (node.type, str(node.metadata.get("name")))
+
+
+@dataclass(slots=True)
+class _Line:
+    """Calls of one kind, in the order of the record. Those at the head that were given are passed
+    once and for all, so that a program of thousands of equal calls does not look at them again."""
+
+    nodes: list[ExecutionNode] = field(default_factory=list)
+    head: int = 0
+
+    def first_free(self, given: set[str]) -> ExecutionNode | None:
+        """The first one that was not given yet."""
+        while self.head < len(self.nodes) and self.nodes[self.head].id in given:
+            self.head += 1
+        return self.nodes[self.head] if self.head < len(self.nodes) else None
+
+    def free_first(self, given: set[str]) -> Iterator[ExecutionNode]:
+        """All, those that were not given yet before those that were."""
+        self.first_free(given)
+        for node in itertools.islice(self.nodes, self.head, None):
+            if node.id not in given:
+                yield node
+        yield from (node for node in self.nodes if node.id in given)
+
+
+_NOBODY: Final = _Line()
+
+
+def frozen(value: Any) -> Hashable:
+    """Something to look an input up by: inputs that are the same (:meth:`Input.same_as`) have the
+    same; few others do, but some (a list and a tuple, and all that cannot be hashed)."""
+    try:
+        key = _frozen(value)
+        hash(key)
+    except (TypeError, RecursionError, ArithmeticError):  # the last: a signaling NaN
+        return None
+    return key
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, dict):
+        if "digest" in value:
+            return str(value["digest"])
+        return frozenset((_frozen(key), _frozen(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    if isinstance(value, set | frozenset):
+        return frozenset(map(_frozen, value))
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if value != value:  # noqa: PLR0124 - NaN
+        return "NaN"
+    return value  # type: ignore[no-any-return]

@@ -88,6 +88,7 @@ def test_nothing_is_not_none() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"modus": "full"}, "unknown option of a replay: modus"),
         ({"mode": "again"}, "there is no replay mode 'again'; modes: full, from_node"),
         ({"mode": "from_node"}, "FROM_NODE needs node_id"),
         ({"mode": "full", "overrides": {"output": 1}}, "overrides are for COUNTERFACTUAL"),
@@ -103,9 +104,8 @@ def test_nothing_is_not_none() -> None:
     ],
 )
 def test_requests_that_make_no_sense(arguments: dict[str, Any], sentence: str) -> None:
-    full = {"node_id": None, "overrides": None, "allow_side_effects": False, **arguments}
     with pytest.raises(ConfigurationError, match=sentence):
-        make_request(**full)
+        make_request(arguments)  # type: ignore[arg-type]
 
 
 # -- which nodes run -----------------------------------------------------------------------------
@@ -141,7 +141,9 @@ def play(
     state: Any = None,
 ) -> tuple[list[str], list[Save], GraphReplay]:
     """(what ran, what was saved, the replay)."""
-    request = make_request(mode, node_id, overrides, allow)
+    request = make_request(
+        {"mode": mode, "node_id": node_id, "overrides": overrides, "allow_side_effects": allow}
+    )
     replay = GraphReplay(recording, request, "new-1", state)
     ran, saves = [], []
     answer = None
@@ -299,7 +301,7 @@ def test_what_hangs_on_a_failure_is_missing() -> None:
 
 
 def test_what_cannot_be_encoded_is_saved_as_failed_and_raised() -> None:
-    request = make_request("mock_tools", None, None, False)
+    request = make_request({"mode": "mock_tools"})
     script = GraphReplay(made(("a", "prompt", None)), request, "new-1").script()
     assert isinstance(next(script), Call)
     assert isinstance(script.send(Answer(object())), Save)
