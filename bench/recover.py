@@ -9,7 +9,7 @@ from livingai.cache import Cached, HotCache
 from livingai.codecs import content_hash
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import StoreSpec
-from livingai.workers.store_worker import StoreWorker
+from livingai.workers.answerer import Answerer
 
 Saved = dict[str, bytes]  # execution id: content hash of its last state
 
@@ -27,7 +27,7 @@ def from_cache(store: StoreSpec, directory: str, saved: Saved) -> int:
 
 def from_store(store: StoreSpec, directory: str, saved: Saved) -> int:
     """How many executions' last states the database has, read without journals."""
-    worker = StoreWorker(store.build())
+    worker = Answerer(store.build())
     right = 0
     for execution_id, expected in saved.items():
         _, _, raw = worker.do_latest(execution_id)

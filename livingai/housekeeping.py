@@ -34,6 +34,8 @@ class Housekeeper(CheckpointReader):
     async def fork(self, execution_id: str, new_id: str) -> int:
         """Copy an execution, with everything queued for it, under a new id; the number of nodes.
 
+        Asked again, as after a crash, it goes on with a fork that nobody has written to yet.
+
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ConfigurationError: ``new_id`` is taken.

@@ -180,6 +180,31 @@ def read_record(buffer: Bytes, offset: int, header: RecordHeader | None = None) 
     return Record(header, node, ext, state)
 
 
+def sections_sum(header: RecordHeader, node: Bytes, ext: Bytes) -> int:
+    """A checksum of all but the state, for :func:`read_sections`."""
+    digest = _hasher(node, header.lsn)
+    digest.update(ext)
+    return digest.intdigest()
+
+
+def read_sections(buffer: Bytes, offset: int, expected: int) -> tuple[RecordHeader, bytes, bytes]:
+    """Header, node and extension section of a record that :func:`read_record` has verified before;
+    ``expected`` is the :func:`sections_sum` from then. Does not touch the state.
+
+    Raises:
+        CorruptRecordError: they are not what they were.
+    """
+    header = parse_header(buffer, offset)
+    if header is None:
+        raise CorruptRecordError(f"no record header at offset {offset}")
+    a = offset + RECORD_HEADER_BYTES
+    b = a + header.node_len
+    node, ext = bytes(buffer[a:b]), bytes(buffer[b : b + header.ext_len])
+    if sections_sum(header, node, ext) != expected:
+        raise CorruptRecordError(f"the record at offset {offset} has changed")
+    return header, node, ext
+
+
 def seal_record(**fields: Any) -> bytes:
     """The header-only record that ends a segment."""
     empty = b""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from livingai import codecs
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
-from livingai.queue.record import read_record
+from livingai.queue.record import read_record, sections_sum
 from livingai.queue.tail import Segments
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 
@@ -34,11 +34,14 @@ class Task(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A checkpoint, encoded; ``error`` is set instead where the record is damaged."""
+    """A checkpoint, encoded; ``error`` is set instead where the record is damaged. ``sections`` is
+    the :func:`~livingai.queue.record.sections_sum` of what the writer still has to read: it needs
+    neither the state nor its checksum again."""
 
     blob: bytes
     content_hash: bytes
     base_hash: bytes | None
+    sections: int
     error: str = ""
 
 
@@ -112,10 +115,15 @@ def _encode(task: Task, codec: str) -> Encoded:
         view = _cache.view(task.journal, task.position)
         record = read_record(view, task.position & 0xFFFF_FFFF)
     except CorruptRecordError as error:
-        return Encoded(b"", b"", None, str(error))
+        return Encoded(b"", b"", None, 0, str(error))
     encoded = codecs.encode(record.state, codec=codec, base=_base(task))
     failpoint("compressor.after_encode")
-    return Encoded(encoded.blob, codecs.content_hash(record.state), encoded.base_hash)
+    return Encoded(
+        encoded.blob,
+        codecs.content_hash(record.state),
+        encoded.base_hash,
+        sections_sum(record.header, record.node, record.ext),
+    )
 
 
 def _base(task: Task) -> bytes | None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from livingai.errors import LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
+from livingai.workers.committer import DAMAGED
 from livingai.workers.feed import Item
 from livingai.workers.lanes import Partition, overtaken
 from livingai.workers.link import Backoff, WorkerLink
-from livingai.workers.store_worker import DAMAGED
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher import Dispatcher
@@ -120,20 +120,7 @@ class WriterLane:
         shadows = overtaken(batch)
         hidden = {item for items in shadows.values() for item in items}
         sent = [item for item in batch if item not in hidden]
-        rows = []
-        for item in sent:
-            encoded = item.encoded
-            rows.append(
-                [item.feed.path, item.at, None, None, None]
-                if encoded is None
-                else [
-                    item.feed.path,
-                    item.at,
-                    encoded.blob,
-                    encoded.content_hash,
-                    encoded.base_hash,
-                ]
-            )
+        rows = [_request(item) for item in sent]
         try:
             writer = await self._link.worker()
         except LivingAIError as error:
@@ -211,3 +198,12 @@ class WriterLane:
         await self._link.close()
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _request(item: Item) -> list[Any]:
+    """A record of a commit request; see :meth:`Committer.do_commit`."""
+    place = [item.feed.path, item.at]
+    done = item.encoded
+    if done is None:
+        return [*place, None, None, None, None]
+    return [*place, done.blob, done.content_hash, done.base_hash, done.sections]

@@ -14,7 +14,7 @@ from livingai.demo.interrupts import interrupts_held
 from livingai.engine import CheckpointEngine
 from livingai.errors import LivingAIError
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.store_worker import StoreWorker
+from livingai.workers.answerer import Answerer
 
 _ANSWER_S: Final = 60.0
 
@@ -29,7 +29,7 @@ def by_latest(database: str, executions: list[str]) -> Digests:
 
 def from_database(database: str, executions: list[str]) -> Digests:
     """Straight from the SQLite file; journals, cache and service have no part in it."""
-    worker = StoreWorker(SQLiteStore(database))
+    worker = Answerer(SQLiteStore(database))
     found = {}
     for name in executions:
         _, kind, raw = worker.do_latest(name)

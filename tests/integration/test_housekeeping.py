@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import suppress
 from random import Random
 
 import pytest
 
 from livingai import CheckpointEngine, ExecutionNode, Status
-from livingai.errors import ConfigurationError, ExecutionNotFoundError
+from livingai.errors import (
+    ConfigurationError,
+    ExecutionNotFoundError,
+    ServiceUnavailableError,
+)
 from livingai.stores.retention import Retention
 from tests.support.place import Place
+from tests.support.waiting import gone, kill, until
 
 
 def node(execution_id: str = "run-1") -> ExecutionNode:
@@ -81,6 +88,45 @@ def test_fork_copies_everything_and_leaves_the_source_alone(state_dir: Place) ->
             engine.fork_sync("run-1", "run-1b")
         with pytest.raises(ExecutionNotFoundError):
             engine.fork_sync("nobody", "x")
+
+
+def test_a_fork_that_was_cut_short_is_gone_on_with(state_dir: Place) -> None:
+    """The housekeeper is killed in the middle; asking again completes the fork."""
+    steps = 1500
+    with CheckpointEngine(state_dir.store()) as engine, state_dir.store() as store:
+        for _ in range(steps):
+            engine.save_sync(node())
+        engine.save_sync(node(), b"the end")
+        engine.flush_sync(timeout=60)
+        engine.delete_sync("nobody")  # the housekeeper is up
+        for number in range(20):
+            new_id = f"fork-{number}"
+            pid = int(state_dir.pids()["housekeeper"])
+            asked = threading.Thread(target=forked, args=(engine, new_id))
+            asked.start()
+            until(lambda n=new_id: store.list_executions(prefix=n), what="its first nodes")  # type: ignore[misc]
+            kill(pid)
+            asked.join(30)
+            gone(pid)
+            if len(list(store.nodes(new_id))) <= steps:
+                break
+        else:
+            pytest.skip("no fork was caught in the middle")
+        assert engine.fork_sync("run-1", new_id) == steps + 1
+        assert len(engine.nodes_sync(new_id)) == steps + 1
+        assert engine.latest_sync(new_id)[1] == b"the end"
+        assert engine.fork_sync("run-1", new_id) == steps + 1
+        with pytest.raises(ConfigurationError):
+            engine.fork_sync("nobody else", new_id)
+        assert engine.save_sync(node(new_id), b"goes its own way").result(30).stored
+        with pytest.raises(ConfigurationError):
+            engine.fork_sync("run-1", new_id)
+
+
+def forked(engine: CheckpointEngine, new_id: str) -> None:
+    """Fork, whatever comes of it."""
+    with suppress(ServiceUnavailableError):
+        engine.fork_sync("run-1", new_id)
 
 
 def test_pruning_keeps_every_state_that_stays_readable(state_dir: Place) -> None:

@@ -1,0 +1,110 @@
+"""What the reader does: answers from the store, decoded and ready for an agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livingai import codecs, serial
+from livingai.errors import ExecutionNotFoundError, MissingBaseError, NodeNotFoundError
+from livingai.history import pack_history
+from livingai.node import Status
+from livingai.stores.base import StoredCheckpoint
+from livingai.workers.role import Role
+
+#: A checkpoint never decodes to more: the largest state that the configuration allows.
+_MAX_RAW_BYTES = 1 << 31
+
+
+class Answerer(Role):
+    """Verbs of the reader."""
+
+    def do_latest(self, execution_id: str) -> list[Any]:
+        """``[node section, state kind, raw state or None]`` of the newest checkpoint."""
+        found = self._open().latest_checkpoint(execution_id)
+        if found is None:
+            raise self._unknown(execution_id)
+        return self._checkpoint(found)
+
+    def do_load(self, node_id: str) -> list[Any]:
+        """As :meth:`do_latest`, of one node."""
+        found = self._open().load_node(node_id)
+        if found is None:
+            raise NodeNotFoundError(f"no node {node_id!r} in {self._store.url}, and none is queued")
+        return self._checkpoint(found)
+
+    def _checkpoint(self, found: StoredCheckpoint) -> list[Any]:
+        raw = None
+        if found.blob is not None:
+            execution_id = str(found.wire[0])
+            raw = self._decode(execution_id, found.blob, found.content_hash)
+        return [serial.pack(found.wire), found.state_kind, raw]
+
+    def _decode(self, execution_id: str, blob: bytes, expected: bytes | None) -> bytes:
+        def base(content_hash: bytes) -> bytes:
+            stored = self._store.blob_by_hash(execution_id, content_hash)
+            if stored is None:
+                raise MissingBaseError(
+                    f"{execution_id}: a delta's base {content_hash.hex()} is not in the store"
+                )
+            return self._decode(execution_id, stored, content_hash)
+
+        return codecs.decode(
+            blob, fetch_base=base, max_bytes=_MAX_RAW_BYTES, expected_hash=expected
+        )
+
+    def do_nodes(self, execution_id: str) -> list[Any]:
+        """A message of :mod:`livingai.history` with all nodes and no state."""
+        message = pack_history(None, None, self._open().packed_nodes(execution_id))
+        if not message[-1]:
+            raise self._unknown(execution_id)
+        return message
+
+    def _unknown(self, execution_id: str) -> ExecutionNotFoundError:
+        return ExecutionNotFoundError(
+            f"no execution {execution_id!r} in {self._store.url}, and none is queued"
+        )
+
+    def do_history(
+        self, execution_id: str, have: list[Any] | None, behind_checkpoint: bool
+    ) -> list[Any]:
+        """A message of :mod:`livingai.history`: all nodes, or with ``behind_checkpoint`` those that
+        were written after the newest checkpoint or still run. ``have`` is ``[node id, seq, owner]``
+        of the state that the agent has already."""
+        store = self._open()
+        nodes = store.packed_nodes(execution_id)
+        found = store.latest_checkpoint(execution_id)
+        if found is None:
+            raise self._unknown(execution_id)
+        if found.blob is None:
+            return pack_history(None, None, nodes)
+        version = (found.epoch, found.seq)
+        owner = dict(store.owners(execution_id)).get(found.epoch)
+        state: list[Any] | None = None
+        if have != [found.wire[1], found.seq, owner]:
+            _, kind, raw = self._checkpoint(found)
+            state = [kind, raw]
+        if behind_checkpoint:
+            nodes = (
+                node
+                for node in nodes
+                if (node.epoch, node.seq) > version or node.status == Status.RUNNING
+            )
+        return pack_history((found.wire[1], *version, owner), state, nodes)
+
+    def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
+        """Sums; fields of :class:`~livingai.stores.base.CostLine`."""
+        return [
+            [line.group, line.nodes, line.cost_tokens, line.latency_ms]
+            for line in self._open().costs(group=group, prefix=prefix)
+        ]
+
+    def do_executions(self, after: str | None, limit: int, prefix: str) -> list[list[Any]]:
+        """A page of executions; fields of :class:`~livingai.stores.base.ExecutionInfo`."""
+        page = self._open().list_executions(after=after, limit=limit, prefix=prefix)
+        return [
+            [getattr(info, field) for field in type(info).__dataclass_fields__] for info in page
+        ]
+
+    def do_size(self) -> int:
+        """Bytes that the store occupies."""
+        return self._open().size_bytes()

@@ -1,0 +1,94 @@
+"""What a writer does: records become rows, a batch at a time.
+
+Records come by place and are read from the mapped journal; only encoded checkpoints come with the
+request.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from livingai import codecs, serial
+from livingai.errors import CorruptRecordError
+from livingai.failpoint import failpoint
+from livingai.queue.layout import Flag
+from livingai.queue.record import read_record, read_sections
+from livingai.stores.base import Row, Store
+from livingai.workers.compressor import SegmentCache
+from livingai.workers.role import Role
+
+#: Row status of a record whose bytes in the journal are damaged.
+DAMAGED = 100
+
+
+class Committer(Role):
+    """Verbs of a writer."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._segments = SegmentCache()
+
+    def do_ready(self) -> None:
+        """Connect, so that the first commit need not."""
+        self._open()
+
+    def do_commit(self, records: list[list[Any]]) -> list[list[Any]]:
+        """Commit records ``[journal, position, blob, content hash, base hash, sections' sum]``, of
+        which the last four are None for a record that is stored as it is; for each one
+        ``[row status, epoch, reason, commit time (CLOCK_MONOTONIC ns)]``."""
+        rows: list[Row] = []
+        damaged: dict[int, str] = {}
+        for number, record in enumerate(records):
+            try:
+                rows.append(self._row(*record))
+            except (CorruptRecordError, IndexError, TypeError, ValueError) as error:
+                damaged[number] = str(error)
+        failpoint("writer.before_commit")
+        results = iter(self._open().commit(rows) if rows else [])
+        failpoint("writer.after_commit")
+        now = time.monotonic_ns()
+        answer: list[list[Any]] = []
+        for number in range(len(records)):
+            if number in damaged:
+                answer.append([DAMAGED, 0, damaged[number], now])
+            else:
+                result = next(results)
+                answer.append([int(result.status), result.epoch, result.reason, now])
+        return answer
+
+    def _row(
+        self,
+        journal: str,
+        position: int,
+        blob: bytes | None,
+        content_hash: bytes | None,
+        base_hash: bytes | None,
+        sections: int | None,
+    ) -> Row:
+        view = self._segments.view(journal, position)
+        offset = position & 0xFFFF_FFFF
+        if blob is not None and sections is not None:  # the state has gone through a compressor
+            header, node, ext = read_sections(view, offset, sections)
+        else:
+            header, node, ext, state = read_record(view, offset)
+            if header.flags & Flag.STATE:
+                blob = b"\0" + state
+                content_hash = codecs.content_hash(state)
+        wire: Any = serial.unpack(node)
+        tags: Any = serial.unpack(ext) if ext else {}
+        owner = tags.pop("_owner", None) or f"{header.journal_id:016x}-{header.claim:x}"
+        return Row(
+            execution_id=wire[0], node_id=wire[1], claim=owner, epoch=header.epoch,
+            seq=header.seq, wire=wire, blob=blob, state_kind=header.state_kind,
+            raw_bytes=header.state_len, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
+            content_hash=content_hash, tags=tags,
+        )  # fmt: skip
+
+    def do_claim(self, execution_id: str, claim: str) -> int:
+        """The epoch that the store gives to ``claim``."""
+        return self._open().claim(execution_id, claim)
+
+    def close(self) -> None:
+        super().close()
+        self._segments.close()

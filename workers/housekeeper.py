@@ -1,0 +1,42 @@
+"""What the housekeeper does: removes and copies whole executions, beside reads and writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from livingai.errors import ConfigurationError
+from livingai.stores.base import Store
+from livingai.stores.copying import copy_execution, find_execution
+from livingai.stores.retention import Retention, prune
+from livingai.workers.role import Role
+
+
+class Housekeeper(Role):
+    """Verbs of the housekeeper. Each may be killed half-way and asked again."""
+
+    def do_prune(self, policy: dict[str, Any]) -> list[int]:
+        """Apply a retention policy; ``[executions, checkpoints, blob bytes]`` removed."""
+        policy["statuses"] = tuple(policy.get("statuses", ()))
+        pruned = prune(self._open(), Retention(**policy))
+        return [pruned.executions, pruned.checkpoints, pruned.blob_bytes]
+
+    def do_delete(self, execution_id: str) -> int:
+        """Remove an execution; the number of nodes removed."""
+        return self._open().delete_execution(execution_id)
+
+    def do_fork(self, execution_id: str, new_id: str) -> list[int]:
+        """Copy an execution under a new id; ``[nodes, checkpoints]`` copied."""
+        store = self._open()
+        if find_execution(store, new_id) and not self._is_this_fork(store, execution_id, new_id):
+            raise ConfigurationError(f"an execution {new_id!r} is there already; choose another id")
+        copied = copy_execution(store, store, execution_id, new_id)
+        return [copied.nodes, copied.checkpoints]
+
+    def _is_this_fork(self, store: Store, execution_id: str, new_id: str) -> bool:
+        """Whether ``new_id`` is a fork of that execution which nobody has written to since. It may
+        be half a one: its housekeeper was killed. So it is gone on with; what is there stays."""
+        first = next(iter(store.nodes(new_id)), None)
+        metadata = first.wire[12] if first is not None else None
+        if not isinstance(metadata, dict) or metadata.get("forked_from") != execution_id:
+            return False
+        return set(store.owners(new_id)) <= set(store.owners(execution_id))
