@@ -137,7 +137,7 @@ class Pause(Effect):
 
     def perform_sync(self, engine: CheckpointEngine) -> None:
         # Nothing happens that could end the pause early: the program is in this very call.
-        time.sleep(self.seconds)
+        time.sleep(self.seconds)  # a synchronous program has asked to wait, and nothing ends that
 
 
 def asynchronous_error(function: Any) -> RunError:

@@ -6,18 +6,16 @@ and leaves it no zombie. Its settings go through its standard input: they may ho
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from typing import BinaryIO
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
+from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
 
-_MAX_LOG_BYTES = 1 << 20
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -28,14 +26,6 @@ def service_environment() -> dict[str, str]:
     paths = [_PACKAGE_PARENT, *(os.path.abspath(p or ".") for p in sys.path)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     return environment
-
-
-def open_log(path: str) -> BinaryIO:
-    """The service's log, for appending; a large one is put aside as ``.1`` first."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.stat(path).st_size > _MAX_LOG_BYTES:
-            os.replace(path, f"{path}.1")
-    return open(path, "ab")
 
 
 def launch_service(config: ServiceConfig) -> None:

@@ -19,7 +19,8 @@ from livingai.errors import (
     ServiceRunningError,
     ServiceUnavailableError,
 )
-from livingai.launch import open_log, service_environment
+from livingai.launch import service_environment
+from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.stores.base import Store

@@ -120,7 +120,7 @@ class DatabaseFile:
             except apsw.BusyError:  # SQLite does not wait here by itself
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.005)
+                time.sleep(0.005)  # nor does it announce that the other one is done
         if mode != "wal":
             raise StoreError(
                 f"SQLite cannot keep a write-ahead log beside {self.path} (it answered {mode!r}); "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from livingai.errors import LivingAIError
 from livingai.failpoint import failpoint
+from livingai.logfile import trim_log
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
 from livingai.workers.feed import Feed
@@ -62,6 +63,8 @@ class Keeper:
             for feed in list(intake.feeds.values()):
                 self._check_owner(feed)
             self._retire_old()
+            with contextlib.suppress(OSError):  # a full disk: later
+                trim_log(self._dispatcher.directory.log)
 
     def owner_gone(self, feed: Feed) -> None:
         """An agent's connection ended; its journal may have lost its owner."""

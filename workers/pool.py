@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -28,6 +29,10 @@ _TASK_RECORDS = 16
 _TASK_BYTES = 512 * 1024
 #: Broken pools that a record may have been part of before it is stored raw.
 _MAX_BREAKS = 3
+#: Calls of :meth:`CompressorPool.check` without an answer after which the pool is made anew (it is
+#: called five times a second), and how much of a large state may take one call more.
+_SILENT_CHECKS = 50
+_BYTES_PER_CHECK = 4 << 20
 
 
 class Job(Protocol):
@@ -59,6 +64,8 @@ class CompressorPool:
         self._executor = self._make()
         self._closed = False
         self._dead_seen = False
+        #: Calls of :meth:`check` since a task has ended, while one is under way.
+        self._silent_checks = 0
 
     def _make(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
@@ -70,11 +77,13 @@ class CompressorPool:
 
     async def warm(self) -> None:
         """Start all processes and wait until each has answered or the pool broke."""
+        executor = self._executor
         try:
-            futures = [self._executor.submit(warm_up) for _ in range(self._processes)]
+            futures = [executor.submit(warm_up) for _ in range(self._processes)]
             await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
         except BrokenProcessPool:
-            self._rebuild()
+            if executor is self._executor:  # else it is a new one already
+                self._rebuild()
 
     def pids(self) -> list[int]:
         """Process ids of the pool; empty before its first task."""
@@ -82,11 +91,19 @@ class CompressorPool:
 
     def check(self) -> None:
         """Called now and then: make the pool anew if one of its processes has been dead for two
-        calls and the executor has not noticed, or nobody has asked it."""
+        calls and the executor has not noticed, or nobody has asked it; or if no task has ended for
+        many calls. One stopped process is enough for that: the one that waits for the next task
+        holds the lock on the executor's queue, and the others wait for it."""
         sentinels = [process.sentinel for process in _processes(self._executor)]
         dead = bool(sentinels and multiprocessing.connection.wait(sentinels, timeout=0))
+        self._silent_checks = self._silent_checks + 1 if self._running else 0
+        largest = max(
+            (job.raw_bytes() for jobs in self._running.values() for job in jobs), default=0
+        )
         if dead and self._dead_seen:
             self._rebuild()
+        elif self._silent_checks > _SILENT_CHECKS + largest // _BYTES_PER_CHECK:
+            self._rebuild("no compressor has answered for long")
         else:
             self._dead_seen = dead
 
@@ -123,12 +140,13 @@ class CompressorPool:
 
     def _notify(self, number: int, future: Future[list[Encoded]]) -> None:
         """Called in a thread of the executor."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._finished, number, future)
 
     def _finished(self, number: int, future: Future[list[Encoded]]) -> None:
         if number not in self._running or self._closed:
             return  # its pool broke and it was submitted again
+        self._silent_checks = 0
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             self._rebuild()
@@ -141,13 +159,14 @@ class CompressorPool:
                 self._done(job, encoded)
         self.flush()
 
-    def _rebuild(self) -> None:
-        """A process died: make a new pool and submit again what was under way."""
+    def _rebuild(self, why: str = "a compressor died") -> None:
+        """Make a new pool and submit again what was under way."""
         if self._closed:
             return
-        _log.warning("a compressor died; the pool is made anew")
+        _log.warning("%s; the pool is made anew", why)
         old, self._executor = self._executor, self._make()
         self._dead_seen = False
+        self._silent_checks = 0
         _end(old)
         lost = [job for jobs in self._running.values() for job in jobs]
         self._running.clear()

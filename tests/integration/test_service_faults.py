@@ -14,6 +14,8 @@ import pytest
 
 from livingai import CheckpointEngine, ExecutionNode
 from livingai.queue.journal import Journal, JournalLimits
+from livingai.queue.segment import segment_name
+from livingai.queue.tail import JournalTail
 from livingai.requeue import list_aside, requeue
 from livingai.workers.protocol import LENGTH, PROTOCOL_VERSION, FrameBuffer, Message, frame
 from tests.support import acts, peek
@@ -168,3 +170,91 @@ def test_a_stopped_writer_is_seen(state_dir: Place) -> None:
             assert not receipt.done()
         assert receipt.result(30).stored
         until(lambda: engine.sla().trouble == "", what="trouble over", timeout=30)
+
+
+def test_damage_that_is_found_at_the_very_end_is_reported(state_dir: Place) -> None:
+    """The owner of the journal and the service end at the same time."""
+    service = state_dir.service().start()
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    pids = state_dir.pids()
+    (journal,) = state_dir.journals()
+    with frozen([pids["dispatcher"]]):
+        agent.call(acts.save, "run-1", 1)
+        with closing(JournalTail(journal)) as tail:
+            last = list(tail.read(alive=True))[-1]
+        with open(os.path.join(journal, segment_name(last.position >> 32)), "r+b") as file:
+            file.seek((last.position & 0xFFFF_FFFF) + 40)
+            file.write(b"\xff\xff")
+        agent.kill()
+        os.kill(pids["supervisor"], signal.SIGTERM)
+    assert service.wait() == 0
+    service.stop()
+    with state_dir.service():
+        state_dir.ask("drain")
+        until(lambda: list_aside(state_dir.directory), what="the damaged record set aside")
+
+
+def test_a_journal_that_cannot_be_opened_for_now(state_dir: Place) -> None:
+    with state_dir.service():
+        dispatcher = psutil.Process(state_dir.pids()["dispatcher"])
+        limits = dispatcher.rlimit(psutil.RLIMIT_NOFILE)
+        dispatcher.rlimit(psutil.RLIMIT_NOFILE, (dispatcher.num_fds(), limits[1]))
+        newcomer = Writer(state_dir.directory, JournalLimits())
+        newcomer.save("run-1", b"state")
+        newcomer.die()
+        until(lambda: "trying again" in log_of(state_dir), what="a journal not opened")
+        dispatcher.rlimit(psutil.RLIMIT_NOFILE, limits)
+        until(lambda: peek.stored_state(state_dir.database, "run-1"), what="stored", timeout=30)
+        assert peek.stored_state(state_dir.database, "run-1") == b"state"
+        assert psutil.pid_exists(dispatcher.pid)
+
+
+def test_an_agent_that_does_not_read_costs_no_memory(state_dir: Place) -> None:
+    """It asks for 8 MB again and again and reads no answer."""
+    with state_dir.service(), state_dir.engine() as engine:
+        engine.save_sync(ExecutionNode("run-1"), os.urandom(8 << 20)).result(30)
+        dispatcher = psutil.Process(state_dir.pids()["dispatcher"])
+        before = dispatcher.memory_info().rss
+        with state_dir.directory.connect(10.0) as sock:
+            sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, state_dir.store().url, os.getpid()))
+            for number in range(40):
+                sock.sendall(frame(Message.REQUEST, number, "latest", ["run-1"]))
+            for _ in range(40):  # others are answered meanwhile
+                state_dir.ask("size")
+            assert len(engine.nodes_sync("run-1")) == 1
+            assert dispatcher.memory_info().rss - before < 100 << 20
+            buffer = FrameBuffer()
+            answers = 0
+            while answers < 40:
+                for message in buffer.feed(sock.recv(1 << 20)):
+                    answers += message[0] == Message.RESPONSE
+
+
+def test_a_compressor_that_stays_stopped(state_dir: Place) -> None:
+    """It may hold the lock of the executor's queue; nobody waits for it for ever."""
+    agent = state_dir.agent(compressors=2)
+    agent.call(acts.save, "run-1", 0, size=20_000)
+    agent.settled(1)
+    stopped = state_dir.pids()["compressors"]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    for step in range(1, 10):
+        agent.call(acts.save, "run-1", step, size=20_000)
+    agent.settled(10)
+    gone(*stopped)
+    assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))
+
+
+def test_the_log_does_not_grow_for_ever(state_dir: Place) -> None:
+    log = Path(state_dir.directory.log)
+    with state_dir.service():
+        with log.open("ab") as file:
+            file.write(b"x" * (3 << 20) + b"the end\n")
+        until(lambda: log.stat().st_size < 1 << 20, what="a short log")
+        assert log.with_name("service.log.1").read_bytes().endswith(b"the end\n")
+        pids = state_dir.pids()
+        kill(*pids["writers"])
+        until(lambda: "writer worker ended" in log.read_text(), what="the next line")
+        assert log.stat().st_size < 1 << 20
