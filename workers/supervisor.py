@@ -62,7 +62,7 @@ class Supervisor:
             delay = min(delay * 2, _LAST_DELAY_S)
 
     def _live_once(self) -> int:
-        command = [sys.executable, "-P", "-m", "livingai.workers.dispatcher", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "livingai.workers.dispatcher_main", str(os.getpid())]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
             self._child = child
             assert child.stdin is not None
