@@ -62,7 +62,7 @@ def main() -> None:
     print(f"  killed by signal {os.WTERMSIG(os.waitpid(child, 0)[1])}")
 
     with CheckpointEngine(SQLiteStore("orders.db")) as engine:
-        print("second life, nobody decides")
+        print("second life, nobody decides: the run stops before it could charge again")
         try:
             with engine.run_sync(order) as run:
                 agent(run, order)
@@ -71,7 +71,7 @@ def main() -> None:
         print("third life, the provider is asked")
         with engine.run_sync(order, resolver=ask_provider) as run:
             print(f"  {agent(run, order)}")
-    print(f"charged {times_charged(order)} time")
+    print(f"shown: killed once, started three times, charged {times_charged(order)} time")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,11 @@ def main() -> None:
             overrides={"output": "IT REFLECTS GREEN LIGHT"},
         )
         (line,) = engine.costs_sync("execution", replay.execution_id)
-        print(f"the replay ran {sum(n.how == 'run' for n in replay.nodes)} of {len(replay.nodes)} "
-              f"calls again: {line.cost_tokens} tokens")  # fmt: skip
+        (whole,) = engine.costs_sync("execution", f"{prefix}long")[:1]
+        print("what if the first answer had been another one? (COUNTERFACTUAL)")
+        print(f"shown: the replay ran {sum(n.how == 'run' for n in replay.nodes)} of "
+              f"{len(replay.nodes)} calls again: {line.cost_tokens} tokens instead of "
+              f"{whole.cost_tokens}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -64,6 +64,10 @@ async def main() -> None:
         )
         print(f"  -> {result.output}")
         print("  " + result.report().replace("\n", "\n  "))
+        ran = [
+            node.name for node in result.nodes if node.how == "run" and node.name != "checkpoint"
+        ]
+        print(f"shown: one result replaced, {' and '.join(ran)} thought over, no tool called")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ async def live(execution: str, die_after: str | None) -> None:
     async with CheckpointEngine(SQLiteStore("crash_recovery.db")) as engine:
         async with engine.run(execution) as run:
             print(f"  process {os.getpid()}: resumed={run.resumed}", flush=True)
+            if run.restored_state:
+                print(f"  found {len(run.restored_state['notes'])} notes of the killed process")
             notes = await agent(run, die_after)
-        print(f"  done: {len(notes)} notes, the first is {notes[0]!r}")
+        print(f"  done: {len(notes)} notes, the first is {notes[0]!r}", flush=True)
 
 
 def main() -> None:
@@ -52,6 +54,7 @@ def main() -> None:
         command = [sys.executable, __file__, execution, die_after]
         code = subprocess.run(command, check=False).returncode
         print(f"  exit code {code}", flush=True)
+    print(f"shown: killed once, and each of {len(CITIES)} cities was researched once")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ async def main() -> None:
         print("replayed with the correction: no tool is called")
         result = await session.run(fixed_agent, mode=ReplayMode.MOCK_TOOLS)
         print("  " + result.report().replace("\n", "\n  "))
+        print("shown: the corrected agent would have booked LA 205; nothing was searched or booked")
 
 
 if __name__ == "__main__":

@@ -18,26 +18,32 @@ EXAMPLES = ROOT / "examples"
 SHOWN = {
     "crash_recovery.py": [
         "first life", "resumed=False", "researching Lisbon", "researching Oslo", "killed",
-        "exit code -9", "second life", "resumed=True", "researching Rome", "researching Quito",
+        "exit code -9", "second life", "resumed=True", "found 2 notes",
+        "researching Rome", "researching Quito",
         "done: 4 notes, the first is 'Lisbon is worth a visit'", "exit code 0",
+        "shown: killed once, and each of 4 cities was researched once",
     ],
     "card_not_charged_twice.py": [
         "the card is charged 42", "killed by signal 9", "InDoubtError: 1 call in doubt",
-        "the provider says: it was charged", "receipt for order", "charged 1 time",
+        "the provider says: it was charged", "receipt for order",
+        "shown: killed once, started three times, charged 1 time",
     ],
     "mock_tools_debugging.py": [
         "searching flights", "booking LA 101", "no tool is called", "same: True",
         "no tool is called", "changed prompt choose (run)", "'LA 101' -> 'LA 205'",
         "changed tool   book (served)", "input.args[0]: 'LA 101' -> 'LA 205'",
+        "shown: the corrected agent would have booked LA 205",
     ],
     "counterfactual.py": [
         "asking for the weather", "looking for a hotel", "-> museum by day",
         "and if the sun had shone?", "thinking about the day", "writing the plan",
         "-> boat trip by day, Hotel Aurora by night", "weather (replaced)",
+        "shown: one result replaced, plan_day and write_plan thought over, no tool called",
     ],
     "cost_tracking.py": [
         "by execution:", "/long", "280 tokens", "/short", "122 tokens", "by name:", "answer",
-        "by day:", "402 tokens", "the replay ran 1 of 4 calls again: 142 tokens",
+        "by day:", "402 tokens",
+        "shown: the replay ran 1 of 4 calls again: 142 tokens instead of 280",
     ],
 }  # fmt: skip
 #: What must be printed once, for it is done once.
