@@ -168,6 +168,11 @@ class Store(ABC):
         """Remove all of an execution, see rule 7; the number of nodes removed. An execution that
         is not there, or deleted already, is left alone."""
 
+    def forget(self, execution_id: str) -> bool:
+        """Remove all of an execution and who owned it, as if it had never been here: for a hot
+        tier, which a cold one fills again. False: this store cannot, nothing was changed."""
+        return False
+
     # -- reading --
 
     @abstractmethod

@@ -123,11 +123,12 @@ def same_content(one: ExecutionInfo | None, other: ExecutionInfo | None) -> bool
     version tell."""
     if one is None or other is None:
         return one is other
-    return (one.epoch, one.seq, one.nodes, one.checkpoints) == (
+    return (one.epoch, one.seq, one.nodes, one.checkpoints, one.stored_bytes) == (
         other.epoch,
         other.seq,
         other.nodes,
         other.checkpoints,
+        other.stored_bytes,
     )
 
 

@@ -204,6 +204,14 @@ class RedisStore(Store):
         """
         return self._writes.drop_checkpoints(execution_id, versions)
 
+    def forget(self, execution_id: str) -> bool:
+        """Remove all of an execution and who owned it, as if it had never been here.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        return self._writes.forget(execution_id)
+
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where what
     # -- the server has is not what was written
 

@@ -4,6 +4,7 @@
 -- ARGV  1 "claim"  2 claim                                  gives its epoch, the newest epoch
 --       1 "delete" 2 execution id 3 its entry in the index of nodes 4 what its blobs' keys begin
 --         with                                              gives the number of nodes
+--       1 "forget" as "delete", its owners as well          gives the number of nodes
 --       1 "drop"   2 as 4 of "delete", then versions        gives the bytes of blobs
 --
 -- As in redis_commit.lua, everything is read before the first write. The keys of blobs are found in
@@ -71,7 +72,7 @@ local function without_entry(text, entry)
   return table.concat(kept)
 end
 
-local function delete(execution_id, entry, prefix)
+local function delete(execution_id, entry, prefix, is_forgotten)
   local owned = call('HMGET', owners, 'newest', 'deleted')
   local newest, deleted = tonumber(owned[1] or 0), tonumber(owned[2] or 0)
   local versions, node_ids = list()
@@ -87,7 +88,9 @@ local function delete(execution_id, entry, prefix)
   for _, node_id in ipairs(node_ids) do
     others[node_id] = without_entry(call('HGET', nodes, node_id) or '', entry)
   end
-  if newest > 0 and newest ~= deleted then
+  if is_forgotten then
+    call('UNLINK', owners)
+  elseif newest > 0 and newest ~= deleted then
     local _, digits = take(newest, '')
     call('HSET', owners, 'deleted', digits)
   end
@@ -163,5 +166,6 @@ local function drop(prefix)
 end
 
 if ARGV[1] == 'claim' then return claim(ARGV[2]) end
-if ARGV[1] == 'delete' then return delete(ARGV[2], ARGV[3], ARGV[4]) end
+if ARGV[1] == 'delete' then return delete(ARGV[2], ARGV[3], ARGV[4], false) end
+if ARGV[1] == 'forget' then return delete(ARGV[2], ARGV[3], ARGV[4], true) end
 return drop(ARGV[2])

@@ -95,8 +95,16 @@ class Writes:
 
     def delete_execution(self, execution_id: str) -> int:
         """Remove all of an execution and fence everyone who wrote to it; the number of nodes."""
+        return self._remove(execution_id, "delete")
+
+    def forget(self, execution_id: str) -> bool:
+        """Remove all of an execution and who owned it."""
+        self._remove(execution_id, "forget")
+        return True
+
+    def _remove(self, execution_id: str, verb: str) -> int:
         blobs = self._keys.blob_prefix(execution_id)
-        return int(self._keep(execution_id, "delete", execution_id, entry(execution_id), blobs))
+        return int(self._keep(execution_id, verb, execution_id, entry(execution_id), blobs))
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed."""

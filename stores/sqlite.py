@@ -179,6 +179,14 @@ class SQLiteStore(Store):
         """
         return self._writes.drop_checkpoints(execution_id, versions)
 
+    def forget(self, execution_id: str) -> bool:
+        """Remove all of an execution and who owned it, as if it had never been here.
+
+        Raises:
+            StoreUnavailableError: nothing was removed; try again.
+        """
+        return self._writes.forget(execution_id)
+
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where the
     # -- file is damaged
 

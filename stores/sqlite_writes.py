@@ -65,14 +65,18 @@ class Writes:
             owners = Owners(connection)
             owners.delete(execution_id)
             owners.flush()
-            connection.execute(_DELETE_BLOBS, (execution_id,))
-            for table in ("checkpoints", "executions", "nodes"):
-                connection.execute(f"DELETE FROM {table} WHERE execution_id = ?", (execution_id,))
-            return connection.changes()
+            return _remove(connection, execution_id, "checkpoints", "executions", "nodes")
 
         nodes = self._file.transaction(work)
         self._give_back()
         return nodes
+
+    def forget(self, execution_id: str) -> bool:
+        """Remove all of an execution and who owned it."""
+        tables = ("checkpoints", "executions", "nodes", "owners")
+        self._file.transaction(lambda connection: _remove(connection, execution_id, *tables))
+        self._give_back()
+        return True
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed."""
@@ -86,6 +90,14 @@ class Writes:
         with suppress(StoreError):  # what was removed is removed; the space can wait
             give_back(self._file.read)
             self._file.fold_log()
+
+
+def _remove(connection: apsw.Connection, execution_id: str, *tables: str) -> int:
+    """Remove an execution's blobs and rows; the number of rows of the last table."""
+    connection.execute(_DELETE_BLOBS, (execution_id,))
+    for table in tables:
+        connection.execute(f"DELETE FROM {table} WHERE execution_id = ?", (execution_id,))
+    return connection.changes()
 
 
 def _write(connection: apsw.Connection, writes: list[Write]) -> list[RowResult]:

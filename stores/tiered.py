@@ -7,8 +7,9 @@ Rules:
    nothing is lost; while cold is down, records wait in the journal and are stored when it is back.
 2. **Hot is believed only where it is complete.** Before a read is served from hot, its line for the
    execution (newest version, numbers of nodes and checkpoints) is compared with cold's, which is a
-   small query; the blobs, which are not small, then come from hot. What hot has not got is read
-   from cold and filled up. While cold is down, hot answers alone.
+   small query; the blobs, which are not small, then come from hot. What hot has not got, or has
+   damaged, is read from cold and filled up; what cold has deleted is removed from hot. While cold
+   is down, hot answers alone.
 3. **A hot tier in trouble holds nobody up.** It is left out for a while (exponential, up to 30 s)
    and heals by rule 2.
 """
@@ -33,6 +34,7 @@ from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
     ExecutionInfo,
+    PackedNode,
     Row,
     RowResult,
     RowStatus,
@@ -186,18 +188,47 @@ class TieredStore(Store):
         except StoreUnavailableError:
             return read(self._hot)
         if truth is None:
+            self._with_hot(lambda: self._clean(execution_id), None)
             return read(self._cold)
 
         def from_hot() -> tuple[T] | None:
             self._hot.open()
-            if same_content(truth, find_execution(self._hot, execution_id)):
-                return (read(self._hot),)
-            if truth.stored_bytes <= self._fill_bytes:
-                copy_execution(self._cold, self._hot, execution_id)
+            line = find_execution(self._hot, execution_id)
+            try:
+                if same_content(truth, line):
+                    return (read(self._hot),)
+            except CorruptRecordError as error:  # evicted or damaged
+                _log.warning("hot tier: %s", error)
+                self._fill(truth, anew=True)
+            else:
+                self._fill(truth, anew=False)
             return None
 
         found = self._with_hot(from_hot, None)
         return read(self._cold) if found is None else found[0]
+
+    def _clean(self, execution_id: str) -> None:
+        """Remove from hot what cold has not got (any more)."""
+        self._hot.open()
+        if find_execution(self._hot, execution_id) is not None:
+            self._hot.delete_execution(execution_id)
+
+    def _fill(self, truth: ExecutionInfo, *, anew: bool) -> None:
+        """Give hot what cold has of an execution; ``anew``: what hot has is no good."""
+        if truth.stored_bytes > self._fill_bytes:
+            return
+        execution_id = truth.execution_id
+        if not anew:
+            try:
+                copy_execution(self._cold, self._hot, execution_id)
+            except StoreUnavailableError:
+                raise
+            except StoreError as error:  # hot knows a later owner and lacks an earlier one's rows
+                _log.info("hot tier: %s", error)
+            if same_content(truth, find_execution(self._hot, execution_id)):
+                return
+        if self._hot.forget(execution_id):
+            copy_execution(self._cold, self._hot, execution_id)
 
     def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
         """The newest write that carries a state; else the newest node, with blob None."""
@@ -208,11 +239,26 @@ class TieredStore(Store):
         hint = self._with_hot(lambda: self._hot.load_node(node_id), None)
         if hint is not None:
             return self._read(str(hint.wire[0]), lambda store: store.load_node(node_id))
-        return self._cold.load_node(node_id)
+        found = self._cold.load_node(node_id)
+        if found is not None:
+            self._with_hot(lambda: self._refresh(str(found.wire[0])), None)
+        return found
+
+    def _refresh(self, execution_id: str) -> None:
+        """Fill up an execution of which hot could not give a node."""
+        self._hot.open()
+        truth = find_execution(self._cold, execution_id)
+        if truth is not None:
+            line = find_execution(self._hot, execution_id)
+            self._fill(truth, anew=same_content(truth, line))  # it only seems to be complete
 
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
         return iter(self._read(execution_id, lambda store: list(store.nodes(execution_id))))
+
+    def packed_nodes(self, execution_id: str) -> Iterator[PackedNode]:
+        """As :meth:`nodes`, with the wires as the tier that answers has them."""
+        return iter(self._read(execution_id, lambda store: list(store.packed_nodes(execution_id))))
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""

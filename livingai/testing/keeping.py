@@ -50,6 +50,23 @@ class KeepingTests:
             found = [c.seq for c in store.checkpoints("run", blobs=blobs)]
             assert found == list(range(600))
 
+    # -- forget --
+
+    def test_what_is_forgotten_may_come_again(self, store: Store) -> None:
+        """Unlike a delete: with the epochs that it had, and an earlier owner's rows, too."""
+        rows = [make_row(seq=seq, claim="old", epoch=3, blob=state(str(seq))) for seq in range(3)]
+        rows += [make_row(seq=seq, claim="new", epoch=5, blob=state(str(seq))) for seq in (3, 4)]
+        commit(store, [*rows, make_row("other", blob=state("o"))])
+        before = contents(store)
+        if not store.forget("run"):
+            assert contents(store) == before
+            pytest.skip("this store cannot forget")
+        assert set(contents(store)) < set(before)
+        assert (store.latest_checkpoint("run"), store.owners("run")) == (None, [])
+        assert store.forget("run")
+        commit(store, rows)
+        assert contents(store) == before
+
     # -- drop_checkpoints --
 
     def test_dropped_checkpoint_is_gone_and_its_node_stays(self, store: Store) -> None:

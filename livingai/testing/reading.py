@@ -121,6 +121,15 @@ class ReadingTests:
             ("b", 1, 5, False),
         ]
 
+    def test_packed_nodes_are_the_nodes_packed(self, store: Store) -> None:
+        rows = [make_row(seq=seq, output=value) for seq, value in enumerate(VALUES.values())]
+        commit(store, [*rows, make_row(seq=100, node_id="run/3", blob=state("s"))])
+        assert list(store.packed_nodes("run")) == [
+            (pack(node.wire), node.epoch, node.seq, node.has_state, node.wire[3])
+            for node in store.nodes("run")
+        ]
+        assert list(store.packed_nodes("not there")) == []
+
     def test_many_nodes_and_writes_while_they_are_listed(self, store: Store) -> None:
         commit(store, [make_row(seq=seq) for seq in range(700)])
         listed = store.nodes("run")

@@ -16,6 +16,7 @@ from livingai.stores.copying import copy_store, find_execution
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.tiered import TieredStore
 from livingai.testing import StoreConformance, make_row, store_machine
+from livingai.testing.rows import commit
 
 
 def make_store(directory: Path) -> TieredStore:
@@ -85,6 +86,70 @@ def test_what_hot_has_damaged_or_evicted_comes_from_cold(tmp_path: Path) -> None
         found = store.latest_checkpoint(row.execution_id)
         assert found is not None
         assert found.blob == row.blob
+
+
+def hot_line(directory: Path) -> object:
+    with SQLiteStore(directory / "hot.db") as hot:
+        return find_execution(hot, "run")
+
+
+def hot_is_as_cold(directory: Path) -> None:
+    with SQLiteStore(directory / "hot.db") as hot, SQLiteStore(directory / "cold.db") as cold:
+        assert list(hot.nodes("run")) == list(cold.nodes("run"))
+        assert list(hot.checkpoints("run")) == list(cold.checkpoints("run"))
+        assert hot.owners("run") == cold.owners("run")
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM blobs", "UPDATE blobs SET blob = x'0011'"])
+def test_a_read_repairs_what_hot_has_damaged_or_evicted(tmp_path: Path, damage: str) -> None:
+    """Also what belongs to an earlier owner, which hot would refuse from now on."""
+    rows = [make_row(seq=1, blob=b"\0first"), make_row(seq=2, blob=b"\0second", claim="next")]
+    with make_store(tmp_path) as store:
+        commit(store, rows)
+    with closing(apsw.Connection(str(tmp_path / "hot.db"))) as raw:
+        raw.execute(damage)
+    with make_store(tmp_path) as store:
+        for row in rows:
+            found = store.load_node(row.node_id)
+            assert found is not None
+            assert found.blob == row.blob
+    hot_is_as_cold(tmp_path)
+
+
+def test_hot_that_missed_an_earlier_owner_is_filled_up_and_not_left_out(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "cold.db") as cold:
+        commit(cold, [make_row(seq=1, blob=b"\0first")])  # as if hot had been away
+    with make_store(tmp_path) as store:
+        commit(store, [make_row(seq=2, blob=b"\0second", claim="next")])
+        assert [c.blob for c in store.checkpoints("run")] == [b"\0first", b"\0second"]
+        assert sum(1 for _ in store.nodes("run")) == 2
+        assert isinstance(store, TieredStore)
+        assert store._pause_s == 0
+    hot_is_as_cold(tmp_path)
+
+
+def test_hot_that_missed_a_prune_is_filled_anew(tmp_path: Path) -> None:
+    rows = [make_row(seq=seq, blob=b"\0%d" % seq) for seq in range(4)]
+    with make_store(tmp_path) as store:
+        commit(store, rows)
+        with SQLiteStore(tmp_path / "cold.db") as cold:
+            assert cold.drop_checkpoints("run", [(1, 0), (1, 1)]) == 4
+        assert sum(1 for _ in store.nodes("run")) == 4
+    with SQLiteStore(tmp_path / "hot.db") as hot:
+        assert [c.seq for c in hot.checkpoints("run")] == [2, 3]
+
+
+def test_what_was_deleted_while_hot_was_away_is_removed_by_the_next_read(tmp_path: Path) -> None:
+    row = make_row(seq=1, blob=b"\0secret")
+    with make_store(tmp_path) as store:
+        commit(store, [row])
+    with SQLiteStore(tmp_path / "cold.db") as cold:
+        cold.delete_execution("run")
+    assert hot_line(tmp_path) is not None
+    with make_store(tmp_path) as store:
+        assert store.latest_checkpoint("run") is None
+        assert store.blob_by_hash("run", row.content_hash or b"") is None
+    assert hot_line(tmp_path) is None
 
 
 def test_while_cold_is_away_nothing_is_acknowledged_and_hot_answers(tmp_path: Path) -> None:

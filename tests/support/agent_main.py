@@ -16,7 +16,8 @@ import sys
 import threading
 from typing import Any
 
-from livingai import CheckpointEngine, Outcome, Receipt, SQLiteStore
+from livingai import CheckpointEngine, Outcome, Receipt
+from livingai.stores.opening import open_store
 
 
 class AgentSide:
@@ -34,7 +35,7 @@ class AgentSide:
 
     def new_engine(self, **settings: Any) -> CheckpointEngine:
         """Another engine on the same store."""
-        return CheckpointEngine(SQLiteStore(self.database), **{**self.settings, **settings})
+        return CheckpointEngine(open_store(self.database), **{**self.settings, **settings})
 
     def keep(self, receipt: Receipt) -> Receipt:
         """Watch for the receipt's outcome."""

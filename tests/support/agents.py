@@ -42,7 +42,7 @@ class Agent:
 
     def __init__(
         self,
-        database: Path,
+        database: Path | str,
         log: Path,
         settings: dict[str, Any],
         *,
@@ -50,7 +50,8 @@ class Agent:
         env: dict[str, str] | None = None,
         **popen: Any,
     ) -> None:
-        """``prefix`` is the begin of a command line that ends with the agent's."""
+        """``database`` is a path or a store's URL; ``prefix`` is the begin of a command line that
+        ends with the agent's."""
         self.log = log
         with open(log, "wb") as err:
             self.process = subprocess.Popen(

@@ -111,9 +111,11 @@ class RedisServer:
             command += ["--cluster-port", str(self.bus_port)]
         if sys.platform == "linux":
             command = [sys.executable, "-S", "-c", _DIE_WITH_PARENT, *command]
+        # Not the tests' own variables: by those they find what belongs to a service.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LIVINGAI")}
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=self.folder,
-            start_new_session=True,
+            env=environment, start_new_session=True,
         )  # fmt: skip
 
     def start(self) -> RedisServer:
