@@ -24,6 +24,7 @@ from livingai.errors import JournalClosedError, LivingAIError
 from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt, outcome_from_code, settle
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
+from livingai.queue.leftover import remove_if_stored
 from livingai.queue.lock import owner_alive
 from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
 from livingai.queue.segment import SegmentMap
@@ -228,6 +229,8 @@ class Local:
             self._syncer.close()
         if self._journal is not None:
             self._journal.close(remove=not owner_alive(self.directory.lock))
+            if not owner_alive(self.directory.lock):  # it has gone in the meantime
+                remove_if_stored(self._journal.directory)
         if self._own is not None:
             self._own.close()
         self.cache.close()

@@ -106,8 +106,8 @@ class Dispatcher:
         task.add_done_callback(ended)
         return task
 
-    async def run(self) -> None:
-        """Serve until told to stop, or until idle."""
+    async def run(self) -> list[str]:
+        """Serve until told to stop, or until idle. Returns the journals whose owners live on."""
         await self.server.start()
         beside = [self._background(self._warm()), self._background(self.keeper.retain())]
         look_at = 0.0
@@ -128,7 +128,7 @@ class Dispatcher:
             self._words[ServiceWord.WAITING] = 0
         for task in beside:
             task.cancel()
-        await self._shut_down()
+        return await self._shut_down()
 
     async def _warm(self) -> None:
         await asyncio.gather(self.pool.warm(), *(writer.warm() for writer in self.writers))
@@ -225,10 +225,11 @@ class Dispatcher:
 
     # -- end --
 
-    async def _shut_down(self) -> None:
+    async def _shut_down(self) -> list[str]:
         self.server.close()
         await asyncio.gather(*(writer.close() for writer in self.writers), self.requests.close())
         self.pool.close()
         self.outcomes.set_damage_aside()
-        self.keeper.retire_all()
+        left = self.keeper.retire_all()
         self.intake.close()
+        return left

@@ -20,6 +20,7 @@ import time
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceRunningError
 from livingai.queue.directory import StateDirectory
+from livingai.queue.leftover import remove_if_stored
 from livingai.queue.lock import OwnerLock, owner_identity
 from livingai.workers.dispatcher import Dispatcher
 from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
@@ -37,12 +38,12 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
-async def _main(config: ServiceConfig, directory: StateDirectory) -> None:
+async def _main(config: ServiceConfig, directory: StateDirectory) -> list[str]:
     dispatcher = Dispatcher(config, directory)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, dispatcher.stop)
     loop.add_signal_handler(signal.SIGQUIT, functools.partial(dispatcher.stop, drain=False))
-    await dispatcher.run()
+    return await dispatcher.run()
 
 
 def _take_over(directory: StateDirectory) -> OwnerLock | None:
@@ -85,9 +86,11 @@ def main() -> int:
     try:
         import uvloop  # noqa: PLC0415 - the service's choice, not its importers'
 
-        uvloop.run(_main(config, directory))
+        left = uvloop.run(_main(config, directory))
     finally:
         lock.release()
+    for journal in left:
+        remove_if_stored(journal)
     return 0
 
 

@@ -108,13 +108,16 @@ class Keeper:
         del self._dispatcher.intake.feeds[feed.path]
         feed.close(remove=True)
 
-    def retire_all(self) -> None:
-        """The service goes: leave no drained journal behind."""
+    def retire_all(self) -> list[str]:
+        """The service goes: leave no drained journal behind. Those whose owners live, and perhaps
+        are just closing them: see :mod:`livingai.queue.leftover`."""
         for feed in list(self._dispatcher.intake.feeds.values()):
             feed.check_owner()
             feed.read_ahead()
             if feed.finished:
                 self._remove(feed)
+        feeds = self._dispatcher.intake.feeds.values()
+        return [feed.path for feed in feeds if feed.alive and not feed.damage]
 
     def _sweep_litter(self) -> None:
         """Remove what a crash left of journals that were being made or removed."""

@@ -14,6 +14,7 @@ import pytest
 
 from livingai import CheckpointEngine, ExecutionNode
 from livingai.queue.journal import Journal, JournalLimits
+from livingai.queue.lock import owner_alive
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import JournalTail
 from livingai.requeue import list_aside, requeue
@@ -258,3 +259,19 @@ def test_the_log_does_not_grow_for_ever(state_dir: Place) -> None:
         kill(*pids["writers"])
         until(lambda: "writer worker ended" in log.read_text(), what="the next line")
         assert log.stat().st_size < 1 << 20
+
+
+def test_owner_and_service_go_at_the_same_time(state_dir: Place) -> None:
+    """The service ends while the owner syncs its journal for the last time: nothing is left."""
+    pause = {"LIVINGAI_FAILPOINTS": "journal.before_fsync=pause:1.5*2"}
+    agent = state_dir.agent(idle_s=0.0, env=pause)
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    until(lambda: agent.call(acts.sla)["unsynced_bytes"] == 0, what="the first sync")
+    agent.send(acts.close)
+    until(lambda: not owner_alive(state_dir.directory.lock), what="the service's end")
+    assert len(state_dir.journals()) == 1, "the owner was not slow enough"
+    agent.receive()
+    assert agent.leave() == 0
+    state_dir.empty()
+    assert state_dir.journals() == []

@@ -1,0 +1,45 @@
+"""Journals that nobody needs and nobody keeps: the last of owner and service to go removes them.
+
+Owner and service each give up their own lock first and look at the other's then. So however the two
+ends fall together, one of them sees that the other is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from livingai.errors import LivingAIError
+from livingai.queue.control import Control
+from livingai.queue.cursor import CursorFile
+from livingai.queue.directory import remove_journal
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.lock import OwnerLock
+
+
+def remove_if_stored(path: str) -> bool:
+    """Delete a journal that its owner has closed in order and whose records are all terminal; False
+    if it is not such a one, or somebody owns it."""
+    try:
+        lock = OwnerLock.acquire(os.path.join(path, OWNER_LOCK))
+    except OSError:  # it is gone
+        return False
+    if lock is None:
+        return False
+    try:
+        stored = _is_stored(path)
+        if stored:
+            remove_journal(path)
+        return stored
+    except (OSError, LivingAIError):  # damaged: whoever reads it will say so
+        return False
+    finally:
+        lock.release()
+
+
+def _is_stored(path: str) -> bool:
+    with contextlib.closing(Control(path)) as control:
+        if control.damaged or not control.closed:
+            return False
+        with contextlib.closing(CursorFile(path, control.journal_id)) as cursor:
+            return cursor.read().lsn >= control.tail_lsn
