@@ -197,6 +197,17 @@ def pause_entering(agent: AgentSide, run_id: str, file: str) -> None:
     until(lambda: failpoint.hits("journal.after_append"), what="the first record written")
 
 
+def begin_slowly(agent: AgentSide, run_id: str, file: str, place: str, pause_s: float) -> None:
+    """Enter a run in the background, with a pause at a failpoint of the first record."""
+    failpoint.arm(f"{place}=pause:{pause_s}*1")
+    begin(agent, run_id, file)
+
+
+def ended(agent: AgentSide) -> bool:
+    """Whether the background run has ended, or none was begun."""
+    return agent.runner is None or not agent.runner.is_alive()
+
+
 def reached(agent: AgentSide, number: int, timeout: float = 30.0) -> None:
     """Wait until the background run has done ``number`` tools, served ones included, or ended."""
     runner = agent.runner
@@ -208,6 +219,8 @@ def reached(agent: AgentSide, number: int, timeout: float = 30.0) -> None:
 
 def finish(agent: AgentSide, halt: bool = True, timeout: float = 30.0) -> str:
     """Wait for the end of the background run; the name of the error that ended it."""
+    if agent.runner is None:
+        return ""
     if halt:
         agent.runner.halt.set()
     agent.runner.join(timeout)
