@@ -161,6 +161,10 @@ class Index:
         """Not 0 if another process has taken slot ``at``'s execution over."""
         return int(self._words[at + _TAKEN])
 
+    def seq(self, at: int) -> int:
+        """Sequence number of the newest record of slot ``at``'s claim; 0 before its first one."""
+        return int(self._words[at + _SEQ])
+
     def begin(self, at: int, claim: int, *, keep_state: bool) -> None:
         """Start a claim in slot ``at``. ``keep_state``: nobody else has owned the execution since
         its newest state, which stays; else that is forgotten and the slot counts again."""

@@ -9,38 +9,31 @@ Rules:
 * The journal rotates only after the next segment is ready, so a full disk leaves it as it was.
 * Before the first record of a claim is written, other journals' slots of the execution are marked
   as taken (:mod:`livingai.queue.index`, rule 2).
-* What an fdatasync has failed on is never synced again: it is copied into a new segment.
+* What makes records safe from power loss is :mod:`livingai.queue.commit`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from livingai.errors import JournalClosedError, JournalError
+from livingai.errors import JournalClosedError
 from livingai.failpoint import failpoint
-from livingai.queue.control import NAME as CONTROL
-from livingai.queue.control import Control
-from livingai.queue.cursor import CursorFile, create_cursor
+from livingai.queue.commit import GroupCommit
 from livingai.queue.directory import remove_journal
-from livingai.queue.index import Index, create_index
+from livingai.queue.files import OWNER_LOCK, JournalFiles
 from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
-from livingai.queue.lock import OwnerLock, boot_id
+from livingai.queue.lock import boot_id
 from livingai.queue.record import Bytes, pack_record, seal_record
-from livingai.queue.rescue import Pause, copy_record, records_of
+from livingai.queue.rescue import copy_record, records_of
 from livingai.queue.segment import Segment, journal_error
 from livingai.queue.space import JournalLimits, Space
 
 __all__ = ["OWNER_LOCK", "Appended", "Journal", "JournalLimits"]
-
-OWNER_LOCK = "owner.lock"
-_log = logging.getLogger("livingai")
 
 
 class Appended(NamedTuple):
@@ -57,59 +50,26 @@ class Journal:
     def __init__(self, root: str, limits: JournalLimits) -> None:
         """Make a new journal below ``root`` (the state directory's ``journals`` folder).
 
-        It is built under a temporary name and renamed into place, so nobody sees half of one.
-
         Raises:
             DiskFullError, JournalError: nothing is left behind.
         """
         self.limits = limits
-        self.id = secrets.randbits(63) | 1 << 63
-        self.directory = os.path.join(root, f"{self.id:016x}")
+        files = JournalFiles.make(root, limits)
+        self.id = files.journal_id
+        self.directory = files.directory
+        self.index = files.index
         #: Called with an execution's key before the first record of a claim on it is written:
         #: marks it as taken over in all other journals (see :class:`livingai.cache.HotCache`).
         self.supersede: Callable[[int], None] | None = None
-        building = os.path.join(root, f".new-{self.id:016x}")
-        with contextlib.ExitStack() as undo:
-            try:
-                undo.callback(_discard, building)
-                os.mkdir(building, 0o700)
-                self._build(building, undo)
-                os.rename(building, self.directory)
-            except OSError as error:
-                if isinstance(error, JournalError):
-                    raise
-                raise journal_error(error, "cannot make a journal") from error
-            self._owner.moved(os.path.join(self.directory, OWNER_LOCK))
-            self._segment.directory = self.directory
-            undo.pop_all()
-        self._lock = threading.Lock()
-        self._sync_lock = threading.Lock()
-        self._pause = Pause()
-        self._rotate_next = False
-        self._tail_lsn = 0
-        self._synced_lsn = 0
-        self._appended_bytes = 0
-        self._synced_bytes = 0
-        self._closed = False
-
-    def _build(self, building: str, undo: contextlib.ExitStack) -> None:
-        owner = OwnerLock.acquire(os.path.join(building, OWNER_LOCK))
-        assert owner is not None, "a new journal's lock is free"
-        undo.callback(owner.release)
-        self._owner = owner
+        #: Serializes appends.
+        self.lock = threading.Lock()
+        self._owner = files.owner
+        self._control = files.control
+        self._cursor = files.cursor
+        self._segment = files.first
         boot = boot_id()
-        create_index(building, self.id, self.limits.index_sets, self.limits.node_slots, boot)
-        create_cursor(building)
-        self._control = Control.create(building, self.id, boot)
-        undo.callback(self._control.close)
-        self.index = Index(building)
-        undo.callback(self.index.close)
-        self._cursor = CursorFile(building, self.id)
-        undo.callback(self._cursor.close)
-        self._segment = Segment.create(building, 1, self.limits.segment_bytes, self.id, 1, boot)
-        undo.callback(self._segment.close)
         self._space = Space(
-            self.limits,
+            limits,
             create=lambda number, size, lsn: Segment.create(
                 self.directory, number, size, self.id, lsn, boot
             ),
@@ -118,6 +78,12 @@ class Journal:
             touched=self.index.touched,
         )
         self._dirty = self._space.dirty
+        self._commit = GroupCommit(self, self._space, self._control)
+        self._rotate_next = False
+        self._closed = False
+        #: Sequence number of the newest record.
+        self.tail_lsn = 0
+        self.appended_bytes = 0
 
     # -- writing --
 
@@ -147,14 +113,14 @@ class Journal:
             JournalClosedError: the journal is closed.
         """
         length = aligned(RECORD_HEADER_BYTES + len(node) + len(ext) + len(state))
-        with self._lock:
+        with self.lock:
             segment = self._segment
             if segment.used + length > segment.size or self._rotate_next or self._closed:
                 segment = self._rotate(length)
-            lsn = self._tail_lsn + 1
+            lsn = self.tail_lsn + 1
             offset = segment.used
             mono_ns = time.monotonic_ns()
-            takes = self.supersede if seq == 1 and slot >= 0 else None
+            takes = self.supersede if slot >= 0 and not self.index.seq(slot) else None
             if takes is not None:
                 takes(key)
             header = pack_record(
@@ -176,8 +142,8 @@ class Journal:
             segment.used = offset + length
             segment.last_lsn = lsn
             segment.touched_ns = mono_ns
-            self._tail_lsn = lsn
-            self._appended_bytes += length
+            self.tail_lsn = lsn
+            self.appended_bytes += length
             self._dirty.add(segment)
             at = position(segment.number, offset)
             if slot >= 0:
@@ -199,7 +165,7 @@ class Journal:
 
     def locate(self, key: int) -> int:
         """The execution's slot in the index, made if missing. Raises JournalClosedError."""
-        with self._lock:
+        with self.lock:
             if self._closed:
                 raise JournalClosedError
             return self.index.locate(key, self._space.stored_position)
@@ -208,10 +174,10 @@ class Journal:
         if self._closed:
             raise JournalClosedError
         old = self._segment
-        fresh = self._space.next(old, length, self._tail_lsn + 1)
+        fresh = self._space.next(old, length, self.tail_lsn + 1)
         if old.used + RECORD_HEADER_BYTES <= old.size:
             seal = seal_record(
-                journal_id=self.id, segment=old.number, lsn=self._tail_lsn,
+                journal_id=self.id, segment=old.number, lsn=self.tail_lsn,
                 mono_ns=time.monotonic_ns(), wall_ns=time.time_ns(),
             )  # fmt: skip
             try:
@@ -235,115 +201,58 @@ class Journal:
         append never waits for more than one deletion. Raises JournalError."""
         horizon = time.monotonic_ns() - int(self.limits.cache_ttl_s * 1e9)
         while True:
-            with self._lock:
+            with self.lock:
                 if self._closed or not self._space.drop_unused(horizon):
                     return
 
     # -- durability --
 
     @property
-    def tail_lsn(self) -> int:
-        """Sequence number of the newest record."""
-        return self._tail_lsn
-
-    @property
     def synced_lsn(self) -> int:
         """All records up to this one survive power loss."""
-        return self._synced_lsn
+        return self._commit.synced_lsn
 
     @property
     def unsynced_bytes(self) -> int:
         """Bytes appended that a power loss could still take."""
-        return self._appended_bytes - self._synced_bytes
+        return self.appended_bytes - self._commit.synced_bytes
 
     def sync(self) -> int:
-        """Group commit: one fdatasync per segment with new records; the lsn that is now durable.
-
-        When it fails, the pages count as clean although they were not written. So it is never
-        repeated: what the service has not stored yet is copied into a new segment, and that is
-        synced instead.
+        """Group commit: all that is appended survives power loss; the lsn up to which that is so.
 
         Raises:
-            JournalError: that failed, too. Records are where they were; nothing more is durable
-                than before. The next attempt comes after a growing pause.
+            JournalError: the disk failed; nothing more is durable than before.
         """
-        with self._sync_lock:
-            if self._closed:
-                return self._synced_lsn
-            if not self._space.failed:
-                try:
-                    return self._sync_dirty()
-                except OSError as error:
-                    _log.error("cannot sync the journal (%s); copying it to a new segment", error)
-                    self._pause.end()
-            try:
-                self._pause.check()
-                with self._lock:
-                    self._copy_failed()
-                return self._sync_dirty()
-            except JournalError as error:
-                self._pause.begin(error)
-                raise
-            except OSError as error:
-                failed = journal_error(error, "cannot sync the journal to disk")
-                self._pause.begin(failed)
-                raise failed from error
+        with self._commit.lock:
+            return self._commit.synced_lsn if self._closed else self._commit.run()
 
-    def _sync_dirty(self) -> int:
-        """Sync segments with new records, and the folders if names have changed. Raises OSError."""
-        with self._lock:
-            lsn, appended = self._tail_lsn, self._appended_bytes
-            dirty = self._dirty.copy()
-            self._dirty.clear()
-            names = self._space.names_dirty
-            self._space.names_dirty = False
-            self._space.syncing = True
-        synced = False
-        try:
-            failpoint("journal.before_fsync")
-            for segment in dirty:
-                os.fdatasync(segment.fd)
-            if names:
-                self._sync_names(first=self._synced_lsn == 0)
-            synced = True
-        finally:
-            with self._lock:
-                self._space.synced()
-                if not synced:
-                    self._space.failed |= {segment for segment in dirty if segment.fd >= 0}
-                    self._space.names_dirty |= names
-                    self._rotate_next = True
-        failpoint("journal.after_fsync")
-        self._synced_bytes = appended
-        self._synced_lsn = lsn
-        self._control.publish_synced(lsn)
-        return lsn
+    def leave_segment(self) -> None:
+        """Append nothing more to the segment that is written now; call with ``lock`` held."""
+        self._rotate_next = True
 
-    def _sync_names(self, *, first: bool) -> None:
-        """The journal's folder; at first also its control page and the folder that it is in."""
-        _sync_path(self.directory)
-        if first:
-            _sync_path(os.path.join(self.directory, CONTROL))
-            _sync_path(os.path.dirname(self.directory))
+    def copy_failed(self, after: int) -> None:
+        """Append copies of the records above ``after`` whose fdatasync failed and that the service
+        has not stored yet: the same writes (claim and seq), so the store takes them once. Call with
+        ``lock`` held.
 
-    def _copy_failed(self) -> None:
-        """Append copies of the records whose fdatasync failed and that the service has not stored
-        yet: the same writes (claim and seq), so the store takes them once."""
-        after, last = max(self._synced_lsn, self._cursor.read().lsn), self._tail_lsn
+        Raises:
+            JournalFullError, DiskFullError, JournalError: not all was copied.
+        """
+        after, last = max(after, self._cursor.read().lsn), self.tail_lsn
         for failed in sorted(self._space.failed, key=lambda segment: segment.number):
             for old in records_of(failed, after, last):
                 length = old.header.length
                 segment = self._segment
                 if segment.used + length > segment.size or self._rotate_next:
                     segment = self._rotate(length)
-                lsn = self._tail_lsn + 1
+                lsn = self.tail_lsn + 1
                 try:
                     _finish(segment.fd, copy_record(old, segment.number, lsn), segment.used)
                 except OSError as error:
                     raise journal_error(error, "cannot append to the journal") from error
                 segment.used += length
-                segment.last_lsn = self._tail_lsn = lsn
-                self._appended_bytes += length
+                segment.last_lsn = self.tail_lsn = lsn
+                self.appended_bytes += length
                 self._dirty.add(segment)
                 self._control.publish(position(segment.number, segment.used), lsn)
             self._space.failed.discard(failed)
@@ -363,15 +272,17 @@ class Journal:
         try:
             self.sync()
         finally:
-            with self._sync_lock, self._lock:
+            with self._commit.lock, self.lock:
                 if not self._closed:
                     self._closed = True
                     self._control.publish_closed()
-                    if remove and self._cursor.read().lsn >= self._tail_lsn:
-                        remove_journal(self.directory)
-                    self._release()
-                    self.index.close()
-                    self._control.close()
+                    try:
+                        if remove and self._cursor.read().lsn >= self.tail_lsn:
+                            remove_journal(self.directory)
+                    finally:
+                        self._release()
+                        self.index.close()
+                        self._control.close()
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the parent's descriptors; the journal stays the
@@ -398,19 +309,3 @@ def _wipe(fd: int, offset: int) -> None:
     """Nothing was appended: what was written of the record must not be found after a crash."""
     with contextlib.suppress(OSError):
         os.pwrite(fd, bytes(RECORD_HEADER_BYTES), offset)
-
-
-def _sync_path(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _discard(building: str) -> None:
-    """Remove what a failed construction left."""
-    if os.path.isdir(building):
-        for name in os.listdir(building):
-            os.unlink(os.path.join(building, name))
-        os.rmdir(building)

@@ -53,8 +53,8 @@ class OwnerLock:
     def acquire(cls, path: str) -> OwnerLock | None:
         """Lock ``path`` (made if missing) without waiting; None if someone holds it already.
 
-        The file then says who holds it: pid, start time and boot id, as JSON (unless the disk is
-        full). Raises OSError.
+        The file then says who holds it: pid, start time and boot id, as JSON (if there is room
+        for that). Raises OSError.
         """
         with _guard:
             if _ours(path):
@@ -72,12 +72,12 @@ class OwnerLock:
                     return None
                 raise
             _held[file] = os.getpid()
-        identity = {
-            "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
-            "boot": boot_id().hex(),
-        }
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, psutil.Error):  # out of descriptors, perhaps
+            identity = {
+                "pid": os.getpid(),
+                "started": psutil.Process().create_time(),
+                "boot": boot_id().hex(),
+            }
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(identity).encode(), 0)
         return cls(path, fd, file)

@@ -120,6 +120,8 @@ class Views:
             names = {name for name in os.listdir(self._folder) if name[0] != "."}
         except FileNotFoundError:
             names = set()
+        except OSError as error:
+            raise journal_error(error, "cannot look for other journals") from error
         if names != self._names:
             for name in [name for name in self._views if name not in names]:
                 self._views.pop(name).close()
