@@ -13,7 +13,7 @@ import time
 from typing import Any, Final, NamedTuple
 
 from livingai import serial
-from livingai.errors import JournalError
+from livingai.errors import JournalClosedError, JournalError
 from livingai.node import ExecutionNode
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import StateKind
@@ -58,6 +58,7 @@ class HotCache:
         self._views = Views(directory.journals)
         self._last_claim = 0
         self._lock = threading.Lock()
+        self._closed = False
 
     # -- reading --
 
@@ -65,7 +66,7 @@ class HotCache:
         """The newest state of an execution, or ASK."""
         key = execution_hash(execution_id)
         with self._lock:
-            for _ in range(_RETRIES):
+            for _ in range(0 if self._closed else _RETRIES):
                 owner = self._views.owner(key)
                 if owner is None:
                     return ASK
@@ -88,6 +89,8 @@ class HotCache:
         """
         key = execution_hash(node_id)
         with self._lock:
+            if self._closed:
+                return ASK
             try:
                 views = self._views.refresh()
             except JournalError:
@@ -127,9 +130,11 @@ class HotCache:
 
         Raises:
             JournalError: another journal cannot be opened for now.
+            JournalClosedError: the cache is closed.
         """
         key = execution_hash(execution_id)
         with self._lock:
+            self._check_open()
             mine = False
             claim = max(floor, self._last_claim + 1)
             for view in self._views.refresh():
@@ -150,6 +155,7 @@ class HotCache:
             JournalError: another journal cannot be opened for now.
         """
         with self._lock:
+            self._check_open()
             self._views.mark(key, own)
 
     def entering(self, execution_id: str, own: int) -> bool:
@@ -160,6 +166,7 @@ class HotCache:
             JournalError: another journal cannot be opened for now.
         """
         with self._lock:
+            self._check_open()
             return self._views.entering(execution_hash(execution_id), own)
 
     def forget(self, execution_id: str) -> None:
@@ -170,9 +177,15 @@ class HotCache:
             JournalError: a journal cannot be opened for now.
         """
         with self._lock:
+            self._check_open()
             self._views.mark(execution_hash(execution_id), 0)
+
+    def _check_open(self) -> None:
+        if self._closed:  # or mappings would be made that nobody closes
+            raise JournalClosedError
 
     def close(self) -> None:
         """Unmap everything. Idempotent."""
         with self._lock:
+            self._closed = True
             self._views.close()

@@ -3,7 +3,8 @@
 One thread per process and state directory owns the socket. No call of an agent waits for it:
 a wake-up is one non-blocking send, a request is queued. When the service is away the thread starts
 it again, with backoff; when it is back, the thread reads the outcomes that it missed from the
-journal, where the service wrote them before it told anyone.
+journal, where the service wrote them before it told anyone. All who wait for an outcome depend on
+the thread, so nothing but :meth:`ServiceClient.close` ends it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ import os
 import select
 import socket
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
+from livingai.attempts import LONGEST_DELAY_S, Attempts
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError
+from livingai.errors import JournalClosedError, LivingAIError, ServiceUnavailableError
 from livingai.launch import launch_service
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
 from livingai.queue.lock import owner_alive
+from livingai.queue.segment import journal_error
 from livingai.workers.protocol import (
     PROTOCOL_VERSION,
     WAKE_FRAME,
@@ -40,12 +42,8 @@ from livingai.workers.protocol import (
 _log = logging.getLogger("livingai")
 _WAITING = int(ServiceWord.WAITING)
 _CHUNK = 1 << 18
-#: Seconds between attempts to reach or start the service: first, growth, last.
-_BACKOFF_FIRST, _BACKOFF_GROWTH, _BACKOFF_LAST = 0.005, 1.7, 1.0
-#: Seconds between attempts while it is probably just starting.
-_BACKOFF_BOOTING = 0.05
-#: How long a started service may take before it is started again.
-_BOOT_S = 5.0
+#: The service's words as a closed client sees them: nobody is waiting.
+_NOBODY: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
 #: A start that left no living supervisor is repeated after this time, then after twice that, ...
 _RELAUNCH_FIRST_S, _RELAUNCH_LAST_S = 0.5, 30.0
 
@@ -83,12 +81,21 @@ class ServiceClient:
         self.state = "starting"
         #: Why the store takes no writes now, as the service says; "" while it does.
         self.trouble = ""
-        with open(directory.service_state, "rb") as file:
-            self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
-        self._words = memoryview(self._page).cast("Q")
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._words: Sequence[int] = _NOBODY
+        self._wake_read = self._wake_write = -1
         self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
-        self._thread.start()
+        try:
+            with open(directory.service_state, "rb") as file:
+                page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
+            # Never released by hand: a save may be looking at it while the client is closed.
+            self._words = memoryview(page).cast("Q")
+            self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._thread.start()
+        except (OSError, RuntimeError) as error:
+            self._release()
+            if isinstance(error, OSError):
+                raise journal_error(error, "cannot connect to the service") from error
+            raise ServiceUnavailableError(f"cannot connect to the service: {error}") from error
 
     # -- called by agents --
 
@@ -101,23 +108,29 @@ class ServiceClient:
         """Tell a sleeping service that there is something to do. Never blocks, never raises."""
         if not self._words[_WAITING]:
             return
-        sock = self._socket
-        if sock is not None and self._sending.acquire(blocking=False):
-            try:
-                if not self._out:
-                    with contextlib.suppress(OSError):
-                        sock.send(WAKE_FRAME, socket.MSG_DONTWAIT)
-            finally:
-                self._sending.release()
+        if self._sending.locked():
+            return  # whoever holds it is sending, which wakes just as well
+        # Not acquire(blocking=False): a signal's exception between that and a "try" would leave
+        # the lock held for ever.
+        with self._sending:
+            if self._socket is not None and not self._out:
+                with contextlib.suppress(OSError):
+                    self._socket.send(WAKE_FRAME, socket.MSG_DONTWAIT)
 
     def request(self, verb: str, *arguments: Any) -> Future[Any]:
-        """Ask the service; the future raises a LivingAIError if it says no."""
+        """Ask the service; the future raises a LivingAIError if it says no.
+
+        Raises:
+            JournalClosedError: the client is closed.
+        """
         future: Future[Any] = Future()
         number = next(self._numbers)
         data = frame(Message.REQUEST, number, verb, list(arguments))
         self._requests[number] = (future, data)
         future.add_done_callback(lambda _: self._requests.pop(number, None))
         self._post(data)
+        if self._stop:  # whoever closes has perhaps not seen it
+            self._fail_requests(JournalClosedError())
         return future
 
     @property
@@ -126,25 +139,31 @@ class ServiceClient:
         return self._last_error
 
     def close(self) -> None:
-        """Leave the service and end the thread. Idempotent."""
+        """Leave the service and end the thread; whoever waits for an answer gets a
+        JournalClosedError. Idempotent."""
         if self._stop:
             return
-        self._post(frame(Message.GOODBYE, ["", "closed"]))
         self._stop = True
         self._nudge()
         self._thread.join()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-        self._words.release()
-        self._page.close()
+        self._fail_requests(JournalClosedError())
+        self._release()
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the parent's descriptors, touch nothing else."""
-        for fd in (self._wake_read, self._wake_write):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._stop = True
+        self._sending = threading.Lock()  # the parent's may have been held while forking
         if self._socket is not None:
             self._socket.close()
+        self._release()
+
+    def _release(self) -> None:
+        with self._sending:
+            for fd in (self._wake_read, self._wake_write):
+                if fd >= 0:
+                    os.close(fd)
+            self._wake_read = self._wake_write = -1
+        self._words = _NOBODY
 
     # -- the thread --
 
@@ -156,39 +175,46 @@ class ServiceClient:
         self._nudge()
 
     def _nudge(self) -> None:
-        with contextlib.suppress(OSError):  # a full pipe wakes just as well
-            os.write(self._wake_write, b"\0")
+        with self._sending:  # or the descriptor's number may be another file's by now
+            if self._wake_write >= 0:
+                with contextlib.suppress(BlockingIOError):  # a full pipe wakes just as well
+                    os.write(self._wake_write, b"\0")
 
     def _run(self) -> None:
-        delay = _BACKOFF_FIRST
-        relaunch = _RELAUNCH_FIRST_S
-        launched = -_RELAUNCH_LAST_S  # long ago
+        attempts = Attempts()
         while not self._stop:
             try:
-                sock = self._directory.connect(2.0)
-            except OSError:
-                self.state = "starting"
-                if time.monotonic() - launched >= relaunch and not self._somebody_starts():
-                    launched = time.monotonic()
-                    relaunch = min(relaunch * 2, _RELAUNCH_LAST_S)
-                    self._launch()
-                self._pause(delay)
-                booting = time.monotonic() - launched < _BOOT_S / 2
-                last = _BACKOFF_BOOTING if booting else _BACKOFF_LAST
-                delay = min(delay * _BACKOFF_GROWTH, last)
-                continue
-            try:
-                if self._serve(sock):
-                    delay, launched = _BACKOFF_FIRST, -_RELAUNCH_LAST_S
-                    relaunch = _RELAUNCH_FIRST_S
-            finally:
-                self._disconnect(sock)
-            if not self._stop:
-                self._pause(delay)
+                self._connect(attempts)
+            except Exception:  # see the module's text
+                _log.exception("the connection to the service failed unexpectedly; trying again")
+                self._sleep(LONGEST_DELAY_S)
+
+    def _connect(self, attempts: Attempts) -> None:
+        """Connect and talk until the connection ends; else start the service if it is time."""
+        try:
+            sock = self._directory.connect(2.0)
+        except OSError:
+            self.state = "starting"
+            if attempts.start_is_due() and not self._somebody_starts():
+                attempts.started()
+                self._launch()
+            self._pause(attempts.next_delay_s())
+            return
+        try:
+            if self._serve(sock):
+                attempts.succeeded()
+        finally:
+            self._disconnect(sock)
+        if not self._stop:
+            self._pause(attempts.delay_s)
 
     def _somebody_starts(self) -> bool:
-        """Whether a supervisor lives: then another start would only cost time."""
-        return owner_alive(self._directory.supervisor_lock)
+        """Whether a supervisor lives (or we cannot look): then a start would only cost time."""
+        try:
+            return owner_alive(self._directory.supervisor_lock)
+        except OSError as error:  # out of descriptors
+            _log.warning("cannot look whether the service is starting: %s", error)
+            return True
 
     def _launch(self) -> None:
         try:
@@ -200,17 +226,25 @@ class ServiceClient:
         """Remember why, and tell those who wait for an answer."""
         self._last_error = error
         _log.warning("%s", error)
+        self._fail_requests(error)
+
+    def _fail_requests(self, error: LivingAIError) -> None:
         for future, _ in list(self._requests.values()):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(error)
 
     def _pause(self, seconds: float) -> None:
-        ready, _, _ = select.select([self._wake_read], [], [], seconds)
-        if ready:
+        self._sleep(seconds)
+        self._on_tick()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait; a nudge shortens it to 20 ms."""
+        poller = select.poll()  # select() takes no descriptor above 1023
+        poller.register(self._wake_read, select.POLLIN)
+        if poller.poll(seconds * 1000):
             self._drain_nudges()
             if not self._stop:
                 threading.Event().wait(min(seconds, 0.02))
-        self._on_tick()
 
     def _drain_nudges(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -233,7 +267,7 @@ class ServiceClient:
         welcomed = False
         poller = select.poll()
         poller.register(self._wake_read, select.POLLIN)
-        while True:
+        while not self._stop:
             wants = select.POLLIN | (select.POLLOUT if self._out else 0)
             poller.register(sock, wants)
             ready = dict(poller.poll(1000))
@@ -241,8 +275,6 @@ class ServiceClient:
                 self._drain_nudges()
             try:
                 self._flush_out(sock)
-                if self._stop and not self._out:
-                    return welcomed
                 if ready.get(sock.fileno(), 0) & ~select.POLLOUT:
                     data = sock.recv(_CHUNK)
                     if not data:
@@ -254,6 +286,7 @@ class ServiceClient:
             except (OSError, ValueError):
                 return welcomed
             self._on_tick()
+        return welcomed
 
     def _flush_out(self, sock: socket.socket) -> None:
         with self._sending:

@@ -14,6 +14,9 @@ from livingai.stores.retention import Retention
 
 OnFull = Literal["block", "raise", "write_through"]
 _MIB = 1 << 20
+#: Times, in seconds or milliseconds, that fit into every clock: 31 years or 11 days.
+_LONGEST = 1e9
+_MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,7 @@ class EngineConfig:
 
     def validate(self) -> None:
         """Raise :class:`~livingai.errors.ConfigurationError` for a setting that cannot work."""
-        positive = (
-            "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
-            "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
-        )  # fmt: skip
-        for name in (*positive, "cache_bytes", "idle_s"):
-            value = getattr(self, name)
-            kinds = int if name.endswith("_bytes") else int | float
-            if not isinstance(value, kinds) or not value >= 0 or (not value and name in positive):
-                raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
+        self._validate_numbers()
         if self.directory is not None and not isinstance(self.directory, str | os.PathLike):
             raise ConfigurationError(f"directory must be a path, got {self.directory!r}")
         if not 64 * 1024 <= self.segment_bytes <= 1 << 31:
@@ -90,6 +85,19 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and 1 <= value <= 64):
                 raise ConfigurationError(f"{name} must be between 1 and 64, or None")
+
+    def _validate_numbers(self) -> None:
+        positive = (
+            "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
+            "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
+        )  # fmt: skip
+        for name in (*positive, "cache_bytes", "idle_s"):
+            value = getattr(self, name)
+            kinds = int if name.endswith("_bytes") else int | float
+            if not isinstance(value, kinds) or not value >= 0 or (not value and name in positive):
+                raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
+            if not name.endswith("_bytes") and value > _LONGEST and name not in _MAY_BE_ENDLESS:
+                raise ConfigurationError(f"{name} must be at most {_LONGEST:g}, got {value!r}")
 
     def limits(self) -> JournalLimits:
         """The journal's part."""

@@ -9,39 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from livingai.config import EngineConfig
 from livingai.errors import (
     ConfigurationError,
-    FlushTimeoutError,
     JournalClosedError,
     JournalFullError,
+    LivingAIError,
+    OutcomeTimeoutError,
+    OutcomeUnknownError,
 )
 from livingai.housekeeping import Housekeeper
-from livingai.local import Entry, Local, acquire_local, release_local
+from livingai.local import Entry, Local, Pending
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
 from livingai.policy import make_settings
-from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.sections import Sections, encode_sections
-from livingai.sla import Sla, SlaRecorder
 from livingai.stores.base import Store
 
 if TYPE_CHECKING:
     from livingai.run import Run, SyncRun
 
-_log = logging.getLogger("livingai")
-T = TypeVar("T")
 _MAX_BUDGET_US = 0xFFFF_FFFF
+#: How often a save that waits for room looks for it, whatever it is told.
+_LOOK_S = 0.1
 
 
 class CheckpointEngine(Housekeeper):
@@ -69,80 +66,9 @@ class CheckpointEngine(Housekeeper):
         except TypeError as error:
             raise ConfigurationError(f"unknown setting: {error}") from error
         config.validate()
-        self.store = store
-        self.config = config
-        self.directory = StateDirectory(config.directory or store.default_directory())
+        super().__init__(store, config)
         self._level = config.durability
         self._budget_us = _budget_us(config.budget_ms)
-        self._closed = False
-        self._begin()
-
-    # -- life --
-
-    def _begin(self) -> None:
-        """Without a past: new, or in a forked child, which shares nothing with its parent."""
-        self._pid = os.getpid()
-        self._sla = SlaRecorder()
-        self._pending: dict[int, Receipt] = {}
-        self._local: Local | None = None
-        self._opening = threading.Lock()
-
-    def _opened(self) -> Local | None:
-        """This process's share of the state directory, if it has been opened."""
-        if self._pid != os.getpid():
-            self._begin()
-        return self._local
-
-    def open_local(self) -> Local:
-        """This process's share of the state directory, opened at the first use."""
-        local = self._opened()
-        if local is not None:
-            return local
-        with self._opening:
-            if self._closed:
-                raise JournalClosedError
-            if self._local is None:
-                self.store.validate()
-                self._local = acquire_local(self.store, self.directory, self.config)
-            return self._local
-
-    async def __aenter__(self) -> CheckpointEngine:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    def __enter__(self) -> CheckpointEngine:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close_sync()
-
-    async def close(self, timeout: float = 10.0) -> None:
-        """Wait up to ``timeout`` seconds until the store has everything, then leave the service.
-
-        What is not stored by then stays in the journal and is stored by the service. Idempotent.
-        """
-        if self._opened() is not None:
-            with contextlib.suppress(FlushTimeoutError):
-                await self.flush(timeout=timeout)
-            await asyncio.get_running_loop().run_in_executor(None, self._leave)
-        self._closed = True
-
-    def close_sync(self, timeout: float = 10.0) -> None:
-        """Twin of :meth:`close`."""
-        if self._opened() is not None:
-            with contextlib.suppress(FlushTimeoutError):
-                self.flush_sync(timeout=timeout)
-            self._leave()
-        self._closed = True
-
-    def _leave(self) -> None:
-        with self._opening:
-            local, self._local = self._local, None
-            self._closed = True
-        if local is not None:
-            release_local(local)
 
     # -- writing --
 
@@ -178,9 +104,7 @@ class CheckpointEngine(Housekeeper):
         except JournalFullError:
             if self.config.on_full == "raise":
                 raise
-            receipt = await asyncio.get_running_loop().run_in_executor(
-                None, self._append_when_room, node, encoded, budget_ms, history
-            )
+            receipt = await self._append_when_room(node, encoded, budget_ms, history)
         if level is Durability.FSYNC:
             await asyncio.wrap_future(self.open_local().syncer.wait_for())
         elif level is Durability.STORE:
@@ -205,7 +129,7 @@ class CheckpointEngine(Housekeeper):
         except JournalFullError:
             if self.config.on_full == "raise":
                 raise
-            receipt = self._append_when_room(node, encoded, budget_ms, history)
+            receipt = self._append_when_room_sync(node, encoded, budget_ms, history)
         if level is Durability.FSYNC:
             self.open_local().syncer.wait_for().result()
         elif level is Durability.STORE:
@@ -219,9 +143,7 @@ class CheckpointEngine(Housekeeper):
         budget_ms: float | None,
         history: bool | None,
     ) -> Receipt:
-        local = self._local
-        if local is None or local.pid != os.getpid():
-            local = self.open_local()
+        local = self._local or self.open_local()
         journal = local.journal or local.open_journal()
         wire, ext, kind, raw = encoded
         flags = 0
@@ -229,32 +151,40 @@ class CheckpointEngine(Housekeeper):
             flags = Flag.STATE
             if not (self.config.history if history is None else history):
                 flags |= Flag.LATEST_ONLY
+        budget_us = self._budget_us if budget_ms is None else _budget_us(budget_ms)
         execution_id = node.execution_id
         with local.lock:
+            if local.closed:
+                raise JournalClosedError
             entry = local.entries.get(execution_id)
             if entry is None or not journal.index.owns(entry.slot, entry.key):
                 entry = local.enter(execution_id, journal)
-            at = journal.append(
-                key=entry.key, slot=entry.slot, node_key=execution_hash(node.id),
-                claim=entry.claim, epoch=entry.epoch, seq=entry.seq + 1, flags=flags,
-                state_kind=kind, node=wire, ext=ext, state=raw,
-                budget_us=self._budget_us if budget_ms is None else _budget_us(budget_ms),
-            )  # fmt: skip
-            entry.seq += 1
+            # Used up even where a signal's exception ends the append: it may have been written, and
+            # no other write may bear its number.
+            entry.seq = seq = entry.seq + 1
+            try:
+                at = journal.append(
+                    key=entry.key, slot=entry.slot, node_key=execution_hash(node.id),
+                    claim=entry.claim, epoch=entry.epoch, seq=seq, flags=flags,
+                    state_kind=kind, node=wire, ext=ext, state=raw, budget_us=budget_us,
+                )  # fmt: skip
+            except LivingAIError:  # it was not
+                entry.seq = seq - 1
+                raise
+            except BaseException:
+                if not journal.index.seq(entry.slot):  # a claim's first record has number 1
+                    local.entries.pop(execution_id, None)
+                raise
             if kind:
                 entry.state_at = at.position
             receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
-            local.pending[at.lsn] = (receipt, at.mono_ns)
+            local.pending[at.lsn] = Pending(receipt, at.mono_ns, entry)
             self._pending[at.lsn] = receipt
             self._sla.saves += 1
         local.client.wake()
         return receipt
 
-    def _settled(self, receipt: Receipt) -> None:
-        self._pending.pop(receipt.lsn, None)
-        self._sla(receipt)
-
-    def _append_when_room(
+    async def _append_when_room(
         self,
         node: ExecutionNode,
         encoded: Sections,
@@ -262,21 +192,45 @@ class CheckpointEngine(Housekeeper):
         history: bool | None,
     ) -> Receipt:
         """Try again as the store makes room, for as long as ``on_full`` says."""
-        write_through = self.config.on_full == "write_through"
-        local = self.open_local()
-        deadline = time.monotonic() + self.config.on_full_timeout_s
+        room = _Room(self.open_local(), self.config)
         while True:
             try:
                 receipt = self._append(node, encoded, budget_ms, history)
             except JournalFullError:
-                left = deadline - time.monotonic()
-                if left <= 0 and not write_through:
+                oldest, wait_s = room.look()
+                if wait_s <= 0:
                     raise
-                local.client.wake()
-                with local.progress:
-                    local.progress.wait(0.1 if write_through else min(0.1, left))
+                with contextlib.suppress(TimeoutError, OutcomeUnknownError):
+                    async with asyncio.timeout(wait_s):
+                        await (oldest if oldest is not None else asyncio.sleep(wait_s))
             else:
-                if write_through:
+                if room.write_through:
+                    await receipt
+                return receipt
+
+    def _append_when_room_sync(
+        self,
+        node: ExecutionNode,
+        encoded: Sections,
+        budget_ms: float | None,
+        history: bool | None,
+    ) -> Receipt:
+        """Twin of :meth:`_append_when_room`."""
+        room = _Room(self.open_local(), self.config)
+        while True:
+            try:
+                receipt = self._append(node, encoded, budget_ms, history)
+            except JournalFullError:
+                oldest, wait_s = room.look()
+                if wait_s <= 0:
+                    raise
+                with contextlib.suppress(OutcomeTimeoutError, OutcomeUnknownError):
+                    if oldest is None:
+                        threading.Event().wait(wait_s)
+                    else:
+                        oldest.result(wait_s)
+            else:
+                if room.write_through:
                     receipt.result()
                 return receipt
 
@@ -348,62 +302,21 @@ class CheckpointEngine(Housekeeper):
 
         return SyncRun(self, execution_id, make_settings(settings))
 
-    # -- barriers and figures --
 
-    async def flush(
-        self, level: Durability = Durability.STORE, timeout: float | None = None
-    ) -> None:
-        """Wait until every write that this engine has accepted so far has reached ``level``.
+class _Room:
+    """Waiting for room in a full journal: there may be some once the oldest write is stored."""
 
-        Raises:
-            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
-            JournalError: at FSYNC, the disk failed.
-        """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.flush_sync, level, timeout)
+    def __init__(self, local: Local, config: EngineConfig) -> None:
+        self.write_through = config.on_full == "write_through"
+        self._local = local
+        self._deadline = time.monotonic() + config.on_full_timeout_s
 
-    def flush_sync(
-        self, level: Durability = Durability.STORE, timeout: float | None = None
-    ) -> None:
-        """Twin of :meth:`flush`."""
-        local = self._opened()
-        if local is None or local.journal is None or level is Durability.JOURNAL:
-            return
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if level is Durability.FSYNC:
-            self._waited(lambda left: local.syncer.wait_for().result(left), deadline)
-            return
-        local.client.wake()
-        for receipt in list(self._pending.values()):
-            self._waited(receipt.result, deadline)
-
-    def _waited(self, wait: Callable[[float | None], T], deadline: float | None) -> T:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            return wait(left)
-        except TimeoutError as error:
-            raise FlushTimeoutError(
-                f"{len(self._pending)} writes have not reached the level in time; they are safe in "
-                "the journal and will be stored. `livingai status` tells what they wait for."
-            ) from error
-
-    def sla(self) -> Sla:
-        """Counts and latency quantiles of this engine's writes so far."""
-        local = self._opened()
-        if local is None:
-            return self._sla.summary(
-                pending=0, queue_age_ms=0.0, unsynced_bytes=0, service="not started"
-            )
-        with local.lock:
-            oldest = next(iter(local.pending.values()), None)
-        age_ms = 0.0 if oldest is None else (time.monotonic_ns() - oldest[1]) / 1e6
-        return self._sla.summary(
-            pending=len(self._pending),
-            queue_age_ms=age_ms,
-            unsynced_bytes=local.journal.unsynced_bytes if local.journal else 0,
-            service=local.client.state,
-            trouble=local.client.trouble,
-        )
+    def look(self) -> tuple[Receipt | None, float]:
+        """The oldest write, and for how many seconds at most to wait for it; 0: no longer."""
+        self._local.client.wake()
+        oldest = self._local.oldest_pending()
+        left = _LOOK_S if self.write_through else self._deadline - time.monotonic()
+        return oldest.receipt if oldest is not None else None, min(_LOOK_S, left)
 
 
 def _checked_level(level: Durability) -> Durability:

@@ -129,6 +129,12 @@ class OutcomeTimeoutError(ServiceError, TimeoutError):
     """The write's outcome is not known yet. Nothing is lost: the record waits in the journal."""
 
 
+class OutcomeUnknownError(ServiceError, RuntimeError):
+    """This process left the service before the write's outcome was known (the engine was closed),
+    or it is a fork of the process that saved. Nothing is lost: the record waits in the journal and
+    will be stored."""
+
+
 class StoreError(LivingAIError):
     """The store failed."""
 

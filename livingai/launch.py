@@ -16,6 +16,8 @@ from livingai.errors import ServiceUnavailableError
 from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
 
+#: Seconds that a started process may take to detach itself.
+_DETACH_S = 20.0
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -54,7 +56,11 @@ def launch_service(config: ServiceConfig) -> None:
                 start_new_session=True,
             ) as process,
         ):
-            process.communicate(json.dumps(config.to_dict()).encode(), timeout=20)
+            try:
+                process.communicate(json.dumps(config.to_dict()).encode(), timeout=_DETACH_S)
+            except subprocess.TimeoutExpired:
+                process.kill()  # or leaving the block would wait for it for ever
+                raise
     except (OSError, subprocess.SubprocessError) as error:
         raise ServiceUnavailableError(
             f"the service cannot be started ({error}); nothing is lost, records wait in the "

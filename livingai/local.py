@@ -14,14 +14,25 @@ import logging
 import os
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from livingai.cache import HotCache
 from livingai.client import ServiceClient
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import JournalClosedError, LivingAIError
-from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt, outcome_from_code, settle
+from livingai.outcome import (
+    Durability,
+    Outcome,
+    OutcomeStatus,
+    Receipt,
+    give_up,
+    orphan,
+    outcome_from_code,
+    settle,
+)
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
 from livingai.queue.leftover import remove_if_stored
@@ -57,6 +68,15 @@ class Entry:
     state_at: int = 0
 
 
+class Pending(NamedTuple):
+    """A write without an outcome: when it was accepted (CLOCK_MONOTONIC ns), and the claim that it
+    was written under (None: an older one, of whomever)."""
+
+    receipt: Receipt
+    mono_ns: int
+    entry: Entry | None
+
+
 class Local:
     """See the module's text. Thread-safe."""
 
@@ -66,18 +86,19 @@ class Local:
         self.directory = directory
         self.config = config
         self.cache = HotCache(directory, ttl_s=config.cache_ttl_s)
+        #: Held by whoever uses what is below or the journal's index.
         self.lock = threading.Lock()
-        self.pending: dict[int, tuple[Receipt, int]] = {}
+        self.closed = False
+        self.pending: dict[int, Pending] = {}
         self.entries: dict[str, Entry] = {}
         self.users = 0
-        self._journal: Journal | None = None
+        #: This process's journal, once it has written anything.
+        self.journal: Journal | None = None
         self._syncer: Syncer | None = None
         self._own: Segments | None = None
         self._expired_at = time.monotonic()
         #: Outcomes that were found in a segment before it was reused; see :meth:`_before_reuse`.
         self._late: collections.deque[tuple[Receipt, Outcome]] = collections.deque()
-        #: Notified whenever outcomes arrive: room in the journal, progress of a barrier.
-        self.progress = threading.Condition()
         self.client = ServiceClient(
             directory,
             ServiceConfig.build(store, directory.path, config),
@@ -90,27 +111,29 @@ class Local:
     # -- journal --
 
     @property
-    def journal(self) -> Journal | None:
-        """This process's journal, if it has written anything."""
-        return self._journal
-
-    @property
     def own_segments(self) -> Segments | None:
         """The own journal, mapped for reading; use with ``lock`` held."""
         return self._own
 
     def open_journal(self) -> Journal:
-        """The journal, made now if there is none."""
+        """The journal, made now if there is none.
+
+        Raises:
+            JournalClosedError: the last engine has left.
+            DiskFullError, JournalError: there can be none now.
+        """
         with self.lock:
-            if self._journal is None:
+            if self.closed:
+                raise JournalClosedError
+            if self.journal is None:
                 journal = Journal(self.directory.journals, self.config.limits())
                 journal.supersede = partial(self.cache.supersede, own=journal.id)
                 journal.watch_reuse(self._before_reuse)
                 self._own = Segments(journal.directory)
                 self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
-                self._journal = journal
+                self.journal = journal
                 self.client.attach(journal.id)
-            return self._journal
+            return self.journal
 
     @property
     def syncer(self) -> Syncer:
@@ -138,6 +161,11 @@ class Local:
             self.entries.pop(execution_id, None)
             self.cache.forget(execution_id)
 
+    def oldest_pending(self) -> Pending | None:
+        """The oldest write without an outcome. Once that has one, there may be room."""
+        with self.lock:
+            return next(iter(self.pending.values()), None)
+
     # -- outcomes (client thread) --
 
     def _outcomes(self, packed: bytes, reasons: dict[int, str]) -> None:
@@ -145,21 +173,23 @@ class Local:
         with self.lock:
             for lsn, word in OUTCOME_PAIR.iter_unpack(packed):
                 known = unpack_outcome(lsn, word)
-                waiting = self.pending.pop(lsn, None)
+                waiting = self.pending.pop(lsn, None) if known is not None else None
                 if known is not None and waiting is not None:
                     outcome = outcome_from_code(*known, reasons.get(lsn, ""))
-                    settled.append((waiting[0], outcome))
+                    settled.append((waiting.receipt, outcome))
                     if outcome.status == "fenced":
-                        self._fenced(waiting[0].execution_id)
-        self._deliver(settled)
+                        self._fenced(waiting)
+        settle(settled)
 
-    def _fenced(self, execution_id: str) -> None:
-        """Forget what the cache says of an execution that is no longer ours."""
-        entry = self.entries.get(execution_id)
-        if entry is not None and self._journal is not None:
-            entry.state_at = 0
-            if self._journal.index.owns(entry.slot, entry.key):
-                self._journal.index.forget(entry.slot)
+    def _fenced(self, write: Pending) -> None:
+        """Forget what the cache says of an execution that is no longer ours, unless we have claimed
+        it anew since."""
+        entry = write.entry
+        if entry is None or self.entries.get(write.receipt.execution_id) is not entry:
+            return
+        entry.state_at = 0
+        if self.journal is not None and self.journal.index.owns(entry.slot, entry.key):
+            self.journal.index.forget(entry.slot)
 
     def _catch_up(self) -> None:
         """Read outcomes that were written while nobody could tell us."""
@@ -168,28 +198,27 @@ class Local:
             return
         settled = []
         with self.lock:
-            for lsn, (receipt, _) in list(self.pending.items()):
+            for lsn, (receipt, _, _) in list(self.pending.items()):
                 segment = own.get(receipt.position >> 32)
                 if segment is None:
                     continue
                 known = read_outcome(segment.view, receipt.position & 0xFFFF_FFFF, lsn)
-                if known is not None:
-                    del self.pending[lsn]
+                if known is not None and self.pending.pop(lsn, None) is not None:
                     settled.append((receipt, outcome_from_code(*known)))
-        self._deliver(settled)
+        settle(settled)
 
     def _before_reuse(self, number: int) -> None:
         """A drained segment of ours goes. Outcomes in it that nobody has told us (the service died
         before it could) are kept for :meth:`_tick`. Any thread, with the journal locked."""
         waiting = [
             (lsn, receipt)
-            for lsn, (receipt, _) in list(self.pending.items())
+            for lsn, (receipt, _, _) in list(self.pending.items())
             if receipt.position >> 32 == number
         ]
-        if not waiting or self._journal is None:
+        if not waiting or self.journal is None:
             return
         try:
-            segment = SegmentMap(self._journal.directory, number)
+            segment = SegmentMap(self.journal.directory, number)
         except (OSError, ValueError):
             return  # out of descriptors: better a late outcome than a failing save
         for lsn, receipt in waiting:
@@ -203,38 +232,59 @@ class Local:
         settled = []
         while self._late:
             settled.append(self._late.popleft())
-        self._deliver(settled)
-
-    def _deliver(self, settled: list[tuple[Receipt, Outcome]]) -> None:
-        if settled:
-            settle(settled)
-            with self.progress:
-                self.progress.notify_all()
+        settle(settled)
 
     def _tick(self) -> None:
         """About once a second: give old cache segments back."""
         self._deliver_late()
         now = time.monotonic()
-        if self._journal is not None and now - self._expired_at > 1.0:
+        if self.journal is not None and now - self._expired_at > 1.0:
             self._expired_at = now
             with contextlib.suppress(LivingAIError, OSError):
-                self._journal.expire()
+                self.journal.expire()
 
     # -- end --
 
     def close(self) -> None:
-        """End threads, leave the service, close the journal. Its records stay until stored."""
-        self.client.close()
-        if self._syncer is not None:
-            self._syncer.close()
-        if self._journal is not None:
-            self._journal.close(remove=not owner_alive(self.directory.lock))
-            if not owner_alive(self.directory.lock):  # it has gone in the meantime
-                remove_if_stored(self._journal.directory)
-        if self._own is not None:
-            self._own.close()
-        self.cache.close()
+        """End threads, leave the service, close the journal. Its records stay until stored.
+
+        Raises:
+            JournalError: the last sync failed; all is closed nevertheless.
+        """
+        with ExitStack() as last:
+            last.callback(self._give_up)
+            last.callback(self.cache.close)
+            self.client.close()
+            with contextlib.suppress(OSError):  # out of descriptors
+                self._catch_up()
+            if self._syncer is not None:
+                self._syncer.close()
+            with self.lock:  # nobody is between a look at ``closed`` and the use of a mapping
+                self.closed = True
+                if self._own is not None:
+                    last.callback(self._own.close)
+                if self.journal is not None:
+                    self.journal.close(remove=not self._served())
+            if self.journal is not None and not self._served():  # it has gone in the meantime
+                remove_if_stored(self.journal.directory)
+
+    def _served(self) -> bool:
+        """Whether a service is there, or may be."""
+        try:
+            return owner_alive(self.directory.lock)
+        except OSError:  # out of descriptors
+            return True
+
+    def _give_up(self) -> None:
         self._deliver_late()
+        give_up(write.receipt for write in self.pending.values())
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what is the parent's."""
+        self.client.abandon()
+        if self.journal is not None:
+            self.journal.abandon()
+        orphan(write.receipt for write in self.pending.values())
 
 
 _registry: dict[str, Local] = {}
@@ -271,9 +321,7 @@ def _forget_after_fork() -> None:
     inherited = list(_registry.values())
     _registry.clear()
     for local in inherited:
-        local.client.abandon()
-        if local.journal is not None:
-            local.journal.abandon()
+        local.abandon()
 
 
 def _close_at_exit() -> None:

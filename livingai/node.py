@@ -12,7 +12,7 @@ from typing import Any
 
 from livingai.errors import InvalidNodeError
 
-#: Longest accepted ``execution_id`` and node ``id``, in UTF-8 bytes.
+#: Longest accepted ``execution_id``, ``id`` and ``parent_id``, in UTF-8 bytes.
 MAX_ID_BYTES = 512
 
 
@@ -170,24 +170,9 @@ def validate_node(node: ExecutionNode) -> None:
             "ExecutionNode(execution_id=..., type=NodeType.PROMPT)"
         )
     for name in ("execution_id", "id"):
-        value = getattr(node, name)
-        if not isinstance(value, str) or not value:
-            raise InvalidNodeError(
-                f"ExecutionNode.{name} must be a non-empty string, got {value!r}"
-            )
-        if value.isascii():
-            size = len(value)
-        else:
-            try:
-                size = len(value.encode())
-            except UnicodeEncodeError as error:
-                raise InvalidNodeError(
-                    f"ExecutionNode.{name} {value!r} is no valid Unicode text; use another id"
-                ) from error
-        if size > MAX_ID_BYTES:
-            raise InvalidNodeError(
-                f"ExecutionNode.{name} is longer than {MAX_ID_BYTES} bytes; use a shorter id"
-            )
+        _check_id(getattr(node, name), name)
+    if node.parent_id is not None:
+        _check_id(node.parent_id, "parent_id")
     if not isinstance(node.type, NodeType) or not isinstance(node.status, Status):
         raise InvalidNodeError(
             f"ExecutionNode.type must be a NodeType and .status a Status, got {node.type!r} and "
@@ -199,4 +184,22 @@ def validate_node(node: ExecutionNode) -> None:
         raise InvalidNodeError(
             f"ExecutionNode.error must be an ErrorInfo, not {type(node.error).__name__}; use "
             "ErrorInfo.from_exception(error)"
+        )
+
+
+def _check_id(value: Any, name: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise InvalidNodeError(f"ExecutionNode.{name} must be a non-empty string, got {value!r}")
+    if value.isascii():
+        size = len(value)
+    else:
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidNodeError(
+                f"ExecutionNode.{name} {value!r} is no valid Unicode text; use another id"
+            ) from error
+    if size > MAX_ID_BYTES:
+        raise InvalidNodeError(
+            f"ExecutionNode.{name} is longer than {MAX_ID_BYTES} bytes; use a shorter id"
         )

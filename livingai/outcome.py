@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from livingai.errors import OutcomeTimeoutError
+from livingai.errors import OutcomeTimeoutError, OutcomeUnknownError
 
 
 class Durability(IntEnum):
@@ -90,7 +91,9 @@ os.register_at_fork(after_in_child=_fresh_lock)
 class Receipt:
     """An accepted write. Truthy; ``await receipt`` or :meth:`result` gives its :class:`Outcome`."""
 
-    __slots__ = ("_outcome", "_waiters", "execution_id", "lsn", "node_id", "position", "sink")
+    __slots__ = (
+        "_outcome", "_unknown", "_waiters", "execution_id", "lsn", "node_id", "position", "sink",
+    )  # fmt: skip
 
     def __init__(
         self, execution_id: str, node_id: str, lsn: int, position: int, sink: Callback | None
@@ -103,6 +106,8 @@ class Receipt:
         #: Told first when the outcome is known (statistics).
         self.sink = sink
         self._outcome: Outcome | None = None
+        #: Nobody will tell the outcome any more.
+        self._unknown = False
         self._waiters: list[Any] | None = None
 
     def __bool__(self) -> bool:
@@ -122,49 +127,63 @@ class Receipt:
         return self._outcome is not None
 
     def _add(self, waiter: Any) -> bool:
-        """Register a waiter; False if the outcome is known already."""
+        """Register a waiter; False if the outcome is known already, or will never be."""
         with _lock:
-            if self._outcome is not None:
+            if self._outcome is not None or self._unknown:
                 return False
             if self._waiters is None:
                 self._waiters = []
             self._waiters.append(waiter)
             return True
 
+    def _remove(self, waiter: Any) -> None:
+        """A waiter has given up."""
+        with _lock:
+            if self._waiters is not None and waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _told(self) -> Outcome:
+        if self._outcome is None:
+            raise OutcomeUnknownError
+        return self._outcome
+
     def add_callback(self, callback: Callback) -> None:
         """Call ``callback(receipt)`` once the outcome is known, from livingai's thread (or at once,
         here, if it is known already). It must be quick and must not raise."""
-        if not self._add(callback):
+        if not self._add(callback) and self._outcome is not None:
             callback(self)
 
     def __await__(self) -> Generator[Any, None, Outcome]:
+        """Wait for the outcome, as :meth:`result` does."""
         if self._outcome is None:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
-            if self._add((loop, future)):
+            waiter = (loop, future)
+            if self._add(waiter):
                 try:
                     yield from future
                 finally:
-                    if not future.done():
-                        future.cancel()
-        assert self._outcome is not None
-        return self._outcome
+                    if not future.done() or future.cancelled():
+                        self._remove(waiter)
+        return self._told()
 
     def result(self, timeout: float | None = None) -> Outcome:
         """Wait up to ``timeout`` seconds (None: for ever) for the outcome.
 
         Raises:
             OutcomeTimeoutError: it is not known yet; the record waits in the journal.
+            OutcomeUnknownError: the engine was closed before it was known, or this process is a
+                fork of the one that saved; the record is safe all the same.
         """
         if self._outcome is None:
             event = threading.Event()
             if self._add(event) and not event.wait(timeout):
+                self._remove(event)
                 raise OutcomeTimeoutError(
                     f"no outcome for {self.execution_id} after {timeout} s; the record is safe in "
                     "the journal. `livingai status` tells what the service waits for."
                 )
-        assert self._outcome is not None
-        return self._outcome
+        return self._told()
 
 
 def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
@@ -172,7 +191,7 @@ def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
 
     Waiters of one event loop are woken together.
     """
-    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    told: list[tuple[Receipt, list[Any]]] = []
     for receipt, outcome in outcomes:
         with _lock:
             if receipt._outcome is not None:
@@ -181,7 +200,34 @@ def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
             waiters, receipt._waiters = receipt._waiters, None
         if receipt.sink is not None:
             receipt.sink(receipt)
-        for waiter in waiters or ():
+        if waiters:
+            told.append((receipt, waiters))
+    _notify(told)
+
+
+def give_up(receipts: Iterable[Receipt]) -> None:
+    """The process leaves: nobody will tell these receipts' outcomes. Whoever waits is told so."""
+    told: list[tuple[Receipt, list[Any]]] = []
+    for receipt in receipts:
+        with _lock:
+            receipt._unknown = True
+            waiters, receipt._waiters = receipt._waiters, None
+        told.append((receipt, [w for w in waiters or () if not callable(w)]))
+    _notify(told)
+
+
+def orphan(receipts: Iterable[Receipt]) -> None:
+    """In a forked child: the outcomes of these receipts are the parent's to learn, and so are its
+    waiters."""
+    for receipt in receipts:
+        receipt._unknown = True
+        receipt._waiters = None
+
+
+def _notify(told: list[tuple[Receipt, list[Any]]]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for receipt, waiters in told:
+        for waiter in waiters:
             if isinstance(waiter, threading.Event):
                 waiter.set()
             elif isinstance(waiter, tuple):
@@ -192,7 +238,7 @@ def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
                 except Exception:  # the next ones must hear of it all the same
                     _log.exception("a callback of %r failed", receipt)
     for loop, futures in by_loop.items():
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # closed: nobody waits there any more
             loop.call_soon_threadsafe(_wake, futures)
 
 

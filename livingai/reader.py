@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Any, Literal
 
 from livingai import serial
 from livingai.cache import Ask, Cached, decode_state
-from livingai.config import EngineConfig
-from livingai.errors import ServiceUnavailableError
+from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.history import History, place_of, unpack_history
 from livingai.local import Entry, Local
+from livingai.membership import Member
 from livingai.node import ExecutionNode
 from livingai.queue.layout import StateKind
 from livingai.queue.record import read_record
@@ -22,18 +21,12 @@ from livingai.stores.base import CostLine
 CostGroup = Literal["execution", "name", "day"]
 
 
-class CheckpointReader(ABC):
+class CheckpointReader(Member):
     """The reading half of :class:`~livingai.CheckpointEngine`.
 
     Each read tries, in order: the own journal, the hot cache (other processes' journals), the
     service, which waits for queued writes and reads the store.
     """
-
-    config: EngineConfig
-
-    @abstractmethod
-    def open_local(self) -> Local:
-        """This process's share of the state directory, opened at the first use."""
 
     async def latest(self, execution_id: str) -> tuple[ExecutionNode, Any]:
         """The newest checkpoint of an execution: its node, and the state saved with it.
@@ -151,17 +144,19 @@ class CheckpointReader(ABC):
             return None
         at = entry.state_at
         with local.lock:
-            if not journal.index.owns(entry.slot, entry.key):
+            if local.closed or not journal.index.owns(entry.slot, entry.key):
                 return None
             if journal.index.taken(entry.slot) > entry.claim:
                 return None
-            segment = own.get(at >> 32)
-            if segment is None:
-                return None
             try:
+                segment = own.get(at >> 32)
+                if segment is None:
+                    return None
                 record = read_record(segment.view, at & 0xFFFF_FFFF)
-            except ValueError:
+            except CorruptRecordError:
                 own.drop(at >> 32)
+                return None
+            except OSError:  # out of descriptors: whoever is asked next may know
                 return None
         if record.header.segment != at >> 32 or record.header.execution_hash != entry.key:
             return None

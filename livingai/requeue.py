@@ -9,6 +9,7 @@ from typing import Any
 from livingai import serial
 from livingai.engine import CheckpointEngine
 from livingai.errors import CorruptRecordError
+from livingai.local import Pending
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES
@@ -69,7 +70,7 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
             budget_us=header.budget_us,
         )  # fmt: skip
         receipt = Receipt(str(wire[0]), str(wire[1]), at.lsn, at.position, None)
-        local.pending[at.lsn] = (receipt, at.mono_ns)
+        local.pending[at.lsn] = Pending(receipt, at.mono_ns, None)
     local.client.wake()
     outcome = receipt.result(timeout)
     if outcome.status != "quarantined":

@@ -20,8 +20,9 @@ def encode_sections(
 
     Raises:
         InvalidNodeError: the node cannot be stored.
-        StateEncodingError: state or tags hold a value that msgpack cannot carry.
-        StateTooLargeError: node and state have more than ``max_bytes`` bytes.
+        StateEncodingError: state or tags hold a value that msgpack cannot carry, or a tag has a
+            name that is not the caller's to give.
+        StateTooLargeError: node, tags and state have more than ``max_bytes`` bytes.
     """
     validate_node(node)
     try:
@@ -38,12 +39,23 @@ def encode_sections(
         kind, raw = StateKind.BYTEARRAY, bytes(state)
     else:
         kind, raw = StateKind.MSGPACK, serial.pack(state)
-    if tags and not isinstance(tags, dict):
-        raise StateEncodingError(f"tags must be a dict, not {type(tags).__name__}")
-    if len(raw) + len(wire) > max_bytes:
+    ext = _pack_tags(tags) if tags else b""
+    if len(raw) + len(wire) + len(ext) > max_bytes:
         raise StateTooLargeError(
-            f"the state of {node.execution_id} has {len(raw)} bytes and its node {len(wire)}, "
-            f"more than max_state_bytes={max_bytes}; raise the limit, or "
-            "keep large artefacts outside the state"
+            f"the state of {node.execution_id} has {len(raw)} bytes, its node {len(wire)} and the "
+            f"tags {len(ext)}, more than max_state_bytes={max_bytes}; raise the limit, or keep "
+            "large artefacts outside the state"
         )
-    return wire, serial.pack(tags) if tags else b"", kind, raw
+    return wire, ext, kind, raw
+
+
+def _pack_tags(tags: dict[str, Any]) -> bytes:
+    if not isinstance(tags, dict):
+        raise StateEncodingError(f"tags must be a dict, not {type(tags).__name__}")
+    for name in tags:
+        if not isinstance(name, str) or name.startswith("_"):
+            raise StateEncodingError(
+                f"a tag's name must be a string that does not begin with an underscore (those are "
+                f"livingai's own), got {name!r}"
+            )
+    return serial.pack(tags)

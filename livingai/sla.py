@@ -90,9 +90,9 @@ class SlaRecorder:
         self,
         *,
         pending: int,
-        queue_age_ms: float,
-        unsynced_bytes: int,
-        service: str,
+        queue_age_ms: float = 0.0,
+        unsynced_bytes: int = 0,
+        service: str = "",
         trouble: str = "",
     ) -> Sla:
         """The summary so far."""

@@ -6,7 +6,7 @@ import logging
 import threading
 from concurrent.futures import Future
 
-from livingai.errors import JournalError
+from livingai.errors import JournalClosedError, JournalError
 from livingai.queue.journal import Journal
 
 _log = logging.getLogger("livingai")
@@ -26,11 +26,15 @@ class Syncer:
 
     def wait_for(self) -> Future[int]:
         """A future that is done when all that is in the journal now survives power loss; it
-        raises :class:`~livingai.errors.JournalError` if the disk failed."""
+        raises :class:`~livingai.errors.JournalError` if the disk failed, and
+        :class:`~livingai.errors.JournalClosedError` if the thread has ended."""
         future: Future[int] = Future()
         with self._condition:
-            self._waiters.append(future)
-            self._condition.notify()
+            if self._stop:
+                future.set_exception(JournalClosedError())
+            else:
+                self._waiters.append(future)
+                self._condition.notify()
         return future
 
     def _run(self) -> None:

@@ -177,3 +177,27 @@ def test_the_journal_does_not_grow(state_dir: Place) -> None:
     sizes = [os.stat(f"{journal}/{n}").st_size for n in os.listdir(journal) if n.endswith(".seg")]
     assert sum(sizes) <= SMALL["journal_bytes"]
     assert peek.stored_steps(state_dir.database, "run-2") == list(range(300))
+
+
+def test_the_deadline_is_each_callers_own(served: Place) -> None:
+    """However many tasks wait for room, each waits as long as was said, and holds no thread."""
+
+    async def main() -> None:
+        async with served.engine(**SMALL, on_full_timeout_s=0.5) as engine:
+            await (await engine.save(ExecutionNode(served.run), b"first"))
+            with frozen(served.pids()["writers"]):
+
+                async def save(number: int) -> float:
+                    while True:
+                        began = time.monotonic()
+                        try:
+                            await engine.save(
+                                ExecutionNode(f"{served.run} {number}"), bytes(30_000)
+                            )
+                        except JournalFullError:
+                            return time.monotonic() - began
+
+                waited = await asyncio.gather(*map(save, range(40)))
+            assert 0.5 <= min(waited) <= max(waited) < 3.0
+
+    asyncio.run(main())

@@ -128,6 +128,10 @@ def test_state_that_is_too_large(engine: CheckpointEngine) -> None:
         (ExecutionNode("x" * 513), "shorter id"),
         (ExecutionNode("lone \ud800"), "execution_id"),
         (ExecutionNode("run-1", id=""), "id must be a non-empty string"),
+        (ExecutionNode("run-1", id="lone \udc80"), "no valid Unicode"),
+        (ExecutionNode("run-1", parent_id="lone \ud800"), "parent_id"),
+        (ExecutionNode("run-1", parent_id="x" * 513), "parent_id"),
+        (ExecutionNode("run-1", parent_id=7), "parent_id"),  # type: ignore[arg-type]
         (ExecutionNode("run-1", type="prompt"), "NodeType"),  # type: ignore[arg-type]
         (ExecutionNode("run-1", status=None), "Status"),  # type: ignore[arg-type]
         (ExecutionNode("run-1", metadata=[]), "metadata must be a dict"),  # type: ignore[arg-type]
@@ -149,6 +153,8 @@ def test_node_that_cannot_be_stored(engine: CheckpointEngine, node: Any, says: s
     [
         ({"tags": {"x": object()}}, "StateEncodingError"),
         ({"tags": ["x"]}, "tags"),
+        ({"tags": {"_owner": "0-1"}}, "underscore"),
+        ({"tags": {7: "x"}}, "a tag's name must be a string"),
         ({"budget_ms": -1}, "budget_ms"),
         ({"budget_ms": "soon"}, "budget_ms"),
         ({"budget_ms": float("nan")}, "budget_ms"),

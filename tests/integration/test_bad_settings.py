@@ -29,6 +29,13 @@ def test_a_budget_of_days_is_one(state_dir: Place) -> None:
         assert receipt.result(20).status == "met"
 
 
+def test_waiting_without_end_is_a_setting(state_dir: Place) -> None:
+    endless = float("inf")
+    with state_dir.engine(budget_ms=endless, on_full_timeout_s=endless) as engine:
+        receipt = engine.save_sync(ExecutionNode("run-1"), b"state", durability=Durability.FSYNC)
+        assert receipt.result(20).status == "met"
+
+
 def test_what_is_no_store(state_dir: Place) -> None:
     for wrong in (str(state_dir.database), None, SQLiteStore):
         with pytest.raises(ConfigurationError, match="takes a store such as SQLiteStore"):
@@ -43,6 +50,10 @@ def test_what_is_no_store(state_dir: Place) -> None:
     "settings",
     [
         {"budget_ms": 0},
+        {"cache_ttl_s": float("inf")},
+        {"fsync_interval_ms": 1e300},
+        {"service_timeout_s": float("inf")},
+        {"idle_s": float("nan")},
         {"budget_ms": "50"},
         {"cache_bytes": -1},
         {"cache_bytes": "many"},

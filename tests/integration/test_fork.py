@@ -43,15 +43,20 @@ def in_child(work: Callable[[], None]) -> int:
 
 def wait(pid: int, timeout: float = 60.0) -> int:
     """The child's exit status; it is killed if it takes longer."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+    ended: list[int] = []
+
+    def look() -> bool:
         found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError(f"the child hangs after {timeout} s")
+        ended.extend([os.waitstatus_to_exitcode(status)] if found else [])
+        return bool(found)
+
+    try:
+        until(look, what=f"end of the child {pid}", timeout=timeout)
+    finally:
+        if not ended:
+            kill(pid)
+            os.waitpid(pid, 0)
+    return ended[0]
 
 
 def journal_of(agent: AgentSide) -> str:
@@ -223,7 +228,7 @@ def fork_with_locks_held(agent: AgentSide) -> int:
     with ExitStack() as stack:
         for lock in (
             outcome._lock, local_module._registry_lock, local.lock, local.cache._lock,
-            local.client._sending, agent.engine._opening, agent.engine._sla._lock, local.progress,
+            local.client._sending, agent.engine._opening, agent.engine._sla._lock,
         ):  # fmt: skip
             stack.enter_context(lock)
         pid = in_child(work)

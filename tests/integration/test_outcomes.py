@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import apsw
+import psutil
 import pytest
 
 from livingai import Durability, ExecutionNode
@@ -194,3 +195,38 @@ def test_quarantined_because_it_is_damaged(state_dir: Place, size: int, part: st
     (aside,) = aside_paths(state_dir.directory.quarantine)
     reason = read_aside(aside).about["reason"]
     assert "damaged" in reason or "checksum" in reason
+
+
+def test_outcome_that_cannot_be_written_into_the_journal(state_dir: Place) -> None:
+    """The record is stored, so its owner is told so."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    dispatcher = psutil.Process(state_dir.pids()["dispatcher"])
+    unlimited = dispatcher.rlimit(psutil.RLIMIT_FSIZE)
+    dispatcher.rlimit(psutil.RLIMIT_FSIZE, (64, unlimited[1]))
+    agent.call(acts.save_many, "run-2", 5)
+    agent.settled(6)
+    dispatcher.rlimit(psutil.RLIMIT_FSIZE, unlimited)
+    state_dir.tracebacks_allowed = True
+
+
+def claim_again(agent: AgentSide, execution: str, service: list[int]) -> bool:
+    """Save as a fenced owner, and claim anew before that is told; whether the hot cache then knows
+    what the new claim has saved."""
+    with frozen(service):
+        acts.save(agent, execution, 1)
+        agent.engine.new_claim(execution)
+        acts.save(agent, execution, 2)
+    acts.outcomes(agent)
+    found = agent.engine.cached(execution)
+    return found is not None and found.state == state_of(execution, 2)
+
+
+def test_fenced_writes_of_an_earlier_claim(state_dir: Place) -> None:
+    first, second = state_dir.agent(), state_dir.agent()
+    first.call(acts.save, "run-1", 0)
+    first.settled(1)
+    assert second.call(acts.claim, "run-1") == 2
+    assert first.call(claim_again, "run-1", state_dir.service_processes())
+    assert first.settled(3)["fenced"] == 1

@@ -39,6 +39,12 @@ def stored_steps(database: Path, execution: str) -> list[int]:
         return [node.wire[10]["step"] for node in store.nodes(execution)]
 
 
+def stored_nodes(database: Path, execution: str) -> list[str]:
+    """Ids of the nodes in the store, in order of their first save."""
+    with SQLiteStore(database) as store:
+        return [node.wire[1] for node in store.nodes(execution)]
+
+
 def cached_state(directory: StateDirectory, execution: str) -> Any:
     """What the hot cache alone says of an execution; AssertionError if it cannot tell."""
     cache = HotCache(directory, ttl_s=3600.0)

@@ -1,0 +1,234 @@
+"""close(): of whom it lets go, what it waits for, and what others see who are in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from livingai import CheckpointEngine, Durability, ExecutionNode
+from livingai.errors import (
+    ExecutionNotFoundError,
+    FlushTimeoutError,
+    JournalClosedError,
+    JournalError,
+    OutcomeUnknownError,
+)
+from tests.support import acts, peek
+from tests.support.agent_main import AgentSide
+from tests.support.place import Place
+from tests.support.waiting import frozen, until
+
+
+def test_waiting_for_an_outcome_ends_with_the_engine(served: Place) -> None:
+    engine = served.engine()
+    engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+    with frozen(served.service_processes()):
+        receipt = engine.save_sync(ExecutionNode(served.run), b"second")
+        found: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                receipt.result()
+            except OutcomeUnknownError as error:
+                found.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        engine.close_sync(0.05)
+        waiting.join(10)
+        assert [type(error) for error in found] == [OutcomeUnknownError]
+        with pytest.raises(OutcomeUnknownError, match="Nothing is lost"):
+            receipt.result(0)
+        called: list[Any] = []
+        receipt.add_callback(called.append)
+        assert not called
+        assert not receipt.done()
+
+
+def test_awaiting_an_outcome_ends_with_the_engine(served: Place) -> None:
+    async def main() -> None:
+        engine = served.engine()
+        await (await engine.save(ExecutionNode(served.run), b"first"))
+        with frozen(served.service_processes()):
+            receipt = await engine.save(ExecutionNode(served.run), b"second")
+
+            async def wait() -> None:
+                await receipt
+
+            waiting = asyncio.create_task(wait())
+            await engine.close(0.05)
+            with pytest.raises(OutcomeUnknownError):
+                await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(main())
+
+
+def test_asking_ends_with_the_engine(served: Place) -> None:
+    engine = served.engine()
+    engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+    with frozen(served.service_processes()):
+        found: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                engine.nodes_sync(served.run)
+            except JournalClosedError as error:
+                found.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        requests = engine.open_local().client._requests
+        until(lambda: requests, what="the question")
+        engine.close_sync(0.05)
+        asking.join(10)
+        assert found
+
+
+def test_a_flush_that_was_given_up_holds_nobody_up(served: Place) -> None:
+    """Neither the loop's end nor the process's waits for what the caller no longer wants."""
+
+    async def main() -> None:
+        engine = served.engine()
+        await (await engine.save(ExecutionNode(served.run), b"first"))
+        with frozen(served.service_processes()):
+            await engine.save(ExecutionNode(served.run), b"second")
+            for _ in range(20):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(engine.flush(), 0.01)
+            with pytest.raises(FlushTimeoutError, match="1 writes"):
+                await engine.flush(timeout=0.01)
+            await engine.close(0.05)
+            await asyncio.get_running_loop().shutdown_default_executor()
+
+    began = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - began < 8
+
+
+def test_leaving_with_more_wake_ups_than_the_socket_holds(state_dir: Place) -> None:
+    """The service sleeps and is stopped: nobody reads what wakes it."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1")
+    agent.settled(1)
+    agent.call(until_service_sleeps)
+    with frozen(state_dir.service_processes()):
+        agent.call(acts.save_many, "run-2", 1000, size=10)
+        assert agent.leave(timeout=10.0) == 0
+    state_dir.empty()
+    assert peek.stored_steps(state_dir.database, "run-2") == list(range(1000))
+
+
+def until_service_sleeps(agent: AgentSide) -> None:
+    """Wait until it wants to be woken."""
+    words = agent.engine.open_local().client._words
+    until(lambda: words[0], what="the service sleeps")
+
+
+def test_closing_under_the_hands_of_others(served: Place) -> None:
+    """Threads that save, read and look see an engine that is open, or one that is closed."""
+    for turn in range(10):
+        engine = served.engine()
+        execution = f"{served.run} {turn}"
+        engine.save_sync(ExecutionNode(execution), b"state").result(20)
+        acts_: list[Callable[[], Any]] = [
+            lambda e=engine, x=execution: e.save_sync(ExecutionNode(x), b"state"),
+            lambda e=engine, x=execution: e.save_sync(
+                ExecutionNode(x), b"state", durability=Durability.FSYNC
+            ),
+            lambda e=engine, x=execution: e.latest_sync(x),
+            lambda e=engine, x=execution: e.latest_sync(f"{x} none"),
+            lambda e=engine, x=execution: e.claim_sync(f"{x} claimed"),
+        ]
+        begun = threading.Barrier(len(acts_) + 1)
+        found: list[BaseException] = []
+        threads = [threading.Thread(target=use, args=(engine, act, begun, found)) for act in acts_]
+        for thread in threads:
+            thread.start()
+        begun.wait(10)
+        engine.close_sync(0.01)
+        for thread in threads:
+            thread.join(15)
+            assert not thread.is_alive(), "it hangs"
+        assert {type(error) for error in found} == {JournalClosedError}, found
+
+
+def use(
+    engine: CheckpointEngine,
+    act: Callable[[], Any],
+    begun: threading.Barrier,
+    found: list[BaseException],
+) -> None:
+    """Act until that fails."""
+    try:
+        begun.wait(10)
+        while True:
+            try:
+                act()
+            except ExecutionNotFoundError:
+                continue
+    except BaseException as error:
+        found.append(error)
+
+
+def close_with_broken_disk(agent: AgentSide) -> str:
+    """Close while no sync works; what it says."""
+    from livingai import failpoint
+
+    acts.save(agent, "run-1", 1)
+    failpoint.arm("journal.before_fsync=error")
+    try:
+        agent.engine.close_sync()
+    except JournalError as error:
+        failpoint.arm("")
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            left = [line for line in maps if agent.engine.directory.path in line]
+        assert not left, left
+        return str(error)
+    return ""
+
+
+def test_closed_though_the_last_sync_failed(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    assert "cannot sync" in agent.call(close_with_broken_disk)
+    assert agent.leave() == 0
+    state_dir.empty()
+    assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
+
+
+class ClosingLoop(asyncio.SelectorEventLoop):
+    """Is closed by its thread in the moment in which somebody wants to wake it."""
+
+    ending = False
+
+    def call_soon_threadsafe(self, *arguments: Any, **keywords: Any) -> Any:
+        if self.ending:
+            self.close()
+        return super().call_soon_threadsafe(*arguments, **keywords)
+
+
+def test_an_event_loop_that_ends_while_outcomes_arrive(served: Place) -> None:
+    """Others wait for outcomes, too."""
+    with served.engine() as engine:
+        engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+        loop = ClosingLoop()
+
+        async def wait(receipt: Any) -> None:
+            await receipt
+
+        with frozen(served.service_processes()):
+            receipt = engine.save_sync(ExecutionNode(served.run), b"second")
+            waiting = loop.create_task(wait(receipt))
+            loop.run_until_complete(asyncio.sleep(0.01))
+            loop.ending = True
+            other = engine.save_sync(ExecutionNode(served.run), b"third")
+        assert other.result(20).stored
+        assert engine.save_sync(ExecutionNode(served.run), b"fourth").result(20).stored
+        waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+        until(loop.is_closed, what="the loop is closed")
