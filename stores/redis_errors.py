@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from livingai.errors import (
+    CorruptRecordError,
     RecordRefusedError,
     StoreAuthenticationError,
     StoreError,
@@ -47,6 +48,8 @@ _CLASSES: Final = {
     "MasterDownError": "MASTERDOWN",
     "NoScriptError": "NOSCRIPT",
 }
+#: What Lua says when it meets a value that none of our scripts wrote.
+_DAMAGE: Final = ("attempt to ", "bad argument", "Missing bytes in input", "Bad data format")
 #: What a script in a cluster says while its slot is being moved, or as the cluster goes down.
 _MOVING: Final = ("non local key", "while the cluster is down", "cluster is down")
 
@@ -97,6 +100,11 @@ def translate(error: BaseException, where: str) -> BaseException:
             return RecordRefusedError(
                 f"a key of this execution in {where} is not livingai's, or a value is too large: "
                 f"{text}"
+            )
+        if "user_script" in text and any(part in text for part in _DAMAGE):
+            return CorruptRecordError(
+                f"what {where} has of this execution is damaged ({text}): another program changed "
+                "it; restore it from a copy, or remove its keys (docs/STORES.md names them)"
             )
         if "DB index" in text or "SELECT is not allowed" in text:
             return StoreFormatError(

@@ -23,7 +23,7 @@ from livingai.stores.redis_keys import (
     parse_version,
 )
 from livingai.stores.redis_link import Command, Link, Script
-from livingai.stores.redis_rows import number, read_blob, read_checkpoint, read_wire
+from livingai.stores.redis_rows import number, parsing, read_blob, read_checkpoint, read_wire
 
 #: Rows of a page, and bytes from which on it ends early.
 _PAGE: Final = 256
@@ -59,7 +59,8 @@ class Reads:
         found = self._ask(execution_id, "latest")
         if found is None:
             return None
-        epoch, seq = parse_version(found[0])
+        with parsing(execution_id):
+            epoch, seq = parse_version(found[0])
         if len(found) == 2:
             return StoredCheckpoint(read_wire(execution_id, found[1]), epoch, seq, None, 0)
         checkpoint = read_checkpoint(execution_id, found[2])
@@ -81,13 +82,15 @@ class Reads:
         newest: tuple[float, str, list[Any]] | None = None
         for execution_id, found in zip(ids, self._link().many(commands), strict=True):
             if found is not None:
-                saved_at = float(found[0].split()[4])
+                with parsing(execution_id):
+                    saved_at = float(found[0].split()[4])
                 if newest is None or saved_at > newest[0]:
                     newest = (saved_at, execution_id, found)
         if newest is None:
             return None
         _, execution_id, found = newest
-        epoch, seq = parse_version(found[0].split()[0])
+        with parsing(execution_id):
+            epoch, seq = parse_version(found[0].split()[0])
         wire = read_wire(execution_id, found[1], node_id)
         if len(found) == 2:
             return StoredCheckpoint(wire, epoch, seq, None, 0)
@@ -107,10 +110,12 @@ class Reads:
             first, _, node_id = place[1:].partition(b":")
             if head is None:
                 continue  # evicted; its wire has the same fate, or is of no use
-            newest, _, carries, _, _ = head.split()
-            epoch, seq = parse_version(newest)
-            fields = read_wire(execution_id, wire, node_id.decode())
-            yield StoredNode(fields, epoch, seq, carries == b"1", parse_version(first))
+            with parsing(execution_id):
+                newest, _, carries, _, _ = head.split()
+                epoch, seq = parse_version(newest)
+                since = parse_version(first)
+                fields = read_wire(execution_id, wire, node_id.decode())
+            yield StoredNode(fields, epoch, seq, carries == b"1", since)
 
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
@@ -137,11 +142,12 @@ class Reads:
         """(epoch, claim) of all that ever owned the execution, oldest first."""
         key = self._keys.of(execution_id).owners
         fields: dict[bytes, bytes] = self._link().one(Command(key, ("HGETALL", key)))
-        return sorted(
-            (int(field[2:]), claim.decode() or None)
-            for field, claim in fields.items()
-            if field.startswith(b"#")
-        )
+        with parsing(execution_id):
+            return sorted(
+                (int(field[2:]), claim.decode() or None)
+                for field, claim in fields.items()
+                if field.startswith(b"#")
+            )
 
     # -- all executions --
 
@@ -191,7 +197,9 @@ class Reads:
         for execution_id, values in zip(ids, lines, strict=True):
             if values[0] is not None:
                 line = dict(zip(_LINE, values, strict=True))
-                yield _line(execution_id, line), line["node"]
+                with parsing(execution_id):
+                    info = _line(execution_id, line)
+                yield info, line["node"]
 
     def _fits(self, info: ExecutionInfo, node_id: bytes, where: ExecutionFilter | None) -> bool:
         if where is None:

@@ -8,6 +8,8 @@ its checkpoint.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -101,6 +103,24 @@ def _plain(value: bytes | None) -> bytes | None:
 
 
 # --- replies -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def parsing(execution_id: str) -> Iterator[None]:
+    """What is read inside the block has no sum, but a form.
+
+    Raises:
+        CorruptRecordError: it has another one.
+    """
+    try:
+        yield
+    except CorruptRecordError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CorruptRecordError(
+            f"what the Redis server has of execution {execution_id} is damaged: another program "
+            "changed it, or a part was evicted (use maxmemory-policy noeviction)"
+        ) from error
 
 
 def read_wire(execution_id: str, stored: bytes | None, node_id: str | None = None) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from livingai.errors import RecordRefusedError
+from livingai.errors import CorruptRecordError, RecordRefusedError
 from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.redis_keys import Keys, entry, version
 from livingai.stores.redis_link import Command, Link, Script
@@ -119,7 +119,7 @@ def _results(part: list[tuple[int, Ready]], reply: Any) -> Iterator[RowResult]:
     Raises:
         StoreError: the command failed, and not because of these rows.
     """
-    if isinstance(reply, RecordRefusedError):
+    if isinstance(reply, (RecordRefusedError, CorruptRecordError)):
         for _, ready in part:
             yield RowResult(RowStatus.REFUSED, ready.write.row.epoch, str(reply))
         return

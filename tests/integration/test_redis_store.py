@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 import redis
 
 from livingai.errors import (
+    CorruptRecordError,
+    FencedError,
     StoreAuthenticationError,
     StoreFormatError,
     StoreUnavailableError,
@@ -453,6 +456,39 @@ def test_evicted_blob_is_reported_and_healed_by_the_same_row(
         store.latest_checkpoint("a")
     commit(store, batch)
     assert contents(store) == before
+
+
+DAMAGED = {
+    "owner": ("owners", "newest"), "claim": ("owners", "=claim-a"), "count": ("run", "nodes"),
+    "head": ("run", "h:a/0"), "checkpoint": ("run", "c:a1a0"), "version": ("run", "v"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_what_another_program_changed_concerns_its_execution_alone(
+    server: RedisServer, store: Store, tmp_path: Path, what: str
+) -> None:
+    """Before, the script's error was taken for the server's, and the batch was sent for ever."""
+    commit(store, rows())
+    key, field = DAMAGED[what]
+    keys = Keys(prefix_for(tmp_path)).of("a")
+    server.client().hset(getattr(keys, key), field, b"\x93\x01")
+    again = make_row("a", 1, node_id="a/0", blob=state("a 1"))
+    result, *others = store.commit([again, *rows(1, "bc")])
+    assert result.status in (RowStatus.REFUSED, RowStatus.STORED)
+    assert [other.status for other in others] == [RowStatus.STORED] * 2
+    for read in (
+        lambda: store.latest_checkpoint("a"),
+        lambda: store.load_node("a/0"),
+        lambda: list(store.nodes("a")),
+        lambda: list(store.checkpoints("a")),
+        lambda: store.owners("a"),
+        store.list_executions,
+        lambda: store.claim("a", "next"),
+    ):
+        with suppress(CorruptRecordError, FencedError):
+            read()
+    assert store.latest_checkpoint("b") is not None
 
 
 def test_everything_flushed(server: RedisServer, store: Store) -> None:
