@@ -13,6 +13,7 @@ from livingai import (
     CheckpointEngine,
 )
 from livingai.errors import (
+    FencedError,
     RunError,
 )
 from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
@@ -161,3 +162,40 @@ async def test_call_that_outlives_its_step(engine: CheckpointEngine) -> None:
         go.set()
         with pytest.raises(RunError, match="has ended"):
             await left[0]
+
+
+async def test_tasks_of_a_run_that_was_pushed_out_of_the_index(engine: CheckpointEngine) -> None:
+    """One of them enters anew; the others wait for what the store says to that."""
+    done, run_id = Counter(), new_id()
+
+    async def push_out() -> None:
+        local = engine.open_local()
+        with local.lock:
+            del local.entries[run_id]  # as thousands of other executions do
+
+    async with engine.run(run_id) as run:
+        await run.step("first", done.later, 0)
+        for turn in range(5):
+            await push_out()
+            values = [3 * turn + number for number in range(3)]
+            assert values == await asyncio.gather(
+                *(run.tool("charge", done.later, value) for value in values)
+            )
+            assert run.epoch == turn + 2
+    assert sorted(done.calls) == [0, *range(15)]
+
+
+async def test_run_that_was_pushed_out_and_taken_over(engine: CheckpointEngine) -> None:
+    done, run_id = Counter(), new_id()
+    with pytest.raises(FencedError):  # noqa: PT012
+        async with engine.run(run_id) as run:
+            del engine.open_local().entries[run_id]
+            with engine.run_sync(run_id):
+                pass
+            del engine.open_local().entries[run_id]
+            failed = await asyncio.gather(
+                *(run.tool("charge", done.later, n) for n in range(3)), return_exceptions=True
+            )
+            assert {type(error) for error in failed} == {FencedError}
+            await run.step("more", done.later, 4)
+    assert done.calls == []
