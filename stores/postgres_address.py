@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from livingai.errors import ConfigurationError
 from livingai.stores.urls import redacted
@@ -37,10 +37,11 @@ def parse(url: str, schema: str | None) -> Address:
         )
     redacted(url)  # raises where it cannot be told what is secret
     base, _, query = url.partition("?")
-    parameters = parse_qsl(query, keep_blank_values=True)
+    # To libpq a plus sign is no space, neither here nor in what it gets.
+    parameters = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
     named = next((value for name, value in parameters if name == "schema"), "")
     rest = [(name, value) for name, value in parameters if name != "schema"]
-    conninfo = f"{base}?{urlencode(rest, safe='/')}" if rest else base
+    conninfo = f"{base}?{urlencode(rest, safe='/', quote_via=quote)}" if rest else base
     schema = schema or named or DEFAULT_SCHEMA
     password = urlsplit(base).netloc.rpartition("@")[0].partition(":")[2]
     found = [password, unquote(password)]

@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from livingai.errors import ConfigurationError
 
@@ -40,9 +40,11 @@ def redacted(url: str, keep: Collection[str] = PLACE) -> str:
             "must be percent-encoded: %40 %2F %3F %23"
         )
     authority, slash, path = place.rpartition("@")[2].partition("/")
-    kept = sorted((name, value) for name, value in parse_qsl(query) if name in keep)
+    kept = sorted(
+        (name, value) for name, value in parse_qsl(query.replace("+", "%2B")) if name in keep
+    )
     shown = f"{scheme.lower()}://{authority.lower()}{slash}{path}"
-    return f"{shown}?{urlencode(kept, safe='/')}" if kept else shown
+    return f"{shown}?{urlencode(kept, safe='/', quote_via=quote)}" if kept else shown
 
 
 def state_directory(kind: str, url: str) -> str:

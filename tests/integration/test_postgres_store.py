@@ -135,6 +135,38 @@ def test_wrong_password(server: PostgresServer, caplog: pytest.LogCaptureFixture
         assert PASSWORD not in store.url
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_what_the_url_says_reaches_the_server(server: PostgresServer, level: str) -> None:
+    """A space is %20, a plus is a plus; and any isolation level will do, two writers at once."""
+    options = f"-c%20default_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
+    url = f"{server.url()}&options={options}&application_name=my+own%20agent"
+    name = f"level_{len(level)}"
+    with PostgresStore(url, schema=name) as one, PostgresStore(url, schema=name) as other:
+        assert isinstance(one, PostgresStore)
+        assert one._connected().session.read(
+            "SELECT current_setting('application_name'), current_setting('transaction_isolation')"
+        ) == [("my+own agent", level)]
+
+        def write(store: PostgresStore, first: int) -> None:
+            for seq in range(first, 60, 2):
+                batch = [make_row("shared", seq, blob=state(str(seq))), make_row(str(first), seq)]
+                until(lambda b=batch: _committed(store, b), what="a batch that is stored")  # type: ignore[misc]
+
+        thread = threading.Thread(target=write, args=(other, 1))
+        thread.start()
+        write(one, 0)
+        thread.join(60)
+        assert [node.seq for node in one.nodes("shared")] == list(range(60))
+        assert sum(1 for _ in one.checkpoints("shared")) == 60
+
+
+def _committed(store: PostgresStore, batch: list[Any]) -> bool:
+    try:
+        return statuses(store, batch) == [STORED, STORED]
+    except StoreUnavailableError:
+        return False  # as the service does: again
+
+
 def test_unknown_user_and_missing_database(server: PostgresServer) -> None:
     with pytest.raises(StoreAuthenticationError):
         PostgresStore(server.tcp_url(user="nobody_knows")).open()
