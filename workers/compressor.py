@@ -46,7 +46,8 @@ class Encoded(NamedTuple):
 
 
 class SegmentCache:
-    """Mapped segments of several journals; forgets the oldest journals."""
+    """Mapped segments of several journals; forgets the oldest journals, and those that are gone:
+    a mapping keeps the disk space of a file that was deleted."""
 
     def __init__(self) -> None:
         self._journals: dict[str, Segments] = {}
@@ -55,6 +56,8 @@ class SegmentCache:
         """The mapped segments of a journal."""
         found = self._journals.get(journal)
         if found is None:
+            for name in [name for name in self._journals if not os.path.exists(name)]:
+                self._journals.pop(name).close()
             while len(self._journals) >= _MAX_JOURNALS:
                 self._journals.pop(next(iter(self._journals))).close()
             found = self._journals[journal] = Segments(journal)
