@@ -48,6 +48,7 @@ class Keeper:
         self._trouble_since = time.monotonic()
         self._idle_since = self._trouble_since + _WELCOME_S
         self._stop_by = 0.0
+        self._place = _place(dispatcher.directory.lock)
         self._sweep_litter()
 
     def look_around(self) -> None:
@@ -139,6 +140,9 @@ class Keeper:
         """Whether nobody needs the service: no agent, nothing on its way, for long enough."""
         dispatcher = self._dispatcher
         now = time.monotonic()
+        if not dispatcher.server.agents and _place(dispatcher.directory.lock) != self._place:
+            _log.error("the state directory was removed: nobody can come any more")
+            return True
         busy = (
             dispatcher.config.foreground
             or dispatcher.server.agents
@@ -168,3 +172,11 @@ class Keeper:
         if not self._stop_by:
             self._stop_by = now + _GRACE_S
         return now >= self._stop_by
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """Which file this is; None if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None

@@ -127,9 +127,10 @@ class Outcomes:
         try:
             set_aside(folder, feed.journal_id, position, data, **about)
         except OSError as error:
-            if str(error) != self._trouble:  # once, not for every record and every attempt
-                self._trouble = str(error)
-                _log.error("cannot write to the quarantine, trying again: %s", error)
+            why = error.strerror or str(error)  # without the name of a temporary file
+            if why != self._trouble:  # once, not for every record and every attempt
+                self._trouble = why
+                _log.error("cannot write to %s, trying again: %s", folder, why)
             return False
         self._trouble = ""
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from contextlib import closing
@@ -275,3 +276,15 @@ def test_owner_and_service_go_at_the_same_time(state_dir: Place) -> None:
     assert agent.leave() == 0
     state_dir.empty()
     assert state_dir.journals() == []
+
+
+def test_a_service_whose_directory_was_removed_goes(state_dir: Place) -> None:
+    """Nobody finds it any more, so nobody could ever end it; what it has under way is moot."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    with frozen(state_dir.pids()["writers"]):
+        agent.call(acts.save, "run-1", 1)
+        agent.kill()
+        shutil.rmtree(state_dir.directory.path)
+        state_dir.empty(timeout=30)
