@@ -85,7 +85,8 @@ class CheckpointEngine(Housekeeper):
         """Record ``node`` and, unless None, the agent's ``state`` after it.
 
         Returns once the record survives the death of any process, in tens of microseconds; with
-        ``durability`` FSYNC or STORE once that level is reached. ``state`` is bytes or whatever
+        ``durability`` FSYNC once that level is reached, with STORE once the write has its outcome
+        (look at it: one that is fenced or quarantined is not stored). ``state`` is bytes or whatever
         :func:`livingai.serial.pack` takes and comes back with the type that went in.
         ``budget_ms`` and ``history`` override the engine's settings for this write; ``tags`` (a
         small dict) travel with the record to the store.
