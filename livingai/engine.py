@@ -86,8 +86,8 @@ class CheckpointEngine(Housekeeper):
 
         Returns once the record survives the death of any process, in tens of microseconds; with
         ``durability`` FSYNC once that level is reached, with STORE once the write has its outcome
-        (look at it: one that is fenced or quarantined is not stored). ``state`` is bytes or whatever
-        :func:`livingai.serial.pack` takes and comes back with the type that went in.
+        (look at it: one that is fenced or quarantined is not stored). ``state`` is bytes or what
+        :func:`livingai.serial.pack` takes, and comes back with the type that went in.
         ``budget_ms`` and ``history`` override the engine's settings for this write; ``tags`` (a
         small dict) travel with the record to the store.
 
