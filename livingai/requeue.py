@@ -12,7 +12,7 @@ from livingai.errors import CorruptRecordError
 from livingai.local import Pending
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES
+from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES, Flag
 from livingai.queue.record import read_record
 from livingai.workers.quarantine import Quarantined, aside_paths, read_aside
 
@@ -51,6 +51,9 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
     """Queue a quarantined record again, as the write that it was (same claim, same sequence), and
     wait for its outcome; the file goes once that is not ``quarantined``.
 
+    It is older than what is stored by now, so a prune may be about to drop the state before it: it
+    is stored as a whole.
+
     Raises:
         CorruptRecordError: the record is damaged, there is nothing to queue.
         OutcomeTimeoutError: no outcome in time; it is queued, and the file stays.
@@ -65,7 +68,7 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
     with local.lock:
         at = journal.append(
             key=header.execution_hash, slot=-1, node_key=0, claim=header.claim,
-            epoch=header.epoch, seq=header.seq, flags=header.flags,
+            epoch=header.epoch, seq=header.seq, flags=header.flags | Flag.WHOLE,
             state_kind=header.state_kind, node=node, ext=serial.pack(tags), state=state,
             budget_us=header.budget_us,
         )  # fmt: skip

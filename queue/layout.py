@@ -53,6 +53,8 @@ class Flag(IntFlag):
     LATEST_ONLY = 2
     #: The state section is encrypted; the extension map names key and nonce.
     ENCRYPTED = 4
+    #: The state is stored as a whole, not as a delta.
+    WHOLE = 8
 
 
 class StateKind(IntEnum):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from livingai.queue.layout import Flag
 from livingai.workers.feed import Feed, Item
 
 #: Deltas in a row before a full snapshot.
@@ -27,6 +28,8 @@ class Bases:
     def choose(self, item: Item) -> None:
         """Set the record's base, if it has one, and make the record the base of the next."""
         header = item.header
+        if header.flags & Flag.WHOLE:
+            return
         key = header.execution_hash
         previous = self._previous.pop(key, None)
         chain = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import threading
@@ -60,6 +61,39 @@ def test_a_requeued_older_state_supersedes_nothing(state_dir: Place) -> None:
         again.join(30)
     agent.settled(5)
     assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 4)
+
+
+def test_requeued_states_build_on_nothing(state_dir: Place) -> None:
+    """What they could build on is old: a prune that goes on may have picked it already."""
+    text = random.Random(1).randbytes(20_000)
+    sizes = (10_000, 12_000, 14_000, 16_000)
+    with (
+        state_dir.engine() as engine,
+        closing(apsw.Connection(str(state_dir.database))) as database,
+    ):
+
+        def save(size: int) -> str:
+            node = ExecutionNode("run-1", output={"step": size})
+            return engine.save_sync(node, state=text[:size]).result(30).status
+
+        def built_on_another() -> list[bool]:
+            rows = database.execute(
+                "SELECT base_hash IS NOT NULL FROM checkpoints ORDER BY epoch, seq"
+            )
+            return [bool(one) for (one,) in rows]
+
+        assert [save(size) for size in (8_000, 9_000)] != ["quarantined"] * 2
+        database.set_busy_timeout(5000)
+        assert built_on_another() == [False, True]
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+        assert {save(size) for size in sizes} == {"quarantined"}
+        database.execute("DROP TRIGGER refuse")
+        for aside in list_aside(state_dir.directory):
+            assert requeue(engine, aside.path).stored
+        assert built_on_another() == [False, True, False, False, False, False]
+        assert engine.latest_sync("run-1")[1] == text[: sizes[-1]]
 
 
 def test_a_writer_that_cannot_be_started_for_now(state_dir: Place) -> None:
