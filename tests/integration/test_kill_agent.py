@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support import acts, peek
-from tests.support.agents import Agent
+from tests.support.agents import Agent, AgentDied
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen, kill, until
@@ -36,7 +36,9 @@ def ahead(place: Place, count: int) -> Callable[[], Agent]:
 def save_and_die(agent: Agent, execution: str, step: int = 0, **how: object) -> None:
     """Save, then SIGKILL in the next instruction."""
     agent.send(acts.save, execution, step, die=True, **how)
-    assert agent.died(30) == -9
+    with pytest.raises(AgentDied):
+        agent.receive(30)
+    assert agent.died() == -9
 
 
 def cache_alone(place: Place, tries: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.service import ask_service
+from tests.support import waiting
 from tests.support.agent_main import AgentSide
 from tests.support.states import state_of
 
@@ -42,8 +43,7 @@ def save(
     made = make_node(execution, step, **(node or {}))
     state = None if size is None else state_of(execution, step, size)
     receipt = agent.engine.save_sync(made, state, **options)
-    for pid in kill or ():
-        os.kill(pid, signal.SIGKILL)
+    waiting.kill(*kill or ())
     if die:
         os.kill(os.getpid(), signal.SIGKILL)
     agent.keep(receipt)
