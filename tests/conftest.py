@@ -13,8 +13,8 @@ settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-# A shell ignores SIGINT in what it runs in the background, nohup ignores SIGHUP, and children inherit
-# that; tests that press Ctrl-C in a child need what a terminal would give it.
+# A shell ignores SIGINT in what it runs in the background, nohup ignores SIGHUP, and children
+# inherit that; tests that press Ctrl-C in a child need what a terminal would give it.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, usual)
