@@ -13,8 +13,8 @@ from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen
 
-#: Generous: any dependence on the stopped processes would show as seconds. ``python -m bench.stall``
-#: has the real figures.
+#: Generous: any dependence on the stopped processes would show as seconds.
+#: ``python -m bench.stall`` has the real figures.
 HELD_MS = 250.0
 
 
