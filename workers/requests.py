@@ -107,6 +107,7 @@ class Requests:
             "journals_of_dead_owners": sum(not feed.alive for feed in feeds),
             "inflight": dispatcher.inflight,
             "inflight_bytes": dispatcher.inflight_bytes,
+            "batches": sum(writer.writing for writer in dispatcher.writers),
             "outcomes": {str(s): count for s, count in dispatcher.outcomes.counts.items()},
             "trouble": dispatcher.trouble,
         }

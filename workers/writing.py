@@ -62,6 +62,11 @@ class WriterLane:
         """Process id of the writer."""
         return self._link.pid
 
+    @property
+    def writing(self) -> bool:
+        """Whether a batch is under way: what comes now is in a later one."""
+        return self._task is not None
+
     async def warm(self) -> None:
         """Start the writer and connect it to the store."""
         while not self._closed:
