@@ -29,6 +29,7 @@ from livingai.launch import launch_service
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
 from livingai.queue.lock import owner_alive
+from livingai.queue.opening import open_binary
 from livingai.queue.segment import journal_error
 from livingai.workers.protocol import (
     PROTOCOL_VERSION,
@@ -85,7 +86,7 @@ class ServiceClient:
         self._wake_read = self._wake_write = -1
         self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
         try:
-            with open(directory.service_state, "rb") as file:
+            with open_binary(directory.service_state) as file:
                 page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
             # Never released by hand: a save may be looking at it while the client is closed.
             self._words = memoryview(page).cast("Q")

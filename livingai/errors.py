@@ -60,6 +60,11 @@ class FormatVersionError(DirectoryError):
     """The state directory was written by a newer livingai; upgrade livingai to read it."""
 
 
+class OddFileError(DirectoryError):
+    """Something else than a file of ours (a directory, a FIFO, a socket, a device, a symbolic link,
+    a file of another user) stands where a file of the state directory should be; move it away."""
+
+
 class JournalError(LivingAIError, OSError):
     """The journal could not be written."""
 

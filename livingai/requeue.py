@@ -35,7 +35,7 @@ def list_aside(directory: StateDirectory) -> list[AsideRecord]:
             aside = read_aside(path)
         except FileNotFoundError:
             continue
-        except CorruptRecordError as error:
+        except (CorruptRecordError, OSError) as error:
             found.append(AsideRecord(path, str(error), None, None))
             continue
         try:

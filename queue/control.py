@@ -15,7 +15,7 @@ import time
 
 import xxhash
 
-from livingai.errors import CorruptRecordError, FormatVersionError
+from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
 from livingai.queue.layout import (
     CONTROL_BYTES,
     CONTROL_FIELDS,
@@ -23,6 +23,7 @@ from livingai.queue.layout import (
     FORMAT_VERSION,
     ControlWord,
 )
+from livingai.queue.opening import open_file
 from livingai.queue.segment import SegmentMap, segment_numbers
 
 NAME = "control"
@@ -61,7 +62,9 @@ class Control:
         """Map the page and read its header; whether it is intact."""
         flags = os.O_RDWR if write else os.O_RDONLY
         try:
-            fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC)
+            fd = open_file(os.path.join(directory, NAME), flags)
+        except OddFileError:
+            return False
         except FileNotFoundError:
             if not os.path.isdir(directory):
                 raise
@@ -97,7 +100,7 @@ class Control:
         )
         memoryview(page).cast("Q")[ControlWord.HEADER_SUM] = _header_sum(page)
         path = os.path.join(directory, NAME)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             os.posix_fallocate(fd, 0, CONTROL_BYTES)
             os.pwrite(fd, page, 0)
@@ -164,7 +167,7 @@ def _segments_say(directory: str) -> tuple[bytes, int]:
     for number in segment_numbers(directory):
         try:
             segment = SegmentMap(directory, number)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, OddFileError, ValueError):
             continue
         header = segment.header()
         segment.close()

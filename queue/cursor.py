@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import xxhash
 
+from livingai.errors import OddFileError
 from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT, CURSOR_SLOT_OFFSETS
+from livingai.queue.opening import open_file
 
 NAME = "cursor"
 
@@ -32,7 +34,7 @@ def _sum(journal_id: int, generation: int, lsn: int, position: int) -> int:
 
 def create_cursor(directory: str) -> None:
     """Make an empty cursor file."""
-    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT)
     try:
         os.posix_fallocate(fd, 0, CURSOR_BYTES)
     finally:
@@ -44,7 +46,7 @@ class CursorFile:
 
     def __init__(self, directory: str, journal_id: int, *, write: bool = False) -> None:
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-        self._fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC, 0o600)
+        self._fd = open_file(os.path.join(directory, NAME), flags)
         self._journal_id = journal_id
         self._generation = self._newest()[0]
 
@@ -96,7 +98,7 @@ def drained_lsn(directory: str, journal_id: int) -> int | None:
     """All records up to this one are terminal; None where the cursor cannot tell for sure."""
     try:
         cursor = CursorFile(directory, journal_id)
-    except FileNotFoundError:
+    except (FileNotFoundError, OddFileError):
         return None
     try:
         return None if cursor.damaged() else cursor.read().lsn

@@ -38,6 +38,7 @@ from livingai.queue.layout import (
     TOUCH_WORDS,
     SlotWord,
 )
+from livingai.queue.opening import open_file
 from livingai.queue.segment import journal_error
 
 NAME = "index"
@@ -65,7 +66,7 @@ def create_index(directory: str, journal_id: int, sets: int, node_slots: int, bo
     """Make and preallocate an index file. Raises DiskFullError, JournalError."""
     size = INDEX_HEADER_BYTES + 8 * (sets * SET_WORDS + node_slots * NODE_WORDS + TOUCH_WORDS)
     fields = INDEX_FIELDS.pack(INDEX_MAGIC, FORMAT_VERSION, 0, journal_id, sets, node_slots, boot)
-    fd = os.open(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(os.path.join(directory, NAME), os.O_RDWR | os.O_CREAT)
     try:
         os.posix_fallocate(fd, 0, size)
         os.pwrite(fd, fields + RECORD_SUM.pack(xxhash.xxh3_64_intdigest(fields)), 0)
@@ -86,7 +87,7 @@ class Index:
     def __init__(self, directory: str, *, write: bool = True) -> None:
         """Raises FileNotFoundError, or ValueError if the file is no index that fits its size."""
         flags = os.O_RDWR if write else os.O_RDONLY
-        fd = os.open(os.path.join(directory, NAME), flags | os.O_CLOEXEC)
+        fd = open_file(os.path.join(directory, NAME), flags)
         try:
             if os.fstat(fd).st_size < INDEX_HEADER_BYTES:
                 raise ValueError("index file too short")

@@ -22,6 +22,8 @@ from typing import Any
 
 import psutil
 
+from livingai.queue.opening import open_file, read_json
+
 #: (device, inode) of the files locked by this process; the value is the pid that locked it, so a
 #: forked child knows that these are not its own.
 _held: dict[tuple[int, int], int] = {}
@@ -59,7 +61,7 @@ class OwnerLock:
         with _guard:
             if _ours(path):
                 return None
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = open_file(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file = _file(os.fstat(fd))
@@ -102,7 +104,7 @@ def owner_alive(path: str) -> bool:
         if _ours(path):
             return True
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -119,8 +121,7 @@ def owner_identity(path: str) -> dict[str, Any]:
         if _ours(path):
             return {"pid": os.getpid(), "boot": boot_id().hex()}
         try:
-            with open(path, encoding="utf-8") as file:
-                identity = json.load(file)
+            identity = read_json(path)
         except (OSError, ValueError):
             return {}
     return identity if isinstance(identity, dict) else {}

@@ -26,6 +26,7 @@ from livingai.queue.layout import (
     SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC,
 )
+from livingai.queue.opening import open_file
 
 _SUFFIX = ".seg"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -104,7 +105,7 @@ class Segment:
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             os.posix_fallocate(fd, 0, size)
             segment = cls(directory, fd, number, size)
             segment.write_header(journal_id, lsn, boot)
@@ -154,7 +155,7 @@ class SegmentMap:
 
     def __init__(self, directory: str, number: int) -> None:
         """Raises FileNotFoundError when the segment is gone, ValueError when it is empty."""
-        fd = os.open(os.path.join(directory, segment_name(number)), os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_file(os.path.join(directory, segment_name(number)), os.O_RDONLY)
         try:
             self._map = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
         finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from livingai.errors import OddFileError
 from livingai.queue.layout import OUTCOME_OFFSET, OUTCOME_WORD
+from livingai.queue.opening import open_file
 from livingai.queue.record import pack_outcome
 from livingai.queue.segment import SegmentMap, segment_name
 
@@ -22,7 +24,7 @@ class Segments:
         self._fds: dict[int, int] = {}
 
     def get(self, number: int) -> SegmentMap | None:
-        """The mapping of a segment; None if the file is gone or empty.
+        """The mapping of a segment; None if the file is gone, empty, or no file.
 
         The file may have been recycled since it was mapped: believe only records that name this
         segment number.
@@ -31,7 +33,7 @@ class Segments:
         if found is None:
             try:
                 found = SegmentMap(self.directory, number)
-            except (FileNotFoundError, ValueError):
+            except (FileNotFoundError, OddFileError, ValueError):
                 return None
             while len(self._maps) >= self._limit:
                 self.drop(next(iter(self._maps)))
@@ -59,7 +61,7 @@ class Segments:
         fd = self._fds.get(number)
         if fd is None:
             path = os.path.join(self.directory, segment_name(number))
-            fd = self._fds[number] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = self._fds[number] = open_file(path, os.O_WRONLY)
         word = pack_outcome(lsn, status, latency_us)
         os.pwrite(fd, OUTCOME_WORD.pack(word), offset + OUTCOME_OFFSET)
         return word

@@ -20,7 +20,7 @@ import contextlib
 import os
 from typing import Final
 
-from livingai.errors import CorruptRecordError
+from livingai.errors import CorruptRecordError, OddFileError
 from livingai.queue.control import Control
 from livingai.queue.index import Index, Slot
 from livingai.queue.lock import boot_id
@@ -134,7 +134,7 @@ class Views:
     def _open(self, name: str) -> None:
         try:
             view = JournalView(os.path.join(self._folder, name))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, OddFileError, ValueError):
             return  # gone again, or no journal, or damaged: then nobody can read it
         except OSError as error:
             raise journal_error(error, "cannot look into the other journals") from error

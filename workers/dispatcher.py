@@ -20,6 +20,7 @@ from livingai.config import ServiceConfig
 from livingai.failpoint import failpoint
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
+from livingai.queue.opening import open_binary
 from livingai.workers.barrier import Barriers
 from livingai.workers.bases import Bases
 from livingai.workers.compressor import Encoded
@@ -66,7 +67,7 @@ class Dispatcher:
         self.requests = Requests(self)
         self.store_url = config.spec().build().url
         self.keeper = Keeper(self)
-        with open(directory.service_state, "r+b") as file:
+        with open_binary(directory.service_state, os.O_RDWR) as file:
             self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES)
         self._words = memoryview(self._page).cast("Q")
         self._words[ServiceWord.PID] = os.getpid()

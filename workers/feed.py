@@ -14,6 +14,7 @@ from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import Flag
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
+from livingai.queue.opening import open_file
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
 from livingai.queue.segment import segment_name, segment_numbers
 from livingai.queue.tail import Damage, Found, JournalTail
@@ -119,7 +120,7 @@ class Feed:
         """What a dead owner left unsynced becomes safe from power loss too. Slow; any thread."""
         for number in segment_numbers(self.path):
             try:
-                fd = os.open(os.path.join(self.path, segment_name(number)), os.O_RDONLY)
+                fd = open_file(os.path.join(self.path, segment_name(number)), os.O_RDONLY)
                 try:
                     os.fdatasync(fd)
                 finally:

@@ -15,8 +15,13 @@ from typing import Any, NamedTuple
 
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
+from livingai.queue.layout import RECORD_HEADER_BYTES
+from livingai.queue.opening import open_binary, parse_json
+from livingai.queue.record import parse_header
 
 _SUFFIX = ".record"
+#: The line that says what a file is.
+_MAX_LINE_BYTES = 1 << 20
 
 
 class Quarantined(NamedTuple):
@@ -47,20 +52,25 @@ def set_aside(folder: str, journal_id: int, position: int, data: bytes, **about:
 
 
 def read_aside(path: str) -> Quarantined:
-    """Read a quarantined record.
+    """Read a quarantined record: what is said of it, and its bytes (of damaged ones, which are no
+    record, only the beginning).
 
     Raises:
         CorruptRecordError: the file is damaged.
         FileNotFoundError: it is gone.
+        OSError: it is no file of ours (:class:`~livingai.errors.OddFileError`), or cannot be read.
     """
-    with open(path, "rb") as file:
-        raw = file.read()
-    line, separator, data = raw.partition(b"\n")
+    with open_binary(path) as file:
+        line = file.readline(_MAX_LINE_BYTES)
+        start = file.read(RECORD_HEADER_BYTES)
+        header = parse_header(start, 0)
+        more = 0 if header is None else header.length - len(start)
+        data = start + file.read(min(more, os.fstat(file.fileno()).st_size))
     try:
-        about = json.loads(line)
+        about = parse_json(line, _MAX_LINE_BYTES)
     except ValueError as error:
         raise CorruptRecordError(f"{path} is not a quarantined record") from error
-    if not separator or not isinstance(about, dict):
+    if not line.endswith(b"\n") or not isinstance(about, dict):
         raise CorruptRecordError(f"{path} is not a quarantined record")
     return Quarantined(path, about, data)
 

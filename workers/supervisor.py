@@ -25,6 +25,8 @@ import sys
 import threading
 import time
 
+from livingai.queue.opening import open_file
+
 _HEALTHY_S = 5.0
 _MAX_BOOT_FAILURES = 8
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.02, 2.0
@@ -90,7 +92,7 @@ class Supervisor:
 def _lock(directory: str) -> bool:
     """Hold the directory's supervisor lock until this process ends; False if another one does."""
     path = os.path.join(directory, "supervisor.lock")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
