@@ -10,7 +10,7 @@ from livingai.cli_where import engine_on, existing_store
 from livingai.engine import CheckpointEngine
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
-from livingai.stores.copying import copy_store
+from livingai.stores.copying import copy_store, refuse_same
 from livingai.stores.opening import open_store
 from livingai.stores.retention import Retention
 
@@ -72,14 +72,17 @@ def fork(where: str, execution_id: str, new_id: str) -> None:
 @click.argument("target")
 @click.option("--prefix", default="", help="Only executions whose id begins so.")
 def copy(source: str, target: str, prefix: str) -> None:
-    """Copy everything from store SOURCE to store TARGET; run it again to resume or catch up."""
-    _drain(existing_store(source))
+    """Copy everything from store SOURCE to store TARGET; run it again to resume or catch up.
+
+    What is queued for either on this machine is stored first. Where TARGET has another run under
+    one of the ids, or went on with one by itself, nothing at all is copied.
+    """
+    with existing_store(source) as have, open_store(target) as want:
+        refuse_same(have, want)
+    _drain(have)
+    _drain(want)
     screen = Console(stderr=True)
-    with (
-        existing_store(source) as have,
-        open_store(target) as want,
-        Progress(console=screen, disable=not screen.is_terminal) as bar,
-    ):
+    with have, want, Progress(console=screen, disable=not screen.is_terminal) as bar:
         task = bar.add_task("executions", total=None)
         copied = copy_store(
             have, want, prefix=prefix, progress=lambda info, done: bar.update(task, completed=done)
@@ -89,10 +92,12 @@ def copy(source: str, target: str, prefix: str) -> None:
         f"{copied.executions} executions, {copied.nodes} nodes, {copied.checkpoints} checkpoints "
         f"({copied.blob_bytes} bytes) are in {want.url}; checksums agree"
     )
+    if copied.left_out:
+        click.echo(f"{copied.left_out} checkpoints that the target has dropped were left out")
 
 
 def _drain(store: Store) -> None:
-    """Have what waits in the source's journals stored, if there are any."""
+    """Have what waits in a store's journals stored, if there are any."""
     directory = StateDirectory(store.default_directory())
     if directory.journal_paths():
         with CheckpointEngine(store) as engine:

@@ -152,6 +152,11 @@ class StoreFormatError(StoreError, ValueError):
     """livingai cannot use the store: it is no database, or has a schema of a newer version."""
 
 
+class CopyConflictError(StoreError, ValueError):
+    """The target of a copy has another run under an id that is to be copied, or the run went on
+    there. Two runs are never merged: copy to another store."""
+
+
 class StoreAuthenticationError(StoreError, PermissionError):
     """The store refuses this user: check user name, password and rights."""
 

@@ -47,6 +47,7 @@ from livingai.stores.records import (
     Row,
     RowResult,
     RowStatus,
+    SizedBlob,
     StoredCheckpoint,
     StoredNode,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Row",
     "RowResult",
     "RowStatus",
+    "SizedBlob",
     "Store",
     "StoreSpec",
     "StoredCheckpoint",
@@ -120,6 +122,15 @@ class Store(ABC):
     @abstractmethod
     def url(self) -> str:
         """The store's address without credentials, for messages and the state directory."""
+
+    def places(self) -> frozenset[str]:
+        """Names of the places where the data are, whatever the URL calls them: two stores that
+        share one are the same store, or have a part in common. May connect.
+
+        Raises:
+            StoreError: they cannot be found out.
+        """
+        return frozenset({self.url})
 
     @abstractmethod
     def default_directory(self) -> str:
@@ -200,6 +211,11 @@ class Store(ABC):
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash. Of several a
         full one (no ``base_hash``), else the oldest: so no chain of deltas runs in a circle."""
+
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
+        """As :meth:`blob_by_hash`, with the size of the state by its row."""
+        blob = self.blob_by_hash(execution_id, content_hash)
+        return None if blob is None else SizedBlob(blob, 0)
 
     @abstractmethod
     def list_executions(

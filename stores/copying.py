@@ -1,8 +1,16 @@
 """Copying executions: between stores, or inside one as a fork.
 
-A copy keeps epochs, claims and sequence numbers, so the target fences whom the source would fence,
-and copying again changes nothing: an interrupted copy is simply started again. Blobs are copied as
-they are; that they arrived is verified by reading them back.
+Rules:
+
+1. A copy keeps epochs, claims and sequence numbers, so the target fences whom the source would
+   fence, and copying again changes nothing.
+2. Before the first row is written, everything that the target has under the same ids is compared
+   with the source (:mod:`livingai.stores.comparing`). A copy that was cut short goes on, an older
+   copy is brought up to date; another run, or one that went on in the target, is refused.
+3. Blobs are copied as they are. Afterwards the target is read back: nodes by their sections, states
+   by what they decode to.
+4. What is written to the source meanwhile may be left for the next copy; it is never copied in
+   part without what came before it.
 """
 
 from __future__ import annotations
@@ -12,7 +20,13 @@ from dataclasses import dataclass
 
 import xxhash
 
-from livingai.errors import CorruptRecordError, ExecutionNotFoundError, StoreError
+from livingai.errors import (
+    ConfigurationError,
+    CopyConflictError,
+    CorruptRecordError,
+    ExecutionNotFoundError,
+    StoreError,
+)
 from livingai.stores.base import (
     ExecutionInfo,
     Row,
@@ -21,21 +35,44 @@ from livingai.stores.base import (
     StoredCheckpoint,
     StoredNode,
 )
+from livingai.stores.comparing import (
+    Hasher,
+    Holding,
+    NodePrint,
+    Version,
+    conflict,
+    copied_claim,
+    is_complete,
+    read_holding,
+    wire_hash,
+)
 
 _BATCH_ROWS = 200
 _BATCH_BYTES = 8 << 20
 _PAGE = 200
-Version = tuple[int, int]
+#: So many conflicts are told by name.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy wrote or found there: numbers, and bytes of encoded checkpoints."""
+    """What a copy wrote or found there: numbers, and bytes of encoded checkpoints. ``left_out``
+    counts checkpoints that the target has dropped and cannot take again."""
 
     executions: int = 0
     nodes: int = 0
     checkpoints: int = 0
     blob_bytes: int = 0
+    left_out: int = 0
+
+    def __add__(self, other: Copied) -> Copied:
+        return Copied(
+            self.executions + other.executions,
+            self.nodes + other.nodes,
+            self.checkpoints + other.checkpoints,
+            self.blob_bytes + other.blob_bytes,
+            self.left_out + other.left_out,
+        )
 
 
 def copy_execution(
@@ -48,7 +85,8 @@ def copy_execution(
 
     Raises:
         ExecutionNotFoundError: the source has no such execution.
-        StoreError: the target has a newer owner of that execution, or refuses a row.
+        CopyConflictError: the target has another run under that id; nothing was written.
+        StoreError: the target refuses a row.
         CorruptRecordError: what arrived is not what was sent.
     """
     nodes = list(source.nodes(execution_id))
@@ -56,24 +94,31 @@ def copy_execution(
         raise ExecutionNotFoundError(f"no execution {execution_id!r} in {source.url}")
     name = as_id or execution_id
     rename = _Renamer(execution_id, as_id, nodes[0].wire[1])
-    claims = dict(source.owners(execution_id))
-    sums: dict[Version, int] = {}
+    there = read_holding(target, name)
+    if there.owners or there.nodes:
+        why = conflict(_renamed_holding(source, execution_id, rename), there)
+        if why is not None:
+            raise _refused(target, [(name, why)])
+    sent = Holding(dict(source.owners(execution_id)))
+    hasher = Hasher(source, execution_id)
+    newest = max(there.owners, default=0)
     batch: list[Row] = []
-    size = count = 0
-    blob_bytes = 0
-    for row in _rows(source, execution_id, nodes, claims, rename):
+    size = 0
+    for row, checkpoint in _rows(source, execution_id, nodes, sent.owners, rename):
+        version = (row.epoch, row.seq)
+        _note(sent, row)
+        if checkpoint is not None:
+            sent.states[version] = hasher.print_of(checkpoint, row.node_id)
+            sent.blob_bytes += len(checkpoint.blob or b"")
+        if version in there.states or row.epoch < newest:
+            continue  # it has this very one, or had it and has dropped it
         batch.append(row)
-        if row.blob is not None:
-            count += 1
-            size += len(row.blob)
-            blob_bytes += len(row.blob)
-            sums[row.epoch, row.seq] = xxhash.xxh3_64_intdigest(row.blob)
+        size += len(row.blob or b"")
         if len(batch) >= _BATCH_ROWS or size >= _BATCH_BYTES:
             _commit(target, batch)
             batch, size = [], 0
     _commit(target, batch)
-    _verify(target, name, sums)
-    return Copied(1, len(nodes), count, blob_bytes)
+    return _verified(target, name, sent)
 
 
 def copy_store(
@@ -84,30 +129,69 @@ def copy_store(
     progress: Callable[[ExecutionInfo, int], None] = lambda info, done: None,
 ) -> Copied:
     """Copy every execution whose id begins with ``prefix``; ``progress(info, number)`` is called
-    after each. What the target has completely already is skipped, so call it again to resume, or
-    to catch up with what was written meanwhile.
+    after each. Call it again to resume, or to catch up with what was written meanwhile.
 
-    Raises: as :func:`copy_execution`.
+    Raises:
+        ConfigurationError: both are the same store.
+        CopyConflictError: the target has other runs under some of the ids; nothing was written.
+        StoreError, CorruptRecordError: as :func:`copy_execution`.
     """
+    refuse_same(source, target)
+    complete = _compare_all(source, target, prefix)
     total = Copied()
-    after: str | None = None
-    done = 0
-    while page := source.list_executions(after=after, limit=_PAGE, prefix=prefix):
-        for info in page:
-            done += 1
-            if same_content(info, find_execution(target, info.execution_id)):
-                one = Copied(1, info.nodes, info.checkpoints, info.stored_bytes)
-            else:
-                one = copy_execution(source, target, info.execution_id)
-            total = Copied(
-                total.executions + one.executions,
-                total.nodes + one.nodes,
-                total.checkpoints + one.checkpoints,
-                total.blob_bytes + one.blob_bytes,
-            )
-            progress(info, done)
-        after = page[-1].execution_id
+    for done, info in enumerate(_executions(source, prefix), 1):
+        known = complete.get(info.execution_id)
+        total += known or copy_execution(source, target, info.execution_id)
+        progress(info, done)
     return total
+
+
+def refuse_same(source: Store, target: Store) -> None:
+    """Raise ConfigurationError if both names lead to the same store."""
+    if source.places() & target.places():
+        raise ConfigurationError(
+            f"source and target are the same store: {source.url} and {target.url}"
+        )
+
+
+def _compare_all(source: Store, target: Store, prefix: str) -> dict[str, Copied]:
+    """What the target has completely; changes nothing."""
+    complete: dict[str, Copied] = {}
+    refused: list[tuple[str, str]] = []
+    for info in _executions(source, prefix):
+        execution_id = info.execution_id
+        if find_execution(target, execution_id) is None and not target.owners(execution_id):
+            continue
+        here, there = read_holding(source, execution_id), read_holding(target, execution_id)
+        why = conflict(here, there)
+        if why is not None:
+            refused.append((execution_id, why))
+        elif is_complete(here, there):
+            complete[execution_id] = _counted(here, there)
+    if refused:
+        raise _refused(target, refused)
+    return complete
+
+
+def _refused(target: Store, refused: list[tuple[str, str]]) -> CopyConflictError:
+    named = "; ".join(f"{execution_id}: {why}" for execution_id, why in refused[:_NAMED])
+    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    return CopyConflictError(
+        f"{target.url} has other runs under the same ids ({named}{more}). Nothing of them was "
+        "copied. Copy to another store, or name a prefix that leaves them out"
+    )
+
+
+def _counted(here: Holding, there: Holding) -> Copied:
+    left_out = len(here.dropped_by(there))
+    return Copied(1, len(here.nodes), len(here.states) - left_out, here.blob_bytes, left_out)
+
+
+def _executions(store: Store, prefix: str) -> Iterator[ExecutionInfo]:
+    after: str | None = None
+    while page := store.list_executions(after=after, limit=_PAGE, prefix=prefix):
+        yield from page
+        after = page[-1].execution_id
 
 
 def find_execution(store: Store, execution_id: str) -> ExecutionInfo | None:
@@ -161,7 +245,7 @@ def _rows(
     nodes: list[StoredNode],
     claims: dict[int, str | None],
     rename: _Renamer,
-) -> Iterator[Row]:
+) -> Iterator[tuple[Row, StoredCheckpoint | None]]:
     """Writes in order of (epoch, seq) that give the target the same nodes and checkpoints: each
     node at its first and at its newest version, each checkpoint at its own."""
     bare: dict[Version, StoredNode] = {}
@@ -171,12 +255,14 @@ def _rows(
     waiting = sorted(bare.items(), key=lambda item: item[0])
     at = 0
 
-    def row(version: Version, wire: list[object], checkpoint: StoredCheckpoint | None) -> Row:
+    def row(
+        version: Version, wire: list[object], checkpoint: StoredCheckpoint | None = None
+    ) -> tuple[Row, StoredCheckpoint | None]:
         epoch, seq = version
         renamed = rename.wire(wire)
-        return Row(
+        made = Row(
             execution_id=str(renamed[0]), node_id=str(renamed[1]),
-            claim=claims.get(epoch) or f"copy-{epoch}", epoch=epoch, seq=seq, wire=renamed,
+            claim=claims.get(epoch) or copied_claim(epoch), epoch=epoch, seq=seq, wire=renamed,
             blob=checkpoint.blob if checkpoint else None,
             state_kind=checkpoint.state_kind if checkpoint else 0,
             raw_bytes=checkpoint.raw_bytes if checkpoint else 0,
@@ -184,17 +270,18 @@ def _rows(
             base_hash=checkpoint.base_hash if checkpoint else None,
             content_hash=checkpoint.content_hash if checkpoint else None,
         )  # fmt: skip
+        return made, checkpoint
 
     for checkpoint in source.checkpoints(execution_id):
         version = (checkpoint.epoch, checkpoint.seq)
         while at < len(waiting) and waiting[at][0] < version:
-            yield row(waiting[at][0], waiting[at][1].wire, None)
+            yield row(waiting[at][0], waiting[at][1].wire)
             at += 1
         if at < len(waiting) and waiting[at][0] == version:
             at += 1
         yield row(version, checkpoint.wire, checkpoint)
     for version, node in waiting[at:]:
-        yield row(version, node.wire, None)
+        yield row(version, node.wire)
 
 
 def _saved_at(wire: list[object]) -> float:
@@ -216,17 +303,40 @@ def _commit(target: Store, rows: list[Row]) -> None:
             )
 
 
-def _verify(target: Store, execution_id: str, sums: dict[Version, int]) -> None:
-    for checkpoint in target.checkpoints(execution_id):
-        expected = sums.pop((checkpoint.epoch, checkpoint.seq), None)
-        if expected is None:
-            continue  # the target had more
-        if xxhash.xxh3_64_intdigest(checkpoint.blob or b"") != expected:
-            raise CorruptRecordError(
-                f"{target.url}: checkpoint {checkpoint.epoch}.{checkpoint.seq} of {execution_id} "
-                "is not what was copied; copy again"
-            )
-    if sums:
+def _renamed_holding(source: Store, execution_id: str, rename: _Renamer) -> Holding:
+    """What the source has, under the names that it gets in the target."""
+    nodes = list(source.nodes(execution_id))
+    held = Holding(dict(source.owners(execution_id)))
+    held.stateless = {(node.epoch, node.seq) for node in nodes if not node.has_state}
+    hasher = Hasher(source, execution_id)
+    for row, checkpoint in _rows(source, execution_id, nodes, held.owners, rename):
+        _note(held, row)
+        if checkpoint is not None:
+            held.states[row.epoch, row.seq] = hasher.print_of(checkpoint, row.node_id)
+    return held
+
+
+def _note(held: Holding, row: Row) -> None:
+    """Take down what a row does to the nodes of whoever gets it."""
+    version = (row.epoch, row.seq)
+    before = held.nodes.get(row.node_id)
+    first = version if before is None else before.first  # rows come in order
+    held.nodes[row.node_id] = NodePrint(first, version, wire_hash(row.wire))
+
+
+def _verified(target: Store, execution_id: str, sent: Holding) -> Copied:
+    """Read back what arrived.
+
+    Raises:
+        CorruptRecordError: it is not what was sent.
+    """
+    arrived = read_holding(target, execution_id)
+    why = conflict(sent, arrived)
+    if why is None and not is_complete(sent, arrived):
+        why = "not all of it arrived"
+    if why is not None:
         raise CorruptRecordError(
-            f"{target.url}: {len(sums)} checkpoints of {execution_id} did not arrive; copy again"
+            f"{target.url}: {execution_id} is not what was copied: {why}; if nobody else writes to "
+            "it there, copy again"
         )
+    return _counted(sent, arrived)

@@ -22,6 +22,7 @@ from livingai.stores.base import (
     ExecutionInfo,
     Row,
     RowResult,
+    SizedBlob,
     Store,
     StoredCheckpoint,
     StoredNode,
@@ -106,6 +107,11 @@ class PostgresStore(Store):
     def url(self) -> str:
         """The database's address and, unless it is the usual one, its schema; no credentials."""
         return self._address.shown
+
+    def places(self) -> frozenset[str]:
+        """The server (by the moment of its start, whatever host names lead to it), database and
+        schema."""
+        return frozenset({self._connected().reads.place()})
 
     def default_directory(self) -> str:
         """A directory for this user, named by the database."""
@@ -211,7 +217,12 @@ class PostgresStore(Store):
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
-        return self._connected().reads.blob_by_hash(execution_id, content_hash)
+        found = self._connected().reads.sized_blob(execution_id, content_hash)
+        return found.blob if found else None
+
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
+        """As :meth:`blob_by_hash`, with the size of the state by its row."""
+        return self._connected().reads.sized_blob(execution_id, content_hash)
 
     def list_executions(
         self,

@@ -10,6 +10,7 @@ from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
     ExecutionInfo,
+    SizedBlob,
     StoredCheckpoint,
     StoredNode,
 )
@@ -51,8 +52,14 @@ FROM {s}.nodes WHERE execution_id = %s AND (first_epoch, first_seq) > (%s, %s)
 ORDER BY first_epoch, first_seq LIMIT %s
 """
 _BY_HASH = """
-SELECT blob_sum, blob FROM {s}.checkpoints WHERE execution_id = %s AND content_hash = %s
+SELECT blob_sum, blob, raw_bytes FROM {s}.checkpoints WHERE execution_id = %s AND content_hash = %s
 ORDER BY base_hash IS NOT NULL, epoch, seq LIMIT 1
+"""
+#: The start of a server is known to the microsecond, and to every user; its name is anybody's.
+_PLACE = """
+SELECT concat_ws(':', 'postgresql', extract(epoch FROM pg_postmaster_start_time()), d.oid,
+    to_regnamespace(%s)::oid)
+FROM pg_database AS d WHERE d.datname = current_database()
 """
 _LIST = """
 SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status
@@ -127,11 +134,16 @@ class Reads:
                 fields = read_wire(stored, node_id, wire, wire_sum)
                 yield StoredNode(fields, epoch, seq, has_state, (first[0], first[1]))
 
-    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+    def place(self) -> str:
+        """What names this schema of this server, however it was reached."""
+        ((name,),) = self._read(_PLACE, self._schema)
+        return str(name)
+
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
         if is_text(execution_id):
-            for blob_sum, blob in self._read(_BY_HASH, key(execution_id), content_hash):
-                return read_blob(execution_id, blob, blob_sum)
+            for blob_sum, blob, size in self._read(_BY_HASH, key(execution_id), content_hash):
+                return SizedBlob(read_blob(execution_id, blob, blob_sum), size)
         return None
 
     def list_executions(

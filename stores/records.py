@@ -100,6 +100,13 @@ class StoredCheckpoint:
     saved_at: float = 0.0
 
 
+class SizedBlob(NamedTuple):
+    """An encoded checkpoint, and how many bytes its state has by its row (0: not known)."""
+
+    blob: bytes
+    raw_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
     """One line of ``list_executions``. ``epoch``, ``seq``, ``status`` and ``updated_at`` (its

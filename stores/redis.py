@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from livingai.errors import (
     ConfigurationError,
+    StoreAuthenticationError,
     StoreFormatError,
 )
 from livingai.stores.base import (
@@ -23,6 +24,7 @@ from livingai.stores.base import (
     ExecutionInfo,
     Row,
     RowResult,
+    SizedBlob,
     Store,
     StoredCheckpoint,
     StoredNode,
@@ -105,6 +107,17 @@ class RedisStore(Store):
     def url(self) -> str:
         """The address without credentials."""
         return self._address.public_url
+
+    def places(self) -> frozenset[str]:
+        """The server (by what it calls itself, whatever host names lead to it), database and
+        prefix."""
+        key = self._keys.schema
+        try:
+            about = self._ready().one(Command(key, ("INFO", "server")))
+        except StoreAuthenticationError:  # this user may not ask
+            return frozenset({self.url})
+        run_id = about["run_id"] if isinstance(about, dict) else self.url
+        return frozenset({f"redis:{run_id}:{self._address.database}:{self._options.prefix}"})
 
     def default_directory(self) -> str:
         """Under ``$XDG_STATE_HOME/livingai``, named after the address without credentials."""
@@ -229,7 +242,12 @@ class RedisStore(Store):
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
-        return self._reads.blob_by_hash(execution_id, content_hash)
+        found = self._reads.sized_blob(execution_id, content_hash)
+        return found.blob if found else None
+
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
+        """As :meth:`blob_by_hash`, with the size of the state by its row."""
+        return self._reads.sized_blob(execution_id, content_hash)
 
     def list_executions(
         self,

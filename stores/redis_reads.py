@@ -12,6 +12,7 @@ from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
     ExecutionInfo,
+    SizedBlob,
     StoredCheckpoint,
     StoredNode,
 )
@@ -130,13 +131,14 @@ class Reads:
                 checkpoint.saved_at,
             )  # fmt: skip
 
-    def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
         found = self._ask(execution_id, "hash", content_hash)
         if found is None:
             return None
         checkpoint = read_checkpoint(execution_id, found[1] if len(found) > 1 else None)
-        return read_blob(execution_id, checkpoint, found[2])
+        blob = read_blob(execution_id, checkpoint, found[2])
+        return SizedBlob(blob, checkpoint.raw_bytes)
 
     def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
         """(epoch, claim) of all that ever owned the execution, oldest first."""

@@ -45,6 +45,7 @@ class Address:
     hosts: tuple[tuple[str, int], ...]
     tls: bool
     service: str = ""
+    database: int = 0
     sentinel: dict[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -117,7 +118,7 @@ def parse(url: str, prefix: str) -> Address:
     secret = f"redis{'s' if tls else ''}://{credentials}{at}{first}/{database}"
     secret += f"?{urlencode(query, quote_via=quote)}" if query else ""
     public = f"{scheme}://{names}{tail}{suffix}"
-    return Address(kind, secret, public, hosts, tls, service, sentinel)
+    return Address(kind, secret, public, hosts, tls, service, database, sentinel)
 
 
 def _unix(url: str, path: str, db: str, suffix: str) -> Address:
@@ -125,7 +126,7 @@ def _unix(url: str, path: str, db: str, suffix: str) -> Address:
         raise ConfigurationError("a unix:// URL names a socket: unix:///run/redis.sock?db=0")
     database = _database(db, "single")
     public = f"unix://{quote(path)}{suffix or '?'}{'&' if suffix else ''}db={database}"
-    return Address("single", url, public, (), False)
+    return Address("single", url, public, (), False, database=database)
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from livingai.stores.base import (
     PackedNode,
     Row,
     RowResult,
+    SizedBlob,
     Store,
     StoredCheckpoint,
     StoredNode,
@@ -97,6 +98,11 @@ class SQLiteStore(Store):
     def url(self) -> str:
         """``sqlite:///`` and the absolute path."""
         return f"sqlite:///{self._path}"
+
+    def places(self) -> frozenset[str]:
+        """The file itself: links to it are other names of the same place."""
+        self._file.open()
+        return frozenset({self._file.place()})
 
     def default_directory(self) -> str:
         """A directory beside the file."""
@@ -208,7 +214,12 @@ class SQLiteStore(Store):
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
-        return sqlite_reads.blob_by_hash(self._file, execution_id, content_hash)
+        found = sqlite_reads.sized_blob(self._file, execution_id, content_hash)
+        return found.blob if found else None
+
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
+        """As :meth:`blob_by_hash`, with the size of the state by its row."""
+        return sqlite_reads.sized_blob(self._file, execution_id, content_hash)
 
     def list_executions(
         self,

@@ -158,6 +158,11 @@ class DatabaseFile:
         connection = self._ready()
         self._log.truncate(connection, self._look()[1][1], self._busy_timeout_ms)
 
+    def place(self) -> str:
+        """The file's identity as text, whatever links lead to it."""
+        status = os.stat(self.path)
+        return f"file:{status.st_dev}:{status.st_ino}"
+
     def size_bytes(self) -> int:
         """Bytes of the database, its log and the log's index."""
         return sum(size for _, size in self._look())

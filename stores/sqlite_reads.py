@@ -14,6 +14,7 @@ from livingai.stores.base import (
     ExecutionFilter,
     ExecutionInfo,
     PackedNode,
+    SizedBlob,
     StoredCheckpoint,
     StoredNode,
 )
@@ -60,7 +61,8 @@ SELECT wire, epoch, seq, state_epoch IS epoch AND state_seq IS seq, status, wire
 FROM nodes WHERE execution_id = ? ORDER BY first_epoch, first_seq
 """
 _BY_HASH = """
-SELECT c.blob_sum, b.blob FROM checkpoints AS c LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
+SELECT c.blob_sum, b.blob, c.raw_bytes
+FROM checkpoints AS c LEFT JOIN blobs AS b ON b.blob_id = c.blob_id
 WHERE c.execution_id = ? AND c.content_hash = ?
 ORDER BY c.base_hash IS NOT NULL, c.epoch, c.seq LIMIT 1
 """
@@ -122,10 +124,10 @@ def packed_nodes(file: DatabaseFile, execution_id: str) -> Iterator[PackedNode]:
         yield PackedNode(wire, epoch, seq, bool(has_state), status)
 
 
-def blob_by_hash(file: DatabaseFile, execution_id: str, content_hash: bytes) -> bytes | None:
+def sized_blob(file: DatabaseFile, execution_id: str, content_hash: bytes) -> SizedBlob | None:
     """The encoded checkpoint of this execution whose raw content has that hash."""
-    for blob_sum, blob in file.read(_BY_HASH, (execution_id, content_hash)):
-        return read_blob(execution_id, blob, blob_sum)
+    for blob_sum, blob, raw_bytes in file.read(_BY_HASH, (execution_id, content_hash)):
+        return SizedBlob(read_blob(execution_id, blob, blob_sum), raw_bytes)
     return None
 
 

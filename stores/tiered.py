@@ -38,6 +38,7 @@ from livingai.stores.base import (
     Row,
     RowResult,
     RowStatus,
+    SizedBlob,
     Store,
     StoredCheckpoint,
     StoredNode,
@@ -98,6 +99,11 @@ class TieredStore(Store):
     def url(self) -> str:
         """Both tiers' addresses, without credentials."""
         return f"tiered:{self._hot.url}|{self._cold.url}"
+
+    def places(self) -> frozenset[str]:
+        """Both tiers' places; a hot tier that cannot be asked has none."""
+        nowhere: frozenset[str] = frozenset()
+        return self._cold.places() | self._with_hot(self._hot.places, nowhere)
 
     def default_directory(self) -> str:
         """Beside the cold tier's, because the journals belong to both."""
@@ -264,6 +270,11 @@ class TieredStore(Store):
         """The encoded checkpoint of this execution whose raw content has that hash."""
         blob = self._with_hot(lambda: self._hot.blob_by_hash(execution_id, content_hash), None)
         return blob if blob is not None else self._cold.blob_by_hash(execution_id, content_hash)
+
+    def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
+        """As :meth:`blob_by_hash`, with the size of the state by its row."""
+        found = self._with_hot(lambda: self._hot.sized_blob(execution_id, content_hash), None)
+        return found if found is not None else self._cold.sized_blob(execution_id, content_hash)
 
     def list_executions(
         self,

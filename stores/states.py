@@ -1,0 +1,103 @@
+"""A stored checkpoint as the bytes of its state, in bounded memory.
+
+Rules:
+
+1. A row says how large its state is (``raw_bytes``), and whoever reads says how large one may be.
+   Decoding stops at the smaller of the two; a row that says more is refused undecoded. Both hold
+   for each base of a delta, too.
+2. A chain of deltas that is longer than any writer makes, or that runs in a circle, is damage.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from livingai import codecs
+from livingai.errors import CorruptBlobError, MissingBaseError, StateTooLargeError
+from livingai.stores.base import SizedBlob, Store
+
+#: Deltas on each other. Writers make at most 16; a copy of rows from elsewhere may have more.
+MAX_CHAIN: Final = 128
+
+
+class StateDecoder:
+    """Decodes the checkpoints of one execution to states of at most ``max_bytes`` bytes.
+
+    ``remembered`` states, the last ones decoded, are kept: in the order of an execution's
+    checkpoints almost every delta's base is one of them.
+    """
+
+    def __init__(
+        self, store: Store, execution_id: str, *, max_bytes: int, remembered: int = 0
+    ) -> None:
+        self._store = store
+        self._execution_id = execution_id
+        self._max_bytes = max_bytes
+        self._remembered = remembered
+        self._states: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def decode(self, found: SizedBlob, expected_hash: bytes | None = None) -> bytes:
+        """The state that ``found`` stands for; what its bases hold is fetched from the store.
+
+        Raises:
+            StateTooLargeError: it has more than ``max_bytes`` bytes, by what its row says.
+            CorruptBlobError: it does not decode, or to more bytes than its row says.
+            MissingBaseError: it is a delta and its base is not there.
+        """
+        return self._decode(found, expected_hash, 0)
+
+    def hash_of(self, found: SizedBlob) -> bytes:
+        """16 bytes that tell its state from others.
+
+        A state that is too large to be decoded here, or that cannot be decoded at all, is
+        represented by its blob: two such are the same if they were written as the same bytes.
+        """
+        try:
+            state = self._decode(found, None, 0)
+        except (CorruptBlobError, StateTooLargeError):
+            return codecs.content_hash(b"\xff" + found.blob)
+        content = codecs.content_hash(state)
+        self._states[content] = state
+        while len(self._states) > self._remembered:
+            self._states.popitem(last=False)
+        return content
+
+    def _decode(self, found: SizedBlob, expected_hash: bytes | None, depth: int) -> bytes:
+        self._check(found, depth)
+
+        def base(content_hash: bytes) -> bytes:
+            known = self._states.get(content_hash)
+            if known is not None:
+                return known
+            stored = self._store.sized_blob(self._execution_id, content_hash)
+            if stored is None:
+                raise MissingBaseError(
+                    f"{self._execution_id}: a delta's base {content_hash.hex()} is not in the store"
+                )
+            return self._decode(stored, content_hash, depth + 1)
+
+        return codecs.decode(
+            found.blob,
+            fetch_base=base,
+            # 0 is what a store of an application's own says where it does not know.
+            max_bytes=found.raw_bytes or self._max_bytes,
+            expected_hash=expected_hash,
+        )
+
+    def _check(self, found: SizedBlob, depth: int) -> None:
+        if type(found.raw_bytes) is not int or found.raw_bytes < 0:
+            raise CorruptBlobError(
+                f"a checkpoint of execution {self._execution_id} says that its state has "
+                f"{found.raw_bytes!r} bytes; its row is damaged"
+            )
+        if found.raw_bytes > self._max_bytes:
+            raise StateTooLargeError(
+                f"a state of execution {self._execution_id} has {found.raw_bytes} bytes by its "
+                f"row, more than max_state_bytes={self._max_bytes}; raise the limit to read it"
+            )
+        if depth > MAX_CHAIN:
+            raise CorruptBlobError(
+                f"a checkpoint of execution {self._execution_id} stands on more than {MAX_CHAIN} "
+                "deltas; its rows are damaged"
+            )
