@@ -24,6 +24,8 @@ Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` c
    execution has that content hash (in the store, or earlier in the batch); else it is
    :attr:`RowStatus.BASE_MISSING` and nothing of it but its claim was written.
 9. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
+10. **A run stands as its last life does**, not as its newest node does
+    (:mod:`livingai.stores.standing`): a status is what retention deletes by.
 
 A store object is cheap and inert until it is used: no driver import, no connection. It describes
 itself as a :class:`StoreSpec`, from which the service's own processes build their own copy.

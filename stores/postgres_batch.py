@@ -25,6 +25,7 @@ from livingai.stores.postgres_arrays import (
 )
 from livingai.stores.postgres_rows import columns, key
 from livingai.stores.rows import Write, checkpoint_columns
+from livingai.stores.standing import standing
 
 #: libpq moves what it has not sent yet at every partial send, so large calls cost more than a few
 #: smaller ones; measured: 0.5 to 2 MB are equally good, 64 MB take half as long again.
@@ -40,6 +41,8 @@ _TYPES: Final[tuple[Callable[[Sequence[Any]], Array], ...]] = (
     *(bytea_array,) * 2,  # sum, wire
     *(bigint_array,) * 3,  # checkpoint: kind, codec, raw bytes
     *(bytea_array,) * 4,  # base, content, sum, blob
+    bigint_array,  # standing: whether it is a life
+    text_array,  # standing: error
 )
 _PLACES: Final = ", ".join(["%b"] * (3 + len(_TYPES)))
 
@@ -115,4 +118,8 @@ def _row(write: Write, x: int, held: dict[bytes, int], human: bool) -> tuple[Any
         checkpoint = (kind, codec, raw, base, content, blob_sum, row.blob)
     elif row.base_hash is not None:
         checkpoint = (*_NO_CHECKPOINT[:3], row.base_hash, *_NO_CHECKPOINT[4:])
-    return (x, row.seq, base_at, key(row.node_id), *columns(write, human=human), *checkpoint)
+    said = standing(row.wire)
+    return (
+        x, row.seq, base_at, key(row.node_id), *columns(write, human=human), *checkpoint,
+        int(said.is_life), key(said.error) or None,
+    )  # fmt: skip

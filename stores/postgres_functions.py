@@ -14,7 +14,8 @@ Rules:
 4. The plans are made once and by index whatever the statistics say, which on a young table are
    those of an empty one.
 
-Names: ``x_`` is one per execution, ``r_`` one per row, ``n_`` a row's node, ``c_`` its checkpoint.
+Names: ``x_`` is one per execution, ``r_`` one per row, ``n_`` a row's node, ``c_`` its checkpoint,
+``s_`` what it says of the execution's standing.
 Statuses are those of :class:`~livingai.stores.base.RowStatus`. ``{s}`` is the schema.
 """
 
@@ -99,7 +100,7 @@ CREATE OR REPLACE FUNCTION {s}.commit_rows(x_ids text[], x_claims text[], x_epoc
     n_saved double precision[], n_input text[], n_output text[], n_error text[], n_metadata text[],
     n_sum bytea[], n_wire bytea[],
     c_kind bigint[], c_codec bigint[], c_raw bigint[], c_base bytea[], c_content bytea[],
-    c_sum bytea[], c_blob bytea[],
+    c_sum bytea[], c_blob bytea[], s_life bigint[], s_error text[],
     OUT r_status bigint[], OUT x_owned bigint[], OUT x_newest bigint[], OUT x_deleted boolean[])
 {settings} AS $$
 DECLARE
@@ -160,9 +161,19 @@ _IS_NEWER: Final = "(d.epoch, d.seq) > (e.epoch, e.seq)"
 _NEWEST: Final = {
     "epoch": "d.epoch",
     "seq": "d.seq",
-    "status": "n_status[d.last_i]",
     "node_id": "n_id[d.last_i]",
     "updated_at": "n_saved[d.last_i]",
+}
+_IS_NEWER_LIFE: Final = """d.life_i IS NOT NULL AND coalesce(
+            (d.epoch, r_seq[d.life_i]) > (e.life_epoch, e.life_seq), true)"""
+#: What it says of its last life, or without one of its newest row (:mod:`livingai.stores.standing`).
+_STANDING: Final = {
+    "life_epoch": ("d.epoch", None),
+    "life_seq": ("r_seq[d.life_i]", None),
+    "status": ("n_status[d.life_i]", "n_status[d.last_i]"),
+    "error": ("s_error[d.life_i]", "s_error[d.last_i]"),
+    "entered_at": ("n_created[d.life_i]", None),
+    "ended_at": ("n_completed[d.life_i]", None),
 }
 _WRITE = f"""
     WITH rows AS MATERIALIZED (
@@ -219,6 +230,7 @@ _WRITE = f"""
     ), sums AS (
         SELECT d.id, max(d.epoch) AS epoch, max(d.seq) AS seq, min(d.i) AS first_i,
             (array_agg(d.i ORDER BY d.seq DESC NULLS LAST, d.i))[1] AS last_i,
+            (array_agg(d.i ORDER BY d.seq DESC, d.i) FILTER (WHERE s_life[d.i] = 1))[1] AS life_i,
             sum(d.nodes) AS nodes, sum(d.cost) AS cost, sum(d.checkpoints) AS checkpoints,
             sum(d.bytes) AS bytes
         FROM (
@@ -239,12 +251,21 @@ _WRITE = f"""
         for name, value in _NEWEST.items()
     )
 },
+        {
+    ", ".join(
+        f"{name} = CASE WHEN {_IS_NEWER_LIFE} THEN {life}"
+        + (f" WHEN e.life_epoch IS NULL AND {_IS_NEWER} THEN {newest}" if newest else "")
+        + f" ELSE e.{name} END"
+        for name, (life, newest) in _STANDING.items()
+    )
+},
         created_at = coalesce(e.created_at, n_saved[d.first_i]),
         nodes = e.nodes + d.nodes, checkpoints = e.checkpoints + d.checkpoints,
         stored_bytes = e.stored_bytes + d.bytes, cost_tokens = e.cost_tokens + d.cost
     FROM sums AS d
     WHERE e.execution_id = d.id
-        AND ({_IS_NEWER} OR d.nodes <> 0 OR d.cost <> 0 OR d.checkpoints <> 0);
+        AND ({_IS_NEWER} OR d.nodes <> 0 OR d.cost <> 0 OR d.checkpoints <> 0
+            OR ({_IS_NEWER_LIFE}));
 """
 
 #: The number of nodes removed. Whoever wrote before is fenced by an epoch without a claim.
@@ -263,7 +284,8 @@ BEGIN
     VALUES (x_id, line.owner_epoch + 1, NULL, -1, extract(epoch FROM clock_timestamp()));
     UPDATE {s}.executions AS e SET owner_epoch = line.owner_epoch + 1, owner_claim = NULL,
         epoch = 0, seq = -1, status = NULL, node_id = NULL, created_at = NULL, updated_at = NULL,
-        nodes = 0, checkpoints = 0, stored_bytes = 0, cost_tokens = 0
+        nodes = 0, checkpoints = 0, stored_bytes = 0, cost_tokens = 0, error = NULL,
+        life_epoch = NULL, life_seq = NULL, entered_at = NULL, ended_at = NULL
     WHERE e.execution_id = x_id;
     DELETE FROM {s}.checkpoints AS c WHERE c.execution_id = x_id;
     DELETE FROM {s}.nodes AS n WHERE n.execution_id = x_id;

@@ -62,7 +62,8 @@ SELECT concat_ws(':', 'postgresql', extract(epoch FROM pg_postmaster_start_time(
 FROM pg_database AS d WHERE d.datname = current_database()
 """
 _LIST = """
-SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status
+SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status,
+    life_epoch IS NOT NULL, coalesce(error, ''), entered_at, ended_at
 FROM {s}.executions AS e WHERE nodes > 0 AND {where} ORDER BY execution_id LIMIT %s
 """
 _HAS_METADATA = """EXISTS (
@@ -161,8 +162,10 @@ class Reads:
             arguments.append(argument)
         statement = _LIST.replace("{where}", " AND ".join(parts))
         rows = self._read(statement, *arguments, max(limit, 0))
-        lines = ([unkey(row[0]), *row[1:8], unkey(row[8])] for row in rows)
-        return [ExecutionInfo(*line) for line in lines]
+        return [
+            ExecutionInfo(unkey(row[0]), *row[1:8], unkey(row[8]), row[9], unkey(row[10]), *row[11:])
+            for row in rows
+        ]
 
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""

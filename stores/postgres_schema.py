@@ -115,20 +115,55 @@ ALTER TABLE {s}.checkpoints SET (
 CREATE INDEX checkpoints_by_content ON {s}.checkpoints (execution_id, content_hash);
 """
 
+#: A run has a status of its own (:mod:`livingai.stores.standing`); what is there already gets it,
+#: as far as its nodes tell. ``error`` of a node is JSON: type, message, traceback, retryable.
+_STANDINGS = """
+ALTER TABLE {s}.executions ADD COLUMN error text, ADD COLUMN life_epoch bigint,
+    ADD COLUMN life_seq bigint, ADD COLUMN entered_at double precision,
+    ADD COLUMN ended_at double precision;
+
+UPDATE {s}.executions AS e SET error = left((n.error->>0) || ': ' || (n.error->>1), 400)
+FROM {s}.nodes AS n
+WHERE n.node_id = e.node_id AND n.execution_id = e.execution_id AND n.error IS NOT NULL;
+
+UPDATE {s}.executions AS e SET status = n.status, life_epoch = n.epoch, life_seq = n.seq,
+    entered_at = n.created_at, ended_at = n.completed_at,
+    error = left((n.error->>0) || ': ' || (n.error->>1), 400)
+FROM (
+    SELECT DISTINCT ON (execution_id) * FROM {s}.nodes
+    WHERE metadata @> '{"role": "run"}' AND type = 'memory' AND status <> 'pending'
+        AND name IS DISTINCT FROM 'recovery'
+    ORDER BY execution_id, epoch DESC, seq DESC
+) AS n WHERE n.execution_id = e.execution_id;
+
+-- It takes more arguments now; two of that name would be two functions.
+DROP FUNCTION IF EXISTS {s}.commit_rows;
+"""
+
+#: New columns stand at the end: a view that others build on can be replaced so, but not dropped.
 _VIEWS = """
 CREATE OR REPLACE VIEW {s}.runs AS
 SELECT execution_id, status, nodes, checkpoints, cost_tokens,
     round(stored_bytes / 1e6, 3) AS stored_mb, epoch,
     {s}.at(created_at) AS started, {s}.at(updated_at) AS updated,
-    make_interval(secs => updated_at - created_at) AS took
+    make_interval(secs => updated_at - created_at) AS took,
+    error, life_epoch AS life, {s}.at(entered_at) AS entered, {s}.at(ended_at) AS ended
 FROM {s}.executions WHERE nodes > 0;
 
 CREATE OR REPLACE VIEW {s}.steps AS
 SELECT execution_id, epoch, seq, type, name, status, latency_ms, cost_tokens,
     left(input::text, 80) AS input, left(output::text, 80) AS output,
     left(error::text, 80) AS error, state_seq IS NOT NULL AS has_state,
-    {s}.at(saved_at) AS saved, node_id, parent_id, metadata
-FROM {s}.nodes;
+    {s}.at(saved_at) AS saved, node_id, parent_id, metadata,
+    row_number() OVER (PARTITION BY execution_id ORDER BY first_epoch, first_seq) AS number,
+    first_epoch AS life,
+    CASE WHEN metadata->>'role' = 'run' AND type = 'memory' THEN 'life'
+        WHEN metadata->>'call' IS NULL THEN 'node'
+        WHEN metadata->>'role' = 'checkpoint' THEN 'checkpoint'
+        ELSE 'call' END AS kind,
+    metadata->>'call' AS call
+FROM {s}.nodes
+ORDER BY execution_id, first_epoch, first_seq;
 
 CREATE OR REPLACE VIEW {s}.states AS
 SELECT c.execution_id, c.epoch, c.seq, n.name, n.type, c.codec,
@@ -140,7 +175,7 @@ LEFT JOIN {s}.nodes AS n ON n.node_id = c.node_id AND n.execution_id = c.executi
 """
 
 #: ``MIGRATIONS[n]`` takes a schema of version n to n + 1.
-MIGRATIONS: Final[tuple[str, ...]] = (_TABLES,)
+MIGRATIONS: Final[tuple[str, ...]] = (_TABLES, _STANDINGS)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 _VERSION_TABLE = "CREATE TABLE IF NOT EXISTS {s}.livingai (version integer NOT NULL)"
@@ -181,9 +216,9 @@ def prepare(session: Session, schema: str) -> None:
         version = _checked(run(f"SELECT version FROM {s}.livingai"), schema)
         if version < SCHEMA_VERSION:
             for migration in MIGRATIONS[version:]:
-                run(migration.format(s=s))
+                run(migration.replace("{s}", s))
             run(functions(s))
-            run(_VIEWS.format(s=s))
+            run(_VIEWS.replace("{s}", s))
             run(f"DELETE FROM {s}.livingai")
             run(f"INSERT INTO {s}.livingai (version) VALUES (%s)", (SCHEMA_VERSION,))
 

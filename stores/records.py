@@ -5,9 +5,13 @@ Plain values, in the words of the contract (:mod:`livingai.stores.base`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
+
+from livingai.errors import ConfigurationError
+from livingai.node import Status
 
 
 class RowStatus(IntEnum):
@@ -109,10 +113,14 @@ class SizedBlob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
-    """One line of ``list_executions``. ``epoch``, ``seq``, ``status`` and ``updated_at`` (its
-    ``saved_at``) are those of the newest write, ``created_at`` is the ``saved_at`` of the row that
-    was committed first, in seconds since the Unix epoch; ``stored_bytes`` is the length of all
-    blobs."""
+    """One line of ``list_executions``. ``epoch``, ``seq`` and ``updated_at`` (its ``saved_at``) are
+    those of the newest write, ``created_at`` is the ``saved_at`` of the row that was committed
+    first, in seconds since the Unix epoch; ``stored_bytes`` is the length of all blobs.
+
+    ``status`` and ``error`` ("type: message", or "") are those of the last life of a run, of any
+    other execution those of the newest write (:mod:`livingai.stores.standing`). Of a run
+    (``is_run``), ``entered_at`` and ``ended_at`` are when that life began and ended; None: it has
+    not, or was killed."""
 
     execution_id: str
     epoch: int
@@ -123,11 +131,29 @@ class ExecutionInfo:
     created_at: float
     updated_at: float
     status: str
+    is_run: bool = False
+    error: str = ""
+    entered_at: float | None = None
+    ended_at: float | None = None
+
+
+def check_statuses(statuses: Sequence[str]) -> None:
+    """Raise ConfigurationError unless these are statuses that executions can have: a filter with a
+    misspelt one would find nothing, and look as if there were nothing to find."""
+    known = ", ".join(Status)
+    if isinstance(statuses, str):
+        raise ConfigurationError(f"statuses is a tuple of {known}, not the text {statuses!r}")
+    for status in statuses:
+        if status not in list(Status):
+            raise ConfigurationError(f"no execution has the status {status!r}; there is {known}")
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionFilter:
     """Which executions ``list_executions`` answers; what is empty or None does not restrict.
+
+    Raises:
+        ConfigurationError: a status that is none.
 
     ``metadata`` is compared with the newest node's metadata, key by key, for equality of plain
     values (the framework's name, a tenant). Times are seconds since the Unix epoch.
@@ -137,6 +163,9 @@ class ExecutionFilter:
     updated_after: float | None = None
     updated_before: float | None = None
     metadata: dict[str, str | int | float | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_statuses(self.statuses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ local STORED, FENCED, BASE_MISSING = 1, 2, 4
 local FIRST_ROW, ROW = 3, 4
 -- Fields of a row. BASE and CONTENT are hashes or nil, BLOB is the number of its key or 0.
 local CLAIM, EPOCH, SEQ, NODE, STATUS, SAVED_AT, BASE, CONTENT, BLOB = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- Of the execution's standing: 1 if it is a life's, its error line, when the life began and ended.
+local IS_LIFE, ERROR, ENTERED, ENDED = 10, 11, 12, 13
 local MOST_ARGUMENTS = 4000 -- of a command in a script: the Lua stack is small
 local run, owners, places, ids, nodes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
@@ -35,7 +37,7 @@ end
 
 local owned = call('HMGET', owners, 'newest', 'deleted')
 local newest, deleted = tonumber(owned[1] or 0), tonumber(owned[2] or 0)
-local line = call('HMGET', run, 'v', 'nodes', 'checkpoints', 'bytes')
+local line = call('HMGET', run, 'v', 'nodes', 'checkpoints', 'bytes', 'life', 'error', 'told')
 local version_of_run = line[1]
 local node_count, checkpoint_count = tonumber(line[2] or 0), tonumber(line[3] or 0)
 local byte_count = tonumber(line[4] or 0)
@@ -49,6 +51,9 @@ local added = {} -- checkpoints of this batch, by version: where the row begins 
 local best_of = {} -- by content hash: which checkpoint answers for it; false: none
 local better = {} -- those of best_of that this batch changes
 local newest_row, first_row -- fields of those that changed something
+-- Version of the newest record of a life; '' without one. An earlier livingai does not keep that up,
+-- nor 'told', which is the version up to which it is: whoever lists the run looks (redis_reads.py).
+local life, life_row = line[5] or '', nil
 
 local function find_owner(claim, brought)
   local owner = owner_of[claim]
@@ -137,6 +142,7 @@ local function apply(owner, version, row, at)
     head.first, head.changed = version, true
   end
   if is_state then add_checkpoint(head, version, row, at) end
+  if row[IS_LIFE] == 1 and version > life then life, life_row = version, row end
   if row[SEQ] > owner.last then owner.last, owner.changed = row[SEQ], true end
 end
 
@@ -229,8 +235,18 @@ if digits_of(newest) ~= owned[1] and newest > 0 then put(to_owners, 'newest', di
 if newest_row then
   put(to_run, 'v', version_of_run)
   put(to_run, 'node', newest_row[NODE])
-  put(to_run, 'status', newest_row[STATUS])
   put(to_run, 'updated', newest_row[SAVED_AT])
+  if line[7] == line[1] then put(to_run, 'told', version_of_run) end -- also where there was neither
+end
+local telling = life_row or life == '' and newest_row
+if telling then
+  put(to_run, 'status', telling[STATUS])
+  if telling[ERROR] ~= (line[6] or '') then put(to_run, 'error', telling[ERROR]) end
+end
+if life_row then
+  put(to_run, 'life', life)
+  put(to_run, 'entered', life_row[ENTERED])
+  put(to_run, 'ended', life_row[ENDED])
 end
 if first_row and not line[1] then put(to_run, 'created', first_row[SAVED_AT]) end
 if #to_run > 0 then

@@ -6,6 +6,7 @@
 --         with                                              gives the number of nodes
 --       1 "forget" as "delete", its owners as well          gives the number of nodes
 --       1 "drop"   2 as 4 of "delete", then versions        gives the bytes of blobs
+--       1 "settle" 2 version 3 ... fields of the run        gives 1 if that is its version
 --
 -- As in redis_commit.lua, everything is read before the first write. The keys of blobs are found in
 -- the execution's own data; they are in its slot. While a cluster moves that slot, one that is gone
@@ -165,6 +166,14 @@ local function drop(prefix)
   return size
 end
 
+-- What an earlier livingai does not note of a run: its last life, and how that ended.
+local function settle()
+  if call('HGET', run, 'v') ~= ARGV[2] then return 0 end
+  call('HSET', run, unpack(ARGV, 3))
+  return 1
+end
+
+if ARGV[1] == 'settle' then return settle() end
 if ARGV[1] == 'claim' then return claim(ARGV[2]) end
 if ARGV[1] == 'delete' then return delete(ARGV[2], ARGV[3], ARGV[4], false) end
 if ARGV[1] == 'forget' then return delete(ARGV[2], ARGV[3], ARGV[4], true) end

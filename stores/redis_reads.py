@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
-from livingai.errors import ConfigurationError
+from livingai.errors import ConfigurationError, CorruptRecordError, StoreError
 from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
@@ -22,9 +23,18 @@ from livingai.stores.redis_keys import (
     as_bytes,
     entries,
     parse_version,
+    version,
 )
 from livingai.stores.redis_link import Command, Link, Script
-from livingai.stores.redis_rows import number, parsing, read_blob, read_checkpoint, read_wire
+from livingai.stores.redis_rows import (
+    number,
+    parsing,
+    read_blob,
+    read_checkpoint,
+    read_wire,
+    standing_fields,
+)
+from livingai.stores.standing import is_life, standing
 
 #: Rows of a page, and bytes from which on it ends early.
 _PAGE: Final = 256
@@ -32,7 +42,8 @@ _PAGE_BYTES: Final = 4 << 20
 #: Executions whose lines are fetched at a time.
 _LINES: Final = 200
 _LINE: Final = (
-    "v", "node", "status", "created", "updated", "nodes", "checkpoints", "bytes",
+    "v", "node", "status", "created", "updated", "nodes", "checkpoints", "bytes", "life", "error",
+    "entered", "ended", "told",
 )  # fmt: skip
 _GROUPS: Final = ("execution", "name", "day")
 
@@ -44,6 +55,7 @@ class Reads:
         self._link = link
         self._keys = keys
         self._script = Script("read")
+        self._keep = Script("keep")
 
     def _command(self, execution_id: str, *arguments: Any) -> Command:
         keys = self._keys.of(execution_id)
@@ -199,9 +211,38 @@ class Reads:
         for execution_id, values in zip(ids, lines, strict=True):
             if values[0] is not None:
                 line = dict(zip(_LINE, values, strict=True))
+                if line["told"] != line["v"]:
+                    line.update(self._settle(execution_id, line["v"]))
                 with parsing(execution_id):
                     info = _line(execution_id, line)
                 yield info, line["node"]
+
+    def _settle(self, execution_id: str, newest: bytes) -> dict[str, bytes]:
+        """Fields of the line of a run that an earlier livingai wrote: it did not note the last life
+        apart. They are noted now, for the next time."""
+        last: StoredNode | None = None
+        try:
+            for node in self.nodes(execution_id):
+                if is_life(node.wire):
+                    last = max(last or node, node, key=lambda each: (each.epoch, each.seq))
+        except CorruptRecordError:  # a list is not where that should be found out
+            return {}
+        if last is None:
+            fields = {"life": b"", "told": newest}
+        else:
+            _, error, entered, ended = standing_fields(standing(last.wire))
+            fields = {
+                "life": version(last.epoch, last.seq).encode(), "status": as_bytes(last.wire[3]),
+                "error": error.encode(), "entered": entered.encode(), "ended": ended.encode(),
+                "told": newest,
+            }  # fmt: skip
+        keys = self._keys.of(execution_id)
+        pairs = [part for pair in fields.items() for part in pair]
+        with suppress(StoreError):  # a replica, perhaps; the answer is right all the same
+            self._link().one(
+                Command(keys.run, [len(keys), *keys, "settle", newest, *pairs], self._keep)
+            )
+        return fields
 
     def _fits(self, info: ExecutionInfo, node_id: bytes, where: ExecutionFilter | None) -> bool:
         if where is None:
@@ -252,6 +293,10 @@ def _line(execution_id: str, line: dict[str, bytes]) -> ExecutionInfo:
         created_at=float(line["created"]),
         updated_at=float(line["updated"]),
         status=line["status"].decode(),
+        is_run=bool(line["life"]),
+        error=(line["error"] or b"").decode(),
+        entered_at=float(line["entered"]) if line["entered"] else None,
+        ended_at=float(line["ended"]) if line["ended"] else None,
     )
 
 

@@ -21,6 +21,7 @@ from livingai.stores.base import Row
 from livingai.stores.human import plain_text
 from livingai.stores.redis_keys import MAX_EPOCH, Keys, as_bytes, sortable
 from livingai.stores.rows import Write, prepare
+from livingai.stores.standing import Standing, standing
 
 _SUM_BYTES: Final = 8
 #: Without the types that the msgpack of old servers' Lua does not know.
@@ -76,6 +77,7 @@ def row_arguments(write: Write, blob_key: int) -> tuple[bytes, bytes, bytes, byt
     fields = (
         claim, row.epoch, sortable(row.seq), node_id, plain_text(row.wire[3]),
         repr(write.saved_at), base, content, blob_key if row.blob is not None else 0,
+        *standing_fields(standing(row.wire)),
     )  # fmt: skip
     wire = write.wire_sum + write.wire
     if row.blob is None:
@@ -87,6 +89,13 @@ def row_arguments(write: Write, blob_key: int) -> tuple[bytes, bytes, bytes, byt
         )
     )  # fmt: skip
     return _pack(fields), wire, _sum(checkpoint) + checkpoint, row.blob
+
+
+def standing_fields(said: Standing) -> tuple[int, str, str, str]:
+    """What a row says of its execution: 1 if it is a life's, its error, when that life began and
+    ended (in text; empty: not known)."""
+    times = ("" if at is None else repr(at) for at in (said.entered_at, said.ended_at))
+    return (int(said.is_life), said.error, *times)  # type: ignore[return-value]
 
 
 def blob_keys(keys: Keys, writes: list[Write]) -> list[bytes]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from livingai.errors import ConfigurationError
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, Store, StoredCheckpoint
+from livingai.stores.records import check_statuses
 
 _PAGE = 500
 Version = tuple[int, int]
@@ -37,7 +38,8 @@ class Retention:
     max_age_s: float | None = None
     #: Delete executions whose last write is older than this.
     expire_s: float | None = None
-    #: Only executions whose newest node has one of these statuses.
+    #: Only executions of one of these statuses: "pending", "running", "success", "failed". That of
+    #: a run is its own (running until it has ended), see :mod:`livingai.stores.standing`.
     statuses: tuple[str, ...] = ()
     #: Only executions whose id begins so (a tenant).
     prefix: str = ""
@@ -48,6 +50,7 @@ class Retention:
             raise ConfigurationError(
                 "a retention policy needs keep_last, max_age_s or expire_s; else it keeps all"
             )
+        check_statuses(self.statuses)
         if self.keep_last is not None and self.keep_last < 1:
             raise ConfigurationError("keep_last must be at least 1")
         for name in ("max_age_s", "expire_s"):

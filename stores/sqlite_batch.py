@@ -23,6 +23,7 @@ from livingai.stores.rows import (
     node_columns,
 )
 from livingai.stores.sqlite_owners import Owner, Owners
+from livingai.stores.standing import is_life, standing
 
 if TYPE_CHECKING:
     import apsw
@@ -63,19 +64,25 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _NEWER = "excluded.epoch > epoch OR (excluded.epoch = epoch AND excluded.seq > seq)"
 _SAVE_EXECUTION = f"""
-INSERT INTO executions (execution_id, epoch, seq, status, node_id, created_at, updated_at, nodes,
-    checkpoints, stored_bytes, cost_tokens)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO executions (execution_id, epoch, seq, status, error, node_id, created_at, updated_at,
+    nodes, checkpoints, stored_bytes, cost_tokens)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (execution_id) DO UPDATE SET
     epoch = CASE WHEN {_NEWER} THEN excluded.epoch ELSE epoch END,
     seq = CASE WHEN {_NEWER} THEN excluded.seq ELSE seq END,
-    status = CASE WHEN {_NEWER} THEN excluded.status ELSE status END,
+    status = CASE WHEN life_epoch IS NULL AND ({_NEWER}) THEN excluded.status ELSE status END,
+    error = CASE WHEN life_epoch IS NULL AND ({_NEWER}) THEN excluded.error ELSE error END,
     node_id = CASE WHEN {_NEWER} THEN excluded.node_id ELSE node_id END,
     updated_at = CASE WHEN {_NEWER} THEN excluded.updated_at ELSE updated_at END,
     nodes = nodes + excluded.nodes,
     checkpoints = checkpoints + excluded.checkpoints,
     stored_bytes = stored_bytes + excluded.stored_bytes,
     cost_tokens = cost_tokens + excluded.cost_tokens
+"""
+_SAVE_LIFE = """
+UPDATE executions SET status = ?, error = ?, entered_at = ?, ended_at = ?, life_epoch = ?,
+    life_seq = ?
+WHERE execution_id = ? AND (life_epoch IS NULL OR (life_epoch, life_seq) < (?, ?))
 """
 
 
@@ -101,6 +108,7 @@ class _Changes:
     checkpoints: int = 0
     stored_bytes: int = 0
     cost: int = 0
+    life: tuple[Version, Write] | None = None  # the newest record of a life
 
 
 class Batch:
@@ -190,6 +198,8 @@ class Batch:
         elif version < node.first:
             node.first = version
             node.moved = True
+        if version != node.version or node.write is not None:
+            self._note_life(version, write)
         if is_new_state:
             self._checkpoints[row.execution_id, owner.epoch, row.seq] = write
             self._contents.setdefault(row.execution_id, set()).add(row.content_hash)
@@ -200,6 +210,12 @@ class Batch:
                 node.state = version
                 node.moved = node.moved or version != node.version
         owner.last_seq = max(owner.last_seq, row.seq)
+
+    def _note_life(self, version: Version, write: Write) -> None:
+        if is_life(write.row.wire):
+            changes = self._changed(version, write)
+            if changes.life is None or version > changes.life[0]:
+                changes.life = (version, write)
 
     def _replace(self, node: _Node, version: Version, write: Write) -> _Changes:
         changes = self._changed(version, write)
@@ -226,13 +242,23 @@ class Batch:
         self._flush_checkpoints()
         rows = [
             (
-                execution_id, *changes.version, plain_text(changes.latest.row.wire[3]),
+                execution_id, *changes.version, *_status(changes.latest),
                 changes.latest.row.node_id, changes.first.saved_at, changes.latest.saved_at,
                 changes.nodes, changes.checkpoints, changes.stored_bytes, changes.cost,
             )
             for execution_id, changes in self._changes.items()
         ]  # fmt: skip
         self._executemany(_SAVE_EXECUTION, rows)
+        self._flush_lives()
+
+    def _flush_lives(self) -> None:
+        rows = []
+        for execution_id, changes in self._changes.items():
+            if changes.life is not None:
+                version, write = changes.life
+                _, _, *times = standing(write.row.wire)
+                rows.append((*_status(write), *times, *version, execution_id, *version))
+        self._executemany(_SAVE_LIFE, rows)
 
     def _flush_nodes(self) -> None:
         inserts, updates, moves = [], [], []
@@ -264,3 +290,8 @@ class Batch:
             rows.append((*key, blob_id, *checkpoint_columns(write, blob)))
         self._executemany(_INSERT_BLOB, blobs)
         self._executemany(_INSERT_CHECKPOINT, rows)
+
+
+def _status(write: Write) -> tuple[str | None, str | None]:
+    """Status, and what went wrong, as columns of ``executions``."""
+    return plain_text(write.row.wire[3]), standing(write.row.wire).error or None

@@ -67,7 +67,8 @@ WHERE c.execution_id = ? AND c.content_hash = ?
 ORDER BY c.base_hash IS NOT NULL, c.epoch, c.seq LIMIT 1
 """
 _LIST = """
-SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status
+SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, updated_at, status,
+    life_epoch, coalesce(error, ''), entered_at, ended_at
 FROM executions AS e
 WHERE execution_id > ? AND execution_id >= ? AND (? IS NULL OR execution_id < ?){where}
 ORDER BY execution_id LIMIT ?
@@ -138,7 +139,8 @@ def list_executions(
     end = behind(prefix)
     sql, restricted = sqlite_keeping.restriction(where)
     bindings = (after or "", prefix, end, end, *restricted, max(limit, 0))
-    return [ExecutionInfo(*row) for row in file.read(_LIST.format(where=sql), bindings)]
+    rows = file.read(_LIST.format(where=sql), bindings)
+    return [ExecutionInfo(*row[:9], row[9] is not None, *row[10:]) for row in rows]
 
 
 def behind(prefix: str) -> str | None:

@@ -9,8 +9,8 @@ module. Rules:
    added beside its tables. Anything else is refused before a single byte is changed.
 3. A migration and its new ``user_version`` are one transaction, so a crash leaves old or new.
 4. A view may change in any version; a column that was released keeps its name and meaning.
-5. Only what SQLite 3.8.2 reads (no STRICT tables): people open this file with the ``sqlite3`` that
-   they have.
+5. Only what SQLite 3.8.2 reads (no STRICT tables, no window functions in views): people open this
+   file with the ``sqlite3`` that they have. (The view ``steps`` needs its JSON functions.)
 
 Blobs stand in a table of their own: a row that overflows still fills most of a leaf page, so a
 scan of ``checkpoints`` would otherwise read about 8 KB for each 200 bytes of columns. (The node's
@@ -109,6 +109,34 @@ CREATE TABLE blobs (
 );
 """
 
+#: A run has a status of its own (:mod:`livingai.stores.standing`); what is there already gets it,
+#: as far as its nodes tell. ``error`` of a node is JSON: type, message, traceback, retryable.
+_STANDINGS = """
+ALTER TABLE executions ADD COLUMN error TEXT;
+ALTER TABLE executions ADD COLUMN life_epoch INTEGER;
+ALTER TABLE executions ADD COLUMN life_seq INTEGER;
+ALTER TABLE executions ADD COLUMN entered_at REAL;
+ALTER TABLE executions ADD COLUMN ended_at REAL;
+
+UPDATE executions SET error = (
+    SELECT nullif(substr(json_extract(n.error, '$[0]') || ': ' || json_extract(n.error, '$[1]'),
+        1, 400), '')
+    FROM nodes AS n WHERE n.node_id = executions.node_id
+        AND n.execution_id = executions.execution_id AND n.error IS NOT NULL);
+
+WITH lives AS (
+    SELECT *, row_number() OVER (PARTITION BY execution_id ORDER BY epoch DESC, seq DESC) AS place
+    FROM nodes
+    WHERE type = 'memory' AND status <> 'pending' AND json_extract(metadata, '$.role') = 'run'
+        AND name IS NOT 'recovery'
+)
+UPDATE executions SET status = n.status, life_epoch = n.epoch, life_seq = n.seq,
+    entered_at = n.created_at, ended_at = n.completed_at,
+    error = nullif(
+        substr(json_extract(n.error, '$[0]') || ': ' || json_extract(n.error, '$[1]'), 1, 400), '')
+FROM lives AS n WHERE n.execution_id = executions.execution_id AND n.place = 1;
+"""
+
 _VIEWS = """
 DROP VIEW IF EXISTS runs;
 CREATE VIEW runs AS
@@ -117,17 +145,32 @@ SELECT execution_id, status, nodes, checkpoints, cost_tokens,
     epoch,
     datetime(created_at, 'unixepoch') AS started,
     datetime(updated_at, 'unixepoch') AS updated,
-    round(updated_at - created_at, 3) AS seconds
+    round(updated_at - created_at, 3) AS seconds,
+    error, life_epoch AS life,
+    datetime(entered_at, 'unixepoch') AS entered,
+    datetime(ended_at, 'unixepoch') AS ended
 FROM executions;
 
 DROP VIEW IF EXISTS steps;
 CREATE VIEW steps AS
-SELECT execution_id, epoch, seq, type, name, status, latency_ms, cost_tokens,
+SELECT execution_id,
+    (SELECT count(*) FROM nodes AS m WHERE m.execution_id = n.execution_id
+        AND m.first_epoch < n.first_epoch)
+    + (SELECT count(*) FROM nodes AS m WHERE m.execution_id = n.execution_id
+        AND m.first_epoch = n.first_epoch AND m.first_seq <= n.first_seq) AS number,
+    first_epoch AS life,
+    CASE WHEN json_extract(metadata, '$.role') = 'run' AND type = 'memory' THEN 'life'
+        WHEN json_extract(metadata, '$.call') IS NULL THEN 'node'
+        WHEN json_extract(metadata, '$.role') = 'checkpoint' THEN 'checkpoint'
+        ELSE 'call' END AS kind,
+    json_extract(metadata, '$.call') AS call,
+    name, type, status, latency_ms, cost_tokens,
     substr(input, 1, 80) AS input, substr(output, 1, 80) AS output, substr(error, 1, 80) AS error,
     state_seq IS NOT NULL AS has_state,
     datetime(saved_at, 'unixepoch') AS saved,
-    node_id, parent_id
-FROM nodes;
+    epoch, seq, node_id, parent_id
+FROM nodes AS n
+ORDER BY execution_id, first_epoch, first_seq;
 
 DROP VIEW IF EXISTS states;
 CREATE VIEW states AS
@@ -141,7 +184,7 @@ LEFT JOIN nodes AS n ON n.node_id = c.node_id AND n.execution_id = c.execution_i
 """
 
 #: ``MIGRATIONS[n]`` takes a schema of version n to n + 1.
-MIGRATIONS: Final[tuple[str, ...]] = (_TABLES,)
+MIGRATIONS: Final[tuple[str, ...]] = (_TABLES, _STANDINGS)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 #: Every name that the schema takes; a foreign database must not have any of them.

@@ -37,13 +37,14 @@ from livingai.testing.rows import (
     state,
     statuses,
 )
+from livingai.testing.standing import StandingTests
 from livingai.testing.writing import WritingTests
 
 #: Of what a raw hook handles the bytes: a node's section, or a checkpoint's blob.
 Part = Literal["node", "blob"]
 
 
-class StoreConformance(WritingTests, OwningTests, ReadingTests, KeepingTests):
+class StoreConformance(WritingTests, OwningTests, ReadingTests, KeepingTests, StandingTests):
     """Every rule of the store contract. Override :meth:`make_store`; the other hooks are optional,
     tests that need one are skipped without it."""
 

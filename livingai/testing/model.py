@@ -8,6 +8,7 @@ from typing import Any
 
 from livingai.serial import pack
 from livingai.stores.base import Row, RowResult, RowStatus
+from livingai.stores.standing import is_life
 
 Version = tuple[int, int]  # (epoch, seq)
 
@@ -45,7 +46,7 @@ class _Execution:
 
 
 class StoreModel:
-    """What a store must answer (rules 1 to 3, 7 and 8 of :mod:`livingai.stores.base`)."""
+    """What a store must answer (rules 1 to 3, 7, 8 and 10 of :mod:`livingai.stores.base`)."""
 
     def __init__(self) -> None:
         self._executions: dict[str, _Execution] = {}
@@ -168,8 +169,17 @@ class StoreModel:
             sum(map(len, blobs)),
             execution.created_at,
             rows[newest].saved_at,
-            rows[newest].wire[3],
+            *StoreModel._standing(rows),
         )
+
+    @staticmethod
+    def _standing(rows: dict[Version, Row]) -> tuple[Any, ...]:
+        """Status, whether it is a run, error, when its last life began and ended."""
+        lives = [version for version, row in rows.items() if is_life(row.wire)]
+        wire = rows[max(lives or rows)].wire
+        error = f"{wire[11][0]}: {wire[11][1]}" if wire[11] else ""
+        times = (wire[5], wire[6]) if lives else (None, None)
+        return (wire[3], bool(lives), error, *times)
 
     @staticmethod
     def _node(execution: _Execution, node_id: str) -> tuple[Any, ...]:

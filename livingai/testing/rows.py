@@ -88,7 +88,8 @@ def listing(store: Store) -> dict[str, tuple[Any, ...]]:
             assert info.execution_id not in found, "a page repeats an execution"
             found[info.execution_id] = (
                 info.epoch, info.seq, info.nodes, info.checkpoints, info.stored_bytes,
-                info.created_at, info.updated_at, info.status,
+                info.created_at, info.updated_at, info.status, info.is_run, info.error,
+                info.entered_at, info.ended_at,
             )  # fmt: skip
     return found
 

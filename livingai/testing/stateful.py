@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from livingai.errors import FencedError
-from livingai.node import Status
+from livingai.node import ErrorInfo, NodeType, Status
 from livingai.stores.base import Row, Store
 from livingai.testing.model import StoreModel
-from livingai.testing.rows import contents, make_row, state
+from livingai.testing.rows import EPOCH_S, contents, make_row, state
 
 EXECUTIONS = ("a", "ü/\0")
 NODES = 3
@@ -159,6 +159,11 @@ def issued_row(key: tuple[str, str, int], node: int, carries: Any) -> Row:
         content_hash=None if carries is None else b"%16d" % seq,
         base_hash=b"%16d" % carries if isinstance(carries, int) else None,
         status=list(Status)[seq % len(Status)],
+        error=ErrorInfo("ValueError", f"no {seq}") if seq % len(Status) == 3 else None,
+        # Some tell of a life; one of them is PENDING, so it says nothing of its execution.
+        type=NodeType.MEMORY if seq % 5 in (1, 4) else NodeType.PROMPT,
+        metadata={"name": "run", "role": "run"} if seq % 5 in (1, 4) else {},
+        completed_at=EPOCH_S + seq if seq % 2 else None,
         output=claim,
         cost_tokens=seq,
     )

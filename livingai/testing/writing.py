@@ -150,7 +150,7 @@ class WritingTests:
         assert listing(store)["run"][:4] == (1, 7, 3, 3)
         commit(store, [make_row("b", 7, status=Status.FAILED), make_row("b", 5)])
         line = listing(store)["b"]
-        assert (line[:3], line[-1]) == ((1, 7, 2), "failed")
+        assert (line[:3], line[7]) == ((1, 7, 2), "failed")
 
     def test_epoch_goes_before_seq(self, store: Store) -> None:
         commit(store, [make_row(seq=99, claim="old", node_id="n", blob=state("old"))])

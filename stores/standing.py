@@ -1,0 +1,59 @@
+"""How an execution stands: what its line says of its status, its error and its last life.
+
+Rules:
+
+1. An execution in which a *life* is recorded (one process's time in ``engine.run``) is a run. Its
+   status, error and times are those of the newest record of a life, by (epoch, seq), whatever else
+   of it was written later: a run that is killed behind a step that succeeded has not succeeded.
+2. A life that is PENDING has recorded nothing yet: somebody looked in. It says nothing of the run.
+3. Any other execution stands as its newest write does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from livingai.stores.human import plain_text, real
+
+#: What :class:`livingai.run.Run` writes of its lives (``livingai/calls.py``), and what the life of
+#: :class:`livingai.recovery.RecoveryEngine` is called, which is none of a run.
+_TYPE, _ROLE, _RUN, _RECOVERY = "memory", "role", "run", "recovery"
+_PENDING: Final = "pending"
+_LONGEST_CHARS: Final = 400
+
+
+class Standing(NamedTuple):
+    """What one write says of its execution. ``error`` is "type: message" in one line, "" without
+    one; ``entered_at`` and ``ended_at`` are a life's, in seconds since the Unix epoch."""
+
+    is_life: bool
+    error: str
+    entered_at: float | None
+    ended_at: float | None
+
+
+def is_life(wire: list[Any]) -> bool:
+    """Whether a node section is the record of a life that has begun its work (rules 1 and 2)."""
+    metadata = wire[12]
+    return (
+        isinstance(metadata, dict)
+        and metadata.get(_ROLE) == _RUN
+        and wire[2] == _TYPE
+        and wire[3] != _PENDING
+        and metadata.get("name") != _RECOVERY
+    )
+
+
+def standing(wire: list[Any]) -> Standing:
+    """What a node section says of its execution."""
+    if not is_life(wire):
+        return Standing(False, _error_line(wire[11]), None, None)
+    return Standing(True, _error_line(wire[11]), real(wire[5]), real(wire[6]))
+
+
+def _error_line(error: Any) -> str:
+    if not isinstance(error, (list, tuple)) or len(error) < 2:
+        return ""
+    name, message = (plain_text(part) or "" for part in error[:2])
+    line = " ".join(f"{name}: {message[: 4 * _LONGEST_CHARS]}".replace("\0", "\\0").split())
+    return (line if len(line) <= _LONGEST_CHARS else f"{line[:_LONGEST_CHARS]}…").removesuffix(":")
