@@ -166,7 +166,7 @@ _NEWEST: Final = {
 }
 _IS_NEWER_LIFE: Final = """d.life_i IS NOT NULL AND coalesce(
             (d.epoch, r_seq[d.life_i]) > (e.life_epoch, e.life_seq), true)"""
-#: What it says of its last life, or without one of its newest row (:mod:`livingai.stores.standing`).
+#: What it says of its last life, without one of its newest row (:mod:`livingai.stores.standing`).
 _STANDING: Final = {
     "life_epoch": ("d.epoch", None),
     "life_seq": ("r_seq[d.life_i]", None),

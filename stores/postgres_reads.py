@@ -162,10 +162,11 @@ class Reads:
             arguments.append(argument)
         statement = _LIST.replace("{where}", " AND ".join(parts))
         rows = self._read(statement, *arguments, max(limit, 0))
-        return [
-            ExecutionInfo(unkey(row[0]), *row[1:8], unkey(row[8]), row[9], unkey(row[10]), *row[11:])
+        lines = (
+            [unkey(row[0]), *row[1:8], unkey(row[8]), row[9], unkey(row[10]), *row[11:]]
             for row in rows
-        ]
+        )
+        return [ExecutionInfo(*line) for line in lines]
 
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""

@@ -140,7 +140,8 @@ def list_executions(
     sql, restricted = sqlite_keeping.restriction(where)
     bindings = (after or "", prefix, end, end, *restricted, max(limit, 0))
     rows = file.read(_LIST.format(where=sql), bindings)
-    return [ExecutionInfo(*row[:9], row[9] is not None, *row[10:]) for row in rows]
+    lines = ([*row[:9], row[9] is not None, *row[10:]] for row in rows)
+    return [ExecutionInfo(*line) for line in lines]
 
 
 def behind(prefix: str) -> str | None:
