@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from livingai._version import __version__
 
 if TYPE_CHECKING:
+    from livingai.calls import CallOptions
     from livingai.config import EngineConfig
     from livingai.engine import CheckpointEngine
     from livingai.errors import LivingAIError
+    from livingai.exception_hooks import register_exception
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
-    from livingai.policy import Resolution
+    from livingai.policy import Resolution, RunSettings
     from livingai.recovery import RecoveryEngine, RecoveryPlan
     from livingai.replay.compare import ReplayResult
     from livingai.replay.mode import ReplayMode
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from livingai.stores.tiered import TieredStore
 
 _HOMES = {
+    "CallOptions": "livingai.calls",
     "CheckpointEngine": "livingai.engine",
     "Durability": "livingai.outcome",
     "EngineConfig": "livingai.config",
@@ -55,6 +58,7 @@ _HOMES = {
     "Resolution": "livingai.policy",
     "Retention": "livingai.stores.retention",
     "Run": "livingai.run",
+    "RunSettings": "livingai.policy",
     "SQLiteStore": "livingai.stores.sqlite",
     "Service": "livingai.service",
     "Sla": "livingai.sla",
@@ -63,11 +67,13 @@ _HOMES = {
     "TieredStore": "livingai.stores.tiered",
     "current_run": "livingai.scopes",
     "open_store": "livingai.stores.opening",
+    "register_exception": "livingai.exception_hooks",
     "step": "livingai.steps",
     "tool": "livingai.steps",
 }
 
 __all__ = [
+    "CallOptions",
     "CheckpointEngine",
     "Durability",
     "EngineConfig",
@@ -88,6 +94,7 @@ __all__ = [
     "Resolution",
     "Retention",
     "Run",
+    "RunSettings",
     "SQLiteStore",
     "Service",
     "Sla",
@@ -97,6 +104,7 @@ __all__ = [
     "__version__",
     "current_run",
     "open_store",
+    "register_exception",
     "step",
     "tool",
 ]

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from livingai.cache import Cached
 from livingai.engine import CheckpointEngine
 from livingai.errors import RunError
+from livingai.failures import raise_again
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability
 from livingai.scopes import Scope, enter, leave, strand
@@ -42,6 +43,14 @@ class Effect(ABC):
         """Do it without one."""
 
 
+class Stopped(Exception):
+    """Carries a StopIteration that a call raised: a generator cannot let one through."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 #: The logic of a run; its value is of the parameter's type.
 Work = Generator[Effect, Any, T]
 
@@ -55,6 +64,8 @@ async def drive(engine: CheckpointEngine, work: Work[T]) -> T:
             effect = step(value)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+        except Stopped as stopped:
+            raise_again(stopped.error)
         try:
             value = await effect.perform(engine)
             step = work.send
@@ -71,6 +82,8 @@ def drive_sync(engine: CheckpointEngine, work: Work[T]) -> T:
             effect = step(value)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+        except Stopped as stopped:
+            raise_again(stopped.error)
         try:
             value = effect.perform_sync(engine)
             step = work.send

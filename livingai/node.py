@@ -61,14 +61,18 @@ class ErrorInfo:
         """Describe ``error``, with its traceback as text."""
         import traceback as tb  # noqa: PLC0415 - only failing steps pay for it
 
-        text = "".join(tb.format_exception(error))
+        text: str | None
+        try:
+            text = "".join(tb.format_exception(error))
+        except Exception:  # it, or what it hangs on, does not want to be shown
+            text = None
         return cls(type(error).__qualname__, shown(error), text, retryable)
 
 
 def shown(error: BaseException) -> str:
     """``str(error)``, or what can be said of an exception that cannot be shown."""
     try:
-        return str(error)
+        return "".join((str(error),))  # a plain string, whatever its __str__ returns
     except Exception as failure:
         return f"<its str() raised {type(failure).__name__}>"
 

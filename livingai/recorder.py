@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from livingai.calls import Call
 from livingai.doubt import ask, in_doubt_error, is_lost, resolved_node
-from livingai.effects import Invoke, Pause, Save, Work
+from livingai.effects import Invoke, Pause, Save, Stopped, Work
 from livingai.errors import (
     DivergenceError,
     FencedError,
@@ -27,8 +27,8 @@ from livingai.errors import (
     ResultEncodingError,
     StateTooLargeError,
 )
-from livingai.failures import RAISED, describe, is_own, rebuild, shorten
-from livingai.node import ExecutionNode, Status
+from livingai.failures import RAISED, describe, is_own, raise_again, rebuild, shorten
+from livingai.node import ExecutionNode, Status, shown
 from livingai.ownership import Ownership
 from livingai.policy import Decision, Policy, Resolution, ResolutionAction, Resolver
 from livingai.scopes import Scope
@@ -101,7 +101,7 @@ class Recorder:
         """Return what is recorded, or raise it. (A replay's recorder also copies the node.)"""
         yield from ()
         if recorded.status is Status.FAILED:
-            raise rebuild(recorded)
+            raise_recorded(recorded)
         return recorded.output
 
     def _announce(self, scope: Scope) -> Work[None]:
@@ -147,6 +147,8 @@ class Recorder:
                     continue
                 node = yield from self._record_failure(call, error, latency_ms)
                 self._remember(call, scope, node)
+                if isinstance(error, StopIteration):
+                    raise Stopped(error) from None
                 raise
             latency_ms = (time.perf_counter() - began) * 1e3
             node = yield from self._record_success(call, output, latency_ms)
@@ -170,7 +172,7 @@ class Recorder:
         options = call.options
         if len(call.attempts) >= options.retries or not options.retryable(error):
             return False
-        call.attempts.append([type(error).__qualname__, str(error), round(latency_ms, 3)])
+        call.attempts.append([type(error).__qualname__, shown(error), round(latency_ms, 3)])
         yield from self.owner.check()
         pause_s = options.backoff_s * 2 ** (len(call.attempts) - 1)
         if pause_s:
@@ -189,9 +191,9 @@ class Recorder:
                 f"the result of {call.name!r} ({type(output).__module__}."
                 f"{type(output).__qualname__}) cannot be recorded: {error}. The call was made."
             )
-            if not call.options.idempotent:
-                failure.add_note("A resolver may give what it should have returned on resume.")
+            failure.__cause__ = error
             if not call.options.idempotent:  # else it is simply made again, by a better program
+                failure.add_note("A resolver may give what it should have returned on resume.")
                 yield from self._record_failure(call, failure, latency_ms)
             raise failure from error
         return node
@@ -206,6 +208,14 @@ class Recorder:
         yield from self.owner.check()
         yield from save_failed(node)
         return node
+
+
+def raise_recorded(node: ExecutionNode) -> NoReturn:
+    """Raise what a failed node recorded."""
+    error = rebuild(node)
+    if isinstance(error, StopIteration):
+        raise Stopped(error)
+    raise_again(error)
 
 
 def save_failed(node: ExecutionNode) -> Work[None]:

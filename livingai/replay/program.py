@@ -12,11 +12,11 @@ from livingai.calls import CALL, CHECKPOINT, ROLE, Call, node_id
 from livingai.effects import Effect, Save, Work
 from livingai.engine import CheckpointEngine
 from livingai.errors import ReplayError
-from livingai.failures import RAISED, rebuild
+from livingai.failures import RAISED
 from livingai.node import ExecutionNode, Status
 from livingai.ownership import Ownership
 from livingai.policy import ResumePolicy, RunSettings
-from livingai.recorder import Recorder
+from livingai.recorder import Recorder, raise_recorded
 from livingai.replay.compare import How
 from livingai.replay.mode import ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
@@ -123,7 +123,7 @@ class ReplayRecorder(Recorder):
         if how is How.SERVED:
             yield from self._give_inner(call, recorded)
         if node.status is Status.FAILED:
-            raise rebuild(node)
+            raise_recorded(node)
         return node.output
 
     def _give_inner(self, call: Call, recorded: ExecutionNode) -> Work[None]:
