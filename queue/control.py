@@ -23,6 +23,7 @@ from livingai.queue.layout import (
     FORMAT_VERSION,
     ControlWord,
 )
+from livingai.queue.lock import Boot
 from livingai.queue.opening import open_file
 from livingai.queue.segment import SegmentMap, segment_numbers
 
@@ -38,7 +39,7 @@ _TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
 class Control:
     """A journal's control page, mapped."""
 
-    __slots__ = ("_map", "_words", "boot", "created_ns", "damaged", "journal_id")
+    __slots__ = ("_map", "_words", "boot", "boot_order", "created_ns", "damaged", "journal_id")
 
     def __init__(self, directory: str, *, write: bool = False) -> None:
         """Map the page. Where it is :attr:`damaged`, the journal's id is its folder's name, and
@@ -56,7 +57,7 @@ class Control:
             self.close()
             self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
             self.journal_id = _id_of(directory)
-            self.boot, self.created_ns = _segments_say(directory)
+            self.boot, self.boot_order, self.created_ns = _segments_say(directory)
 
     def _open(self, directory: str, write: bool) -> bool:
         """Map the page and read its header; whether it is intact."""
@@ -77,8 +78,8 @@ class Control:
         finally:
             os.close(fd)
         self._words = memoryview(self._map).cast("Q")
-        magic, version, _, self.journal_id, self.boot, self.created_ns = CONTROL_FIELDS.unpack_from(
-            self._map, 0
+        magic, version, _, self.journal_id, self.boot, self.created_ns, self.boot_order = (
+            CONTROL_FIELDS.unpack_from(self._map, 0)
         )
         stored = self._words[ControlWord.HEADER_SUM]
         if magic != CONTROL_MAGIC or stored != _header_sum(self._map):
@@ -92,11 +93,19 @@ class Control:
         return True
 
     @classmethod
-    def create(cls, directory: str, journal_id: int, boot: bytes) -> Control:
+    def create(cls, directory: str, journal_id: int, boot: Boot) -> Control:
         """Make a control page for a new journal. Raises OSError."""
         page = bytearray(CONTROL_BYTES)
         CONTROL_FIELDS.pack_into(
-            page, 0, CONTROL_MAGIC, FORMAT_VERSION, 0, journal_id, boot, time.time_ns()
+            page,
+            0,
+            CONTROL_MAGIC,
+            FORMAT_VERSION,
+            0,
+            journal_id,
+            boot.id,
+            time.time_ns(),
+            boot.order,
         )
         memoryview(page).cast("Q")[ControlWord.HEADER_SUM] = _header_sum(page)
         path = os.path.join(directory, NAME)
@@ -161,9 +170,9 @@ def _id_of(directory: str) -> int:
         ) from error
 
 
-def _segments_say(directory: str) -> tuple[bytes, int]:
-    """Boot id of the newest intact segment header, creation time of the oldest."""
-    boot, created_ns = b"", 0
+def _segments_say(directory: str) -> tuple[bytes, int, int]:
+    """Boot id and order of the newest intact segment header, creation time of the oldest."""
+    boot, order, created_ns = b"", 0, 0
     for number in segment_numbers(directory):
         try:
             segment = SegmentMap(directory, number)
@@ -172,5 +181,6 @@ def _segments_say(directory: str) -> tuple[bytes, int]:
         header = segment.header()
         segment.close()
         if header is not None:
-            boot, created_ns = header.boot_id, created_ns or header.wall_ns
-    return boot, created_ns
+            boot, order = header.boot_id, header.boot_order
+            created_ns = created_ns or header.wall_ns
+    return boot, order, created_ns

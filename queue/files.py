@@ -11,13 +11,14 @@ import secrets
 from dataclasses import dataclass
 
 from livingai.errors import JournalError
+from livingai.queue.boots import this_boot
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
 from livingai.queue.cursor import NAME as CURSOR
 from livingai.queue.cursor import CursorFile, create_cursor
 from livingai.queue.index import NAME as INDEX
 from livingai.queue.index import Index, create_index
-from livingai.queue.lock import OwnerLock, boot_id
+from livingai.queue.lock import Boot, OwnerLock
 from livingai.queue.segment import Segment, journal_error, segment_name
 from livingai.queue.space import JournalLimits
 
@@ -31,6 +32,7 @@ class JournalFiles:
 
     directory: str
     journal_id: int
+    boot: Boot
     owner: OwnerLock
     control: Control
     index: Index
@@ -69,8 +71,8 @@ class JournalFiles:
         owner = OwnerLock.acquire(os.path.join(building, OWNER_LOCK))
         assert owner is not None, "a new journal's lock is free"
         undo.callback(owner.release)
-        boot = boot_id()
-        create_index(building, journal_id, limits.index_sets, limits.node_slots, boot)
+        boot = this_boot(os.path.dirname(building))
+        create_index(building, journal_id, limits.index_sets, limits.node_slots, boot.id)
         create_cursor(building)
         control = Control.create(building, journal_id, boot)
         undo.callback(control.close)
@@ -80,7 +82,7 @@ class JournalFiles:
         undo.callback(cursor.close)
         first = Segment.create(building, 1, limits.segment_bytes, journal_id, 1, boot)
         undo.callback(first.close)
-        return cls(building, journal_id, owner, control, index, cursor, first)
+        return cls(building, journal_id, boot, owner, control, index, cursor, first)
 
 
 def _discard(building: str) -> None:

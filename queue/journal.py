@@ -27,7 +27,6 @@ from livingai.queue.commit import GroupCommit
 from livingai.queue.directory import remove_journal
 from livingai.queue.files import OWNER_LOCK, JournalFiles
 from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
-from livingai.queue.lock import boot_id
 from livingai.queue.record import Bytes, pack_record, seal_record
 from livingai.queue.rescue import copy_record, records_of
 from livingai.queue.segment import Segment, journal_error
@@ -67,7 +66,7 @@ class Journal:
         self._control = files.control
         self._cursor = files.cursor
         self._segment = files.first
-        boot = boot_id()
+        boot = files.boot
         self._space = Space(
             limits,
             create=lambda number, size, lsn: Segment.create(

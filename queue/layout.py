@@ -91,8 +91,9 @@ OUTCOME_WORD: Final = struct.Struct("<Q")
 # --- segment -------------------------------------------------------------------------------------
 
 SEGMENT_MAGIC: Final = b"LAISEG\0\1"
-#: magic, version, reserved, journal id, segment number, reserved, size, first lsn, wall ns, boot id
-SEGMENT_FIELDS: Final = struct.Struct("<8sIIQIIQQQ16s40x")
+#: magic, version, reserved, journal id, segment number, reserved, size, first lsn, wall ns, boot
+#: id, boot order
+SEGMENT_FIELDS: Final = struct.Struct("<8sIIQIIQQQ16sQ32x")
 SEGMENT_HEADER_BYTES: Final = 128
 assert SEGMENT_FIELDS.size + RECORD_SUM.size == SEGMENT_HEADER_BYTES - 8
 
@@ -100,8 +101,8 @@ assert SEGMENT_FIELDS.size + RECORD_SUM.size == SEGMENT_HEADER_BYTES - 8
 
 CONTROL_BYTES: Final = 4096
 CONTROL_MAGIC: Final = b"LAICTL\0\1"
-#: magic, version, reserved, journal id, boot id, created wall ns
-CONTROL_FIELDS: Final = struct.Struct("<8sIIQ16sQ8x")
+#: magic, version, reserved, journal id, boot id, created wall ns, boot order
+CONTROL_FIELDS: Final = struct.Struct("<8sIIQ16sQQ")
 assert CONTROL_FIELDS.size == 56
 
 

@@ -18,7 +18,7 @@ import struct
 import threading
 import uuid
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -30,6 +30,14 @@ _held: dict[tuple[int, int], int] = {}
 #: Between a lock and its entry in ``_held`` nobody may open and close the file.
 _guard = threading.Lock()
 _FLOCK = struct.Struct("hhqqi4x")
+
+
+class Boot(NamedTuple):
+    """A boot of the machine: its id, and its place in the order of those that wrote into a state
+    directory (:mod:`livingai.queue.boots`)."""
+
+    id: bytes
+    order: int
 
 
 @cache

@@ -26,6 +26,7 @@ from livingai.queue.layout import (
     SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC,
 )
+from livingai.queue.lock import Boot
 from livingai.queue.opening import open_file
 
 _SUFFIX = ".seg"
@@ -41,6 +42,7 @@ class SegmentHeader(NamedTuple):
     first_lsn: int
     wall_ns: int
     boot_id: bytes
+    boot_order: int
 
 
 def segment_name(number: int) -> str:
@@ -90,7 +92,7 @@ class Segment:
 
     @classmethod
     def create(
-        cls, directory: str, number: int, size: int, journal_id: int, lsn: int, boot: bytes
+        cls, directory: str, number: int, size: int, journal_id: int, lsn: int, boot: Boot
     ) -> Segment:
         """Make and preallocate a segment.
 
@@ -116,7 +118,7 @@ class Segment:
             raise journal_error(error, f"cannot make a journal segment of {size} bytes") from error
         return segment
 
-    def recycle(self, number: int, journal_id: int, lsn: int, boot: bytes) -> None:
+    def recycle(self, number: int, journal_id: int, lsn: int, boot: Boot) -> None:
         """Make this file segment ``number``. All of its records must be stored. Raises OSError."""
         old = os.path.join(self.directory, segment_name(self.number))
         os.rename(old, os.path.join(self.directory, segment_name(number)))
@@ -126,11 +128,11 @@ class Segment:
         self.first_lsn = self.last_lsn = 0
         self.write_header(journal_id, lsn, boot)
 
-    def write_header(self, journal_id: int, lsn: int, boot: bytes) -> None:
+    def write_header(self, journal_id: int, lsn: int, boot: Boot) -> None:
         """Write the header; from here on the file is segment ``number`` of that journal."""
         fields = SEGMENT_FIELDS.pack(
             SEGMENT_MAGIC, FORMAT_VERSION, 0, journal_id, self.number, 0, self.size, lsn,
-            time.time_ns(), boot,
+            time.time_ns(), boot.id, boot.order,
         )  # fmt: skip
         header = fields + RECORD_SUM.pack(xxhash.xxh3_64_intdigest(fields))
         if os.pwrite(self.fd, header, 0) != len(header):
@@ -187,4 +189,4 @@ def parse_segment_header(buffer: bytes | memoryview, number: int) -> SegmentHead
         return None
     if xxhash.xxh3_64_intdigest(buffer[: SEGMENT_FIELDS.size]) != stored:
         return None
-    return SegmentHeader(fields[3], fields[4], fields[6], fields[7], fields[8], fields[9])
+    return SegmentHeader(fields[3], fields[4], *fields[6:])

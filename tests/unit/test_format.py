@@ -119,7 +119,7 @@ def test_segment_header() -> None:
     named = [row[2] for row in rows if not row[2].startswith("reserved")]
     assert named == [
         "magic", "version", "journal_id", "number", "size", "first_lsn", "wall_ns", "boot_id",
-        "header_sum",
+        "boot_order", "header_sum",
     ]  # fmt: skip
 
 
