@@ -36,9 +36,11 @@ from livingai.queue.layout import (
     SLOT_WORDS,
     TAKEN_OVER,
     TOUCH_WORDS,
+    Flag,
     SlotWord,
 )
 from livingai.queue.opening import open_file
+from livingai.queue.record import RecordHeader
 from livingai.queue.segment import journal_error
 
 NAME = "index"
@@ -154,6 +156,13 @@ class Index:
         words[victim] = key
         return victim
 
+    def may_know(self, key: int) -> bool:
+        """Whether the journal may have records of an execution: it has a slot, or may have lost it
+        to another execution."""
+        at = _HEADER_WORDS + key % self.sets * SET_WORDS
+        ways = self._words[at : at + SET_WORDS : SLOT_WORDS]
+        return key in ways or all(ways)
+
     def owns(self, at: int, key: int) -> bool:
         """Whether slot ``at`` still belongs to ``key``."""
         return bool(self._words[at] == key)
@@ -196,15 +205,21 @@ class Index:
         if at >= 0:
             self._words[at + _TAKEN] = TAKEN_OVER
 
-    def recover(self, key: int, claim: int, seq: int, position: int, has_state: bool) -> None:
-        """Point to a record that the owner did not live to publish; only once it is dead.
+    def recover(self, header: RecordHeader, position: int) -> None:
+        """Point to a record that the owner did not live to publish; only once it is dead, and
+        followed by :meth:`forget_nodes`.
 
         A record that is not the newest of the slot's claim (a copy, or queued again under an older
-        claim) is left out. Nodes are forgotten: an entry may be older than such a record.
+        claim) is left out.
         """
-        at = self._find(key)
-        if at >= 0 and self._words[at + _CLAIM] == claim and self._words[at + _SEQ] < seq:
-            self.put(at, position, seq, has_state)
+        at = self._find(header.execution_hash)
+        if at < 0 or self._words[at + _CLAIM] != header.claim:
+            return
+        if self._words[at + _SEQ] < header.seq:
+            self.put(at, position, header.seq, bool(header.flags & Flag.STATE))
+
+    def forget_nodes(self) -> None:
+        """Remember no node: an entry may be older than a record that was not published."""
         words = self._words
         for node in range(self._nodes_at, self._touch_at, NODE_WORDS):
             if words[node]:

@@ -19,7 +19,11 @@ class Barriers:
 
     async def passed(self, key: int | None) -> None:
         """Return when every record accepted before the call is terminal: those of the execution
-        with hash ``key``, or all of them (None)."""
+        with hash ``key``, or all of them (None).
+
+        Raises:
+            JournalError: a journal cannot be read; it may hold such records.
+        """
         self._dispatcher.intake.refresh()
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((time.monotonic_ns(), key, future))
@@ -35,7 +39,10 @@ class Barriers:
             since, key, future = entry
             if future.done():
                 continue
-            if self._clear(since, key):
+            error = self._dispatcher.intake.unreadable.error()
+            if error is not None:
+                future.set_exception(error)
+            elif self._clear(since, key):
                 future.set_result(None)
             else:
                 self._waiting.append(entry)

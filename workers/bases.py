@@ -1,47 +1,96 @@
 """Delta bases: which earlier checkpoint a new one may be encoded against.
 
-The base is the previous state of the same claim in the same journal, so it precedes the delta on
-the way to the store. It may turn out to be missing there (refused, fenced, superseded, deleted):
-the store says so and the record is encoded again without one. Chains are short: a full snapshot
-comes at least every ``MAX_CHAIN`` checkpoints, which bounds what a read has to decode.
+Rules:
+
+1. A base is a state of the same claim in the same journal that is written for itself, so it is in
+   the store before the delta. A state whose caller asked for no history may be left out because a
+   newer one overtakes it; it is a base only once it was sent, and from then on it is *firm*: never
+   left out, even if the batch that it was part of has to be written again.
+2. The first state of a claim has no base and is firm, so the ones behind it have a base while it
+   still waits.
+3. Chains are short: a full snapshot comes at least every ``MAX_CHAIN`` checkpoints, which bounds
+   what a read has to decode.
+4. A base may turn out to be missing all the same (refused by the store, pruned, deleted): the store
+   says so and the record is encoded again without one, before anything behind it is written.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from livingai.queue.layout import Flag
 from livingai.workers.feed import Feed, Item
 
 #: Deltas in a row before a full snapshot.
 MAX_CHAIN: Final = 16
-#: Executions whose previous state is remembered.
+#: Executions whose base is remembered.
 _MAX_EXECUTIONS: Final = 50_000
 
 
+class _Base(NamedTuple):
+    """A state that the next one of its claim may be encoded against."""
+
+    feed: Feed
+    claim: int
+    seq: int
+    at: int
+    chain: int
+
+
 class Bases:
-    """Remembers the previous state of each execution."""
+    """Remembers the newest firm state of each execution; see the rules above."""
 
     def __init__(self) -> None:
-        self._previous: dict[int, tuple[Feed, int, int, int]] = {}
+        self._bases: dict[int, _Base] = {}
 
     def choose(self, item: Item) -> None:
-        """Set the record's base, if it has one, and make the record the base of the next."""
+        """Set the record's base, if there is one for it."""
         header = item.header
         if header.flags & Flag.WHOLE:
             return
-        key = header.execution_hash
-        previous = self._previous.pop(key, None)
-        chain = 0
-        if previous is not None:
-            feed, claim, at, length = previous
-            if feed is item.feed and claim == header.claim and length < MAX_CHAIN:
-                item.base_at = at
-                chain = length + 1
-        elif len(self._previous) >= _MAX_EXECUTIONS:
-            del self._previous[next(iter(self._previous))]
-        self._previous[key] = (item.feed, header.claim, item.at, chain)
+        base = self._bases.get(header.execution_hash)
+        if base is not None and _same_claim(base, item) and base.chain < MAX_CHAIN:
+            item.base_at = base.at
+            item.chain = base.chain + 1
+            if header.flags & Flag.LATEST_ONLY:
+                return
+        item.firm = True
+        self._remember(item)
+
+    def sent(self, item: Item) -> None:
+        """The record is part of a batch: it is firm, and the next state's base unless a later claim
+        or state is that already."""
+        item.firm = True
+        if item.encoded is None or item.header.flags & Flag.WHOLE:
+            return
+        base = self._bases.get(item.header.execution_hash)
+        if base is None or (_same_claim(base, item) and base.seq < item.header.seq):
+            self._remember(item)
+
+    def whole(self, item: Item) -> None:
+        """The record's base is not in the store: it is encoded as a whole, and may be a base."""
+        base = self._bases.get(item.header.execution_hash)
+        if base is not None and base.feed is item.feed and base.at == item.base_at:
+            del self._bases[item.header.execution_hash]
+        item.base_at = item.chain = 0
+        self.sent(item)
+        item.encoded = None
 
     def forget(self, item: Item) -> None:
         """The record will not be in the store: nothing may build on it."""
-        self._previous.pop(item.header.execution_hash, None)
+        base = self._bases.get(item.header.execution_hash)
+        if base is not None and base.feed is item.feed and base.at == item.at:
+            del self._bases[item.header.execution_hash]
+
+    def _remember(self, item: Item) -> None:
+        header = item.header
+        self._bases.pop(header.execution_hash, None)  # the oldest goes first
+        if len(self._bases) >= _MAX_EXECUTIONS:
+            del self._bases[next(iter(self._bases))]
+        self._bases[header.execution_hash] = _Base(
+            item.feed, header.claim, header.seq, item.at, item.chain
+        )
+
+
+def _same_claim(base: _Base, item: Item) -> bool:
+    return base.feed is item.feed and base.claim == item.header.claim

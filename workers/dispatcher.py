@@ -17,7 +17,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from livingai.config import ServiceConfig
+from livingai.errors import JournalError
 from livingai.failpoint import failpoint
+from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.opening import open_binary
@@ -40,6 +42,7 @@ _MAX_INFLIGHT = 8192
 _MAX_INFLIGHT_BYTES = 128 << 20
 #: States smaller than this are not worth a trip to the compressors.
 _ENCODE_FROM_BYTES = 1024
+_FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 #: Seconds between looks for lost wake-ups, new journals and dead owners.
 _POLL_S = 0.2
 
@@ -61,6 +64,7 @@ class Dispatcher:
         #: Set while ending: done once what was accepted before is terminal.
         self._drained: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
+        self._told_trouble = ""
         self.pool = CompressorPool(config.compressors, config.codec, self._encoded)  # type: ignore[arg-type]
         self.writers = [WriterLane(self, Partition()) for _ in range(config.writers)]
         self.server = AgentServer(self)
@@ -76,8 +80,15 @@ class Dispatcher:
 
     @property
     def trouble(self) -> str:
-        """Why the store takes no writes now; "" while it does."""
-        return next((writer.trouble for writer in self.writers if writer.trouble), "")
+        """Why writes are not stored now; "" while they are."""
+        writers = (writer.trouble for writer in self.writers if writer.trouble)
+        return next(writers, "") or self.intake.unreadable.trouble
+
+    def tell_trouble(self) -> None:
+        """Tell the agents of trouble that has come, changed or passed."""
+        if self.trouble != self._told_trouble:
+            self._told_trouble = self.trouble
+            self.server.tell_trouble(self.trouble)
 
     def kick(self) -> None:
         """Something may have changed: take another turn."""
@@ -86,10 +97,16 @@ class Dispatcher:
     def stop(self, *, drain: bool = True) -> None:
         """End: with ``drain`` once what was accepted before is stored, else at once. Idempotent."""
         if self._drained is None:
-            self._drained = asyncio.ensure_future(self.barriers.passed(None))
+            self._drained = asyncio.ensure_future(self._drain())
         if not drain:
             self._drained.cancel()
         self.kick()
+
+    async def _drain(self) -> None:
+        try:
+            await self.barriers.passed(None)
+        except JournalError as error:
+            _log.error("stopping without all writes stored: %s", error)
 
     def fail(self, error: BaseException) -> None:
         """Something that nobody expected has happened: :meth:`run` raises it."""
@@ -167,6 +184,9 @@ class Dispatcher:
         header = item.header
         self.inflight += 1
         self.inflight_bytes += header.length
+        if item.overtaken:
+            self.outcomes.settle(item, _FENCED, time.monotonic_ns(), "a newer owner took over")
+            return
         encode = (
             bool(header.flags & Flag.STATE)
             and header.state_len >= _ENCODE_FROM_BYTES
@@ -200,12 +220,16 @@ class Dispatcher:
     def encode_again(self, items: list[Item]) -> None:
         """The store has not got the base of these records: encode them without one."""
         for item in items:
-            item.base_at = 0
-            item.encoded = None
+            self._bases.whole(item)
             item.ready = False
-            self._bases.forget(item)
             self.pool.add(item)
         self.pool.flush()
+
+    def sent(self, items: list[Item]) -> None:
+        """These records go to the store now: what comes later may build on them."""
+        for item in items:
+            if item.header.flags & Flag.STATE:
+                self._bases.sent(item)
 
     # -- outcomes --
 

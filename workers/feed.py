@@ -12,7 +12,6 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import Flag
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
 from livingai.queue.opening import open_file
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
@@ -33,11 +32,15 @@ class Item:
         "attempts",
         "base_at",
         "breaks",
+        "chain",
         "done",
         "encoded",
         "feed",
+        "firm",
         "header",
+        "overtaken",
         "ready",
+        "spared",
     )
 
     def __init__(self, feed: Feed, header: RecordHeader, at: int) -> None:
@@ -46,6 +49,14 @@ class Item:
         self.at = at
         self.encoded: Encoded | None = None
         self.base_at = 0
+        #: Deltas between its state and a whole one.
+        self.chain = 0
+        #: It is written even if a newer state of its claim is at hand: something may build on it.
+        self.firm = False
+        #: How often a newer state was sent in its place and not stored.
+        self.spared = 0
+        #: Its owner died before it was published, and another process has taken over since.
+        self.overtaken = False
         #: Encoded, or needs no encoding: may be written.
         self.ready = False
         self.done = False
@@ -83,10 +94,11 @@ class Feed:
             self.tail.close()
             self.tail = JournalTail(path, position=start.position, after_lsn=start.lsn)
         self.journal_id = self.tail.journal_id
-        same_boot = self.tail.control.boot == boot_id()
-        #: Journals of earlier boots come first, by age.
-        self.rank = (1, 0) if same_boot else (0, self.tail.control.created_ns)
-        self.same_boot = same_boot
+        #: Acceptance times compare within one boot; boots compare by their order, or by age.
+        self.boot = self.tail.control.boot
+        self.boot_order = self.tail.control.boot_order
+        self.created_ns = self.tail.control.created_ns
+        self.same_boot = self.boot == boot_id()
         self.alive = True
         self.lock: OwnerLock | None = None
         #: The owner has removed the journal.
@@ -94,6 +106,10 @@ class Feed:
         #: The owner is dead and everything was read.
         self.exhausted = False
         self.ahead: collections.deque[Found] = collections.deque()
+        #: Records of a dead owner that were read, and are not in its index yet.
+        self._read: list[Found] = []
+        #: Number of the record that counts as overtaken, see :meth:`_look_at_end`; 0: none.
+        self._overtaken_lsn = 0
         self.inflight: collections.deque[Item] = collections.deque()
         self.retired_at = 0.0
         self._moved = False
@@ -131,31 +147,69 @@ class Feed:
                 _log.warning("cannot sync what the owner of %s left: %s", self.path, error)
 
     def read_ahead(self) -> None:
-        """Read headers until enough are there or the journal has no more."""
-        if self.exhausted or len(self.ahead) >= _READ_AHEAD // 2:
-            return
+        """Read headers until enough are there or the journal has no more.
+
+        Raises:
+            OSError: not all could be read for now (no descriptors left); call it again.
+        """
+        if not self.exhausted and len(self.ahead) + len(self._read) < _READ_AHEAD // 2:
+            self._read_on()
+        if self._read:
+            self._recover()
+
+    def _read_on(self) -> None:
         alive = self.alive
-        published = self.tail.control.tail
+        read = self.ahead if alive else self._read
         for found in self.tail.read(alive=alive):
-            if found.position >= published and not alive:
-                self._index(found)
-            self.ahead.append(found)
-            if len(self.ahead) >= _READ_AHEAD:
+            read.append(found)
+            if len(read) >= _READ_AHEAD:
                 return
         if not alive:
             self.exhausted = True
 
-    def _index(self, found: Found) -> None:
-        """Point the hot cache to a record that its owner did not live to publish."""
-        header = found.header
-        try:
-            index = Index(self.path)
-        except (OSError, ValueError):
-            return
-        slot = index.locate(header.execution_hash)
-        index.begin(slot, header.claim, keep_state=True)
-        index.put(slot, found.position, header.seq, bool(header.flags & Flag.STATE))
-        index.close()
+    def _recover(self) -> None:
+        """Point the hot cache to what its owner did not live to publish, before anything else is
+        done with that: what is stored and not in the index would be read in an older version."""
+        control = self.tail.control
+        unpublished = [found for found in self._read if found.position >= control.tail]
+        if unpublished:
+            with contextlib.suppress(FileNotFoundError, ValueError):  # no index: nobody reads it
+                index = Index(self.path)
+                try:
+                    for found in unpublished:
+                        index.recover(found.header, found.position)
+                    index.forget_nodes()
+                    if self.exhausted and not control.damaged:
+                        self._look_at_end(index, unpublished[-1].header)
+                finally:
+                    index.close()
+        self.ahead.extend(self._read)
+        self._read.clear()
+
+    def _look_at_end(self, index: Index, last: RecordHeader) -> None:
+        """Was its owner's last act the first record of a claim, taken over by another one since?
+
+        Then the store may know its successor by now, and would take this claim for the newest one.
+        Nobody was told of the record, and who took over could not have seen it: it is fenced.
+        """
+        slot = index.get(last.execution_hash)
+        if (
+            last.seq == 1
+            and last.lsn == self.tail.control.tail_lsn + 1
+            and slot is not None
+            and slot.claim == last.claim
+            and slot.superseded
+            and self.same_boot
+        ):
+            self._overtaken_lsn = last.lsn
+
+    def next(self) -> Item:
+        """Take the next record that was read ahead; it is in flight from now on."""
+        found = self.ahead.popleft()
+        item = Item(self, found.header, found.position)
+        item.overtaken = found.header.lsn == self._overtaken_lsn
+        self.inflight.append(item)
+        return item
 
     def outcome_of(self, item: Item) -> tuple[int, int] | None:
         """The outcome that the record already has (from an earlier life of the service)."""

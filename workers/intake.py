@@ -2,12 +2,17 @@
 
 Rules:
 
-* Records are taken in order of their acceptance time (CLOCK_MONOTONIC is machine-wide), journals of
-  earlier boots first. So when an execution moves from one process to another, the records of the
-  first are taken before those of its successor.
-* A record is taken only when it is older than the turn's beginning: by then every record accepted
-  before it has been published.
-* A journal's cursor moves over a record only when that and all before it are terminal.
+1. Records are taken in order of their acceptance time. CLOCK_MONOTONIC is machine-wide within one
+   boot; boots come in their order (``boot_order`` in FORMAT.md), which no wall clock decides. So
+   when an execution moves from one process to another, the records of the first are taken before
+   those of its successor.
+2. A record is taken only when it is older than the turn's beginning and every journal that was
+   there by then is among those that are merged: by then every record accepted before it has been
+   published.
+3. A journal that cannot be read now holds up whoever may follow its owner: a claim's first record,
+   and what comes behind that, is held until the journal can be read, unless the journal's index
+   shows that it does not know the execution. Barriers do not pass meanwhile.
+4. A journal's cursor moves over a record only when that and all before it are terminal.
 """
 
 from __future__ import annotations
@@ -18,13 +23,21 @@ import os
 import time
 from collections.abc import Iterator
 
-from livingai.errors import LivingAIError
+from livingai.errors import CorruptRecordError, LivingAIError
 from livingai.queue.directory import StateDirectory
+from livingai.queue.index import Index
+from livingai.queue.lock import boot_id
 from livingai.workers.feed import Feed, Item
+from livingai.workers.unreadable import Unreadable
 
 _log = logging.getLogger("livingai.service")
-#: Seconds after which a journal that could not be opened is tried again.
-_RETRY_S = 5.0
+#: Held records that are kept in memory; with more, nothing is taken.
+_MAX_HELD = 8192
+#: Two changes of a folder within this time may bear the same time stamp.
+_STAMP_NS = 100_000_000
+
+#: Where a record stands in the stream: its boot's place, then CLOCK_MONOTONIC ns.
+_Order = tuple[tuple[int, int], int]
 
 
 class Intake:
@@ -33,72 +46,155 @@ class Intake:
     def __init__(self, directory: StateDirectory) -> None:
         self._directory = directory
         self.feeds: dict[str, Feed] = {}
-        #: Journals that cannot be read, and when (CLOCK_MONOTONIC) to try again.
-        self._broken: dict[str, float] = {}
+        self.unreadable = Unreadable()
+        #: Folders that are no journals.
+        self._strange: set[str] = set()
+        #: Records that wait for a journal which cannot be read, by execution; see rule 3.
+        self._held: dict[int, list[tuple[_Order, Item]]] = {}
+        #: Time stamp of the folder when all journals in it were known; -1: look again.
+        self._stamp_ns = -1
         #: Every record accepted before this CLOCK_MONOTONIC time has been taken.
         self.horizon_ns = 0
 
+    # -- journals come and go --
+
     def refresh(self) -> None:
         """Notice new journals."""
+        stamp_ns = self._folder_stamp()
         try:
             paths = self._directory.journal_paths()
         except OSError as error:  # no descriptors: they wait
-            _log.warning("cannot look for journals, trying again: %s", error)
+            self.unreadable.note(self._directory.journals, error)
             return
-        now = time.monotonic()
+        self.unreadable.forget(self._directory.journals)
         for path in paths:
-            if path in self.feeds or now < self._broken.get(path, 0.0):
-                continue
-            try:
-                feed = Feed(path)
-            except FileNotFoundError:
-                continue
-            except (OSError, LivingAIError) as error:
-                if path not in self._broken:
-                    _log.error("journal %s cannot be read, trying again: %s", path, error)
-                self._broken[path] = now + _RETRY_S
-                continue
-            self._broken.pop(path, None)
+            if path not in self.feeds and path not in self._strange and self.unreadable.due(path):
+                self._open(path)
+        self.unreadable.keep({*paths, *self.feeds})
+        settled = abs(time.time_ns() - stamp_ns) > _STAMP_NS
+        self._stamp_ns = stamp_ns if settled and not self.unreadable else -1
+
+    def _folder_stamp(self) -> int:
+        try:
+            return os.stat(self._directory.journals).st_mtime_ns
+        except OSError:
+            return -1
+
+    def _open(self, path: str) -> None:
+        try:
+            feed = Feed(path)
             feed.check_owner()
+        except FileNotFoundError:
+            self.unreadable.forget(path)
+        except CorruptRecordError as error:
+            _log.error("%s is no journal: %s", path, error)
+            self._strange.add(path)
+        except (OSError, LivingAIError) as error:
+            self.unreadable.note(path, error)
+        else:
+            self.unreadable.forget(path)
             self.feeds[path] = feed
 
     def by_id(self, journal_id: str) -> Feed | None:
         """The feed of a journal (hex id)."""
         return self.feeds.get(os.path.join(self._directory.journals, journal_id))
 
+    # -- records --
+
     def take(self, room: int) -> Iterator[Item]:
         """Up to ``room`` records, in order; stop early at will."""
         began = time.monotonic_ns()
-        heap: list[tuple[tuple[int, int], int, int, Feed]] = []
+        if self._folder_stamp() != self._stamp_ns:
+            self.refresh()
+        ranks = self._ranks()
+        heap: list[tuple[_Order, int, Feed]] = []
         for number, feed in enumerate(self.feeds.values()):
-            if not feed.ahead:
-                feed.read_ahead()
-            if feed.ahead:
-                heap.append((feed.rank, feed.ahead[0].header.mono_ns, number, feed))
+            if feed.ahead or self.read_ahead(feed):
+                heap.append(((ranks[feed.boot], feed.ahead[0].header.mono_ns), number, feed))
         heapq.heapify(heap)
         while room > 0 and heap:
-            rank, mono_ns, number, best = heap[0]
-            if best.same_boot and mono_ns > began:
+            order, number, feed = heap[0]
+            if feed.same_boot and order[1] > began:
                 heap.clear()
                 break
-            found = best.ahead.popleft()
-            if not best.ahead:
-                best.read_ahead()
-            if best.ahead:
-                mono_ns = best.ahead[0].header.mono_ns
-                heapq.heapreplace(heap, (rank, mono_ns, number, best))
+            item = feed.next()
+            if feed.ahead or self.read_ahead(feed):
+                following = (order[0], feed.ahead[0].header.mono_ns)
+                heapq.heapreplace(heap, (following, number, feed))
             else:
                 heapq.heappop(heap)
-            item = Item(best, found.header, found.position)
-            best.inflight.append(item)
+            if self._hold(item, order):
+                if sum(map(len, self._held.values())) >= _MAX_HELD:
+                    return
+                continue
             room -= 1
             yield item
-        if not heap:
+        if not heap and not self.unreadable:
+            yield from self._release()
             self.horizon_ns = began
 
+    def read_ahead(self, feed: Feed) -> bool:
+        """Read on in a journal that has no record at hand; whether it has a next one now."""
+        if not self.unreadable.due(feed.path):
+            return False
+        try:
+            feed.read_ahead()
+        except OSError as error:
+            self.unreadable.note(feed.path, error)
+        else:
+            self.unreadable.forget(feed.path)
+        return bool(feed.ahead)
+
+    def _ranks(self) -> dict[bytes, tuple[int, int]]:
+        """The place of each boot. Journals of one boot may know it differently: whoever came when
+        the older ones had gone knows less. Those made before there was such a number go by age."""
+        ranks: dict[bytes, tuple[int, int]] = {}
+        for feed in self.feeds.values():
+            place, age_ns = ranks.get(feed.boot, (0, feed.created_ns))
+            ranks[feed.boot] = max(place, feed.boot_order), min(age_ns, feed.created_ns)
+        ranks[boot_id()] = (1 << 64, 0)
+        return ranks
+
+    # -- held records (rule 3) --
+
+    def _hold(self, item: Item, order: _Order) -> bool:
+        """Whether a record has to wait; it is then kept for :meth:`_release`."""
+        key = item.header.execution_hash
+        held = self._held.get(key)
+        if held is None:
+            if not self.unreadable or item.header.seq != 1 or not self._may_follow(key):
+                return False
+            held = self._held[key] = []
+        elif order < held[0][0]:  # what they have waited for
+            return False
+        held.append((order, item))
+        return True
+
+    def _may_follow(self, key: int) -> bool:
+        """Whether a journal that cannot be read may have records of an execution."""
+        for path in self.unreadable.paths():
+            try:
+                index = Index(path, write=False)
+            except (OSError, ValueError):
+                return True
+            try:
+                if index.boot != boot_id() or index.may_know(key):
+                    return True
+            finally:
+                index.close()
+        return False
+
+    def _release(self) -> Iterator[Item]:
+        while self._held:  # whoever consumes may stop at any record, and come again
+            key, records = next(iter(self._held.items()))
+            _, item = records.pop(0)
+            if not records:
+                del self._held[key]
+            yield item
+
     def waiting(self) -> bool:
-        """Whether a journal has records that were not taken yet."""
-        return any(feed.ahead for feed in self.feeds.values())
+        """Whether a journal has records that were not taken yet, or may have."""
+        return bool(self.unreadable or self._held) or any(f.ahead for f in self.feeds.values())
 
     def close(self) -> None:
         """Let go of all journals."""

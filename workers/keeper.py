@@ -55,6 +55,7 @@ class Keeper:
         """Now and then: new journals, dead owners, caches over their size."""
         intake = self._dispatcher.intake
         intake.refresh()
+        self._dispatcher.tell_trouble()
         self._dispatcher.pool.check()
         for writer in self._dispatcher.writers:
             writer.check()
@@ -114,7 +115,7 @@ class Keeper:
         are just closing them: see :mod:`livingai.queue.leftover`."""
         for feed in list(self._dispatcher.intake.feeds.values()):
             feed.check_owner()
-            feed.read_ahead()
+            self._dispatcher.intake.read_ahead(feed)
             if feed.finished:
                 self._remove(feed)
         feeds = self._dispatcher.intake.feeds.values()
@@ -149,10 +150,10 @@ class Keeper:
             or dispatcher.inflight
             or dispatcher.intake.waiting()
         )
-        if dispatcher.server.agents or not any(writer.trouble for writer in dispatcher.writers):
+        if dispatcher.server.agents or not dispatcher.trouble:
             self._trouble_since = now
         elif now - self._trouble_since > _GIVE_UP_S and not dispatcher.config.foreground:
-            _log.error("no agent, and the store takes nothing; what waits stays in the journals")
+            _log.error("no agent, and nothing can be stored: %s", dispatcher.trouble)
             return True
         if busy:
             self._idle_since = now
@@ -162,7 +163,7 @@ class Keeper:
         self._checked = 0.0
         self.look_around()
         for feed in dispatcher.intake.feeds.values():
-            feed.read_ahead()
+            dispatcher.intake.read_ahead(feed)
         return all(feed.drained and (feed.finished or feed.alive)
                    for feed in dispatcher.intake.feeds.values())  # fmt: skip
 

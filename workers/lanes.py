@@ -7,9 +7,14 @@ A record's life in the service::
                  +--(no state)--------+  | writer died or store away: back to the front
                                       +--+
 
-A partition belongs to one writer. Within it every execution has a lane; only a lane's leading ready
-records may be written, so an execution's writes are committed in order while a slow encoding holds
-up nobody else.
+Rules:
+
+1. A partition belongs to one writer. Within it every execution has a lane; only a lane's leading
+   ready records may be written, so an execution's writes are committed in order while a slow
+   encoding holds up nobody else.
+2. A batch takes records of one claim only from a lane, and the lane then waits until they are
+   terminal. So nothing of a later claim is committed while a record of an earlier one may have to
+   be sent again, and a record is never overtaken by one with another claim's between them.
 """
 
 from __future__ import annotations
@@ -59,12 +64,19 @@ class Partition:
             lane = self._lanes.get(key)
             if key in self._busy:
                 continue
-            while lane and lane[0].ready and len(batch) < max_rows and size < max_bytes:
+            owner = _claim(lane[0]) if lane else None
+            while (
+                lane
+                and lane[0].ready
+                and _claim(lane[0]) == owner
+                and len(batch) < max_rows
+                and size < max_bytes
+            ):
                 item = lane.popleft()
                 batch.append(item)
                 size += _stored_bytes(item)
             del self._ready[key]
-            if lane and lane[0].ready:  # the others first: one execution must not have it all
+            if lane and lane[0].ready:  # later: one execution must not have all of the batch
                 self._ready[key] = None
             if not lane:
                 self._lanes.pop(key, None)
@@ -106,28 +118,29 @@ class Partition:
 
 def overtaken(batch: list[Item]) -> dict[Item, list[Item]]:
     """The records of a batch that need not be written because another one of the batch carries a
-    newer state of the same claim and they asked for no history; by that newer record.
+    newer state of the same claim, they asked for no history, and nothing builds on them (they are
+    not firm); by that newer record.
 
     Newer by sequence number: an older write that is queued again (:mod:`livingai.requeue`, or a
     copy after a failed fdatasync) comes behind newer ones.
     """
-    newest: dict[tuple[int, int, int], Item] = {}
+    newest: dict[int, Item] = {}  # a batch has one claim of each execution
     for item in batch:
         if item.header.flags & Flag.STATE:
-            known = newest.setdefault(_claim(item), item)
+            known = newest.setdefault(item.header.execution_hash, item)
             if item.header.seq > known.header.seq:
-                newest[_claim(item)] = item
+                newest[item.header.execution_hash] = item
     found: dict[Item, list[Item]] = {}
     for item in batch:
-        later = newest.get(_claim(item), item)
-        if item.header.flags & Flag.LATEST_ONLY and item.header.seq < later.header.seq:
+        later = newest.get(item.header.execution_hash, item)
+        may_go = item.header.flags & Flag.LATEST_ONLY and not item.firm
+        if may_go and item.header.seq < later.header.seq:
             found.setdefault(later, []).append(item)
     return found
 
 
-def _claim(item: Item) -> tuple[int, int, int]:
-    header = item.header
-    return header.execution_hash, header.journal_id, header.claim
+def _claim(item: Item) -> tuple[int, int]:
+    return item.header.journal_id, item.header.claim
 
 
 def _stored_bytes(item: Item) -> int:

@@ -27,6 +27,8 @@ _BATCH_BYTES = 16 << 20
 #: that does not even start says nothing about rows.
 _SUSPECT_AFTER = 2
 _QUARANTINE_AFTER = 10
+#: So often the next older state stands in for a newer one that the store has refused.
+_MAX_SPARED = 2
 #: Seconds after which a store that does not answer is reported.
 _SILENT_S = 5.0
 
@@ -120,17 +122,18 @@ class WriterLane:
         """Commit a batch; None if it has to be written again.
 
         Records that a later one of the batch overtakes are not sent: they are superseded if that
-        one is stored, and written after all if it is not.
+        one is stored, and each is written for itself if it is not.
         """
         shadows = overtaken(batch)
         hidden = {item for items in shadows.values() for item in items}
         sent = [item for item in batch if item not in hidden]
-        rows = [_request(item) for item in sent]
         try:
             writer = await self._link.worker()
         except LivingAIError as error:
             await self._again(batch, error, died=False)
             return None
+        self._dispatcher.sent(sent)
+        rows = [_request(item) for item in sent]
         self._sent_at = time.monotonic()
         try:
             results = await writer.ask("commit", rows)
@@ -152,6 +155,11 @@ class WriterLane:
                 decided.extend((older, _SUPERSEDED, when_ns, "") for older in overtook)
                 continue
             again.update(overtook)
+            for older in overtook:
+                older.spared += 1
+                # All at once: a fenced claim's are all fenced, and rows that are refused one after
+                # the other must not take one commit each.
+                older.firm = status == RowStatus.FENCED or older.spared >= _MAX_SPARED
             if status == RowStatus.BASE_MISSING:
                 again.add(item)
                 baseless.append(item)
@@ -160,7 +168,7 @@ class WriterLane:
             else:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
                 self._dispatcher.outcomes.set_aside(item, what + reason)
-        if again:  # in their order: what comes later overtakes what comes before
+        if again:  # in their order, and before anything that came behind them
             self.partition.put_back([item for item in batch if item in again])
             batch[:] = [item for item in batch if item not in again]
             self._dispatcher.encode_again(baseless)
@@ -195,7 +203,7 @@ class WriterLane:
             _log.info("the store takes writes again")
         if text != self.trouble:
             self.trouble = text
-            self._dispatcher.server.tell_trouble(self._dispatcher.trouble)
+            self._dispatcher.tell_trouble()
 
     async def close(self) -> None:
         """End the writer; a batch under way is finished or stays in the journal."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from livingai import ExecutionNode
 from livingai.errors import FencedError
+from livingai.queue.tail import JournalTail
 from tests.support import acts, peek
 from tests.support.agents import Agent
 from tests.support.place import Place
 from tests.support.states import state_of
-from tests.support.waiting import frozen, kill
+from tests.support.waiting import frozen, kill, until
 
 
 def save_steps(place: Place, agent: Agent, first: int, behind: int) -> None:
@@ -236,3 +239,31 @@ def test_unknown_execution_is_not_found(served: Place) -> None:
         with pytest.raises(ExecutionNotFoundError):
             engine.nodes_sync("nobody")
         assert os.path.isdir(served.directory.path)
+
+
+def unpublished(journal: str) -> Iterator[bool]:
+    """For each record behind the published tail: whether it has its outcome."""
+    with closing(JournalTail(journal)) as tail:
+        for found in tail.read(alive=False):
+            if found.position >= tail.control.tail:
+                yield peek.has_outcome(tail, found)
+
+
+@pytest.mark.parametrize("failpoint", ["journal.after_append", "journal.before_publish"])
+def test_dead_before_its_first_record_was_published(served: Place, failpoint: str) -> None:
+    """It dies in the middle of its first save, and is found behind its successor: what nobody was
+    told of does not make a dead process the newest owner."""
+    before = set(served.journals())
+    first = served.agent(env={"LIVINGAI_FAILPOINTS": f"{failpoint}=pause:600*2"})
+    first.call(acts.save, f"{served.run} warm up")
+    (journal,) = set(served.journals()) - before
+    first.send(acts.save, served.run, 100)
+    until(lambda: list(unpublished(journal)), what="a record behind the tail")
+    second = served.agent()
+    save_steps(served, second, 0, 3)
+    assert second.settled(3).keys() <= {"met", "late"}
+    first.kill()
+    until(lambda: all(unpublished(journal)), what="its outcome")
+    save_steps(served, second, 3, 6)
+    assert second.settled(6).keys() <= {"met", "late"}
+    check_newest(served, [second], 5)

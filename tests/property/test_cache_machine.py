@@ -34,11 +34,18 @@ from livingai import cache as cache_module
 from livingai.cache import Ask, HotCache
 from livingai.errors import JournalFullError
 from livingai.node import ExecutionNode
-from livingai.queue.index import Index
-from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.queue.views import JournalView
-from tests.support.journals import LIMITS, Consumer, Place, Writer, scratch_folder, state_directory
+from livingai.workers.feed import Feed
+from tests.support.journals import (
+    LIMITS,
+    MET,
+    Consumer,
+    Place,
+    Writer,
+    scratch_folder,
+    state_directory,
+)
 
 #: More than an index of two sets with four slots each holds.
 EXECUTIONS = [f"run-{number}" for number in range(11)]
@@ -192,16 +199,15 @@ class CacheMachine(RuleBasedStateMachine):
 
     def scan(self, owner: Owner) -> None:
         """The service reads a dead owner's records, and indexes what was not published."""
-        published = owner.consumer.tail.control.tail
-        index = Index(owner.journal.directory)
-        with closing(index):
-            for found in owner.consumer.take(alive=False):
-                header = found.header
-                if found.position >= published:
-                    index.recover(
-                        header.execution_hash, header.claim, header.seq, found.position,
-                        bool(header.flags & Flag.STATE),
-                    )  # fmt: skip
+        with closing(Feed(owner.journal.directory)) as feed:
+            feed.check_owner()
+            assert not feed.alive
+            feed.read_ahead()
+            while feed.ahead:
+                feed.settle(feed.next(), MET, 1)
+                if not feed.ahead:
+                    feed.read_ahead()
+            feed.advance()
         self.found(owner)
 
     # -- writing --

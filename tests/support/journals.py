@@ -81,7 +81,13 @@ class Writer:
         return place
 
     def save(
-        self, execution_id: str, state: bytes | None, *, node_id: str = "", output: object = None
+        self,
+        execution_id: str,
+        state: bytes | None,
+        *,
+        node_id: str = "",
+        output: object = None,
+        history: bool = True,
     ) -> Appended:
         """Append one record, as an engine does."""
         key = execution_hash(execution_id)
@@ -91,9 +97,12 @@ class Writer:
         node_id = node_id or f"{execution_id}/{place.claim}/{place.seq}"
         node = ExecutionNode(execution_id, status=Status.SUCCESS, output=output, id=node_id)
         self.node = serial.pack(node.to_wire())
+        flags = 0
+        if state is not None:
+            flags = Flag.STATE if history else Flag.STATE | Flag.LATEST_ONLY
         at = self.journal.append(
             key=key, slot=place.slot, node_key=execution_hash(node_id), claim=place.claim, epoch=0,
-            seq=place.seq + 1, flags=Flag.STATE if state is not None else 0,
+            seq=place.seq + 1, flags=flags,
             state_kind=StateKind.NONE if state is None else StateKind.BYTES,
             node=self.node, ext=b"", state=state or b"", budget_us=50_000,
         )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Journals that cannot be read for now: since when, why, and when to try again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from livingai.errors import JournalError
+
+_log = logging.getLogger("livingai.service")
+#: Seconds after which a journal that could not be read is tried again.
+_RETRY_S = 1.0
+#: Seconds that a reader waits for such a journal before it is told.
+_PATIENCE_S = 5.0
+
+
+@dataclass(slots=True)
+class _Journal:
+    reason: str
+    since: float
+    again_at: float
+
+
+class Unreadable:
+    """See the module's text. True while there is one."""
+
+    def __init__(self) -> None:
+        self._journals: dict[str, _Journal] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._journals)
+
+    def paths(self) -> list[str]:
+        """Their folders."""
+        return list(self._journals)
+
+    def note(self, path: str, error: Exception) -> None:
+        """A journal cannot be read now."""
+        now = time.monotonic()
+        known = self._journals.get(path)
+        if known is None:
+            _log.error("%s cannot be read, trying again: %s", path, error)
+            known = self._journals[path] = _Journal("", now, 0.0)
+        known.reason = str(error)
+        known.again_at = now + _RETRY_S
+
+    def forget(self, path: str) -> None:
+        """It can be read again, or is gone."""
+        if self._journals.pop(path, None) is not None:
+            _log.info("%s can be read again, or is gone", path)
+
+    def keep(self, paths: set[str]) -> None:
+        """All others are gone."""
+        for path in self._journals.keys() - paths:
+            self.forget(path)
+
+    def due(self, path: str) -> bool:
+        """Whether to try: the journal can be read as far as is known, or its pause is over."""
+        known = self._journals.get(path)
+        return known is None or time.monotonic() >= known.again_at
+
+    @property
+    def trouble(self) -> str:
+        """What to tell the agents; "" if all journals can be read."""
+        for path, journal in self._journals.items():
+            return (
+                f"{path} cannot be read ({journal.reason}): the writes in it wait, and so do those "
+                "of whoever may follow their owner. Nothing is lost; mend what is named"
+            )
+        return ""
+
+    def error(self) -> JournalError | None:
+        """What a reader is told that has waited long enough; None: not yet."""
+        now = time.monotonic()
+        if any(now - journal.since > _PATIENCE_S for journal in self._journals.values()):
+            return JournalError(self.trouble)
+        return None
