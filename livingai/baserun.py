@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from livingai.calls import CALL, CHECKPOINT, ROLE, RUN, Call, CallOptions, Input, node_id
+from livingai.calls import CALL, CHECKPOINT, ROLE, Call, CallOptions, Input, node_id
 from livingai.effects import ReadHistory, Save, Work
 from livingai.errors import ConfigurationError, DivergenceError, InvalidNodeError, RunError
-from livingai.failures import RAISED, describe, is_own
+from livingai.life import Life
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt
 from livingai.ownership import Ownership
 from livingai.policy import ResumePolicy, RunSettings
-from livingai.recorder import Recorder, save_failed
+from livingai.recorder import Recorder
 from livingai.scopes import Scope, current_scope, enter, leave, strand
 from livingai.steps import recorded_function
 from livingai.tape import Tape, warn_of_other_state
@@ -42,9 +39,7 @@ class BaseRun:
         self.engine = engine
         #: The execution's id.
         self.id = execution_id
-        #: The program's own state; :meth:`checkpoint` records it. None until the program sets it,
-        #: also when it is resumed: it runs from its beginning, and makes its state again.
-        self.state: Any = None
+        self._state: Any = None
         #: The state of the newest checkpoint when the run was entered; None without one.
         self.restored_state: Any = None
         self._restored_from: str | None = None
@@ -58,7 +53,9 @@ class BaseRun:
             settings.resolver,
         )  # fmt: skip
         self._root = Scope(self, "", None)
-        self._life = ExecutionNode(execution_id, NodeType.MEMORY, Status.RUNNING)
+        self._life = Life(execution_id, self._owner, settings.metadata)
+        #: Places in tasks and named scopes where this life has made calls.
+        self._reached: set[str] = set()
         self._lock = threading.Lock()
         self._token: Any = None
         #: Where it was entered: in another run, perhaps.
@@ -82,29 +79,37 @@ class BaseRun:
         """Tools that were under way when the run was interrupted."""
         return self.tape.in_doubt()
 
+    @property
+    def state(self) -> Any:
+        """The program's own state; :meth:`checkpoint` records it. None until the program sets it,
+        also when it is resumed: it runs from its beginning, and makes its state again."""
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state = state
+        self._life.active = True
+
     # -- life --
 
     def _begin(self) -> Work[None]:
         if not self.closed or self._owner.epoch:
             raise RunError(f"run {self.id!r} was entered before; ask the engine for a new one")
         known = self.engine.cached(self.id)
-        self._life = ExecutionNode(
-            self.id, NodeType.MEMORY, Status.RUNNING,
-            metadata={
-                "name": "run", ROLE: RUN, "host": socket.gethostname(), "pid": os.getpid(),
-                **(self._settings.metadata or {}),
-            },
-        )  # fmt: skip
-        yield from self._owner.take(self._life)
+        yield from self._life.enter()
         history: History = yield ReadHistory(self.id, known)
         nodes = [found.node for found in history.nodes]
         tape = self._settings.tape
         self._recorder.tape = Tape(self.id, nodes) if tape is None else tape
-        self.resumed = any(node.id != self._life.id for node in nodes)
+        self.resumed = any(node.id != self._life.node.id for node in nodes)
         self.restored_state = history.state
         self._restored_from = None if history.checkpoint is None else history.checkpoint[0]
         if self._settings.resume == "checkpoint" and history.checkpoint is not None:
-            self._go_to(next(n for n in nodes if n.id == history.checkpoint[0]), history.state)
+            at = next(n for n, node in enumerate(nodes) if node.id == history.checkpoint[0])
+            self._go_to(nodes[at], history.state)
+            self._reached.update(str(node.metadata.get(CALL)) for node in nodes[:at])
+        yield from self._life.follow(nodes)
+        self._recorder.life = self._life
         self.closed = False
 
     def _go_to(self, checkpoint: ExecutionNode, state: Any) -> None:
@@ -118,7 +123,7 @@ class BaseRun:
         self._root.position = int(path) + 1
         self._root.tasks = int(checkpoint.metadata.get("tasks", 0))
         self._root.names = dict(checkpoint.metadata.get("names", {}))
-        self.state = state
+        self._state = state
 
     def _open(self) -> None:
         self._around = current_scope()
@@ -126,33 +131,35 @@ class BaseRun:
         self._token = enter(self._root)
 
     def _end(self, error: BaseException | None) -> Work[None]:
-        """Record how this life ended. A crash-like end (killed, cancelled) is not recorded as one:
-        the run is still to be finished."""
+        """Record how this life ended (:mod:`livingai.life`).
+
+        Raises:
+            DivergenceError: the program has ended without a call that is recorded.
+        """
         self.closed = True
         self._root.close()
         leave(self._token)
         if self._owner.forked:
             return  # the run is the parent's, which goes on
-        broken = self._recorder.broken is not None
-        if broken or (error is not None and (is_own(error) or not isinstance(error, Exception))):
-            return
-        left_out = self.tape.left_out(self._root.position) if error is None else None
-        life = self._life
-        life.completed_at = time.time()
-        life.status = Status.SUCCESS
-        if isinstance(error, Exception):
-            life.status = Status.FAILED
-            life.error, life.metadata[RAISED] = describe(error)
-        if left_out is not None and self._root.position > 0:
-            raise DivergenceError(
-                f"run {self.id!r}: the program ended without making the call "
-                f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded"
-            )
-        yield from self._owner.check()
-        if life.status is Status.FAILED:
-            yield from save_failed(life)
-        else:
-            yield Save(life)
+        # What the program caught in vain has ended it, too.
+        ended_by = error if error is not None else self._recorder.broken
+        divergence = self._left_out() if ended_by is None else None
+        yield from self._life.end(ended_by if divergence is None else divergence)
+        if divergence is not None:
+            raise divergence
+
+    def _left_out(self) -> DivergenceError | None:
+        """The error for a program that ended before the record does. One that has done nothing at
+        all may have looked in."""
+        if self._life.looked_in:
+            return None
+        left_out = self.tape.left_out(self._root.position, self._reached)
+        if left_out is None:
+            return None
+        return DivergenceError(
+            f"run {self.id!r}: the program ended without making the call "
+            f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded"
+        )
 
     # -- calls --
 
@@ -189,6 +196,9 @@ class BaseRun:
             scope = self._scope()
             scope.check(name)
             path = scope.next_path()
+            self._life.active = True
+            if scope is not self._root and scope.call is None:
+                self._reached.add(path)
         parent = None if scope.call is None else node_id(self.id, scope.call.path)
         call = Call(kind, name, path, parent, call_input, function, args, kwargs, options)
         return call, scope
@@ -217,6 +227,7 @@ class BaseRun:
                 warn_of_other_state(recorded, self.restored_state, self.state)
             return None
         yield from self._owner.check()
+        yield from self._life.go_on()
         node = call.node(self.id, Status.SUCCESS)
         node.input, node.completed_at = None, node.created_at
         node.metadata = {"name": CHECKPOINT, CALL: call.path, ROLE: CHECKPOINT}
@@ -240,7 +251,8 @@ class BaseRun:
         if scope is not None and scope.run is self and scope.call is not None:
             scope.call.cost_tokens += tokens
         else:
-            self._life.cost_tokens += tokens
+            self._life.active = True
+            self._life.node.cost_tokens += tokens
 
     @contextmanager
     def scope(self, name: str) -> Generator[None]:

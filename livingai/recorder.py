@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from livingai.calls import Call
 from livingai.doubt import ask, in_doubt_error, is_lost, resolved_node
@@ -34,6 +34,9 @@ from livingai.policy import Decision, Policy, Resolution, ResolutionAction, Reso
 from livingai.scopes import Scope
 from livingai.tape import Tape
 
+if TYPE_CHECKING:
+    from livingai.life import Life
+
 _LONGEST_PAUSE_S = 60.0
 
 
@@ -52,6 +55,8 @@ class Recorder:
         self.owner = owner
         self.tape = Tape(execution_id)
         self.broken: Exception | None = None
+        #: Says that the run is running before anything is recorded of it; None before it is entered
+        self.life: Life | None = None
         self._policy = policy
         self._resolver = resolver
 
@@ -105,7 +110,10 @@ class Recorder:
         return recorded.output
 
     def _announce(self, scope: Scope) -> Work[None]:
-        """A step that makes calls itself is recorded before them, so that none lacks its parent."""
+        """Before anything of a call is recorded: this life has begun, and a step that makes calls
+        itself is recorded before them, so that none lacks its parent."""
+        if self.life is not None:
+            yield from self.life.go_on()
         outer = scope.call
         if outer is not None and not outer.announced:
             outer.announced = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import pprint
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from livingai.calls import CALL, CHECKPOINT, ROLE, Call, Input
@@ -70,10 +70,18 @@ class Tape:
             return node
         raise self.divergence(call.path, node, call.kind, call.name, call.input.value)
 
-    def left_out(self, position: int) -> ExecutionNode | None:
-        """The first call of the program itself that is recorded at ``position`` or behind it."""
+    def left_out(self, position: int, reached: Collection[str]) -> ExecutionNode | None:
+        """The first call that a program which has ended should have made: one of its own that is
+        recorded at ``position`` or behind it, or a tool in a task or named scope that is not among
+        the ``reached`` places. (Idempotent calls of tasks are left to chance, such as how often a
+        heartbeat came.)"""
         behind = [int(path) for path in self._calls if path.isdecimal() and int(path) >= position]
-        return self._calls[str(min(behind))] if behind else None
+        if behind:
+            return self._calls[str(min(behind))]
+        for path, node in self._calls.items():
+            if not (node.idempotent or node.parent_id or path.isdecimal() or path in reached):
+                return node
+        return None
 
     def divergence(
         self, path: str, node: ExecutionNode, kind: NodeType, name: str, call_input: Any

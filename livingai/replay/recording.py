@@ -31,13 +31,18 @@ class Recording:
     """All nodes of an execution in the order of their first save, and who depends on whom.
 
     ``lives`` are the nodes that only say that a process began to run the program, and how that
-    ended: nothing to be replayed, so they are not among ``nodes``.
+    ended: nothing to be replayed, so they are not among ``nodes``. Those of whoever only looked in
+    (PENDING) are left out.
     """
 
     def __init__(self, execution_id: str, nodes: Sequence[ExecutionNode]) -> None:
         self.execution_id = execution_id
         self.nodes = tuple(node for node in nodes if node.metadata.get(ROLE) != RUN)
-        self.lives = tuple(node for node in nodes if node.metadata.get(ROLE) == RUN)
+        self.lives = tuple(
+            node
+            for node in nodes
+            if node.metadata.get(ROLE) == RUN and node.status is not Status.PENDING
+        )
         self.by_id = {node.id: node for node in self.nodes}
         self._places = {node.id: place for place, node in enumerate(self.nodes)}
         self._children: dict[str, list[str]] = {}

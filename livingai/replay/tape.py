@@ -12,7 +12,7 @@ call that comes closest:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -69,7 +69,7 @@ class ReplayTape(Tape):
         """As :meth:`at`; the record is asked by :meth:`match`."""
         return self._own.get(call.path)
 
-    def left_out(self, position: int) -> ExecutionNode | None:
+    def left_out(self, position: int, reached: Collection[str]) -> ExecutionNode | None:
         """Calls that the program leaves out are reported in the end."""
         return None
 

@@ -4,6 +4,7 @@ one was paused. A host is a state directory: two share nothing but the store."""
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from livingai.errors import InDoubtError
 from livingai.stores.opening import open_store
+from livingai.stores.retention import Retention, prune
 from tests.support import acts, programs
 from tests.support.agents import Agent
 from tests.support.place import Place
@@ -68,15 +70,37 @@ def host(place: Place, url: str, name: str) -> Agent:
     return place.agent(database=url, directory=str(place.folder / name))
 
 
+def stands(place: Place, url: str, name: str) -> tuple[str, str]:
+    """Status and error of the run, once all that was recorded is stored."""
+    host(place, url, name).call(acts.drain)
+    with open_store(url) as store:
+        (info,) = store.list_executions()
+    assert info.is_run
+    assert (info.ended_at is None) == (info.status == "running")
+    return info.status, info.error
+
+
 def test_a_run_that_was_killed_is_resumed(url: str, state_dir: Place) -> None:
     """First where it ran, by the journal; then on a host that has only the store."""
     file = str(state_dir.folder / "world")
-    host(state_dir, url, "here").send(programs.perform, RUN, file, "tool after effect 1")
+    host(state_dir, url, "here").send(programs.perform, RUN, file, "behind tool 1")
     assert state_dir.agents[0].died(60) == -9
+    assert stands(state_dir, url, "here") == ("running", ""), "not what its last tool says"
+    with open_store(url) as store:
+        finished = Retention(expire_s=0.001, statuses=("success", "failed"))
+        assert prune(store, finished, now=time.time() + 9).executions == 0
+    host(state_dir, url, "here").send(programs.perform, RUN, file, "tool after effect 2")
+    assert state_dir.agents[-1].died(60) == -9
     successor = host(state_dir, url, "here")
     with pytest.raises(InDoubtError, match="charge"):
         successor.call(programs.perform, RUN, file)
+    status, error = stands(state_dir, url, "here")
+    assert status == "failed"
+    assert error.startswith(f"InDoubtError: run {RUN!r}: called before the crash")
+    assert successor.call(acts.look_in, RUN) == ["charge"]
+    assert stands(state_dir, url, "here") == (status, error), "to look in changes nothing"
     assert successor.call(programs.perform, RUN, file, resolve=True) == programs.FINAL
+    assert stands(state_dir, url, "here") == ("success", "")
     successor.call(acts.flush)
     before = programs.effects(file)
     assert {what: before[what] for what in ONCE} == ONCE

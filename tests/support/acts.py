@@ -56,6 +56,17 @@ def save_many(agent: AgentSide, execution: str, steps: int, **options: Any) -> N
         save(agent, execution, step, **options)
 
 
+def drain(agent: AgentSide) -> None:
+    """Wait until everything of this state directory is stored."""
+    agent.engine.drain_sync()
+
+
+def look_in(agent: AgentSide, run_id: str) -> list[str]:
+    """Enter a run and leave it; the names of its tools in doubt."""
+    with agent.engine.run_sync(run_id) as run:
+        return [str(node.metadata["name"]) for node in run.in_doubt]
+
+
 def latest(agent: AgentSide, execution: str) -> tuple[Any, Any]:
     """(output of the node, state) of the newest checkpoint."""
     node, state = agent.engine.latest_sync(execution)
