@@ -8,6 +8,7 @@ only the order of acceptance says what has to become of every record.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,14 +19,16 @@ from random import Random, SystemRandom
 import apsw
 import pytest
 
-from livingai import SQLiteStore
+from livingai import Durability, SQLiteStore
 from livingai.outcome import STATUS_BY_CODE
 from livingai.queue.journal import JournalLimits
 from livingai.queue.record import read_outcome
 from livingai.queue.segments import Segments
 from tests.support import acts, peek
+from tests.support.agent_main import AgentSide
 from tests.support.journals import Writer
 from tests.support.place import Place
+from tests.support.sandbox import other_boot
 from tests.support.states import state_of
 from tests.support.waiting import frozen, gone, kill, until
 
@@ -220,3 +223,39 @@ def owners(place: Place, execution: str) -> list[str | None]:
     """Who has owned an execution, oldest first."""
     with SQLiteStore(place.database) as store:
         return [claim for _, claim in store.owners(execution)]
+
+
+def drain(agent: AgentSide) -> None:
+    """Wait until all that is queued is stored."""
+    agent.engine.drain_sync()
+
+
+def fsync(agent: AgentSide) -> None:
+    """All that is queued survives a power loss."""
+    agent.engine.flush_sync(level=Durability.FSYNC)
+
+
+def test_order_of_take_overs_behind_a_power_loss(state_dir: Place) -> None:
+    """Executions that have moved between processes wait in journals of an earlier boot."""
+    state_dir.tracebacks_allowed = True  # processes are killed as they start
+    other = other_boot(state_dir.folder / "boot_id")
+    crew = [state_dir.agent() for _ in range(3)]
+    for agent in crew:  # in this order their journals are made
+        agent.call(acts.save, "warm up")
+        agent.settled(1)
+    orders = list(itertools.permutations(range(3)))
+    with locked(state_dir.database):
+        for number, order in enumerate(orders):
+            for step, agent in enumerate(order):
+                crew[agent].call(acts.save, f"run-{number}", step)
+        for agent in crew:
+            agent.call(fsync)
+        for process in state_dir.processes():
+            kill(process.pid)
+        state_dir.empty()
+    survivor = state_dir.agent(prefix=other)
+    survivor.call(drain)
+    for number in range(len(orders)):
+        execution = f"run-{number}"
+        assert survivor.call(acts.latest, execution) == [{"step": 2}, state_of(execution, 2)]
+        assert peek.stored_steps(state_dir.database, execution) == [0, 1, 2]

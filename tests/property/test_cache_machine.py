@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -31,9 +31,11 @@ from hypothesis.stateful import (
 )
 
 from livingai import cache as cache_module
+from livingai import serial
 from livingai.cache import Ask, HotCache
 from livingai.errors import JournalFullError
 from livingai.node import ExecutionNode
+from livingai.queue.layout import Flag, StateKind
 from livingai.queue.record import execution_hash
 from livingai.queue.views import JournalView
 from livingai.workers.feed import Feed
@@ -158,6 +160,28 @@ class CacheMachine(RuleBasedStateMachine):
                     owner.unacknowledged = (execution, node_id, value, state)
                     if indexed:
                         self.found(owner)
+        owner.alive = False
+        owner.die()
+
+    @rule(number=_owners, other=_owners, execution=_executions)
+    def die_while_queueing_again(self, number: int, other: int, execution: str) -> None:
+        """An older write, anybody's, is complete once more (from the quarantine, or a copy after a
+        failed fdatasync), and nobody was told."""
+        owner = self.living(number)
+        place = self.owners[other % len(self.owners)].places.get(execution)
+        if place is None or not place.seq:
+            return
+        node = ExecutionNode(execution, id=f"{execution}/0", output="older")
+        where = type(owner.journal._control)
+        with (
+            mock.patch.object(where, "publish", side_effect=ZeroDivisionError),
+            suppress(ZeroDivisionError, JournalFullError),
+        ):
+            owner.journal.append(
+                key=execution_hash(execution), slot=-1, node_key=0, claim=place.claim, epoch=0,
+                seq=1, flags=Flag.STATE, state_kind=StateKind.BYTES,
+                node=serial.pack(node.to_wire()), ext=b"", state=b"older", budget_us=1,
+            )  # fmt: skip
         owner.alive = False
         owner.die()
 

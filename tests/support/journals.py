@@ -88,6 +88,7 @@ class Writer:
         node_id: str = "",
         output: object = None,
         history: bool = True,
+        budget_us: int = 50_000,
     ) -> Appended:
         """Append one record, as an engine does."""
         key = execution_hash(execution_id)
@@ -104,7 +105,7 @@ class Writer:
             key=key, slot=place.slot, node_key=execution_hash(node_id), claim=place.claim, epoch=0,
             seq=place.seq + 1, flags=flags,
             state_kind=StateKind.NONE if state is None else StateKind.BYTES,
-            node=self.node, ext=b"", state=state or b"", budget_us=50_000,
+            node=self.node, ext=b"", state=state or b"", budget_us=budget_us,
         )  # fmt: skip
         place.seq += 1
         return at

@@ -1,8 +1,9 @@
-"""Small disks and other users, for processes of the tests."""
+"""Small disks and other boots, for processes of the tests."""
 
 from __future__ import annotations
 
 import subprocess
+import uuid
 from functools import cache
 from pathlib import Path
 
@@ -32,3 +33,13 @@ def small_disk(at: Path, size: str, options: str = "") -> tuple[str, ...]:
     at.mkdir(exist_ok=True)
     mount = f'mount -t tmpfs -o size={size}{options} tmpfs "$0" && exec "$@"'
     return (*_unshare(), "sh", "-c", mount, str(at))
+
+
+def other_boot(boot_id: Path) -> tuple[str, ...]:
+    """The begin of a command line whose process, and all that it starts, lives in another boot of
+    the machine; its id goes into the file ``boot_id``. Skips the test as :func:`small_disk`."""
+    if not _unshare():
+        pytest.skip("no mount namespaces here (unshare -Urm)")
+    boot_id.write_text(f"{uuid.uuid4()}\n")
+    mount = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
+    return (*_unshare(), "sh", "-c", mount, str(boot_id))

@@ -1,0 +1,99 @@
+"""Records of several processes and several boots come out of the journals in the order of their
+acceptance, whatever the wall clock has done meanwhile, and whoever looks."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from random import Random
+from unittest import mock
+
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from livingai.queue import boots, tail, views
+from livingai.queue.directory import StateDirectory
+from livingai.queue.journal import JournalLimits
+from livingai.workers import feed, intake
+from tests.support.journals import Writer, scratch_folder, state_directory
+
+LIMITS = JournalLimits(
+    segment_bytes=4096, journal_bytes=64 * 4096, cache_bytes=4096, cache_ttl_s=0.0,
+    index_sets=16, node_slots=16,
+)  # fmt: skip
+
+
+class Clocks:
+    """The clocks of a machine that is booted several times."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.boot = b""
+        self.mono_ns = self.wall_ns = 0
+
+    def power_loss(self) -> None:
+        """Another boot: the monotonic clock begins anew, the wall clock says anything."""
+        self.boot = self.random.randbytes(16)
+        self.mono_ns = self.random.randrange(1, 10**12)
+        self.wall_ns = self.random.randrange(10**18, 2 * 10**18)
+
+    def monotonic_ns(self) -> int:
+        """As time.monotonic_ns."""
+        self.mono_ns += self.random.choice((1, 1000, 10**6))
+        return self.mono_ns
+
+    def time_ns(self) -> int:
+        """As time.time_ns; it jumps within a boot, too."""
+        if self.random.random() < 0.1:
+            self.wall_ns += self.random.choice((-1, 1)) * self.random.randrange(10**15)
+        return self.wall_ns
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Whoever looks at a clock, or for the boot's id, sees these."""
+        with ExitStack() as stack:
+            for name in ("monotonic_ns", "time_ns"):
+                stack.enter_context(mock.patch.object(time, name, getattr(self, name)))
+            for module in (boots, intake, feed, tail, views):
+                stack.enter_context(mock.patch.object(module, "boot_id", return_value=self.boot))
+            yield
+
+
+@given(seed=st.integers(0, 2**32), number=st.integers(1, 4), alive=st.booleans())
+def test_order_of_acceptance(seed: int, number: int, alive: bool) -> None:
+    """``alive``: they are read in the boot that wrote the last ones, else in a later one."""
+    random = Random(seed)
+    clocks = Clocks(random)
+    folder = scratch_folder()
+    directory = state_directory(folder / "state")
+    values = itertools.count()
+    expected: list[int] = []
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        for _ in range(number):
+            clocks.power_loss()
+            with clocks.shown():
+                expected += write(random, directory, values)
+        if not alive:
+            clocks.power_loss()
+        with clocks.shown(), closing(intake.Intake(directory)) as merged:
+            seen: list[int] = []
+            while batch := list(merged.take(random.choice((1, 7, 1000)))):
+                seen += [item.header.budget_us for item in batch]
+    note(f"expected {expected}")
+    assert seen == expected
+
+
+def write(random: Random, directory: StateDirectory, values: Iterator[int]) -> list[int]:
+    """Some processes of one boot write in turns, then all die; what they wrote, in order."""
+    owners = [Writer(directory, LIMITS) for _ in range(random.randrange(1, 4))]
+    written = []
+    for value in itertools.islice(values, random.randrange(1, 30)):
+        random.choice(owners).save(f"run-{random.randrange(3)}", b"x", budget_us=value)
+        written.append(value)
+    for owner in owners:
+        owner.die()
+    return written
