@@ -96,16 +96,9 @@ class Control:
     def create(cls, directory: str, journal_id: int, boot: Boot) -> Control:
         """Make a control page for a new journal. Raises OSError."""
         page = bytearray(CONTROL_BYTES)
+        made_ns = time.time_ns()
         CONTROL_FIELDS.pack_into(
-            page,
-            0,
-            CONTROL_MAGIC,
-            FORMAT_VERSION,
-            0,
-            journal_id,
-            boot.id,
-            time.time_ns(),
-            boot.order,
+            page, 0, CONTROL_MAGIC, FORMAT_VERSION, 0, journal_id, boot.id, made_ns, boot.order
         )
         memoryview(page).cast("Q")[ControlWord.HEADER_SUM] = _header_sum(page)
         path = os.path.join(directory, NAME)

@@ -65,6 +65,16 @@ def test_replay(folder: Path) -> None:
     gone(folder)
 
 
+def test_readme_durable_run(folder: Path) -> None:
+    """The first example of all; run again, it serves what is recorded."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (folder / "agent.py").write_text(blocks[0])
+    for _ in range(2):
+        state = "{'plan': ['win', 'celebrate'], 'ticket': 'ticket for 5'}"
+        assert run(folder) == (0, [state])
+    gone(folder)
+
+
 def test_readme(folder: Path) -> None:
     (folder / "agent.py").write_text(program("README.md"))
     code, lines = run(folder)
