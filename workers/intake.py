@@ -34,7 +34,7 @@ _log = logging.getLogger("livingai.service")
 #: Held records that are kept in memory; with more, nothing is taken.
 _MAX_HELD = 8192
 #: Two changes of a folder within this time may bear the same time stamp.
-_STAMP_NS = 100_000_000
+_STAMP_NS = 2_000_000_000  # as coarse as file systems are
 
 #: Where a record stands in the stream: its boot's place, then CLOCK_MONOTONIC ns.
 _Order = tuple[tuple[int, int], int]
