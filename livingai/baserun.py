@@ -8,13 +8,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from livingai import serial
 from livingai.calls import CALL, CHECKPOINT, ROLE, Call, CallOptions, Input, node_id
-from livingai.effects import ReadHistory, Save, Work
-from livingai.errors import ConfigurationError, DivergenceError, InvalidNodeError, RunError
+from livingai.effects import ReadHistory, Save, Work, drive
+from livingai.errors import (
+    DivergenceError,
+    InvalidNodeError,
+    NotAwaitedError,
+    RunError,
+    StateEncodingError,
+)
 from livingai.life import Life
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt
 from livingai.ownership import Ownership
+from livingai.pending import PendingCall, PendingCalls
 from livingai.policy import ResumePolicy, RunSettings
 from livingai.recorder import Recorder
 from livingai.scopes import Scope, current_scope, enter, leave, strand
@@ -57,6 +65,7 @@ class BaseRun:
         #: Places in tasks and named scopes where this life has made calls.
         self._reached: set[str] = set()
         self._lock = threading.Lock()
+        self._pending = PendingCalls(execution_id)
         self._token: Any = None
         #: Where it was entered: in another run, perhaps.
         self._around: Scope | None = None
@@ -161,7 +170,19 @@ class BaseRun:
             f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded"
         )
 
+    def _forgotten(self, error: BaseException | None) -> NotAwaitedError | None:
+        """What to raise at the end if a call was not awaited; a note for an error that ended the
+        program, which may be due to that."""
+        forgotten = self._pending.error()
+        if forgotten is not None and isinstance(error, Exception):
+            error.add_note(str(forgotten))
+        return forgotten if error is None else None
+
     # -- calls --
+
+    def awaited(self, name: str, work: Work[Any]) -> PendingCall[Any]:
+        """A call that is to be awaited; ``name`` is how the program has written it."""
+        return PendingCall(self._pending, name, drive(self.engine, work))
 
     def _scope(self) -> Scope:
         """Where this code is in the program."""
@@ -179,10 +200,6 @@ class BaseRun:
             raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
         if self._owner.forked:
             raise self._owner.forked_error()
-        if not isinstance(name, str) or not name or not callable(function):
-            raise ConfigurationError(
-                f"a recorded call takes a name and a function, not {name!r} and {function!r}"
-            )
         own = recorded_function(function)
         if own is not None:
             function, options = own.function, options or own.options
@@ -235,7 +252,11 @@ class BaseRun:
             node.metadata["tasks"] = scope.tasks
         if scope.names:
             node.metadata["names"] = dict(scope.names)
-        receipt: Receipt = yield Save(node, None, self.state)
+        try:
+            receipt: Receipt = yield Save(node, None, self.state)
+        except StateEncodingError:
+            serial.pack(self.state, "run.state")  # says where in the program's own terms
+            raise
         return receipt
 
     def record_cost(self, tokens: int) -> None:

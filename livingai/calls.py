@@ -20,6 +20,7 @@ import xxhash
 from livingai import serial
 from livingai.arguments import describable
 from livingai.errors import ConfigurationError, StateEncodingError
+from livingai.keywords import check_keywords
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.serial.scalars import MARKED_PREFIX
 
@@ -54,8 +55,22 @@ class CallOptions:
 
     def validate(self) -> None:
         """Raise ConfigurationError for options that cannot work."""
-        if self.retries < 0 or self.backoff_s < 0 or (self.timeout or 1) <= 0:
-            raise ConfigurationError("retries and backoff_s must be 0 or more, timeout above 0")
+        if type(self.retries) is not int or self.retries < 0:
+            raise ConfigurationError(
+                f"retries is a whole number of 0 or more, not {self.retries!r}"
+            )
+        if not _is_number(self.backoff_s) or not self.backoff_s >= 0:
+            raise ConfigurationError(f"backoff_s is seconds, 0 or more, not {self.backoff_s!r}")
+        if self.timeout is not None and (not _is_number(self.timeout) or not self.timeout > 0):
+            raise ConfigurationError(f"timeout is seconds above 0, or None, not {self.timeout!r}")
+        if not isinstance(self.idempotent, bool):
+            raise ConfigurationError(f"idempotent is True or False, not {self.idempotent!r}")
+        kinds = self.retry_on
+        if kinds is not None and not (isinstance(kinds, tuple) and all(map(_is_exception, kinds))):
+            raise ConfigurationError(
+                "retry_on is a tuple of exception classes, such as (ConnectionError,), "
+                f"not {kinds!r}"
+            )
         if self.retries and not self.idempotent and self.retry_on is None:
             raise ConfigurationError(
                 "retries of a tool that is not idempotent could repeat its effect: mark it "
@@ -69,12 +84,18 @@ class CallOptions:
         return isinstance(error, self.retry_on or Exception)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_exception(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
+
+
 def make_options(given: dict[str, Any], *, idempotent: bool) -> CallOptions:
     """Options from keywords. Raises ConfigurationError for one that is not known or cannot work."""
-    try:
-        options = CallOptions(**{"idempotent": idempotent, **given})
-    except TypeError as error:
-        raise ConfigurationError(f"unknown option of a call: {error}") from error
+    check_keywords(given, CallOptions.__dataclass_fields__, "option of a call")
+    options = CallOptions(**{"idempotent": idempotent, **given})
     options.validate()
     return options
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from livingai.errors import ConfigurationError
+from livingai.keywords import check_keywords
 from livingai.outcome import Durability
 from livingai.queue.journal import JournalLimits
 from livingai.stores.base import Store, StoreSpec
@@ -59,6 +60,22 @@ class EngineConfig:
     retention: Retention | None = None
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
+
+    @classmethod
+    def build(
+        cls, config: EngineConfig | None, settings: dict[str, Any], what: str
+    ) -> EngineConfig:
+        """``config`` with ``settings`` instead of its own, validated; ``what`` takes them.
+
+        Raises:
+            ConfigurationError: a setting is unknown or cannot work.
+        """
+        if config is not None and not isinstance(config, EngineConfig):
+            raise ConfigurationError(f"config must be an EngineConfig, not {config!r:.200}")
+        check_keywords(settings, cls.__dataclass_fields__, f"setting of {what}")
+        config = replace(config or cls(), **settings)
+        config.validate()
+        return config
 
     def validate(self) -> None:
         """Raise :class:`~livingai.errors.ConfigurationError` for a setting that cannot work."""

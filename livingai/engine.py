@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from livingai.config import EngineConfig
@@ -61,11 +60,7 @@ class CheckpointEngine(Housekeeper):
             raise ConfigurationError(
                 f"CheckpointEngine takes a store such as SQLiteStore('agent.db'), not {store!r}"
             )
-        try:
-            config = replace(config or EngineConfig(), **settings)
-        except TypeError as error:
-            raise ConfigurationError(f"unknown setting: {error}") from error
-        config.validate()
+        config = EngineConfig.build(config, settings, "CheckpointEngine")
         super().__init__(store, config)
         self._level = config.durability
         self._budget_us = _budget_us(config.budget_ms)

@@ -185,6 +185,11 @@ class DivergenceError(RunError):
     the program that began it, or give the changed program an execution id of its own."""
 
 
+class NotAwaitedError(RunError):
+    """A recorded call of an asynchronous run was made and never awaited, so nothing was done: write
+    ``await`` before it."""
+
+
 class InDoubtError(RunError):
     """A tool was called before the crash and its result is not recorded: it may or may not have
     happened. Pass ``resolver=`` to decide; see docs/RECOVERY.md."""

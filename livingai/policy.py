@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from livingai.calls import Call
 from livingai.errors import ConfigurationError
+from livingai.keywords import check_keywords
 from livingai.node import ExecutionNode, Status
 from livingai.tape import Tape
 
@@ -126,9 +127,7 @@ class RunSettings:
 
 def make_settings(given: dict[str, Any]) -> RunSettings:
     """Settings from keywords. Raises ConfigurationError for an unknown one."""
-    try:
-        settings = RunSettings(**given)
-    except TypeError as error:
-        raise ConfigurationError(f"unknown setting of a run: {error}") from error
+    check_keywords(given, RunSettings.__dataclass_fields__, "setting of a run")
+    settings = RunSettings(**given)
     settings.validate()
     return settings

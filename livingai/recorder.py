@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from livingai import serial
 from livingai.calls import Call
 from livingai.doubt import ask, in_doubt_error, is_lost, resolved_node
 from livingai.effects import Invoke, Pause, Save, Stopped, Work
@@ -25,6 +26,7 @@ from livingai.errors import (
     InDoubtError,
     InvalidNodeError,
     ResultEncodingError,
+    StateEncodingError,
     StateTooLargeError,
 )
 from livingai.failures import RAISED, describe, is_own, raise_again, rebuild, shorten
@@ -123,7 +125,17 @@ class Recorder:
 
     def _settle(self, call: Call, recorded: ExecutionNode, resolution: Resolution) -> Work[Any]:
         node = resolved_node(recorded, resolution)
-        yield Save(node)
+        try:
+            yield Save(node)
+        except InvalidNodeError as error:
+            why: Exception = error
+            try:
+                serial.pack(resolution.output, "result", "give")
+            except StateEncodingError as found:
+                why = found
+            raise InvalidNodeError(
+                f"Resolution.done(result) for the tool {call.name!r} cannot be recorded: {why}"
+            ) from error
         if resolution.error is not None:
             raise resolution.error
         return resolution.output
@@ -195,10 +207,7 @@ class Recorder:
         try:
             yield Save(node)
         except (InvalidNodeError, StateTooLargeError) as error:
-            failure = ResultEncodingError(
-                f"the result of {call.name!r} ({type(output).__module__}."
-                f"{type(output).__qualname__}) cannot be recorded: {error}. The call was made."
-            )
+            failure = _result_error(call, output, error)
             failure.__cause__ = error
             if not call.options.idempotent:  # else it is simply made again, by a better program
                 failure.add_note("A resolver may give what it should have returned on resume.")
@@ -216,6 +225,27 @@ class Recorder:
         yield from self.owner.check()
         yield from save_failed(node)
         return node
+
+
+def _result_error(
+    call: Call, output: Any, error: InvalidNodeError | StateTooLargeError
+) -> ResultEncodingError:
+    """The error for a result that cannot be recorded: which call's, of which type, and what to
+    return instead."""
+    why = str(error)
+    try:
+        size = len(serial.pack(output, "result", "return"))
+    except StateEncodingError as found:
+        why = str(found)
+    else:
+        if isinstance(error, StateTooLargeError):
+            why = (f"it has {size} bytes, more than max_state_bytes; raise the limit, or return "
+                   "where it is kept")  # fmt: skip
+    kind = f"{type(output).__module__}.{type(output).__qualname__}"
+    return ResultEncodingError(
+        f"the result of {call.name!r} ({kind}), call {call.path}, cannot be recorded: {why}. "
+        "The call was made."
+    )
 
 
 def raise_recorded(node: ExecutionNode) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from livingai import serial
@@ -28,7 +29,8 @@ def encode_sections(
     try:
         wire = serial.pack(node.to_wire())
     except StateEncodingError as error:
-        raise InvalidNodeError(f"the node cannot be encoded: {error}") from error
+        where = _place_in(node) or error
+        raise InvalidNodeError(f"the node cannot be encoded: {where}") from error
     if state is None:
         kind, raw = StateKind.NONE, b""
     elif type(state) is bytes:
@@ -49,6 +51,22 @@ def encode_sections(
     return wire, ext, kind, raw
 
 
+def _place_in(node: ExecutionNode) -> StateEncodingError | None:
+    """Which field it is that cannot be encoded, and where in it."""
+    fields = [field.name for field in dataclasses.fields(node)]
+    values = [(f"node.{name}", getattr(node, name)) for name in fields if name != "error"]
+    if node.error is not None:
+        values += [(f"node.error.{name}", getattr(node.error, name))
+                   for name in ("type", "message", "traceback", "retryable")]  # fmt: skip
+    for name, value in values:
+        try:
+            if name not in ("node.type", "node.status"):
+                serial.pack(value, name)
+        except StateEncodingError as error:
+            return error
+    return None
+
+
 def _pack_tags(tags: dict[str, Any]) -> bytes:
     if not isinstance(tags, dict):
         raise StateEncodingError(f"tags must be a dict, not {type(tags).__name__}")
@@ -58,4 +76,4 @@ def _pack_tags(tags: dict[str, Any]) -> bytes:
                 f"a tag's name must be a string that does not begin with an underscore (those are "
                 f"livingai's own), got {name!r}"
             )
-    return serial.pack(tags)
+    return serial.pack(tags, "tags")

@@ -14,6 +14,7 @@ from typing import Any
 
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import (
+    ConfigurationError,
     LivingAIError,
     ServiceError,
     ServiceRunningError,
@@ -85,10 +86,14 @@ class Service:
         config: EngineConfig | None = None,
         *,
         verbose: bool = False,
+        **settings: Any,
     ) -> None:
+        if not isinstance(store, Store):
+            raise ConfigurationError(
+                f"Service takes a store such as SQLiteStore('agent.db'), not {store!r:.200}"
+            )
         self.store = store
-        self.config = config or EngineConfig()
-        self.config.validate()
+        self.config = EngineConfig.build(config, settings, "Service")
         self.directory = StateDirectory(
             directory or self.config.directory or store.default_directory()
         )

@@ -74,7 +74,7 @@ def _decorator(
 
 def _wrap(recorded: RecordedFunction) -> Callable[..., Any]:
     # Here, not above: a run needs to know decorated functions.
-    from livingai.effects import drive, drive_sync  # noqa: PLC0415
+    from livingai.effects import drive_sync  # noqa: PLC0415
     from livingai.scopes import current_run  # noqa: PLC0415
 
     kind, name, function, options = recorded
@@ -86,7 +86,9 @@ def _wrap(recorded: RecordedFunction) -> Callable[..., Any]:
         if run is None:
             return function(*args, **kwargs)
         work = run.prepare(kind, name, function, args, kwargs, options)
-        return (drive if asynchronous else drive_sync)(run.engine, work)
+        if asynchronous:
+            return run.awaited(f"{getattr(function, '__name__', name)}(...)", work)
+        return drive_sync(run.engine, work)
 
     setattr(wrapper, _MARK, recorded)
     if asynchronous:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from livingai.calls import CALL
 from livingai.node import ErrorInfo, ExecutionNode
 from livingai.replay.diff import Difference, differences
 from livingai.replay.mode import ReplayMode
@@ -58,7 +59,9 @@ class NodeComparison:
         node = self.recorded or self.replayed
         assert node is not None
         how = f" ({self.how.value})" if self.how else ""
-        lines = [f"{self.change.value:8}{node.type.value:7}{self.name}{how}  {node.id}"]
+        path = node.metadata.get(CALL)
+        place = "" if path is None else f"call {path}  "
+        lines = [f"{self.change.value:8}{node.type.value:7}{self.name}{how}  {place}{node.id}"]
         if self.change is Change.NEW and self.replayed is not None:
             lines += [f"    {line}" for line in _facts(self.replayed)]
         return lines + [f"    {difference}" for difference in self.differences]

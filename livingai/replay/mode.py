@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict
 
 from livingai.errors import ConfigurationError
+from livingai.keywords import check_keywords
 from livingai.replay.diff import NOTHING
 
 
@@ -64,9 +65,10 @@ class ReplayOptions(TypedDict, total=False):
     #: What runs again and what is served, see :class:`ReplayMode`; MOCK_TOOLS if it is not given.
     mode: ReplayMode | str
     #: FROM_NODE: the first node that runs. COUNTERFACTUAL: the node that ``overrides`` is about.
+    #: Its id, the path of its call (reports print it), or its name if no other node has that.
     node_id: str | None
     #: COUNTERFACTUAL: ``{"input": ...}`` or ``{"output": ...}`` of the node ``node_id``, or without
-    #: a ``node_id`` such a dict per node id.
+    #: a ``node_id`` such a dict per node, named in the same way.
     overrides: Mapping[str, Any] | None
     #: Calls that are not idempotent may really be made.
     allow_side_effects: bool
@@ -85,9 +87,7 @@ def make_request(options: ReplayOptions) -> Request:
         ConfigurationError: a keyword or mode is unknown, or the mode lacks or cannot use what it
             was given.
     """
-    unknown = set(options) - set(ReplayOptions.__annotations__)
-    if unknown:
-        raise ConfigurationError(f"unknown option of a replay: {', '.join(sorted(unknown))}")
+    check_keywords(options, ReplayOptions.__annotations__, "option of a replay")
     mode = options.get("mode", ReplayMode.MOCK_TOOLS)
     node_id, overrides = options.get("node_id"), options.get("overrides")
     try:
@@ -95,8 +95,12 @@ def make_request(options: ReplayOptions) -> Request:
     except ValueError as error:
         names = ", ".join(mode.value for mode in ReplayMode)
         raise ConfigurationError(f"there is no replay mode {mode!r}; modes: {names}") from error
+    if node_id is not None and not isinstance(node_id, str):
+        raise ConfigurationError(f"node_id is the id, path or name of a call, not {node_id!r:.200}")
     if mode is ReplayMode.FROM_NODE and node_id is None:
-        raise ConfigurationError("FROM_NODE needs node_id=..., the first node that runs again")
+        raise ConfigurationError(
+            "FROM_NODE needs node_id=..., the id, path or name of the first node that runs again"
+        )
     if mode is not ReplayMode.COUNTERFACTUAL:
         if overrides:
             raise ConfigurationError(f"overrides are for COUNTERFACTUAL, not for {mode.name}")
@@ -106,6 +110,20 @@ def make_request(options: ReplayOptions) -> Request:
     if not overrides:
         raise ConfigurationError(
             'COUNTERFACTUAL needs overrides={"output": ...} (or "input") with node_id=...'
+        )
+    if not isinstance(overrides, Mapping):
+        raise ConfigurationError(
+            'overrides is a dict such as {"output": ...} with node_id=..., '
+            f"not {overrides!r:.200}"
+        )
+    if (
+        node_id is None
+        and set(overrides) <= _FIELDS
+        and not all(map(_is_override, overrides.values()))
+    ):
+        raise ConfigurationError(
+            f"COUNTERFACTUAL needs node_id=..., the id, path or name of the node whose "
+            f"{' and '.join(sorted(overrides))} is replaced"
         )
     by_node = {node_id: overrides} if node_id is not None else dict(overrides)
     return _request(mode, {str(key): _override(key, one) for key, one in by_node.items()}, options)
@@ -120,10 +138,16 @@ def _request(
     )  # fmt: skip
 
 
+def _is_override(given: Any) -> bool:
+    return isinstance(given, Override) or (
+        isinstance(given, Mapping) and bool(given) and set(given) <= _FIELDS
+    )
+
+
 def _override(node_id: Any, given: Any) -> Override:
     if isinstance(given, Override):
         return given
-    if not isinstance(given, Mapping) or not given or not set(given) <= _FIELDS:
+    if not _is_override(given):
         raise ConfigurationError(
             f'the override of {node_id!r} must be {{"input": ...}} or {{"output": ...}}; name the '
             "node by node_id=... or as the key of overrides"

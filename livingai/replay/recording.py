@@ -17,6 +17,7 @@ from livingai import serial
 from livingai.calls import CALL, CHECKPOINT, ROLE, RUN
 from livingai.engine import CheckpointEngine
 from livingai.errors import CorruptRecordError, NodeNotFoundError, StillBeingWrittenError
+from livingai.keywords import nearest
 from livingai.node import ExecutionNode, Status
 from livingai.queue.directory import StateDirectory
 from livingai.queue.index import Index
@@ -24,6 +25,7 @@ from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import boot_id, owner_alive, owner_identity
 from livingai.queue.record import execution_hash
 
+_MOST_LISTED = 12
 _UNFINISHED = (Status.RUNNING, Status.PENDING)
 
 
@@ -62,6 +64,32 @@ class Recording:
             raise NodeNotFoundError(
                 f"the execution {self.execution_id!r} has no node {node_id!r}"
             ) from None
+
+    def named(self, given: str) -> ExecutionNode:
+        """The node of that id, or else of the call of that path, or else the only one that has that
+        name.
+
+        Raises:
+            NodeNotFoundError: there is none, or more than one; the message lists candidates.
+        """
+        if given in self.by_id:
+            return self.by_id[given]
+        for key in (CALL, "name"):
+            found = [node for node in self.nodes if node.metadata.get(key) == given]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise NodeNotFoundError(
+                    f"the execution {self.execution_id!r} has {len(found)} calls {given!r}; name "
+                    f"one by its path or id: {_listed(found)}"
+                )
+        names = {str(node.metadata.get("name", "")): node for node in self.nodes}
+        meant = names.get(nearest(given, filter(None, names)) or "")
+        hint = "" if meant is None else f"; did you mean {_listed([meant])}?"
+        raise NodeNotFoundError(
+            f"the execution {self.execution_id!r} has no node with the id, path or name {given!r}"
+            f"{hint} It has {_listed(self.nodes) or 'no nodes'}"
+        )
 
     def descendants(self, node_ids: Iterable[str]) -> set[str]:
         """All nodes that have one of these among their ancestors, themselves not included."""
@@ -112,6 +140,17 @@ class Recording:
                 f"{unfinished[0].id!r} is {unfinished[0].status.value}. Replay it once it has "
                 "ended, or pass allow_live=True to replay what is there now"
             )
+
+
+def _listed(nodes: Sequence[ExecutionNode]) -> str:
+    """Nodes as a person names them: name, path, id."""
+    shown = [
+        f"{node.metadata.get('name') or node.type.value!s} ({place}{node.id})"
+        for node in nodes[:_MOST_LISTED]
+        for place in [f"{node.metadata[CALL]}, " if CALL in node.metadata else ""]
+    ]
+    more = len(nodes) - _MOST_LISTED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def fresh(node: ExecutionNode) -> ExecutionNode:

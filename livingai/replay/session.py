@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Unpack
 
 from livingai.calls import CALL
@@ -75,6 +76,7 @@ class ReplaySession:
         if is_program(handler) and not is_asynchronous(handler):
             return await asyncio.to_thread(self._replay_sync, handler, request)
         recording = Recording(self.execution_id, await self.engine.nodes(self.execution_id))
+        request = _by_ids(request, recording)
         state = await asyncio.to_thread(self._prepare, recording, request)
         name = request.new_id or self._new_name()
         if not is_program(handler):
@@ -98,6 +100,7 @@ class ReplaySession:
 
     def _replay_sync(self, handler: Handler, request: Request) -> ReplayResult:
         recording = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
+        request = _by_ids(request, recording)
         state = self._prepare(recording, request)
         name = request.new_id or self._new_name()
         if not is_program(handler):
@@ -174,6 +177,20 @@ class ReplaySession:
             record_changed=self._changed(replay.recording), unseen=recorder.unseen,
         )  # fmt: skip
         return _checked(result, replay.request)
+
+
+def _by_ids(request: Request, recording: Recording) -> Request:
+    """The request with ids of nodes instead of paths and names.
+
+    Raises:
+        NodeNotFoundError: there is no such node, or more than one.
+        ConfigurationError: two overrides are about one node.
+    """
+    node_id = None if request.node_id is None else recording.named(request.node_id).id
+    overrides = {recording.named(key).id: each for key, each in request.overrides.items()}
+    if len(overrides) < len(request.overrides):
+        raise ConfigurationError("two of the overrides are about the same node")
+    return replace(request, node_id=node_id, overrides=overrides)
 
 
 def _calls(recording: Recording) -> list[Any]:

@@ -79,7 +79,7 @@ class _Lowering:
         return [mark, *value]  # type: ignore[misc]  # a tuple, set or frozenset
 
 
-def pack(value: object) -> bytes:
+def pack(value: object, name: str = "state", verb: str = "store") -> bytes:
     """Encode `value`.
 
     Takes None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict (any keys),
@@ -88,7 +88,8 @@ def pack(value: object) -> bytes:
 
     Thread-safe as long as no other thread changes `value` meanwhile.
 
-    Raises StateEncodingError, naming the place: another type, too deep, or contains itself.
+    Raises StateEncodingError, naming the place: another type, too deep, or contains itself. There
+    ``name`` is what `value` is to the reader, and ``verb`` what to do with something better.
     """
     # A packer per call costs as much as keeping one per thread, and cannot be re-entered.
     lowering = _Lowering()
@@ -104,14 +105,14 @@ def pack(value: object) -> bytes:
         raise
     except Exception:
         # The C packer does not say where. This pass does, or succeeds where C could not.
-        return pack_carefully(value)
+        return pack_carefully(value, name, verb)
     # C has packed any bytearray as bytes, without asking.
     if is_ambiguous(value):
-        return pack_carefully(value)
+        return pack_carefully(value, name, verb)
     # Python code ran inside the packer, so another thread may have changed a list under it.
     if lowering.used and not is_whole(packed):
         raise StateEncodingError(
-            "state changed in another thread while it was being encoded; save a copy of it"
+            f"{name} changed in another thread while it was being encoded; {verb} a copy of it"
         )
     return MARKED_PREFIX + packed if lowering.marked else packed
 

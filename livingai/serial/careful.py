@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 from msgpack import ExtType, Packer, Timestamp
@@ -41,7 +41,7 @@ _INDEX, _VALUE, _KEY, _ELEMENT = "index", "value", "key", "element"
 _Step = tuple[str, object]
 
 
-def pack_carefully(value: object) -> bytes:
+def pack_carefully(value: object, name: str = "state", verb: str = "store") -> bytes:
     """As :func:`livingai.serial.pack`, about thirty times slower.
 
     Raises StateEncodingError with the path of the value that cannot be encoded.
@@ -60,13 +60,16 @@ def pack_carefully(value: object) -> bytes:
             except MemoryError:
                 raise
             except Exception as exc:  # a tzinfo may run any code
-                raise StateEncodingError(f"{_where(path)}: {_problem(item, exc)}") from exc
+                raise StateEncodingError(
+                    f"{_where(path, name)}: {_problem(item, exc, name, verb)}"
+                ) from exc
             if members is None:
                 path.pop()
                 continue
             if len(stack) > MAX_DEPTH:
                 raise StateEncodingError(
-                    f"{_where(path)}: nested deeper than {MAX_DEPTH} levels, or contains itself"
+                    f"{_where(path, name)}: nested deeper than {MAX_DEPTH} levels, "
+                    "or contains itself"
                 )
             marked = marked or type(item) in MARK_OF
             stack.append(members)
@@ -119,13 +122,13 @@ def _pack_scalar(packer: Packer, item: object) -> None:
 # --- the message ---------------------------------------------------------------------------------
 
 
-def _where(path: Sequence[_Step]) -> str:
+def _where(path: Sequence[_Step], name: str) -> str:
     """The path as Python would write it: ``state.messages[3].tool``."""
     steps = list(path[1:])
     shown = [_written(step) for step in steps]
     if len(shown) > 16:
         shown[8:-8] = [f" ...{len(shown) - 16} more... "]
-    return "state" + "".join(shown)
+    return name + "".join(shown)
 
 
 def _written(step: _Step) -> str:
@@ -139,28 +142,35 @@ def _written(step: _Step) -> str:
     return f"[{reprlib.repr(key)}]"
 
 
-def _problem(item: object, exc: Exception) -> str:
+def _problem(item: object, exc: Exception, root: str, verb: str) -> str:
     kind = type(item)
     if kind in _NATIVE or kind in SCALARS:
         return f"cannot encode this {kind.__qualname__}: {exc}"
     name = kind.__qualname__
     if kind.__module__ != "builtins":
         name = f"{kind.__module__}.{name}"
-    return f"cannot encode {name}; {_advice(item)}"
+    return f"cannot encode {name}; {_advice(item, root, verb)}"
 
 
-def _advice(item: object) -> str:
+def _advice(item: object, root: str, verb: str) -> str:
     if isinstance(item, enum.Enum):
-        return "store its .value"
+        return f"{verb} its .value"
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        return "store dataclasses.asdict() of it"
+        return f"{verb} dataclasses.asdict() of it"
     if hasattr(type(item), "model_dump"):
-        return "store its .model_dump()"
+        return f"{verb} its .model_dump()"
     if isinstance(item, memoryview):
-        return "store bytes() of it"
+        return f"{verb} bytes() of it"
     if isinstance(item, (ExtType, Timestamp)):
         return "msgpack's own types would come back as others"
     for plain in _PLAIN:
         if isinstance(item, plain):
-            return f"a subclass would come back as another type: store {plain.__name__}() of it"
-    return "store plain values (dict, list, str, numbers, ...), or encode the state to bytes"
+            return f"a subclass would come back as another type: {verb} {plain.__name__}() of it"
+    if isinstance(item, Coroutine):
+        return f"it was not awaited: {verb} what `await` gives"
+    if isinstance(item, (Iterator, range)):
+        return f"{verb} list() of it"
+    if isinstance(item, AsyncIterator):
+        return f"{verb} a list of what it gives"
+    advice = f"{verb} plain values (dict, list, str, numbers, ...)"
+    return f"{advice}, or encode the state to bytes" if root.endswith("state") else advice

@@ -173,7 +173,7 @@ async def test_misuse(engine: CheckpointEngine) -> None:
         engine.run("x", resume="end")
     with run:
         with pytest.raises(ConfigurationError, match="name and a function"):
-            run.step(str, "a")  # type: ignore[arg-type]
+            run.step(3, "a")  # type: ignore[call-overload]
         with pytest.raises(RunError, match="asynchronous"):
             run.step("a", asyncio.sleep, 0)
     with pytest.raises(RunError, match="entered before"), run:

@@ -1,0 +1,35 @@
+"""Settings that are given by keyword: what is said of one that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from livingai.errors import ConfigurationError
+
+
+def check_keywords(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise ConfigurationError if a keyword in ``given`` is not among ``known``.
+
+    The message names it, the one that was probably meant, and all there are. ``what`` is what they
+    are, such as "setting of a run".
+    """
+    names = sorted(known)
+    unknown = sorted(set(given) - set(names))
+    if not unknown:
+        return
+    meant = [nearest(each, names) for each in unknown]
+    hints = " and ".join(repr(each) for each in meant if each is not None)
+    raise ConfigurationError(
+        f"unknown {what}: {', '.join(unknown)}{f' (did you mean {hints}?)' if hints else ''}; "
+        f"there are {', '.join(names)}"
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like ``word``; None if none is."""
+    names = list(known)
+    found = difflib.get_close_matches(word.lower(), names, 1, 0.6)
+    if not found:  # a part of the name, such as "budget" for budget_ms
+        found = [each for each in names if word and (word in each or each in word)][:1]
+    return found[0] if found else None

@@ -1,0 +1,88 @@
+"""A recorded call of an asynchronous run between being made and being awaited.
+
+Its place in the program is taken when it is made. If nobody awaits it, nothing happens, and Python
+says so too late, and of an inner function; so the run keeps a list, and does not end as a success.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
+
+from livingai.errors import NotAwaitedError
+
+T = TypeVar("T")
+
+
+class PendingCalls:
+    """The calls of one run that were made and not begun."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._numbers = itertools.count()
+        self._waiting: dict[int, str] = {}
+
+    def add(self, name: str) -> int:
+        """A call was made; its number here."""
+        number = next(self._numbers)
+        self._waiting[number] = name
+        return number
+
+    def begun(self, number: int) -> None:
+        """A call is awaited, or given up on purpose."""
+        self._waiting.pop(number, None)
+
+    def error(self) -> NotAwaitedError | None:
+        """What to raise at the run's end; None if all were awaited."""
+        names = list(self._waiting.values())
+        if not names:
+            return None
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        were = "was" if len(names) == 1 else "were"
+        return NotAwaitedError(
+            f"run {self._run_id!r}: {', '.join(names[:3])}{more} {were} called but never awaited, "
+            f"so nothing was done: write `await {names[0]}`"
+        )
+
+
+class PendingCall(Coroutine[Any, Any, T]):
+    """What ``run.step(...)`` gives in an asynchronous run: await it."""
+
+    def __init__(self, calls: PendingCalls, name: str, work: Coroutine[Any, Any, T]) -> None:
+        self.__name__ = self.__qualname__ = name
+        self._calls = calls
+        self._number = calls.add(name)
+        self._begun = False
+        self._work = work
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}{'' if self._begun else ' (not awaited)'}>"
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._calls.begun(self._number)
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        self._begin()
+        return self._work.__await__()
+
+    def send(self, value: Any) -> Any:
+        """As of a coroutine."""
+        self._begin()
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As of a coroutine."""
+        self._begin()
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        """As of a coroutine."""
+        self._begin()
+        self._work.close()
+
+    def __del__(self) -> None:
+        if not self._begun:
+            self._work.close()  # so that Python does not complain of an inner function

@@ -1,0 +1,48 @@
+"""Programs that are wrong: a type checker says so in each line that is marked, and in no other."""
+
+from __future__ import annotations
+
+from livingai import CheckpointEngine
+
+
+class Thing:
+    """Nothing that can be recorded."""
+
+
+def thing() -> Thing:
+    return Thing()
+
+
+def find(count: int) -> list[str]:
+    return [""] * count
+
+
+async def ask(count: int) -> int:
+    return count
+
+
+def synchronous(engine: CheckpointEngine) -> None:
+    with engine.run_sync("a") as run:
+        run.step("ask", ask, 1)  # wrong
+        run.step(ask, 1)  # wrong
+        run.tool(ask, 1)  # wrong
+        run.branch("ask", ask, 1)  # wrong
+        run.using(retries=1).step("ask", ask, 1)  # wrong
+        run.step(thing)  # wrong
+        run.step("find", find, "a")  # wrong
+        run.step(find)  # wrong
+        run.step("find", find(1))  # wrong
+        run.using(retries=1).tool("find", find, "a")  # wrong
+        number: int = run.using(retries=1).step("find", find, 1)  # wrong
+        run.step("find", find, number)
+
+
+async def asynchronous(engine: CheckpointEngine) -> None:
+    async with engine.run("a") as run:
+        await run.step("ask", ask, "1")  # wrong
+        await run.step(find, 1, 2)  # wrong
+        await run.using(retries=1).step("ask", ask, "1")  # wrong
+        number: int = await run.using(retries=1).step("find", find, 1)  # wrong
+        await run.step("find", find(1))  # wrong
+        text: str = run.step("ask", ask, number)  # wrong
+        await run.step("ask", ask, len(text))

@@ -1,0 +1,102 @@
+"""Programs that are right: a type checker finds nothing here, and knows what calls give."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, assert_type
+
+from livingai import CallOptions, CheckpointEngine, Resolution, RunSettings, SQLiteStore, step, tool
+
+
+class Found(TypedDict):
+    count: int
+
+
+def find(count: int, *, word: str = "") -> list[str]:
+    return [word] * count
+
+
+def found() -> Found:
+    return {"count": 1}
+
+
+def nothing() -> None:
+    """Give nothing."""
+
+
+def maybe(x: int | None) -> dict[str, int] | None:
+    return None if x is None else {"x": x}
+
+
+def mapping() -> Mapping[str, object]:
+    return {}
+
+
+def choose() -> Literal["a", "b"]:
+    return "a"
+
+
+def untyped() -> Any:
+    return 1
+
+
+async def ask(count: int, *, word: str = "") -> list[str]:
+    return [word] * count
+
+
+@step
+def show(a: int) -> str:
+    return str(a)
+
+
+@tool(idempotent=True)
+async def send(a: int) -> str:
+    return str(a)
+
+
+settings = RunSettings(resolver=lambda node: Resolution.done(node.id))
+options = CallOptions(retries=1)
+
+
+def synchronous(engine: CheckpointEngine) -> None:
+    with engine.run_sync("a") as run:
+        assert_type(run.step("find", find, 1, word="x"), list[str])
+        assert_type(run.step(find, 1, word="x"), list[str])
+        assert_type(run.tool(find, 1), list[str])
+        assert_type(run.branch("find", find, 1), list[str])
+        assert_type(run.step(found), Found)
+        assert_type(run.step(maybe, 1), dict[str, int] | None)
+        assert_type(run.step(mapping), Mapping[str, object])
+        assert_type(run.step(show, 1), str)
+        assert_type(run.using(retries=1).step("find", find, 1), list[str])
+        assert_type(run.using(retries=1).tool(find, 1, word="c"), list[str])
+        run.step(nothing)
+        run.step(choose)
+        run.step(untyped)
+        run.step("load", json.loads, "1")
+        run.step("three", lambda: 3)
+        run.checkpoint()
+
+
+async def asynchronous(engine: CheckpointEngine) -> None:
+    async with engine.run("a") as run:
+        assert_type(await run.step("find", find, 1, word="x"), list[str])
+        assert_type(await run.step("ask", ask, 1, word="x"), list[str])
+        assert_type(await run.step(ask, 1, word="x"), list[str])
+        assert_type(await run.tool(find, 1, word="x"), list[str])
+        assert_type(await run.branch(find, 1), list[str])
+        assert_type(await run.using(timeout=1.0).step("ask", ask, 1), list[str])
+        assert_type(await run.using(timeout=1.0).tool(find, 1), list[str])
+        both = await asyncio.gather(run.step(find, 1), run.step(ask, 2))
+        assert_type(both, tuple[list[str], list[str]])
+        assert_type(await asyncio.create_task(run.step(ask, 2)), list[str])
+        assert_type(await send(1), str)
+        await run.step("three", lambda: 3)
+        await run.checkpoint()
+
+
+def main() -> None:
+    with CheckpointEngine(SQLiteStore("agent.db")) as engine:
+        synchronous(engine)
