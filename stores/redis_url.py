@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from livingai.errors import ConfigurationError
+from livingai.places import state_home
 
 SCHEMES: Final = (
     "redis",
@@ -158,8 +159,11 @@ def _bracketed(host: str) -> str:
 
 
 def state_directory(address: Address) -> str:
-    """Where journals of agents that use this store are: a readable name and a hash."""
-    root = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    """Where journals of agents that use this store are: a readable name and a hash.
+
+    Raises:
+        ConfigurationError: this user has no home.
+    """
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", address.public_url).strip("-")[:60]
     digest = hashlib.sha256(address.public_url.encode()).hexdigest()[:12]
-    return os.path.join(os.path.abspath(root), "livingai", f"{readable}-{digest}")
+    return os.path.join(state_home(), f"{readable}-{digest}")

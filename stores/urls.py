@@ -18,6 +18,7 @@ from collections.abc import Collection
 from urllib.parse import parse_qsl, quote, urlencode
 
 from livingai.errors import ConfigurationError
+from livingai.places import state_home
 
 #: Query parameters that say where a store is.
 PLACE = frozenset({"host", "hostaddr", "port", "dbname", "service", "schema", "db", "namespace"})
@@ -48,13 +49,13 @@ def redacted(url: str, keep: Collection[str] = PLACE) -> str:
 
 
 def state_directory(kind: str, url: str) -> str:
-    """Where the state directory of a server's store is: under ``$XDG_STATE_HOME/livingai`` (else
-    ``~/.local/state/livingai``), named by ``kind``, a readable part of ``url`` and its hash.
-    ``url`` is a redacted one."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(home):  # the specification: a relative path is to be ignored
-        home = os.path.join(os.path.expanduser("~"), ".local", "state")
+    """Where the state directory of a server's store is: in :func:`livingai.places.state_home`,
+    named by ``kind``, a readable part of ``url`` and its hash. ``url`` is a redacted one.
+
+    Raises:
+        ConfigurationError: this user has no home.
+    """
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", url.partition("://")[2]).strip("-.")
     digest = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     name = "-".join(filter(None, (kind, readable[:_READABLE_CHARS], digest)))
-    return os.path.join(home, "livingai", name)
+    return os.path.join(state_home(), name)
