@@ -18,6 +18,7 @@ import psutil
 
 from livingai._version import __version__
 from livingai.check import check_directory
+from livingai.cli_relocate import relocate
 from livingai.cli_runs import import_runs
 from livingai.cli_store import copy, delete, fork, prune
 from livingai.cli_where import Commands, engine_on, find
@@ -196,7 +197,7 @@ def stop(where: str) -> None:
     click.echo("stopped")
 
 
-for _command in (prune, delete, fork, copy, import_runs):
+for _command in (prune, delete, fork, copy, import_runs, relocate):
     main.add_command(_command)
 
 

@@ -11,6 +11,7 @@ from livingai.engine import CheckpointEngine
 from livingai.errors import LivingAIError
 from livingai.queue.directory import MANIFEST, StateDirectory
 from livingai.stores.base import Store
+from livingai.stores.belonging import store_url_here
 from livingai.stores.opening import open_store
 from livingai.stores.sqlite import SQLiteStore
 
@@ -30,8 +31,11 @@ def find(where: str) -> tuple[StateDirectory, str]:
     if os.path.isfile(os.path.join(where, MANIFEST)):
         directory = StateDirectory(where)
     else:
-        directory = StateDirectory(existing_store(where).default_directory())
+        _refuse_folder(where)
+        # The database need not exist: what was saved waits in the directory until it does.
+        directory = StateDirectory(open_store(where).default_directory())
         if not os.path.exists(os.path.join(directory.path, MANIFEST)):
+            existing_store(where)
             raise click.ClickException(
                 f"{where} has no state directory here ({directory.path} would be it): no agent on "
                 "this machine has used it, or one did with directory=...; then name that directory"
@@ -41,20 +45,25 @@ def find(where: str) -> tuple[StateDirectory, str]:
 
 def existing_store(where: str) -> Store:
     """The store that ``where`` names; a file that is not there is a mistake, not a new database."""
-    if os.path.isdir(where):
-        raise click.ClickException(
-            f"{where} is no livingai state directory (it has no {MANIFEST}); name one, which is "
-            "<database>-livingai unless directory= said otherwise, or the store's file or URL"
-        )
+    _refuse_folder(where)
     store = open_store(where)
     if isinstance(store, SQLiteStore) and not os.path.exists(store.path):
         raise click.ClickException(f"there is no database {store.path}")
     return store
 
 
+def _refuse_folder(where: str) -> None:
+    if os.path.isdir(where):
+        raise click.ClickException(
+            f"{where} is no livingai state directory (it has no {MANIFEST}); name one, which is "
+            "<database>-livingai unless directory= said otherwise, or the store's file or URL"
+        )
+
+
 def engine_on(where: str) -> CheckpointEngine:
     """An engine on the store; a store that was named by its URL may bring credentials."""
     if os.path.isfile(os.path.join(where, MANIFEST)):
-        directory, url = find(where)
-        return CheckpointEngine(open_store(url), directory=directory.path)
+        directory, _ = find(where)
+        store = open_store(store_url_here(directory))
+        return CheckpointEngine(store, directory=directory.path)
     return CheckpointEngine(existing_store(where))

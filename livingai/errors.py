@@ -148,6 +148,17 @@ class StoreUnavailableError(StoreError, ConnectionError):
     """The store cannot be reached for now; writes are retried by themselves."""
 
 
+class StoreMismatchError(DirectoryMismatchError, StoreError):
+    """The state directory holds accepted records for another database than the one that is at the
+    store's place now; nothing is read or stored until `livingai relocate` or the right database
+    settles it."""
+
+
+class RecordsLeftError(DirectoryError, StoreError):
+    """The database was moved and accepted records stayed behind in its old state directory; run
+    `livingai relocate` to have them stored."""
+
+
 class StoreFormatError(StoreError, ValueError):
     """livingai cannot use the store: it is no database, or has a schema of a newer version."""
 

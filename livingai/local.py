@@ -41,6 +41,7 @@ from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
 from livingai.queue.segment import SegmentMap
 from livingai.queue.tail import Segments
 from livingai.stores.base import Store
+from livingai.stores.belonging import enter
 from livingai.syncer import Syncer
 from livingai.workers.protocol import OUTCOME_PAIR
 
@@ -81,7 +82,7 @@ class Local:
     """See the module's text. Thread-safe."""
 
     def __init__(self, store: Store, directory: StateDirectory, config: EngineConfig) -> None:
-        directory.ensure(store.url)
+        name = enter(store, directory)
         self.pid = os.getpid()
         self.directory = directory
         self.config = config
@@ -102,7 +103,7 @@ class Local:
         self.client = ServiceClient(
             directory,
             ServiceConfig.build(store, directory.path, config),
-            store.url,
+            name,
             on_outcomes=self._outcomes,
             on_connect=self._catch_up,
             on_tick=self._tick,
@@ -299,7 +300,7 @@ def acquire_local(store: Store, directory: StateDirectory, config: EngineConfig)
         if local is None:
             local = _registry[directory.path] = Local(store, directory, config)
         else:
-            directory.ensure(store.url)
+            enter(store, directory)
         local.users += 1
         return local
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,9 @@ from livingai.outcome import Durability, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.sla import Sla, SlaRecorder
 from livingai.stores.base import Store
+from livingai.stores.belonging import left_in_default
+
+_log = logging.getLogger("livingai")
 
 
 class Member:
@@ -39,6 +43,8 @@ class Member:
         self._sla = SlaRecorder()
         self._pending: dict[int, Receipt] = {}
         self._local: Local | None = None
+        #: Accepted records that wait where this engine does not look.
+        self._left = ""
         self._opening = threading.Lock()
 
     def open_local(self) -> Local:
@@ -57,6 +63,9 @@ class Member:
             if self._local is None:
                 self.store.validate()
                 self._local = acquire_local(self.store, self.directory, self.config)
+                self._left = left_in_default(self.store, self.directory)
+                if self._left:
+                    _log.warning("%s", self._left)
             return self._local
 
     async def __aenter__(self) -> Self:
@@ -159,7 +168,10 @@ class Member:
         local = self._local
         figures: dict[str, Any] = {"service": "not started"}
         if local is not None:
-            figures = {"service": local.client.state, "trouble": local.client.trouble}
+            if self._left:
+                self._left = left_in_default(self.store, self.directory)
+            trouble = local.client.trouble or self._left
+            figures = {"service": local.client.state, "trouble": trouble}
             oldest = local.oldest_pending()
             if oldest is not None:
                 figures["queue_age_ms"] = (time.monotonic_ns() - oldest.mono_ns) / 1e6

@@ -25,6 +25,7 @@ from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.stores.base import Store
+from livingai.stores.belonging import enter
 from livingai.workers.protocol import (
     PROTOCOL_VERSION,
     FrameBuffer,
@@ -112,7 +113,7 @@ class Service:
         if self._process is not None:
             return self
         self.store.validate()
-        self.directory.ensure(self.store.url)
+        enter(self.store, self.directory)
         if owner_alive(self.directory.lock):
             pid = owner_identity(self.directory.lock).get("pid")
             raise ServiceRunningError(

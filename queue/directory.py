@@ -3,7 +3,7 @@
 ::
 
     <directory>/
-      manifest.json      format version and store url (never credentials)
+      manifest.json      format version, whose it is: the store's url and identity (no credentials)
       supervisor.lock    held by the supervisor while it runs
       service.lock       held by the dispatcher while it runs
       service.sock       where agents reach it
@@ -12,8 +12,9 @@
       journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
       quarantine/        records that the store refuses for good
 
-Made with mode 0700 and refused when it belongs to another user: whoever can write here can put
-words into an agent's mouth.
+Made with mode 0700 and refused when it belongs to another user, or others can write to it: whoever
+can write here can put words into an agent's mouth. Whether it belongs to a store is judged in
+:mod:`livingai.stores.belonging`.
 """
 
 from __future__ import annotations
@@ -26,16 +27,18 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from livingai.errors import (
     DirectoryError,
-    DirectoryMismatchError,
     DirectoryPermissionError,
     FormatVersionError,
+    OddFileError,
 )
+from livingai.places import real_path
 from livingai.queue.layout import FORMAT_VERSION, SERVICE_STATE_BYTES
+from livingai.queue.opening import open_file, read_json
 from livingai.queue.segment import journal_error
 
 MANIFEST = "manifest.json"
@@ -56,7 +59,7 @@ class StateDirectory:
     __slots__ = ("path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = real_path(path)
 
     def _join(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -91,12 +94,12 @@ class StateDirectory:
         """The service's log file."""
         return self._join("service.log")
 
-    def ensure(self, store_url: str) -> None:
-        """Make the directory, or check that it is ours, of this store and of a known format.
+    def ensure(self, store_url: str) -> dict[str, Any]:
+        """Make the directory for a store, or check that it is ours and of a known format (but not
+        whose it is); its manifest.
 
         Raises:
-            DirectoryPermissionError: not writable, or of another user.
-            DirectoryMismatchError: it belongs to another store.
+            DirectoryPermissionError: not writable, of another user, or others can write to it.
             FormatVersionError: a newer livingai wrote it.
             DirectoryError, DiskFullError: it cannot be made.
         """
@@ -105,8 +108,10 @@ class StateDirectory:
             self.check_owner()
             for path in (self.journals, self.quarantine):
                 os.makedirs(path, mode=0o700, exist_ok=True)
-            if not os.path.exists(self._join(MANIFEST)):
-                self._write_manifest({"format": FORMAT_VERSION, "store": store_url})
+                self._check_mode(path)
+            if not os.path.lexists(self._join(MANIFEST)):
+                first = {"format": FORMAT_VERSION, "store": store_url, "directory": self.path}
+                self._write_manifest(first, os.link)
             if _size(self.service_state) < SERVICE_STATE_BYTES:
                 self._preallocate(self.service_state, SERVICE_STATE_BYTES)
         except PermissionError as error:
@@ -130,10 +135,11 @@ class StateDirectory:
                     "directory=... to CheckpointEngine"
                 ) from error
             raise journal_error(error, f"cannot make the state directory {self.path}") from error
-        self._check_store(store_url)
+        return self.manifest()
 
     def check_owner(self) -> None:
-        """Raise DirectoryPermissionError unless the directory is this user's and writable."""
+        """Raise DirectoryPermissionError unless the directory is this user's, writable, and not
+        writable for others."""
         info = os.stat(self.path)
         if not stat.S_ISDIR(info.st_mode):
             raise NotADirectoryError(self.path)
@@ -144,6 +150,20 @@ class StateDirectory:
             )
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise PermissionError(self.path)
+        self._check_mode(self.path)
+
+    @staticmethod
+    def _check_mode(path: str) -> None:
+        """Nobody else may put files here."""
+        info = os.lstat(path)
+        if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
+            raise OddFileError(f"{path} is no folder; move it away, livingai makes a new one")
+        if info.st_mode & 0o022:
+            raise DirectoryPermissionError(
+                f"other users can write to {path} (mode {stat.S_IMODE(info.st_mode):04o}), and so "
+                f"put words into an agent's mouth; look through it, then run `chmod 700 {path}`, "
+                "or pass directory=... to CheckpointEngine"
+            )
 
     def manifest(self) -> dict[str, Any]:
         """The manifest.
@@ -153,13 +173,14 @@ class StateDirectory:
             FormatVersionError: a newer livingai wrote it.
         """
         try:
-            with open(self._join(MANIFEST), encoding="utf-8") as file:
-                manifest = json.load(file)
+            manifest = read_json(self._join(MANIFEST))
             version = int(manifest["format"])
         except FileNotFoundError as error:
             raise DirectoryError(
                 f"{self.path} is not a livingai state directory (no {MANIFEST})"
             ) from error
+        except OddFileError:
+            raise
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DirectoryError(
                 f"{self._join(MANIFEST)} cannot be read ({error}); restore it, or remove the "
@@ -172,16 +193,27 @@ class StateDirectory:
             )
         return dict(manifest)
 
-    def _check_store(self, store_url: str) -> None:
-        known = self.manifest().get("store")
-        if known != store_url:
-            raise DirectoryMismatchError(
-                f"the state directory {self.path} belongs to {known}, not to {store_url}; pass "
-                "another directory=... to CheckpointEngine"
-            )
+    def change_manifest(self, **changes: str | None) -> None:
+        """Write other values into the manifest; None removes one. Two that change it at once leave
+        what one of them wrote: whoever finds it wrong puts it right again.
 
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Write it whole or not at all: another process may be reading."""
+        Raises:
+            DirectoryError: it cannot be read or written.
+        """
+        manifest = self.manifest()
+        changed = {k: v for k, v in {**manifest, **changes}.items() if v is not None}
+        if changed == manifest:
+            return
+        try:
+            self._write_manifest(changed, os.replace)
+        except OSError as error:
+            raise journal_error(error, f"cannot write {self._join(MANIFEST)}") from error
+
+    def _write_manifest(
+        self, manifest: dict[str, Any], publish: Callable[[str, str], None]
+    ) -> None:
+        """Write it whole or not at all: another process may be reading. ``publish`` gives it its
+        name."""
         fd, temporary = tempfile.mkstemp(prefix=".manifest-", dir=self.path)
         try:
             with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -189,13 +221,14 @@ class StateDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):
-                os.link(temporary, self._join(MANIFEST))
+                publish(temporary, self._join(MANIFEST))
         finally:
-            os.unlink(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
     @staticmethod
     def _preallocate(path: str, size: int) -> None:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_file(path, os.O_RDWR | os.O_CREAT)
         try:
             os.posix_fallocate(fd, 0, size)
         finally:
@@ -242,6 +275,7 @@ class StateDirectory:
 def _size(path: str) -> int:
     """Bytes of a file, 0 if it is not there (or was left empty by a crash)."""
     try:
-        return os.stat(path).st_size
+        info = os.lstat(path)
+        return info.st_size if stat.S_ISREG(info.st_mode) else 0
     except FileNotFoundError:
         return 0

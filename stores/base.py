@@ -26,6 +26,8 @@ Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` c
 9. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
 10. **A run stands as its last life does**, not as its newest node does
     (:mod:`livingai.stores.standing`): a status is what retention deletes by.
+11. **A mark is about the database itself** and lies in it, so that it goes where the database goes:
+    its identity, and the state directories on it. A store may keep none.
 
 A store object is cheap and inert until it is used: no driver import, no connection. It describes
 itself as a :class:`StoreSpec`, from which the service's own processes build their own copy.
@@ -37,7 +39,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from livingai.errors import ConfigurationError
 from livingai.serial import pack
@@ -55,6 +57,7 @@ from livingai.stores.records import (
 )
 
 __all__ = [
+    "IDENTITY",
     "Capabilities",
     "CostLine",
     "ExecutionFilter",
@@ -69,6 +72,10 @@ __all__ = [
     "StoredCheckpoint",
     "StoredNode",
 ]
+
+
+#: The mark that is a database's identity: random, made once, and the same wherever it lies.
+IDENTITY: Final = "store_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,25 @@ class Store(ABC):
         """Cheap check in the agent's process that this store can be used at all (exists, is
         writable, is a database). Raises a :class:`~livingai.errors.StoreError`."""
 
+    def former_directories(self) -> list[str]:
+        """Where an earlier livingai had its state directory, if that was elsewhere."""
+        return []
+
+    @property
+    def replacements(self) -> int:
+        """How many times, since this object was made, another database was found at its place."""
+        return 0
+
+    @property
+    def place(self) -> str | None:
+        """The real path of the file that is the database; None: it is none (a server)."""
+        return None
+
+    def glance(self) -> str | None:
+        """The identity of the database as far as it can be told at once, in the agent's process;
+        "": it has none yet, None: it cannot be told."""
+        return None
+
     # -- life --
 
     @abstractmethod
@@ -158,6 +184,17 @@ class Store(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    # -- marks: notes about the database itself, see :mod:`livingai.stores.belonging` --
+
+    def marks(self) -> dict[str, str] | None:
+        """All marks by name; None: this store keeps none."""
+        return None
+
+    def mark(  # noqa: B027 - optional
+        self, name: str, value: str | None, *, keep: bool = False
+    ) -> None:
+        """Set a mark, durably; None removes it. ``keep``: the value that is there stays."""
 
     # -- writing --
 

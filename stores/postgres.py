@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from livingai.errors import ConfigurationError
+from livingai.stores import postgres_marks
 from livingai.stores.base import (
     Capabilities,
     CostLine,
@@ -160,6 +161,26 @@ class PostgresStore(Store):
             name = quoted(schema)
             self._parts = _Parts(session, Writes(session, name), Reads(session, name))
         return self._parts
+
+    # -- marks --
+
+    def marks(self) -> dict[str, str]:
+        """Notes about the schema itself.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        return postgres_marks.marks(self._connected().session, self._address.schema)
+
+    def mark(self, name: str, value: str | None, *, keep: bool = False) -> None:
+        """Set a note, or remove it; ``keep``: the value that is there stays.
+
+        Raises:
+            StoreUnavailableError: nothing was changed, or it is not known; try again.
+            StoreError: this user may not make the table.
+        """
+        session = self._connected().session
+        postgres_marks.mark(session, self._address.schema, name, value, keep=keep)
 
     # -- writing --
 

@@ -179,6 +179,36 @@ class RedisStore(Store):
             self._link.open()
         return self._link
 
+    # -- marks --
+
+    def marks(self) -> dict[str, str]:
+        """Notes about the store itself.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        key = self._keys.marks
+        words = self._ready().one(Command(key, ("HGETALL", key))) or {}
+        if not isinstance(words, dict):
+            words = dict(zip(words[::2], words[1::2], strict=True))
+        return {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in words.items()
+        }
+
+    def mark(self, name: str, value: str | None, *, keep: bool = False) -> None:
+        """Set a note, or remove it; ``keep``: the value that is there stays.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        key = self._keys.marks
+        if value is None:
+            words: tuple[Any, ...] = ("HDEL", key, name.encode())
+        else:
+            words = ("HSETNX" if keep else "HSET", key, name.encode(), value.encode())
+        self._ready().one(Command(key, words))
+
     # -- writing --
 
     def commit(self, rows: Sequence[Row]) -> list[RowResult]:

@@ -38,6 +38,8 @@ class Keys:
 
     def __init__(self, prefix: str) -> None:
         self.schema = f"{prefix}:schema".encode()
+        #: Hash of notes about the store itself.
+        self.marks = f"{prefix}:marks".encode()
         self._tags = _tags(prefix)
         #: By bucket: sorted set of execution ids; hash from node id to executions.
         self.ids = [tag + b"ids" for tag in self._tags]

@@ -17,10 +17,13 @@ from typing import Any, Literal
 
 from livingai.errors import (
     ConfigurationError,
+    StoreError,
     StoreUnavailableError,
 )
-from livingai.stores import sqlite_keeping, sqlite_reads
+from livingai.places import real_path
+from livingai.stores import sqlite_keeping, sqlite_marks, sqlite_reads
 from livingai.stores.base import (
+    IDENTITY,
     Capabilities,
     CostLine,
     ExecutionFilter,
@@ -43,7 +46,8 @@ from livingai.stores.sqlite_writes import Writes
 class SQLiteStore(Store):
     """Checkpoints in one SQLite file. Cheap to build: nothing is opened before it is used.
 
-    ``path`` is made absolute at once, so a later ``os.chdir`` does not matter. ``busy_timeout_ms``
+    ``path`` is resolved at once (``~``, symbolic links, the working directory), so a later
+    ``os.chdir`` does not matter and every name of the file is the same store. ``busy_timeout_ms``
     is how long a write waits for another process's lock before it raises
     :class:`~livingai.errors.StoreUnavailableError`. ``wal_limit_bytes`` is the size of the
     write-ahead log from which on readers of old snapshots are waited for (briefly).
@@ -63,6 +67,7 @@ class SQLiteStore(Store):
         synchronous: Literal["full", "normal"] = "full",
     ) -> None:
         self._path = _absolute(path)
+        self._given = os.path.abspath(path)
         if not 0 <= busy_timeout_ms <= 60_000 or wal_limit_bytes < 1 << 20:
             raise ConfigurationError(
                 "SQLiteStore: busy_timeout_ms must be 0 to 60000, wal_limit_bytes at least 1 MB"
@@ -76,6 +81,8 @@ class SQLiteStore(Store):
             "synchronous": synchronous,
         }
         self._file = DatabaseFile(self._path, **self._options)
+        #: The identity that :meth:`validate` saw; None: it has not looked, or could not.
+        self._seen: str | None = None
         self._writes = Writes(self._file)
 
     def __repr__(self) -> str:
@@ -85,7 +92,17 @@ class SQLiteStore(Store):
 
     @property
     def path(self) -> str:
-        """The absolute path of the database."""
+        """The real path of the database."""
+        return self._path
+
+    @property
+    def replacements(self) -> int:
+        """How many times another file was found at its place."""
+        return self._file.replacements
+
+    @property
+    def place(self) -> str:
+        """The same: the file is the database."""
         return self._path
 
     def spec(self) -> StoreSpec:
@@ -108,6 +125,10 @@ class SQLiteStore(Store):
         """A directory beside the file."""
         return f"{self._path}-livingai"
 
+    def former_directories(self) -> list[str]:
+        """Beside the name that was given, where that is a symbolic link to the file."""
+        return [] if self._given == self._path else [f"{self._given}-livingai"]
+
     def validate(self) -> None:
         """Check place, permissions and format without creating or changing anything.
 
@@ -118,6 +139,7 @@ class SQLiteStore(Store):
             StoreFormatError: no database, a newer schema, or another application's.
             StoreError: no such directory, or it is read-only.
         """
+        self._seen = None
         check_place(self._path)
         if not os.path.exists(self._path) or is_open_here(self._path):
             return
@@ -126,8 +148,16 @@ class SQLiteStore(Store):
             connection = connect(self._path, self._options["busy_timeout_ms"], create=False)
             try:
                 schema_version(connection, self._path)
+                self._seen = sqlite_marks.peek(connection, IDENTITY)
             finally:
                 connection.close(True)
+
+    def glance(self) -> str | None:
+        """The identity that the last :meth:`validate` saw; a look now if there was none."""
+        if self._seen is None:
+            with suppress(StoreError):
+                self.validate()
+        return self._seen
 
     # -- life --
 
@@ -144,6 +174,24 @@ class SQLiteStore(Store):
     def close(self) -> None:
         """Close the file. Idempotent; a later call opens it again."""
         self._file.close()
+
+    # -- marks --
+
+    def marks(self) -> dict[str, str]:
+        """Notes about the database itself.
+
+        Raises:
+            StoreUnavailableError: try again.
+        """
+        return sqlite_marks.marks(self._file)
+
+    def mark(self, name: str, value: str | None, *, keep: bool = False) -> None:
+        """Set a note, or remove it; ``keep``: the value that is there stays.
+
+        Raises:
+            StoreUnavailableError: nothing was changed; try again.
+        """
+        sqlite_marks.mark(self._file, name, value, keep=keep)
 
     # -- writing --
 
@@ -259,4 +307,4 @@ def _absolute(path: str | os.PathLike[str]) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise ConfigurationError(f"SQLiteStore: the path {text!r} is not valid UTF-8") from None
-    return os.path.abspath(text)
+    return real_path(text)

@@ -54,6 +54,8 @@ class DatabaseFile:
         self._pid = 0
         self._files: list[tuple[int, int] | None] = []
         self._log = LogTruncation(path)
+        #: How many times another file was opened than before.
+        self.replacements = 0
 
     # -- life --
 
@@ -79,7 +81,9 @@ class DatabaseFile:
             except BaseException:
                 connection.close(True)
                 raise
-        self._files = [identity for identity, _ in self._look()]
+        before, self._files = self._files[:1], [identity for identity, _ in self._look()]
+        if before and before != self._files[:1]:
+            self.replacements += 1
         self._connection, self._pid = connection, os.getpid()
 
     def close(self) -> None:

@@ -107,13 +107,41 @@ class TieredStore(Store):
 
     def default_directory(self) -> str:
         """Beside the cold tier's, because the journals belong to both."""
-        tail = hashlib.sha256(self._hot.url.encode()).hexdigest()[:8]
-        return f"{self._cold.default_directory()}-tiered-{tail}"
+        return self._cold.default_directory() + self._suffix()
+
+    def former_directories(self) -> list[str]:
+        """Beside the cold tier's former ones."""
+        return [path + self._suffix() for path in self._cold.former_directories()]
+
+    def _suffix(self) -> str:
+        return f"-tiered-{hashlib.sha256(self._hot.url.encode()).hexdigest()[:8]}"
 
     def validate(self) -> None:
         """Both tiers' checks."""
         self._hot.validate()
         self._cold.validate()
+
+    @property
+    def replacements(self) -> int:
+        """Cold's."""
+        return self._cold.replacements
+
+    @property
+    def place(self) -> str | None:
+        """Cold's."""
+        return self._cold.place
+
+    def glance(self) -> str | None:
+        """The identity of cold, as far as it can be told at once."""
+        return self._cold.glance()
+
+    def marks(self) -> dict[str, str] | None:
+        """Cold's marks: what hot holds may be another database tomorrow."""
+        return self._cold.marks()
+
+    def mark(self, name: str, value: str | None, *, keep: bool = False) -> None:
+        """Set a mark of cold."""
+        self._cold.mark(name, value, keep=keep)
 
     # -- life --
 

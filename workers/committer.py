@@ -12,9 +12,11 @@ from typing import Any
 from livingai import codecs, serial
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
+from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.record import read_record, read_sections
 from livingai.stores.base import Row, Store
+from livingai.stores.belonging import look_elsewhere
 from livingai.workers.compressor import SegmentCache
 from livingai.workers.role import Role
 
@@ -25,13 +27,17 @@ DAMAGED = 100
 class Committer(Role):
     """Verbs of a writer."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, directory: StateDirectory | None = None) -> None:
+        super().__init__(store, directory)
         self._segments = SegmentCache()
 
     def do_ready(self) -> None:
         """Connect, so that the first commit need not."""
         self._open()
+
+    def do_elsewhere(self) -> str:
+        """What waits for this store in other state directories of this machine."""
+        return look_elsewhere(self._open(), self._directory) if self._directory is not None else ""
 
     def do_commit(self, records: list[list[Any]]) -> list[list[Any]]:
         """Commit records ``[journal, position, blob, content hash, base hash, sections' sum]``, of

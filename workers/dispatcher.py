@@ -80,9 +80,9 @@ class Dispatcher:
 
     @property
     def trouble(self) -> str:
-        """Why writes are not stored now; "" while they are."""
+        """Why writes are not stored now, or what waits elsewhere; "" if all is well."""
         writers = (writer.trouble for writer in self.writers if writer.trouble)
-        return next(writers, "") or self.intake.unreadable.trouble
+        return next(writers, "") or self.intake.unreadable.trouble or self.keeper.elsewhere
 
     def tell_trouble(self) -> None:
         """Tell the agents of trouble that has come, changed or passed."""
@@ -127,7 +127,8 @@ class Dispatcher:
     async def run(self) -> list[str]:
         """Serve until told to stop, or until idle. Returns the journals whose owners live on."""
         await self.server.start()
-        beside = [self._background(self._warm()), self._background(self.keeper.retain())]
+        beside = [self._background(self._warm()), self._background(self.keeper.retain()),
+                  self._background(self.keeper.look_elsewhere())]  # fmt: skip
         look_at = 0.0
         while not self._over():
             self._kick.clear()

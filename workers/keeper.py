@@ -10,7 +10,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from livingai.errors import LivingAIError
+from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
 from livingai.logfile import trim_log
 from livingai.queue.journal import OWNER_LOCK
@@ -33,6 +33,10 @@ _GIVE_UP_S = 60.0
 _WELCOME_S = 2.0
 #: Seconds between two applications of the retention policy.
 _RETAIN_EVERY_S = float(os.environ.get("LIVINGAI_RETAIN_EVERY_S", "60"))
+#: Seconds between looks for what keeps the writers from coming up.
+_LOOK_S = 0.1
+#: Seconds between looks at other state directories that hold records for the store.
+_ELSEWHERE_S = 2.0
 #: Remains of a journal that was being made or removed are litter after this time.
 _LITTER_S = 60.0
 
@@ -44,6 +48,8 @@ class Keeper:
         self._dispatcher = dispatcher
         #: Set once compressors and writers are up.
         self.ready = asyncio.Event()
+        #: What waits for the store in other state directories; "" if nothing does.
+        self.elsewhere = ""
         self._checked = 0.0
         self._trouble_since = time.monotonic()
         self._idle_since = self._trouble_since + _WELCOME_S
@@ -88,6 +94,36 @@ class Keeper:
                 await self._dispatcher.requests.prune(dict(policy))
             except LivingAIError as error:
                 _log.warning("retention failed, trying again later: %s", error)
+
+    async def until_ready(self) -> None:
+        """Wait until compressors and writers are up.
+
+        Raises:
+            StoreMismatchError, RecordsLeftError: they will not be before a person has settled it.
+        """
+        while not self.ready.is_set():
+            for writer in self._dispatcher.writers:
+                if isinstance(writer.error, StoreMismatchError | RecordsLeftError):
+                    raise writer.error
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ready.wait(), _LOOK_S)
+
+    async def look_elsewhere(self) -> None:
+        """Say what waits for the store in other directories of this machine, until nothing does."""
+        await self.ready.wait()
+        while True:
+            try:
+                found = str(await self._dispatcher.writers[0].ask("elsewhere"))
+            except LivingAIError:
+                found = self.elsewhere  # the writer says why
+            if found != self.elsewhere:
+                self.elsewhere = found
+                if found:
+                    _log.warning("%s", found)
+                self._dispatcher.tell_trouble()
+            if not found:
+                return
+            await asyncio.sleep(_ELSEWHERE_S)
 
     # -- old journals --
 

@@ -73,8 +73,7 @@ class Requests:
         if verb == "drain":
             return await dispatcher.barriers.passed(None)
         if verb == "ready":
-            await dispatcher.keeper.ready.wait()
-            return None
+            return await dispatcher.keeper.until_ready()
         if verb == "claim":
             key = execution_hash(arguments[0])
             await dispatcher.barriers.passed(key)

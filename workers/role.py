@@ -7,27 +7,44 @@ from collections.abc import Callable
 from typing import Any
 
 from livingai.errors import LivingAIError
+from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
+from livingai.stores.belonging import recognise
 
 
 class Role:
     """A store and the verbs of a role, ``do_...``; each returns plain values for a reply."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, directory: StateDirectory | None = None) -> None:
+        """With a ``directory``, nothing is done on a store that it does not belong to."""
         self._store = store
+        self._directory = directory
         self._opened = False
+        #: Which of the databases that were at the store's place one after the other is known.
+        self._known = 0
 
     def _open(self) -> Store:
         if not self._opened:
             self._store.open()
+            self._recognise(strictly=True)
             self._opened = True
+        elif self._store.replacements != self._known:
+            self._recognise(strictly=False)
         return self._store
+
+    def _recognise(self, *, strictly: bool) -> None:
+        if self._directory is not None:
+            recognise(self._store, self._directory, strictly=strictly)
+        self._known = self._store.replacements
 
     def handle(self, verb: str, arguments: list[Any]) -> Any:
         """Do one request. Raises a LivingAIError for the caller, or what the driver raises."""
         method: Callable[..., Any] = getattr(self, f"do_{verb}")
         try:
-            return method(*arguments)
+            answer = method(*arguments)
+            if self._opened:
+                self._open()
+            return answer
         except (LivingAIError, KeyboardInterrupt):
             raise
         except Exception:

@@ -8,7 +8,9 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from livingai.errors import DirectoryMismatchError, ServiceError
+from livingai.errors import DirectoryError, DirectoryMismatchError, ServiceError
+from livingai.stores.base import IDENTITY
+from livingai.stores.belonging import leads_to
 from livingai.workers.agent import Agent
 from livingai.workers.feed import Feed
 from livingai.workers.protocol import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame
@@ -85,17 +87,28 @@ class AgentServer:
                     "the same livingai version in both (restart the older one)"
                 )
             )
-        elif store_url != (ours := self._dispatcher.store_url):
+        elif not self._is_ours(store_url):
             agent.leave(
                 DirectoryMismatchError(
-                    f"this service writes to {ours}, the agent wants {store_url}; give each store "
-                    "a directory of its own"
+                    f"this service writes to {self._dispatcher.store_url}, the agent wants "
+                    f"{store_url}; give each store a directory of its own"
                 )
             )
         else:
             agent.greeted = True
             agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
             agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether an agent means our store: by its URL, as the directory's manifest names it (which
+        the agent has compared with the store), or by another name of the same file."""
+        if name == self._dispatcher.store_url:
+            return True
+        with contextlib.suppress(DirectoryError):
+            manifest = self._dispatcher.directory.manifest()
+            if name in (manifest.get("store"), manifest.get(IDENTITY)):
+                return True
+        return leads_to(name, self._dispatcher.config.spec().build())
 
     def tell_trouble(self, text: str) -> None:
         """Tell all agents that the store takes no writes now, and why; "" that it does again."""

@@ -14,6 +14,7 @@ import sys
 from typing import Any, Final
 
 from livingai.config import ServiceConfig
+from livingai.queue.directory import StateDirectory
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
 from livingai.workers.role import Role
@@ -53,7 +54,8 @@ def main() -> int:
     # EOFError, OSError: the dispatcher has closed the connection, or is gone.
     with contextlib.suppress(EOFError, OSError), socket.socket(fileno=fd) as sock:
         config = ServiceConfig(**_message(sock)[1])
-        with contextlib.closing(_class_of(role)(config.spec().build())) as worker:
+        directory = StateDirectory(config.directory)
+        with contextlib.closing(_class_of(role)(config.spec().build(), directory)) as worker:
             sock.sendall(frame(Message.HELLO, os.getpid()))
             _serve(sock, worker)
     return 0

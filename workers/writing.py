@@ -58,6 +58,8 @@ class WriterLane:
         self._sent_at = 0.0
         #: Why the store takes nothing now; "" while it does.
         self.trouble = ""
+        #: The same as an error; None while it does.
+        self.error: LivingAIError | None = None
 
     @property
     def pid(self) -> int | None:
@@ -196,6 +198,7 @@ class WriterLane:
             self._note(StoreUnavailableError(f"it has not answered for {_SILENT_S:.0f} s"))
 
     def _note(self, error: LivingAIError | None) -> None:
+        self.error = error
         text = str(error) if error is not None else ""
         if text and not self.trouble:
             _log.warning("the store takes no writes for now, trying again: %s", text)

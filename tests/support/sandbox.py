@@ -43,3 +43,12 @@ def other_boot(boot_id: Path) -> tuple[str, ...]:
     boot_id.write_text(f"{uuid.uuid4()}\n")
     mount = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
     return (*_unshare(), "sh", "-c", mount, str(boot_id))
+
+
+def bound(folder: Path, at: Path) -> tuple[str, ...]:
+    """As :func:`small_disk`, with ``folder`` mounted at ``at``, too."""
+    if not _unshare():
+        pytest.skip("no mount namespaces here (unshare -Urm)")
+    at.mkdir(exist_ok=True)
+    mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    return (*_unshare(), "sh", "-c", mount, str(folder), str(at))

@@ -1,0 +1,61 @@
+"""What waits in a state directory: accepted records that have no outcome yet, seen from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from livingai.errors import LivingAIError
+from livingai.queue.control import Control
+from livingai.queue.cursor import CursorFile
+from livingai.queue.directory import StateDirectory
+from livingai.queue.files import OWNER_LOCK
+from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.record import read_outcome
+from livingai.queue.segment import segment_numbers
+from livingai.queue.tail import JournalTail
+
+
+def waiting_records(directory: StateDirectory, *, of_dead_owners: bool = False) -> int:
+    """How many accepted records of a directory have no outcome yet; with ``of_dead_owners`` only
+    those whose process has gone. Changes nothing. A journal that cannot be read counts as one.
+
+    Raises:
+        OSError: the directory cannot be looked through.
+    """
+    count = 0
+    service = owner_identity(directory.lock) if owner_alive(directory.lock) else {}
+    for path in directory.journal_paths():
+        lock = os.path.join(path, OWNER_LOCK)
+        # The service takes the locks of dead owners.
+        alive = owner_alive(lock) and not (service and owner_identity(lock) == service)
+        if alive and of_dead_owners:
+            continue
+        try:
+            count += _waiting_in(path, alive=alive)
+        except (LivingAIError, OSError, ValueError):  # or removed, because everything is stored
+            count += bool(_segments(path))
+    return count
+
+
+def _waiting_in(path: str, *, alive: bool) -> int:
+    with contextlib.closing(Control(path)) as control:
+        journal_id = control.journal_id
+    with contextlib.closing(CursorFile(path, journal_id)) as file:
+        cursor = file.read()
+    count = 0
+    start = JournalTail(path, position=cursor.position, after_lsn=cursor.lsn)
+    with contextlib.closing(start) as tail:
+        for found in tail.read(alive=alive):
+            segment = tail.segments.get(found.position >> 32)
+            at = found.position & 0xFFFF_FFFF
+            if segment is None or read_outcome(segment.view, at, found.header.lsn) is None:
+                count += 1
+    return count
+
+
+def _segments(path: str) -> list[int]:
+    try:
+        return segment_numbers(path)
+    except OSError:
+        return []
