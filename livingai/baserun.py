@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +175,8 @@ class BaseRun:
         program, which may be due to that."""
         forgotten = self._pending.error()
         if forgotten is not None and isinstance(error, Exception):
-            error.add_note(str(forgotten))
+            with suppress(AttributeError):  # its class may forbid that it is changed
+                error.add_note(str(forgotten))
         return forgotten if error is None else None
 
     # -- calls --

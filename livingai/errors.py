@@ -221,7 +221,8 @@ class ResultEncodingError(StateEncodingError):
 
 
 class RecordedError(LivingAIError):
-    """A recorded call failed with an exception of a type that does not exist in this process."""
+    """A recorded call failed with an exception that cannot be made again in this process as it was.
+    What is raised is also of the nearest base classes that are loaded; see docs/RECOVERY.md."""
 
     def __init__(self, message: str | None = None, type_name: str = "") -> None:
         super().__init__(message)

@@ -117,6 +117,8 @@ class _Table:
 
     def _slots(self, error: BaseException, entry: dict[str, Any], first: bool) -> None:
         state = {}
+        # OSError shows its file names as they show themselves; the rest is only looked at.
+        self._lowering.asking = isinstance(error, OSError)
         for name, slot in slots_of(type(error)):
             try:
                 value = slot.__get__(error)
@@ -124,6 +126,7 @@ class _Table:
                 continue
             if value is not None or slot.__objclass__.__flags__ & _HEAP:
                 state[name] = self._lowering.lower(value)
+        self._lowering.asking = True
         entry["state"] = state
 
     def _attributes(self, error: BaseException, entry: dict[str, Any], first: bool) -> None:

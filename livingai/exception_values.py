@@ -221,6 +221,8 @@ class Raising:
             return cls
         if kind == "enum" and issubclass(cls, enum.Enum):
             return cls._member_map_.get(rest[1]) or left_out((module, name), f"{name}.{rest[1]}")
+        if hasattr(cls, "__del__"):  # that would be run
+            return left_out((module, name), f"<{module}.{name}>")
         if kind == "named" and issubclass(cls, tuple) and hasattr(cls, "_fields"):
             return tuple.__new__(cls, [self.value(each) for each in rest[1]])
         if kind == "fields" and field_names(cls) is not None:

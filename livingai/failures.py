@@ -24,7 +24,7 @@ from livingai.errors import (
     StoreError,
 )
 from livingai.exception_rebuild import rebuild as rebuild_exception
-from livingai.exception_record import take_down
+from livingai.exception_record import CONTEXT, take_down
 from livingai.exception_values import cut
 from livingai.node import ErrorInfo, ExecutionNode
 
@@ -81,11 +81,11 @@ def rebuild(node: ExecutionNode) -> Exception:
 def raise_again(error: BaseException) -> NoReturn:
     """Raise with the context that the exception has: what is handled around this call is no part
     of what happened in it."""
-    context = error.__context__
+    context = CONTEXT.__get__(error)
     try:
         raise error
     finally:
-        error.__context__ = context
+        CONTEXT.__set__(error, context)  # its class may forbid that it is changed
 
 
 def rebuilt(type_name: str, message: str, description: dict[str, Any]) -> Exception:

@@ -1,4 +1,4 @@
-"""A recorded call of an asynchronous run between being made and being awaited.
+"""A recorded call of an asynchronous run between being made and being done.
 
 Its place in the program is taken when it is made. If nobody awaits it, nothing happens, and Python
 says so too late, and of an inner function; so the run keeps a list, and does not end as a success.
@@ -13,15 +13,18 @@ from typing import Any, TypeVar
 from livingai.errors import NotAwaitedError
 
 T = TypeVar("T")
+_MOST_NAMED = 3
 
 
 class PendingCalls:
-    """The calls of one run that were made and not begun."""
+    """The calls of one run that were made and are not done."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._numbers = itertools.count()
+        #: Made, not begun.
         self._waiting: dict[int, str] = {}
+        self._under_way: dict[int, str] = {}
 
     def add(self, name: str) -> int:
         """A call was made; its number here."""
@@ -30,19 +33,29 @@ class PendingCalls:
         return number
 
     def begun(self, number: int) -> None:
-        """A call is awaited, or given up on purpose."""
+        """A call is awaited."""
+        self._under_way[number] = self._waiting.pop(number)
+
+    def done(self, number: int) -> None:
+        """A call has ended, or was given up."""
         self._waiting.pop(number, None)
+        self._under_way.pop(number, None)
 
     def error(self) -> NotAwaitedError | None:
         """What to raise at the run's end; None if all were awaited."""
-        names = list(self._waiting.values())
-        if not names:
+        if self._waiting:
+            names = list(self._waiting.values())
+            what = "called but never awaited, so nothing was done: write"
+        elif self._under_way:
+            names = list(self._under_way.values())
+            what = "still under way at the end of the run: await it before, for example with"
+        else:
             return None
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         were = "was" if len(names) == 1 else "were"
         return NotAwaitedError(
-            f"run {self._run_id!r}: {', '.join(names[:3])}{more} {were} called but never awaited, "
-            f"so nothing was done: write `await {names[0]}`"
+            f"run {self._run_id!r}: {', '.join(names[:_MOST_NAMED])}{more} {were} {what} "
+            f"`await {names[0]}`"
         )
 
 
@@ -66,21 +79,33 @@ class PendingCall(Coroutine[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         self._begin()
-        return self._work.__await__()
+        try:
+            return (yield from self._work.__await__())
+        finally:
+            self._calls.done(self._number)
 
     def send(self, value: Any) -> Any:
         """As of a coroutine."""
         self._begin()
-        return self._work.send(value)
+        try:
+            return self._work.send(value)
+        except BaseException:  # StopIteration is its end
+            self._calls.done(self._number)
+            raise
 
     def throw(self, *error: Any) -> Any:
         """As of a coroutine."""
         self._begin()
-        return self._work.throw(*error)
+        try:
+            return self._work.throw(*error)
+        except BaseException:
+            self._calls.done(self._number)
+            raise
 
     def close(self) -> None:
         """As of a coroutine."""
-        self._begin()
+        self._begun = True
+        self._calls.done(self._number)
         self._work.close()
 
     def __del__(self) -> None:

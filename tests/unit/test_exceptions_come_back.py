@@ -140,6 +140,36 @@ class Wordy(Exception):
         return f"<Wordy {self.code}>"
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Demanding(KeyError):
+    def __new__(cls, one: int, *, two: int) -> Any:
+        return super().__new__(cls)
+
+    def __init__(self, one: int, *, two: int) -> None:
+        self.both = (one, two)
+
+
+class Group(ExceptionGroup[Exception]):
+    def __new__(cls, errors: list[Exception]) -> Any:
+        made = super().__new__(cls, "several", errors)
+        made.count = len(errors)  # type: ignore[attr-defined]
+        return made
+
+    def __init__(self, errors: list[Exception]) -> None:
+        """As given."""
+
+
+def constructed() -> None:
+    try:
+        raise Frozen(3)
+    except Frozen as error:
+        raise Group([Demanding(1, two=2), error]) from error
+
+
 def slotted() -> None:
     raise Slotted(detail=Detail(3, Colour.RED))
 
@@ -150,6 +180,7 @@ def wordy() -> None:
 
 PROVOKED: list[Callable[[], Any]] = [
     chained,
+    constructed,
     suppressed, grouped, renamed, slotted, wordy,
     lambda: pathlib.Path("/nowhere/x").stat(),
     lambda: os.listdir(pathlib.Path("/nowhere")),

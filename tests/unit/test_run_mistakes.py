@@ -247,6 +247,26 @@ async def test_a_forgotten_await_is_noted_where_it_ends_the_program(
     assert "write `await run.step('plan', ...)`" in caught.value.__notes__[0]
 
 
+async def test_a_call_that_is_under_way_at_the_end(engine: CheckpointEngine) -> None:
+    """As documented: a task must not outlive the run that it makes calls in."""
+    run_id, begun, go_on = new_id(), asyncio.Event(), asyncio.Event()
+
+    async def slow() -> int:
+        begun.set()
+        await go_on.wait()
+        return 1
+
+    with pytest.raises(NotAwaitedError, match=r"run\.tool\('slow'.* was still under way"):
+        async with engine.run(run_id) as run:
+            task = asyncio.create_task(run.tool("slow", slow))
+            await begun.wait()
+    assert [node.status for node in nodes_of(engine, run_id, "run")] == [Status.FAILED]
+    go_on.set()
+    assert await task == 1
+    async with engine.run(run_id) as run:
+        assert await run.tool("slow", slow) == 1
+
+
 async def test_calls_that_are_given_up_on_purpose(engine: CheckpointEngine) -> None:
     """Cancelled before they began, or closed: no mistake."""
     done = Counter()
