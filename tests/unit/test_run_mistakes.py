@@ -256,13 +256,18 @@ async def test_a_call_that_is_under_way_at_the_end(engine: CheckpointEngine) -> 
         await go_on.wait()
         return 1
 
-    with pytest.raises(NotAwaitedError, match=r"run\.tool\('slow'.* was still under way"):
+    async def program() -> None:
         async with engine.run(run_id) as run:
-            task = asyncio.create_task(run.tool("slow", slow))
+            tasks.append(asyncio.create_task(run.tool("slow", slow)))
             await begun.wait()
+        raise AssertionError("the run has ended as if all was well")
+
+    tasks: list[asyncio.Task[int]] = []
+    with pytest.raises(NotAwaitedError, match=r"run\.tool\('slow'.* was still under way"):
+        await program()
     assert [node.status for node in nodes_of(engine, run_id, "run")] == [Status.FAILED]
     go_on.set()
-    assert await task == 1
+    assert await tasks[0] == 1
     async with engine.run(run_id) as run:
         assert await run.tool("slow", slow) == 1
 
