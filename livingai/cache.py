@@ -13,7 +13,7 @@ import time
 from typing import Any, Final, NamedTuple
 
 from livingai import serial
-from livingai.errors import JournalClosedError, JournalError
+from livingai.errors import CorruptRecordError, JournalClosedError, JournalError
 from livingai.node import ExecutionNode
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import StateKind
@@ -40,14 +40,23 @@ class Cached(NamedTuple):
 
 
 def decode_state(kind: int, raw: bytes) -> Any:
-    """The value that the caller saved, from a record's or checkpoint's raw state bytes."""
+    """The value that the caller saved, from a record's or checkpoint's raw state bytes.
+
+    Raises:
+        CorruptRecordError: they do not decode, or are of a kind that a newer version writes.
+    """
     if kind == StateKind.BYTES:
         return raw
     if kind == StateKind.MSGPACK:
         return serial.unpack(raw)
     if kind == StateKind.BYTEARRAY:
         return bytearray(raw)
-    return None
+    if kind == StateKind.NONE:
+        return None
+    raise CorruptRecordError(
+        f"a state is of kind {kind!r}, this livingai knows kinds up to {max(StateKind)}; a newer "
+        "one may have written it: upgrade livingai to read it"
+    )
 
 
 class HotCache:

@@ -15,6 +15,8 @@ from livingai.stores.retention import Retention
 
 OnFull = Literal["block", "raise", "write_through"]
 _MIB = 1 << 20
+#: Also what the reader decodes at most for an engine that does not say.
+DEFAULT_MAX_STATE_BYTES = 64 * _MIB
 #: Times, in seconds or milliseconds, that fit into every clock: 31 years or 11 days.
 _LONGEST = 1e9
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
@@ -38,8 +40,8 @@ class EngineConfig:
     journal_bytes: int = 1024 * _MIB
     #: Size of a journal file.
     segment_bytes: int = 16 * _MIB
-    #: Largest encoded state that ``save`` accepts.
-    max_state_bytes: int = 64 * _MIB
+    #: Largest encoded state that ``save`` accepts, and that is read from the store.
+    max_state_bytes: int = DEFAULT_MAX_STATE_BYTES
     #: Compressor processes of the service that this engine starts; None: one per core, at most 4.
     compressors: int | None = None
     #: Writer processes; None: one per two cores, as far as the store takes them.

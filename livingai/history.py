@@ -21,8 +21,11 @@ import struct
 from collections.abc import Generator, Iterable
 from typing import Any, Final, NamedTuple
 
+from msgpack import ExtType, Unpacker
+
 from livingai import serial
 from livingai.cache import Cached, decode_state
+from livingai.errors import CorruptRecordError
 from livingai.node import ExecutionNode
 from livingai.serial.scalars import MARKED_PREFIX
 from livingai.stores.base import PackedNode
@@ -30,6 +33,7 @@ from livingai.stores.base import PackedNode
 _VERSION: Final = struct.Struct("<IQB")
 _ARRAY: Final = struct.Struct(">BI")
 _ARRAY32: Final = 0xDD
+_EPOCHS: Final = 1 << 32
 _NULL: Final = b"\xc0"
 #: (node id, epoch, seq, claim of the owner) of a checkpoint.
 Place = tuple[str, int, int, str | None]
@@ -62,6 +66,8 @@ def pack_history(
     marked: list[list[Any]] = []
     versions = bytearray()
     for wire, epoch, seq, has_state, _ in nodes:
+        if epoch >= _EPOCHS:  # nobody is given one; a row that brings it is none of ours
+            raise CorruptRecordError(f"a node has the epoch {epoch}; its row is damaged")
         if wire[0] == MARKED_PREFIX[0]:
             marked.append([len(parts), wire])
             wire = _NULL  # noqa: PLW2901 - its place in the array
@@ -71,13 +77,42 @@ def pack_history(
     return [checkpoint, state, array, marked, bytes(versions)]
 
 
-def unpack_history(message: list[Any], cached: Cached | None) -> History:
+def unpack_history(message: list[Any], cached: Cached | None, execution_id: str = "") -> History:
     """Inverse of :func:`pack_history`; the state is that of ``cached`` where it was not sent.
 
-    Raises CorruptRecordError if the sections do not decode.
+    Raises CorruptRecordError if the sections do not decode to nodes (of ``execution_id``, if it is
+    given); it names the first one that does not.
     """
     with without_collector():
-        return _unpack(message, cached)
+        try:
+            return _unpack(message, cached, execution_id)
+        except CorruptRecordError as error:
+            if execution_id and execution_id in str(error):
+                raise
+            why: Exception = error
+        except (ValueError, TypeError, LookupError) as error:
+            why = error
+    raise CorruptRecordError(f"execution {execution_id}: {_first_bad(message)}: {why}") from why
+
+
+def _first_bad(message: list[Any]) -> str:
+    """Which section spoils the array of nodes, for a message; slow."""
+    array = message[2]
+    sections = Unpacker(
+        strict_map_key=False, unicode_errors="surrogatepass", ext_hook=ExtType,
+        max_buffer_size=len(array),
+    )  # fmt: skip
+    sections.feed(array[_ARRAY.size :])
+    marked = dict(message[3])
+    before = "none"
+    for index in range(len(message[4]) // _VERSION.size):
+        try:
+            section = sections.unpack()
+            section = serial.unpack(marked[index]) if index in marked else section
+            before = ExecutionNode.from_wire(section).id  # type: ignore[arg-type]
+        except Exception:  # whatever is wrong with it
+            return f"its node {index + 1} (by its first save; before it comes {before}) is damaged"
+    return "what its rows hold besides its nodes is damaged"
 
 
 @contextlib.contextmanager
@@ -93,7 +128,7 @@ def without_collector() -> Generator[None]:
             gc.enable()
 
 
-def _unpack(message: list[Any], cached: Cached | None) -> History:
+def _unpack(message: list[Any], cached: Cached | None, execution_id: str) -> History:
     checkpoint, state, array, marked, versions = message
     wires: Any = serial.unpack(array)
     for index, wire in marked:
@@ -102,6 +137,11 @@ def _unpack(message: list[Any], cached: Cached | None) -> History:
         Recorded(ExecutionNode.from_wire(wire), epoch, seq, bool(has_state))
         for wire, (epoch, seq, has_state) in zip(wires, _VERSION.iter_unpack(versions), strict=True)
     ]
+    for recorded in nodes:
+        if execution_id and recorded.node.execution_id != execution_id:
+            raise CorruptRecordError(
+                f"execution {execution_id} has a row with node {recorded.node.id} of another one"
+            )
     if checkpoint is None:
         return History(None, None, nodes)
     if state is None:

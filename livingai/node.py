@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from livingai.errors import InvalidNodeError
+from livingai.errors import CorruptRecordError, InvalidNodeError
 
 #: Longest accepted ``execution_id``, ``id`` and ``parent_id``, in UTF-8 bytes.
 MAX_ID_BYTES = 512
@@ -42,6 +42,8 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+#: Fields of a node section.
+_FIELDS = 13
 #: Four times faster than calling the enum; ten thousand nodes are read at once.
 _TYPES = {kind.value: kind for kind in NodeType}
 _STATUSES = {status.value: status for status in Status}
@@ -147,23 +149,54 @@ class ExecutionNode:
 
     @classmethod
     def from_wire(cls, wire: list[Any]) -> ExecutionNode:
-        """Inverse of :meth:`to_wire`; fields that a newer version appended are ignored."""
-        error = wire[11]
-        return cls(
-            wire[0],
-            _TYPES.get(wire[2]) or NodeType(wire[2]),
-            _STATUSES.get(wire[3]) or Status(wire[3]),
-            wire[9],
-            wire[10],
-            None if error is None else ErrorInfo(*error[:4]),
-            wire[4],
-            wire[7],
-            wire[8],
-            wire[12],
-            wire[1],
-            wire[5],
-            wire[6],
-        )
+        """Inverse of :meth:`to_wire`; fields that a newer version appended are ignored.
+
+        Raises:
+            CorruptRecordError: it is no node section, or one of a newer version.
+        """
+        try:
+            error = wire[11]
+            if (
+                type(wire[0]) is str
+                and type(wire[1]) is str
+                and type(wire[12]) is dict
+                and (error is None or type(error) is list)
+                and (wire[4] is None or type(wire[4]) is str)
+            ):
+                return cls(
+                    wire[0],
+                    _TYPES[wire[2]],
+                    _STATUSES[wire[3]],
+                    wire[9],
+                    wire[10],
+                    None if error is None else ErrorInfo(*error[:4]),
+                    wire[4],
+                    wire[7],
+                    wire[8],
+                    wire[12],
+                    wire[1],
+                    wire[5],
+                    wire[6],
+                )
+        except (LookupError, TypeError) as problem:
+            raise CorruptRecordError(_no_section(wire)) from problem
+        raise CorruptRecordError(_no_section(wire))
+
+
+def _no_section(wire: Any) -> str:
+    """Why this is no node section, as far as it can be told."""
+    if type(wire) is not list or len(wire) < _FIELDS:
+        what = f"a list of {len(wire)} fields" if type(wire) is list else type(wire).__name__
+        return f"what is stored as a node is {what}, not a list of {_FIELDS} fields or more"
+    name = f"node {str(wire[1])[:600]} of execution {str(wire[0])[:600]}"
+    for word, known in ((wire[2], _TYPES), (wire[3], _STATUSES)):
+        if type(word) is str and word not in known:
+            what = "type" if known is _TYPES else "status"
+            return (
+                f"{name} has the {what} {word[:80]!r}, this livingai knows {', '.join(known)}; a "
+                "newer one may have written it: upgrade livingai to read it"
+            )
+    return f"{name} is damaged: a field of its section has another type than any node's"
 
 
 def validate_node(node: ExecutionNode) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from livingai import serial
 from livingai.cache import Ask, Cached, decode_state
+from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.history import History, place_of, unpack_history
 from livingai.local import Entry, Local
@@ -40,14 +41,16 @@ class CheckpointReader(Member):
         hit = self._cached_latest(execution_id)
         if hit is not None:
             return hit
-        return self._decoded(await self._ask("latest", execution_id))
+        answer = await self._ask("latest", execution_id, *self._limit())
+        return self._decoded(answer, execution_id)
 
     def latest_sync(self, execution_id: str) -> tuple[ExecutionNode, Any]:
         """Twin of :meth:`latest`."""
         hit = self._cached_latest(execution_id)
         if hit is not None:
             return hit
-        return self._decoded(self._ask_sync("latest", execution_id))
+        answer = self._ask_sync("latest", execution_id, *self._limit())
+        return self._decoded(answer, execution_id)
 
     async def load(self, node_id: str) -> tuple[ExecutionNode, Any]:
         """A node in its newest version, and the newest state that it was saved with (or None).
@@ -59,14 +62,14 @@ class CheckpointReader(Member):
         hit = self._cached_node(node_id)
         if hit is not None:
             return hit
-        return self._decoded(await self._ask("load", node_id))
+        return self._decoded(await self._ask("load", node_id, *self._limit()))
 
     def load_sync(self, node_id: str) -> tuple[ExecutionNode, Any]:
         """Twin of :meth:`load`."""
         hit = self._cached_node(node_id)
         if hit is not None:
             return hit
-        return self._decoded(self._ask_sync("load", node_id))
+        return self._decoded(self._ask_sync("load", node_id, *self._limit()))
 
     async def nodes(self, execution_id: str) -> list[ExecutionNode]:
         """All nodes of an execution in their newest versions, in the order of their first save.
@@ -74,11 +77,11 @@ class CheckpointReader(Member):
         Raises:
             ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
         """
-        return self._node_list(await self._ask("nodes", execution_id))
+        return self._node_list(execution_id, await self._ask("nodes", execution_id))
 
     def nodes_sync(self, execution_id: str) -> list[ExecutionNode]:
         """Twin of :meth:`nodes`."""
-        return self._node_list(self._ask_sync("nodes", execution_id))
+        return self._node_list(execution_id, self._ask_sync("nodes", execution_id))
 
     async def history(
         self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
@@ -93,16 +96,20 @@ class CheckpointReader(Member):
             ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
         """
         known = known or self.cached(execution_id)
-        answer = await self._ask("history", execution_id, place_of(known), behind_checkpoint)
-        return unpack_history(answer, known)
+        answer = await self._ask(
+            "history", execution_id, place_of(known), behind_checkpoint, *self._limit()
+        )
+        return unpack_history(answer, known, execution_id)
 
     def history_sync(
         self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
     ) -> History:
         """Twin of :meth:`history`."""
         known = known or self.cached(execution_id)
-        answer = self._ask_sync("history", execution_id, place_of(known), behind_checkpoint)
-        return unpack_history(answer, known)
+        answer = self._ask_sync(
+            "history", execution_id, place_of(known), behind_checkpoint, *self._limit()
+        )
+        return unpack_history(answer, known, execution_id)
 
     def cached(self, execution_id: str) -> Cached | None:
         """The newest state as far as the hot cache can tell; asks nobody."""
@@ -174,15 +181,28 @@ class CheckpointReader(Member):
             return None
         return hit.node, hit.state
 
-    @staticmethod
-    def _decoded(answer: Any) -> tuple[ExecutionNode, Any]:
-        wire, kind, raw = answer
-        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
-        return node, decode_state(kind, raw) if raw is not None else None
+    def _limit(self) -> tuple[int, ...]:
+        """How large a state may be that this engine is sent, where it is not the usual size: a row
+        that somebody planted must not fill the memory of reader and agent."""
+        limit = self.config.max_state_bytes
+        return () if limit == DEFAULT_MAX_STATE_BYTES else (limit,)
 
     @staticmethod
-    def _node_list(answer: Any) -> list[ExecutionNode]:
-        return [recorded.node for recorded in unpack_history(answer, None).nodes]
+    def _decoded(answer: Any, execution_id: str | None = None) -> tuple[ExecutionNode, Any]:
+        wire, kind, raw = answer
+        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
+        if execution_id is not None and node.execution_id != execution_id:
+            raise CorruptRecordError(f"execution {execution_id} has a row of another one")
+        try:
+            return node, decode_state(kind, raw) if raw is not None else None
+        except CorruptRecordError as error:
+            raise CorruptRecordError(
+                f"the state of node {node.id} of execution {node.execution_id}: {error}"
+            ) from error
+
+    @staticmethod
+    def _node_list(execution_id: str, answer: Any) -> list[ExecutionNode]:
+        return [recorded.node for recorded in unpack_history(answer, None, execution_id).nodes]
 
     async def _ask(self, verb: str, *arguments: Any) -> Any:
         future = self.open_local().client.request(verb, *arguments)

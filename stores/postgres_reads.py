@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from livingai.errors import ConfigurationError
+from livingai.stores import checked
 from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
@@ -13,6 +14,15 @@ from livingai.stores.base import (
     SizedBlob,
     StoredCheckpoint,
     StoredNode,
+)
+from livingai.stores.checked import (
+    damaged_line,
+    execution_line,
+    moment,
+    newest_checkpoint,
+    owner,
+    rows_of,
+    whole,
 )
 from livingai.stores.postgres_connection import Session
 from livingai.stores.postgres_rows import is_text, jsonb, key, read_blob, read_wire, unkey
@@ -23,20 +33,21 @@ _PAGE: Final = 256
 _BLOBS_PAGE: Final = 16
 
 _LATEST = """
-SELECT c.epoch, c.seq, c.state_kind, c.blob_sum, c.blob, c.node_id, n.wire_sum, n.wire
+SELECT c.epoch, c.seq, c.state_kind, c.raw_bytes, c.blob_sum, c.blob, c.node_id, n.wire_sum, n.wire
 FROM {s}.checkpoints AS c
 LEFT JOIN {s}.nodes AS n ON n.node_id = c.node_id AND n.execution_id = c.execution_id
 WHERE c.execution_id = %s ORDER BY c.epoch DESC, c.seq DESC LIMIT 1
 """
 _NEWEST_NODE = """
-SELECT n.epoch, n.seq, NULL, NULL, NULL, n.node_id, n.wire_sum, n.wire
+SELECT n.epoch, n.seq, NULL, NULL, NULL, NULL, n.node_id, n.wire_sum, n.wire
 FROM {s}.executions AS e
 JOIN {s}.nodes AS n ON n.node_id = e.node_id AND n.execution_id = e.execution_id
 WHERE e.execution_id = %s
 """
 #: The newest state that was not dropped; usually the first one looked at.
 _NODE = """
-SELECT n.epoch, n.seq, c.state_kind, c.blob_sum, c.blob, n.execution_id, n.wire_sum, n.wire
+SELECT n.epoch, n.seq, c.state_kind, c.raw_bytes, c.blob_sum, c.blob, n.execution_id, n.wire_sum,
+    n.wire
 FROM (
     SELECT * FROM {s}.nodes WHERE node_id = %s ORDER BY saved_at DESC, execution_id LIMIT 1
 ) AS n LEFT JOIN LATERAL (
@@ -66,6 +77,8 @@ SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, u
     life_epoch IS NOT NULL, coalesce(error, ''), entered_at, ended_at
 FROM {s}.executions AS e WHERE nodes > 0 AND {where} ORDER BY execution_id LIMIT %s
 """
+#: No escape of an id but those that ``postgres_rows`` writes.
+_OURS: Final = "execution_id !~ E'\\x01[^\\x01\\x02]'"
 _HAS_METADATA = """EXISTS (
     SELECT FROM {s}.nodes AS n WHERE n.node_id = e.node_id AND n.execution_id = e.execution_id
         AND n.metadata @> %s::jsonb)"""
@@ -113,8 +126,8 @@ class Reads:
             return None
         stored = key(execution_id)
         for statement in (_LATEST, _NEWEST_NODE):
-            for epoch, seq, kind, blob_sum, blob, node_id, *wire in self._read(statement, stored):
-                return _checkpoint(stored, node_id, wire, (epoch, seq, kind, blob_sum, blob))
+            for *state, node_id, wire_sum, wire in self._read(statement, stored):
+                return _checkpoint(stored, node_id, (wire_sum, wire), state)
         return None
 
     def load_node(self, node_id: str) -> StoredCheckpoint | None:
@@ -122,8 +135,8 @@ class Reads:
         if not is_text(node_id):
             return None
         stored = key(node_id)
-        for epoch, seq, kind, blob_sum, blob, execution_id, *wire in self._read(_NODE, stored):
-            return _checkpoint(execution_id, stored, wire, (epoch, seq, kind, blob_sum, blob))
+        for *state, execution_id, wire_sum, wire in self._read(_NODE, stored):
+            return _checkpoint(execution_id, stored, (wire_sum, wire), state)
         return None
 
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
@@ -132,8 +145,12 @@ class Reads:
         first: Sequence[int] = (-1, -1)
         while rows := self._read(_NODES, stored, *first, _PAGE) if is_text(stored) else []:
             for *first, epoch, seq, has_state, node_id, wire_sum, wire in rows:
-                fields = read_wire(stored, node_id, wire, wire_sum)
-                yield StoredNode(fields, epoch, seq, has_state, (first[0], first[1]))
+                with rows_of(execution_id):
+                    node = StoredNode(
+                        read_wire(stored, node_id, wire, wire_sum), whole(epoch, "epoch"),
+                        whole(seq, "seq"), has_state, (first[0], first[1]),
+                    )  # fmt: skip
+                yield node
 
     def place(self) -> str:
         """What names this schema of this server, however it was reached."""
@@ -144,7 +161,9 @@ class Reads:
         """The encoded checkpoint of this execution whose raw content has that hash."""
         if is_text(execution_id):
             for blob_sum, blob, size in self._read(_BY_HASH, key(execution_id), content_hash):
-                return SizedBlob(read_blob(execution_id, blob, blob_sum), size)
+                with rows_of(execution_id):
+                    state = read_blob(execution_id, blob, blob_sum)
+                    return SizedBlob(state, whole(size, "raw_bytes"))
         return None
 
     def list_executions(
@@ -160,13 +179,15 @@ class Reads:
         for part, argument in _restrictions(where):
             parts.append(part)
             arguments.append(argument)
+        try:
+            return self._list(parts, arguments, limit)
+        except LookupError:  # ids that only another program can have written: nobody can ask for it
+            return self._list([*parts, _OURS], arguments, limit)
+
+    def _list(self, parts: list[str], arguments: list[Any], limit: int) -> list[ExecutionInfo]:
         statement = _LIST.replace("{where}", " AND ".join(parts))
         rows = self._read(statement, *arguments, max(limit, 0))
-        lines = (
-            [unkey(row[0]), *row[1:8], unkey(row[8]), row[9], unkey(row[10]), *row[11:]]
-            for row in rows
-        )
-        return [ExecutionInfo(*line) for line in lines]
+        return [_line(unkey(row[0]), row) for row in rows]
 
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
@@ -177,17 +198,20 @@ class Reads:
         while rows := self._read(statement, stored, *after, page) if is_text(stored) else []:
             for epoch, seq, kind, node_id, base, content, raw, size, saved_at, *rest in rows:
                 blob_sum, blob, wire_sum, wire = rest
-                yield StoredCheckpoint(
-                    read_wire(stored, node_id, wire, wire_sum), epoch, seq,
-                    read_blob(stored, blob, blob_sum) if blobs else b"", kind, unkey(node_id),
-                    base, content, raw, size, saved_at,
-                )  # fmt: skip
+                with rows_of(execution_id):
+                    found = checked.checkpoint(StoredCheckpoint(
+                        read_wire(stored, node_id, wire, wire_sum), epoch, seq,
+                        read_blob(stored, blob, blob_sum) if blobs else b"", kind, unkey(node_id),
+                        base, content, raw, size, saved_at,
+                    ))  # fmt: skip
+                yield found
                 after = (epoch, seq)
 
     def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
         """(epoch, claim) of all owners, oldest first."""
         rows = self._read(_OWNERS, key(execution_id)) if is_text(execution_id) else []
-        return [(epoch, None if claim is None else unkey(claim)) for epoch, claim in rows]
+        with rows_of(execution_id):
+            return [owner(epoch, claim if claim is None else unkey(claim)) for epoch, claim in rows]
 
     def costs(self, group: str, prefix: str) -> list[CostLine]:
         """Sums of nodes by execution, name or day."""
@@ -198,7 +222,11 @@ class Reads:
         parts, arguments = _with_prefix(prefix)
         statement = _COSTS.replace("{group}", _GROUPS[group])
         rows = self._read(statement.replace("{where}", " AND ".join(parts)), *arguments)
-        return [CostLine(unkey(line), count, int(cost), ms) for line, count, cost, ms in rows]
+        with rows_of(f"{prefix}*"):
+            return [
+                CostLine(unkey(line), count, int(cost), moment(ms, "latency_ms"))
+                for line, count, cost, ms in rows
+            ]
 
     def size_bytes(self) -> int:
         """Bytes of tables, indexes, and the blobs that are there."""
@@ -209,11 +237,21 @@ class Reads:
 def _checkpoint(
     execution_id: str, node_id: str, wire: Sequence[Any], state: Sequence[Any]
 ) -> StoredCheckpoint:
-    fields = read_wire(execution_id, node_id, wire[1], wire[0])
-    epoch, seq, kind, blob_sum, blob = state
-    if kind is None:
-        return StoredCheckpoint(fields, epoch, seq, None, 0)
-    return StoredCheckpoint(fields, epoch, seq, read_blob(execution_id, blob, blob_sum), kind)
+    with rows_of(execution_id):
+        fields = read_wire(execution_id, node_id, wire[1], wire[0])
+        epoch, seq, kind, raw_bytes, blob_sum, blob = state
+        if kind is None:
+            return StoredCheckpoint(fields, whole(epoch, "epoch"), whole(seq, "seq"), None, 0)
+        raw = read_blob(execution_id, blob, blob_sum)
+        return newest_checkpoint(fields[0], fields, (epoch, seq), raw, kind, raw_bytes)
+
+
+def _line(execution_id: str, row: Sequence[Any]) -> ExecutionInfo:
+    try:
+        fields = [*row[1:8], unkey(row[8]), row[9], unkey(row[10]), *row[11:]]
+        return execution_line(ExecutionInfo(execution_id, *fields))
+    except (LookupError, TypeError):  # an escape that nobody writes
+        return damaged_line(execution_id, "status or error was changed by another program")
 
 
 def _with_prefix(prefix: str) -> tuple[list[str], list[Any]]:

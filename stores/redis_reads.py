@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from livingai.errors import ConfigurationError, CorruptRecordError, StoreError
+from livingai.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    RecordRefusedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
@@ -17,6 +24,7 @@ from livingai.stores.base import (
     StoredCheckpoint,
     StoredNode,
 )
+from livingai.stores.checked import damaged_line, execution_line, newest_checkpoint
 from livingai.stores.redis_keys import (
     BUCKETS,
     Keys,
@@ -36,6 +44,7 @@ from livingai.stores.redis_rows import (
 )
 from livingai.stores.standing import is_life, standing
 
+_log = logging.getLogger("livingai.stores")
 #: Rows of a page, and bytes from which on it ends early.
 _PAGE: Final = 256
 _PAGE_BYTES: Final = 4 << 20
@@ -63,7 +72,12 @@ class Reads:
         return Command(keys.run, [len(keys), *keys, prefix, *arguments], self._script)
 
     def _ask(self, execution_id: str, *arguments: Any) -> Any:
-        return self._link().one(self._command(execution_id, *arguments))
+        return self._one(execution_id, self._command(execution_id, *arguments))
+
+    def _one(self, execution_id: str, command: Command) -> Any:
+        """The reply to a command on one execution's keys."""
+        (reply,) = self._link().each([command])
+        return _checked(execution_id, reply)
 
     # -- one execution --
 
@@ -73,27 +87,27 @@ class Reads:
         if found is None:
             return None
         with parsing(execution_id):
-            epoch, seq = parse_version(found[0])
-        if len(found) == 2:
-            return StoredCheckpoint(read_wire(execution_id, found[1]), epoch, seq, None, 0)
-        checkpoint = read_checkpoint(execution_id, found[2])
-        wire = read_wire(execution_id, found[1], checkpoint.node_id)
-        blob = read_blob(execution_id, checkpoint, found[3])
-        return StoredCheckpoint(wire, epoch, seq, blob, checkpoint.state_kind)
+            version = parse_version(found[0])
+            if len(found) == 2:
+                return StoredCheckpoint(read_wire(execution_id, found[1]), *version, None, 0)
+            checkpoint = read_checkpoint(execution_id, _at(found, 2))
+            wire = read_wire(execution_id, found[1], checkpoint.node_id)
+            blob = read_blob(execution_id, checkpoint, _at(found, 3))
+            return newest_checkpoint(
+                execution_id, wire, version, blob, checkpoint.state_kind, checkpoint.raw_bytes
+            )
 
     def load_node(self, node_id: str) -> StoredCheckpoint | None:
         """The newest version of a node; of executions that share its id, the one saved last."""
         name = as_bytes(node_id)
         asked = [Command(key, ("HGET", key, name)) for key in self._keys.nodes]
-        ids = [
-            execution_id
-            for text in self._link().many(asked)
-            if text is not None
-            for execution_id in entries(text)
-        ]
+        indexes = self._link().many(asked)
+        with parsing(f"of node {node_id} (its entry in the index of nodes)"):
+            ids = [name for text in indexes if text is not None for name in entries(text)]
         commands = [self._command(execution_id, "node", name) for execution_id in ids]
         newest: tuple[float, str, list[Any]] | None = None
-        for execution_id, found in zip(ids, self._link().many(commands), strict=True):
+        for execution_id, reply in zip(ids, self._link().each(commands), strict=True):
+            found = _checked(execution_id, reply)
             if found is not None:
                 with parsing(execution_id):
                     saved_at = float(found[0].split()[4])
@@ -103,13 +117,15 @@ class Reads:
             return None
         _, execution_id, found = newest
         with parsing(execution_id):
-            epoch, seq = parse_version(found[0].split()[0])
-        wire = read_wire(execution_id, found[1], node_id)
-        if len(found) == 2:
-            return StoredCheckpoint(wire, epoch, seq, None, 0)
-        checkpoint = read_checkpoint(execution_id, found[2])
-        blob = read_blob(execution_id, checkpoint, found[3])
-        return StoredCheckpoint(wire, epoch, seq, blob, checkpoint.state_kind)
+            version = parse_version(found[0].split()[0])
+            wire = read_wire(execution_id, _at(found, 1), node_id)
+            if len(found) == 2:
+                return StoredCheckpoint(wire, *version, None, 0)
+            checkpoint = read_checkpoint(execution_id, _at(found, 2))
+            blob = read_blob(execution_id, checkpoint, _at(found, 3))
+            return newest_checkpoint(
+                execution_id, wire, version, blob, checkpoint.state_kind, checkpoint.raw_bytes
+            )
 
     def _pages(self, execution_id: str, verb: str, *more: Any) -> Iterator[list[Any]]:
         after = b""
@@ -119,29 +135,33 @@ class Reads:
 
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
-        for place, head, wire in self._pages(execution_id, "nodes"):
-            first, _, node_id = place[1:].partition(b":")
-            if head is None:
-                continue  # evicted; its wire has the same fate, or is of no use
+        for line in self._pages(execution_id, "nodes"):
             with parsing(execution_id):
+                place, head, wire = line[0], _at(line, 1), _at(line, 2)
+                if head is None:
+                    continue  # evicted; its wire has the same fate, or is of no use
+                first, _, node_id = place[1:].partition(b":")
                 newest, _, carries, _, _ = head.split()
                 epoch, seq = parse_version(newest)
                 since = parse_version(first)
                 fields = read_wire(execution_id, wire, node_id.decode())
-            yield StoredNode(fields, epoch, seq, carries == b"1", since)
+                node = StoredNode(fields, epoch, seq, carries == b"1", since)
+            yield node
 
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
-        for place, wire, packed, blob in self._pages(execution_id, "checkpoints", int(blobs)):
-            checkpoint = read_checkpoint(execution_id, packed)
-            fields = read_wire(execution_id, wire, checkpoint.node_id)
-            yield StoredCheckpoint(
-                fields, *parse_version(place[1:]),
-                read_blob(execution_id, checkpoint, blob) if blobs else b"",
-                checkpoint.state_kind, checkpoint.node_id, checkpoint.base_hash,
-                checkpoint.content_hash, checkpoint.raw_bytes, checkpoint.stored_bytes,
-                checkpoint.saved_at,
-            )  # fmt: skip
+        for line in self._pages(execution_id, "checkpoints", int(blobs)):
+            checkpoint = read_checkpoint(execution_id, _at(line, 2))
+            with parsing(execution_id):
+                found = StoredCheckpoint(
+                    read_wire(execution_id, line[1], checkpoint.node_id),
+                    *parse_version(line[0][1:]),
+                    read_blob(execution_id, checkpoint, _at(line, 3)) if blobs else b"",
+                    checkpoint.state_kind, checkpoint.node_id, checkpoint.base_hash,
+                    checkpoint.content_hash, checkpoint.raw_bytes, checkpoint.stored_bytes,
+                    checkpoint.saved_at,
+                )  # fmt: skip
+            yield found
 
     def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
@@ -149,13 +169,13 @@ class Reads:
         if found is None:
             return None
         checkpoint = read_checkpoint(execution_id, found[1] if len(found) > 1 else None)
-        blob = read_blob(execution_id, checkpoint, found[2])
+        blob = read_blob(execution_id, checkpoint, _at(found, 2))
         return SizedBlob(blob, checkpoint.raw_bytes)
 
     def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
         """(epoch, claim) of all that ever owned the execution, oldest first."""
         key = self._keys.of(execution_id).owners
-        fields: dict[bytes, bytes] = self._link().one(Command(key, ("HGETALL", key)))
+        fields: dict[bytes, bytes] = self._one(execution_id, Command(key, ("HGETALL", key)))
         with parsing(execution_id):
             return sorted(
                 (int(field[2:]), claim.decode() or None)
@@ -187,7 +207,7 @@ class Reads:
         indexes = self._keys.ids
         pages = self._link().many([command(index, low) for index in indexes])
         merged = heapq.merge(*(bucket(*pair) for pair in zip(indexes, pages, strict=True)))
-        return (name.decode() for name in merged)
+        return _texts(merged)
 
     def list_executions(
         self, after: str | None, limit: int, prefix: str, where: ExecutionFilter | None
@@ -207,15 +227,24 @@ class Reads:
     def _lines(self, ids: list[str]) -> Iterator[tuple[ExecutionInfo, bytes]]:
         """Lines of executions that are there, and the id of the newest node of each."""
         keys = [self._keys.of(execution_id).run for execution_id in ids]
-        lines = self._link().many([Command(key, ("HMGET", key, *_LINE)) for key in keys])
+        lines = self._link().each([Command(key, ("HMGET", key, *_LINE)) for key in keys])
         for execution_id, values in zip(ids, lines, strict=True):
-            if values[0] is not None:
+            if isinstance(values, RecordRefusedError):  # a key of another type than ours
+                yield damaged_line(execution_id, str(values)), b""
+            elif isinstance(values, Exception):
+                raise values
+            elif values[0] is not None:
                 line = dict(zip(_LINE, values, strict=True))
-                if line["told"] != line["v"]:
-                    line.update(self._settle(execution_id, line["v"]))
-                with parsing(execution_id):
-                    info = _line(execution_id, line)
-                yield info, line["node"]
+                try:
+                    with parsing(execution_id):
+                        if line["told"] != line["v"]:
+                            line.update(self._settle(execution_id, line["v"]))
+                        info = _line(execution_id, line)
+                except StoreUnavailableError:
+                    raise
+                except (CorruptRecordError, StoreError) as error:
+                    info = damaged_line(execution_id, str(error))
+                yield info, line["node"] or b""
 
     def _settle(self, execution_id: str, newest: bytes) -> dict[str, bytes]:
         """Fields of the line of a run that an earlier livingai wrote: it did not note the last life
@@ -257,7 +286,10 @@ class Reads:
             return True
         key = self._keys.of(info.execution_id).run
         stored = self._link().one(Command(key, ("HGET", key, b"w:" + node_id)))
-        metadata = read_wire(info.execution_id, stored)[12] if stored is not None else {}
+        try:
+            metadata = read_wire(info.execution_id, stored)[12] if stored is not None else {}
+        except CorruptRecordError:
+            return False  # what it has cannot be told, and the others are asked for, too
         return isinstance(metadata, dict) and all(
             key in metadata and _is_same(metadata[key], value)
             for key, value in where.metadata.items()
@@ -283,20 +315,22 @@ class Reads:
 
 def _line(execution_id: str, line: dict[str, bytes]) -> ExecutionInfo:
     epoch, seq = parse_version(line["v"])
-    return ExecutionInfo(
-        execution_id,
-        epoch,
-        seq,
-        nodes=int(line["nodes"]),
-        checkpoints=int(line["checkpoints"]),
-        stored_bytes=int(line["bytes"]),
-        created_at=float(line["created"]),
-        updated_at=float(line["updated"]),
-        status=line["status"].decode(),
-        is_run=bool(line["life"]),
-        error=(line["error"] or b"").decode(),
-        entered_at=float(line["entered"]) if line["entered"] else None,
-        ended_at=float(line["ended"]) if line["ended"] else None,
+    return execution_line(
+        ExecutionInfo(
+            execution_id,
+            epoch,
+            seq,
+            nodes=int(line["nodes"]),
+            checkpoints=int(line["checkpoints"]),
+            stored_bytes=int(line["bytes"]),
+            created_at=float(line["created"]),
+            updated_at=float(line["updated"]),
+            status=line["status"].decode(),
+            is_run=bool(line["life"]),
+            error=(line["error"] or b"").decode(),
+            entered_at=float(line["entered"]) if line["entered"] else None,
+            ended_at=float(line["ended"]) if line["ended"] else None,
+        )
     )
 
 
@@ -315,6 +349,29 @@ def _group(group: str, wire: list[Any]) -> str:
 def _is_same(found: object, wanted: object) -> bool:
     """Equality of plain values; True is not 1."""
     return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
+
+
+def _checked(execution_id: str, reply: Any) -> Any:
+    """A reply about one execution; its error is raised as one of that execution."""
+    with parsing(execution_id):
+        if isinstance(reply, RecordRefusedError):  # a key of another type than ours
+            raise CorruptRecordError(f"execution {execution_id}: {reply}")
+        if isinstance(reply, Exception):
+            raise reply
+    return reply
+
+
+def _at(reply: list[Any], place: int) -> Any:
+    """An item of a reply; a script's reply ends at its first nil, which an evicted key gives."""
+    return reply[place] if place < len(reply) else None
+
+
+def _texts(names: Iterable[bytes]) -> Iterator[str]:
+    for name in names:
+        try:
+            yield name.decode()
+        except UnicodeDecodeError:  # another program's: nobody can ask for it
+            _log.warning("an index of executions has the id %r, which is no text", name[:80])
 
 
 def _take(ids: Iterable[str], count: int) -> list[str]:

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 import msgpack
 import xxhash
 
-from livingai.errors import CorruptBlobError, CorruptRecordError
-from livingai.serial import unpack
+from livingai.errors import CorruptBlobError, CorruptRecordError, LivingAIError
 from livingai.stores.base import Row
+from livingai.stores.checked import digest, moment, node_section, whole
 from livingai.stores.human import plain_text
 from livingai.stores.redis_keys import MAX_EPOCH, Keys, as_bytes, sortable
 from livingai.stores.rows import Write, prepare
@@ -123,9 +123,13 @@ def parsing(execution_id: str) -> Iterator[None]:
     """
     try:
         yield
-    except CorruptRecordError:
+    except CorruptRecordError as error:
+        if execution_id in str(error):
+            raise
+        raise type(error)(f"execution {execution_id}: {error}") from error
+    except (LivingAIError, MemoryError):
         raise
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise CorruptRecordError(
             f"what the Redis server has of execution {execution_id} is damaged: another program "
             "changed it, or a part was evicted (use maxmemory-policy noeviction)"
@@ -138,10 +142,8 @@ def read_wire(execution_id: str, stored: bytes | None, node_id: str | None = Non
     Raises:
         CorruptRecordError: the bytes are not those that were written, or are gone.
     """
-    if stored is not None and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
-        fields = unpack(stored[_SUM_BYTES:])
-        if isinstance(fields, list) and fields[:2] == [execution_id, node_id or fields[1]]:
-            return fields
+    if isinstance(stored, bytes) and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
+        return node_section(execution_id, node_id, stored[_SUM_BYTES:])
     raise CorruptRecordError(
         f"a node of execution {execution_id} is gone from the Redis server or does not match its "
         "checksum: another program changed it, or it was evicted (use maxmemory-policy noeviction)"
@@ -154,10 +156,19 @@ def read_checkpoint(execution_id: str, stored: bytes | None) -> Checkpoint:
     Raises:
         CorruptRecordError: as :func:`read_wire`.
     """
-    if stored is not None and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
-        fields = msgpack.unpackb(stored[_SUM_BYTES:], raw=True)
-        return Checkpoint(fields[0].decode(), fields[1].decode(), *fields[2:])
+    if isinstance(stored, bytes) and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
+        with parsing(execution_id):
+            return _checkpoint(msgpack.unpackb(stored[_SUM_BYTES:], raw=True))
     raise _corrupt_blob(execution_id)
+
+
+def _checkpoint(fields: Any) -> Checkpoint:
+    claim, node_id, kind, raw_bytes, stored_bytes, saved_at, base, content, blob_sum = fields
+    return Checkpoint(
+        claim.decode(), node_id.decode(), whole(kind, "state_kind"), whole(raw_bytes, "raw_bytes"),
+        whole(stored_bytes, "stored_bytes"), moment(saved_at, "saved_at"),
+        digest(base, "base_hash"), digest(content, "content_hash"), blob_sum,
+    )  # fmt: skip
 
 
 def read_blob(execution_id: str, checkpoint: Checkpoint, blob: bytes | None) -> bytes:
@@ -166,7 +177,7 @@ def read_blob(execution_id: str, checkpoint: Checkpoint, blob: bytes | None) -> 
     Raises:
         CorruptBlobError: the bytes are not those that were written, or are gone.
     """
-    if blob is not None and _sum(blob) == checkpoint.blob_sum:
+    if isinstance(blob, bytes) and _sum(blob) == checkpoint.blob_sum:
         return blob
     raise _corrupt_blob(execution_id)
 

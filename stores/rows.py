@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 import xxhash
 
 from livingai.errors import CorruptBlobError, CorruptRecordError, FencedError
-from livingai.serial import pack, unpack
+from livingai.serial import pack
 from livingai.stores.base import Row
+from livingai.stores.checked import node_section
 from livingai.stores.human import JSON_BYTES, human_json, is_small, outline, plain_text, real
 
 _INT64: Final = 1 << 63
@@ -136,10 +137,7 @@ def read_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: byt
     Raises:
         CorruptRecordError: the bytes are not those that were written.
     """
-    fields = unpack(check_wire(execution_id, node_id, wire, wire_sum))
-    if isinstance(fields, list) and fields[:2] == [execution_id, node_id]:
-        return fields
-    raise _damaged(execution_id, node_id)
+    return node_section(execution_id, node_id, check_wire(execution_id, node_id, wire, wire_sum))
 
 
 def check_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: bytes) -> bytes:
@@ -148,7 +146,7 @@ def check_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: by
     Raises:
         CorruptRecordError: the bytes are not those that were written.
     """
-    if isinstance(wire, bytes) and _sum(wire) == wire_sum:
+    if isinstance(wire, bytes) and wire and _sum(wire) == wire_sum:
         return wire
     raise _damaged(execution_id, node_id)
 

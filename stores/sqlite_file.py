@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from livingai.errors import StoreError, StoreFormatError, StoreUnavailableError
+from livingai.errors import CorruptRecordError, StoreError, StoreFormatError, StoreUnavailableError
 from livingai.stores.sqlite_errors import check_place, translated
 from livingai.stores.sqlite_schema import PAGE_BYTES, migrate, schema_version
 from livingai.stores.sqlite_space import LogTruncation
@@ -139,6 +139,11 @@ class DatabaseFile:
         with translated(self.path):
             try:
                 return connection.execute(sql, bindings).fetchall()
+            except UnicodeDecodeError as error:
+                raise CorruptRecordError(
+                    f"{self.path} holds a text that is not UTF-8 ({error}); another program wrote "
+                    "it, or the file is damaged"
+                ) from error
             except BaseException as error:
                 self._after(error, connection)
                 raise

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from livingai.errors import ConfigurationError
+from livingai.stores import checked
 from livingai.stores.base import CostLine, ExecutionFilter, StoredCheckpoint
+from livingai.stores.checked import integer, moment, owner, rows_of, text
 from livingai.stores.rows import read_blob, read_wire
 from livingai.stores.sqlite_file import DatabaseFile
 
@@ -53,16 +55,23 @@ def checkpoints(file: DatabaseFile, execution_id: str, blobs: bool) -> Iterator[
     """All checkpoints of an execution, oldest first."""
     statement = _WITH_BLOBS if blobs else _WITHOUT_BLOBS
     after = (-1, -1)
-    while rows := file.read(statement, (execution_id, *after, _PAGES[blobs])):
+    while rows := _page(file, statement, (execution_id, *after, _PAGES[blobs])):
         for row in rows:
             epoch, seq, kind, node_id, base, content, raw, stored, saved_at = row[:9]
             blob_sum, blob, wire_sum, wire = row[9:]
-            yield StoredCheckpoint(
-                read_wire(execution_id, node_id, wire, wire_sum), epoch, seq,
-                read_blob(execution_id, blob, blob_sum) if blobs else b"", kind, node_id, base,
-                content, raw, stored, saved_at,
-            )  # fmt: skip
+            with rows_of(execution_id):
+                found = checked.checkpoint(StoredCheckpoint(
+                    read_wire(execution_id, node_id, wire, wire_sum), epoch, seq,
+                    read_blob(execution_id, blob, blob_sum) if blobs else b"", kind, node_id, base,
+                    content, raw, stored, saved_at,
+                ))  # fmt: skip
+            yield found
         after = rows[-1][:2]
+
+
+def _page(file: DatabaseFile, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
+    with rows_of(bindings[0]):
+        return file.read(statement, bindings)
 
 
 def drop_checkpoints(
@@ -84,7 +93,8 @@ def drop_checkpoints(
 
 def owners(file: DatabaseFile, execution_id: str) -> list[tuple[int, str | None]]:
     """(epoch, claim) of all owners, oldest first."""
-    return [(epoch, claim) for epoch, claim in file.read(_OWNERS, (execution_id,))]
+    with rows_of(execution_id):
+        return [owner(*line) for line in file.read(_OWNERS, (execution_id,))]
 
 
 def costs(file: DatabaseFile, group: str, prefix: str, end: str | None) -> list[CostLine]:
@@ -92,7 +102,11 @@ def costs(file: DatabaseFile, group: str, prefix: str, end: str | None) -> list[
     if group not in _GROUPS:
         raise ConfigurationError(f"costs are grouped by execution, name or day, not {group!r}")
     rows = file.read(_COSTS.format(group=_GROUPS[group]), (prefix, end, end))
-    return [CostLine(line, nodes, tokens, latency) for line, nodes, tokens, latency in rows]
+    with rows_of(f"{prefix}*"):
+        return [
+            CostLine(text(line, group), nodes, integer(tokens, "cost_tokens"), moment(ms, "ms"))
+            for line, nodes, tokens, ms in rows
+        ]
 
 
 def restriction(where: ExecutionFilter | None) -> tuple[str, list[Any]]:

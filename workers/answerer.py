@@ -4,57 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from livingai import codecs, serial
-from livingai.errors import ExecutionNotFoundError, MissingBaseError, NodeNotFoundError
+from livingai import serial
+from livingai.config import DEFAULT_MAX_STATE_BYTES
+from livingai.errors import ExecutionNotFoundError, NodeNotFoundError
 from livingai.history import pack_history
 from livingai.node import Status
-from livingai.stores.base import StoredCheckpoint
+from livingai.stores.base import SizedBlob, StoredCheckpoint
+from livingai.stores.checked import rows_of
+from livingai.stores.states import StateDecoder
 from livingai.workers.role import Role
-
-#: A checkpoint never decodes to more: the largest state that the configuration allows.
-_MAX_RAW_BYTES = 1 << 31
 
 
 class Answerer(Role):
     """Verbs of the reader."""
 
-    def do_latest(self, execution_id: str) -> list[Any]:
-        """``[node section, state kind, raw state or None]`` of the newest checkpoint."""
+    def do_latest(self, execution_id: str, max_bytes: int = DEFAULT_MAX_STATE_BYTES) -> list[Any]:
+        """``[node section, state kind, raw state or None]`` of the newest checkpoint. A state of
+        more than ``max_bytes`` is not decoded."""
         found = self._open().latest_checkpoint(execution_id)
         if found is None:
             raise self._unknown(execution_id)
-        return self._checkpoint(found)
+        return self._checkpoint(found, max_bytes)
 
-    def do_load(self, node_id: str) -> list[Any]:
+    def do_load(self, node_id: str, max_bytes: int = DEFAULT_MAX_STATE_BYTES) -> list[Any]:
         """As :meth:`do_latest`, of one node."""
         found = self._open().load_node(node_id)
         if found is None:
             raise NodeNotFoundError(f"no node {node_id!r} in {self._store.url}, and none is queued")
-        return self._checkpoint(found)
+        return self._checkpoint(found, max_bytes)
 
-    def _checkpoint(self, found: StoredCheckpoint) -> list[Any]:
+    def _checkpoint(self, found: StoredCheckpoint, max_bytes: int) -> list[Any]:
         raw = None
         if found.blob is not None:
-            execution_id = str(found.wire[0])
-            raw = self._decode(execution_id, found.blob, found.content_hash)
+            decoder = StateDecoder(self._store, str(found.wire[0]), max_bytes=max_bytes)
+            raw = decoder.decode(SizedBlob(found.blob, found.raw_bytes), found.content_hash)
         return [serial.pack(found.wire), found.state_kind, raw]
-
-    def _decode(self, execution_id: str, blob: bytes, expected: bytes | None) -> bytes:
-        def base(content_hash: bytes) -> bytes:
-            stored = self._store.blob_by_hash(execution_id, content_hash)
-            if stored is None:
-                raise MissingBaseError(
-                    f"{execution_id}: a delta's base {content_hash.hex()} is not in the store"
-                )
-            return self._decode(execution_id, stored, content_hash)
-
-        return codecs.decode(
-            blob, fetch_base=base, max_bytes=_MAX_RAW_BYTES, expected_hash=expected
-        )
 
     def do_nodes(self, execution_id: str) -> list[Any]:
         """A message of :mod:`livingai.history` with all nodes and no state."""
-        message = pack_history(None, None, self._open().packed_nodes(execution_id))
+        with rows_of(execution_id, self._store.url):
+            message = pack_history(None, None, self._open().packed_nodes(execution_id))
         if not message[-1]:
             raise self._unknown(execution_id)
         return message
@@ -65,7 +54,11 @@ class Answerer(Role):
         )
 
     def do_history(
-        self, execution_id: str, have: list[Any] | None, behind_checkpoint: bool
+        self,
+        execution_id: str,
+        have: list[Any] | None,
+        behind_checkpoint: bool,
+        max_bytes: int = DEFAULT_MAX_STATE_BYTES,
     ) -> list[Any]:
         """A message of :mod:`livingai.history`: all nodes, or with ``behind_checkpoint`` those that
         were written after the newest checkpoint or still run. ``have`` is ``[node id, seq, owner]``
@@ -76,12 +69,13 @@ class Answerer(Role):
         if found is None:
             raise self._unknown(execution_id)
         if found.blob is None:
-            return pack_history(None, None, nodes)
+            with rows_of(execution_id, store.url):
+                return pack_history(None, None, nodes)
         version = (found.epoch, found.seq)
         owner = dict(store.owners(execution_id)).get(found.epoch)
         state: list[Any] | None = None
         if have != [found.wire[1], found.seq, owner]:
-            _, kind, raw = self._checkpoint(found)
+            _, kind, raw = self._checkpoint(found, max_bytes)
             state = [kind, raw]
         if behind_checkpoint:
             nodes = (
@@ -89,7 +83,8 @@ class Answerer(Role):
                 for node in nodes
                 if (node.epoch, node.seq) > version or node.status == Status.RUNNING
             )
-        return pack_history((found.wire[1], *version, owner), state, nodes)
+        with rows_of(execution_id, store.url):
+            return pack_history((found.wire[1], *version, owner), state, nodes)
 
     def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
         """Sums; fields of :class:`~livingai.stores.base.CostLine`."""

@@ -175,7 +175,10 @@ def decode(
     elif codec in _WITH_BASE:
         state = _decode_with_base(codec, payload, fetch_base, max_bytes)
     else:
-        raise CorruptBlobError(f"checkpoint blob has unknown codec 0x{codec:02x}")
+        raise CorruptBlobError(
+            f"checkpoint blob has unknown codec 0x{codec:02x}; a newer livingai may have written "
+            "it: upgrade livingai to read it"
+        )
     if expected_hash is not None and content_hash(state) != expected_hash:
         raise CorruptBlobError("checkpoint does not match its content hash")
     return state

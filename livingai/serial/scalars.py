@@ -72,7 +72,10 @@ def scalar_from_ext(code: int, data: bytes) -> object:
     """
     build = _FROM_EXT.get(code)
     if build is None:
-        raise CorruptRecordError(f"encoded state has unknown type code {code}")
+        raise CorruptRecordError(
+            f"encoded state has unknown type code {code}; a newer livingai may have written it: "
+            "upgrade livingai to read it"
+        )
     return build(data)
 
 

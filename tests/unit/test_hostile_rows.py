@@ -1,0 +1,414 @@
+"""Rows that no livingai wrote: every read answers what was written, or raises CorruptRecordError.
+
+What can be wrong: types, NULLs, short arrays, other shapes of msgpack, text that is none, numbers
+out of range, words of a newer version; each with checksums that are right.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgpack
+import psycopg
+import pytest
+import redis
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livingai import ExecutionNode, NodeType, Status
+from livingai.cache import decode_state
+from livingai.errors import CorruptRecordError, LivingAIError
+from livingai.history import pack_history, unpack_history
+from livingai.serial import pack
+from livingai.stores.base import ExecutionInfo, PackedNode, Store
+from livingai.stores.checked import execution_line, node_section, rows_of
+from livingai.stores.copying import copy_store
+from livingai.stores.postgres import PostgresStore
+from livingai.stores.redis import RedisStore
+from livingai.stores.redis_keys import Keys
+from livingai.stores.redis_rows import read_checkpoint
+from livingai.stores.retention import Retention, prune
+from livingai.stores.sqlite import SQLiteStore
+from livingai.testing.rows import commit, make_row, state
+from tests.support.postgres_servers import shared_url
+from tests.support.redis_servers import prefix_for, shared_server
+
+_sum = xxhash.xxh3_64_digest
+HOSTILE: list[Any] = [
+    None, "", "x", "x" * 5000, "é\0\x01", b"", b"\xff\xfe", b"\0" * 16, -1, 0, 1 << 62,
+    -(1 << 63), 1.5, float("inf"), float("nan"), [], [[]], {}, {1: 2}, True,
+]  # fmt: skip
+WIRE = make_row("run", 1, output="answer").wire
+
+
+def tried(what: Callable[[], Any]) -> tuple[Any, str]:
+    """What it gives, or the text of its CorruptRecordError."""
+    try:
+        return what(), ""
+    except CorruptRecordError as error:
+        return None, str(error)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 64), 1 << 65) | st.floats() | st.text(max_size=4)
+    | st.binary(max_size=4) | st.sampled_from(["prompt", "success", "archived", "run", "run/1"]),
+    lambda inner: st.lists(inner, max_size=14) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@st.composite
+def wires(draw: Any) -> Any:
+    """A section with a few fields changed, cut short, made longer, or something else altogether."""
+    wire = list(WIRE)
+    for _ in range(draw(st.integers(0, 3))):
+        wire[draw(st.integers(0, 12))] = draw(values)
+    return draw(st.sampled_from([wire, wire[: draw(st.integers(0, 13))], [*wire, 1], draw(values)]))
+
+
+def _packed(wire: Any) -> bytes:
+    try:
+        return pack(wire)
+    except LivingAIError:
+        return b""
+
+
+# --- decoding ------------------------------------------------------------------------------------
+
+
+@given(wires())
+def test_a_wire_is_a_node_or_corrupt(wire: Any) -> None:
+    try:
+        node = ExecutionNode.from_wire(wire)
+    except CorruptRecordError:
+        return
+    assert isinstance(node.type, NodeType)
+    assert isinstance(node.status, Status)
+    assert node.idempotent in (True, False)
+    assert node.to_wire()[:3] == wire[:3]
+
+
+@given(st.lists(wires(), max_size=4), st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=3))))
+def test_a_history_is_nodes_or_corrupt(parts: list[Any], spoilt: list[tuple[int, bytes]]) -> None:
+    packed = []
+    for wire in parts:
+        try:
+            packed.append(pack(wire))
+        except LivingAIError:
+            packed.append(b"\xc1")
+    for index, data in spoilt:
+        if index < len(packed):
+            packed[index] = data or b"\x90"
+    nodes = [PackedNode(wire, 1, n, False, "success") for n, wire in enumerate(packed)]
+    history, problem = tried(lambda: unpack_history(pack_history(None, None, nodes), None, "run"))
+    assert history is not None or "run" in problem
+    if history is not None:
+        assert [recorded.node.execution_id for recorded in history.nodes] == ["run"] * len(nodes)
+
+
+@given(st.one_of(wires().map(_packed), st.binary(max_size=40)))
+def test_a_section_is_of_that_node_or_corrupt(packed: bytes) -> None:
+    fields, problem = tried(lambda: node_section("run", "run/1", packed))
+    if fields is None:
+        assert "run/1 of execution run" in problem
+    else:
+        assert fields[:2] == ["run", "run/1"]
+        assert len(fields) >= 13
+
+
+@given(st.lists(values, min_size=12, max_size=12))
+def test_a_line_makes_sense_or_says_that_it_does_not(fields: list[Any]) -> None:
+    info = execution_line(ExecutionInfo("run", *fields))
+    assert info.execution_id == "run"
+    if not info.damage:
+        assert [type(value) for value in fields[:5]] == [int] * 5
+        assert info.status == fields[7]
+
+
+@given(st.integers() | values, st.binary(max_size=20))
+def test_a_state_decodes_or_is_corrupt(kind: Any, raw: bytes) -> None:
+    _, problem = tried(lambda: decode_state(kind, raw))
+    assert kind in (0, 1, 2, 3) or "newer" in problem
+
+
+@given(st.lists(values, max_size=10) | values)
+def test_a_checkpoint_in_redis_is_one_or_corrupt(fields: Any) -> None:
+    try:
+        packed = msgpack.packb(fields, use_bin_type=False, unicode_errors="surrogatepass")
+    except (OverflowError, ValueError):
+        return
+    found, problem = tried(lambda: read_checkpoint("run", _sum(packed) + packed))
+    if found is None:
+        assert "run" in problem
+    else:
+        assert found.raw_bytes >= 0
+
+
+def test_words_of_a_newer_version_say_so() -> None:
+    for place, word in ((2, "dream"), (3, "archived")):
+        wire = list(WIRE)
+        wire[place] = word
+        with pytest.raises(CorruptRecordError, match="newer one may have written it: upgrade"):
+            ExecutionNode.from_wire(wire)
+
+
+# --- stores --------------------------------------------------------------------------------------
+
+
+def fill(store: Store) -> None:
+    for run in ("a", "run", "z"):
+        rows = [make_row(run, 1, blob=state("one")), make_row(run, 2, blob=state("two"))]
+        commit(store, [*rows, make_row(run, 3, node_id=f"{run}/1", output="answer")])
+
+
+def read_all(store: Store, other: Store) -> list[str]:
+    """Ask everything of a store whose execution "run" was tampered with: nothing but
+    CorruptRecordError (or, where the server itself finds fault, another of livingai's) comes out,
+    and the other executions answer. What was raised."""
+    raised: list[str] = []
+
+    def ask(what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except LivingAIError as error:
+            raised.append(f"{type(error).__name__}: {error}")
+        return None
+
+    for page in (1, 100):
+        listed: list[str] = []
+        while infos := store.list_executions(after=max(listed, default=None), limit=page):
+            assert not set(listed) & {info.execution_id for info in infos}
+            listed += [info.execution_id for info in infos]
+        assert {"a", "z"} <= set(listed)
+    for run in ("a", "run", "z"):
+        before = len(raised)
+        ask(lambda run=run: store.latest_checkpoint(run))
+        ask(lambda run=run: store.load_node(f"{run}/1"))
+        ask(lambda run=run: list(store.nodes(run)))
+        ask(lambda run=run: _message(store, run))
+        ask(lambda run=run: list(store.checkpoints(run)))
+        ask(lambda run=run: list(store.checkpoints(run, blobs=False)))
+        ask(lambda run=run: store.owners(run))
+        ask(lambda run=run: store.sized_blob(run, make_row(run, 1, blob=state("one")).content_hash))
+        if run != "run":
+            assert raised[before:] == [], "another execution is not concerned"
+        else:
+            assert [text for text in raised[before:] if "run" not in text] == []
+    for group in ("execution", "name", "day"):
+        ask(lambda group=group: store.costs(group=group))
+    ask(lambda: copy_store(store, other))
+    ask(lambda: prune(store, Retention(keep_last=1)))
+    assert len(list(store.checkpoints("a"))) == 1, "the others were pruned"
+    assert len(list(store.checkpoints("z"))) == 1
+    return raised
+
+
+def _message(store: Store, run: str) -> list[Any]:
+    with rows_of(run):  # as the reader does
+        return pack_history(None, None, store.packed_nodes(run))
+
+
+COLUMNS = [
+    *(("executions", name) for name in (
+        "status", "epoch", "seq", "node_id", "nodes", "checkpoints", "stored_bytes", "cost_tokens",
+        "created_at", "updated_at",
+    )),
+    *(("owners", name) for name in ("epoch", "claim", "last_seq")),
+    *(("nodes", name) for name in (
+        "node_id", "epoch", "seq", "first_epoch", "first_seq", "state_epoch", "state_seq", "type",
+        "status", "name", "cost_tokens", "latency_ms", "created_at", "saved_at", "wire_sum", "wire",
+    )),
+    *(("checkpoints", name) for name in (
+        "epoch", "seq", "node_id", "state_kind", "codec", "raw_bytes", "stored_bytes", "base_hash",
+        "content_hash", "saved_at", "blob_sum",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_any_column_of_sqlite(tmp_path: Path, table: str, column: str) -> None:
+    """SQLite holds any type in any column; and text that is not UTF-8."""
+    hostile = [value for value in HOSTILE if not isinstance(value, (list, dict))]
+    for number, value in enumerate([*hostile, _BAD_TEXT]):
+        path = tmp_path / f"{number}.db"
+        with SQLiteStore(path, synchronous="normal") as store:
+            fill(store)
+        with closing(apsw.Connection(str(path))) as raw:
+            new = "CAST(x'ff41' AS TEXT)" if value is _BAD_TEXT else "?"
+            bound = () if value is _BAD_TEXT else (value,)
+            try:
+                raw.execute(
+                    f"UPDATE {table} SET {column} = {new} WHERE execution_id = 'run'", bound
+                )
+            except apsw.ConstraintError:
+                continue  # not even another program can
+        with (
+            SQLiteStore(path, synchronous="normal") as store,
+            SQLiteStore(tmp_path / f"{number}-copy.db", synchronous="normal") as other,
+        ):
+            read_all(store, other)
+
+
+_BAD_TEXT = object()
+
+
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
+def tampered(request: Any, tmp_path: Path) -> Iterator[tuple[Store, Store, Callable[..., None]]]:
+    """A store with three executions, another one, and how to plant a section of a node."""
+    if request.param == "sqlite":
+        with (
+            SQLiteStore(tmp_path / "a.db") as store,
+            SQLiteStore(tmp_path / "b.db") as other,
+        ):
+            fill(store)
+
+            def plant(packed: bytes) -> None:
+                with closing(apsw.Connection(str(tmp_path / "a.db"))) as raw:
+                    raw.execute(
+                        "UPDATE nodes SET wire = ?, wire_sum = ? WHERE node_id = 'run/1'",
+                        (packed, _sum(packed)),
+                    )
+
+            yield store, other, plant
+    elif request.param == "redis":
+        prefix = prefix_for(tmp_path)
+        with (
+            RedisStore(shared_server().url, prefix=prefix) as store,
+            RedisStore(shared_server().url, prefix=f"{prefix}-b") as other,
+            redis.Redis.from_url(shared_server().url, protocol=2) as client,
+        ):
+            fill(store)
+            key = Keys(prefix).of("run").run
+            yield store, other, lambda packed: client.hset(key, "w:run/1", _sum(packed) + packed)
+    else:
+        schema = f"host{abs(hash(str(tmp_path))):x}"
+        with (
+            PostgresStore(shared_url(), schema=schema) as store,
+            PostgresStore(shared_url(), schema=f"{schema}b") as other,
+            psycopg.connect(shared_url(), autocommit=True) as client,
+        ):
+            fill(store)
+            yield (
+                store,
+                other,
+                lambda packed: client.execute(
+                    f"UPDATE {schema}.nodes SET wire = %s, wire_sum = %s WHERE node_id = 'run/1'",
+                    (packed, _sum(packed)),
+                ),
+            )
+
+
+def test_sections_of_other_shapes(tampered: tuple[Store, Store, Callable[..., None]]) -> None:
+    store, other, plant = tampered
+    right = make_row("run", 1).wire
+    shapes: list[Any] = [*HOSTILE, right[:5], [], right[:12], [["run", "run/1"]], {"run": "run/1"}]
+    for place in (0, 1, 2, 3, 11, 12):
+        shapes += [[*right[:place], value, *right[place + 1 :]] for value in HOSTILE]
+    planted = [pack(shape) for shape in shapes]
+    planted += [
+        b"\xc1",
+        b"\xc1\x90",
+        pack(right)[:-1],
+        pack(right) + b"\0",
+        b"\xdd\xff\xff\xff\xff",
+    ]
+    planted += [struct.pack(">BI", 0xDD, 1 << 20) * 200]
+    for packed in planted:
+        plant(packed)
+        read_all(store, other)
+
+
+@pytest.mark.redis
+def test_any_key_of_redis(tmp_path: Path) -> None:
+    """Fields and keys of an execution, set to other values and to other types."""
+    prefix = prefix_for(tmp_path)
+    keys = Keys(prefix)
+    run = keys.of("run")
+    garbage = [
+        b"",
+        b"x",
+        b"\xff\xfe",
+        b"a1" * 40,
+        b"-1",
+        b"1e400",
+        b"nan",
+        b"9" * 30,
+        b"a1a9 a1a1 1",
+    ]
+    with (
+        redis.Redis.from_url(shared_server().url, protocol=2) as client,
+        RedisStore(shared_server().url, prefix=f"{prefix}-other") as other,
+        RedisStore(shared_server().url, prefix=prefix) as store,
+    ):
+        fill(store)
+        fields: dict[bytes, bytes] = client.hgetall(run.run)  # type: ignore[assignment]
+        for field, before in fields.items():
+            for value in (*garbage, None, before[:-1], _sum(b"\x90") + b"\x90", _sum(b"") + b""):
+                if value is None:
+                    client.hdel(run.run, field)
+                else:
+                    client.hset(run.run, field, value)
+                read_all(store, other)
+                client.hset(run.run, field, before)
+        for key in (run.owners, run.places, run.run):
+            saved = client.dump(key)
+            client.delete(key)
+            for make in ("set", "rpush"):
+                getattr(client, make)(key, b"x")
+                read_all(store, other)
+                client.delete(key)
+            client.restore(key, 0, saved)
+        client.zadd(run.ids, {b"\xff\xfe": 0, b"m\xff": 0})
+        client.hset(run.nodes, "run/1", b"\xff\xff\xff")
+        read_all(store, other)
+
+
+@pytest.mark.postgres
+def test_any_column_of_postgres(tmp_path: Path) -> None:
+    schema = f"cols{abs(hash(str(tmp_path))):x}"
+    hostile = {
+        "bigint": [-1, 0, 1 << 62, -(1 << 63)], "integer": [-1, 0, (1 << 31) - 1],
+        "smallint": [-1, 99], "bytea": [b"", b"x", b"\0" * 16],
+        "text": ["", "x", "\1x", "\1", "\1\1\1"],
+        "double precision": [-1.0, float("inf"), float("nan"), 1e300],
+    }  # fmt: skip
+    with (
+        PostgresStore(shared_url(), schema=schema) as store,
+        PostgresStore(shared_url(), schema=f"{schema}b") as other,
+        psycopg.connect(shared_url(), autocommit=True) as client,
+    ):
+        fill(store)
+        columns = client.execute(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = ANY (%s)",
+            (schema, ["executions", "owners", "nodes", "checkpoints"]),
+        ).fetchall()
+        assert len(columns) > 40
+        for table, column, kind in columns:
+            for value in (None, *hostile.get(kind, [])):
+                if column == "execution_id":
+                    continue
+                try:
+                    client.execute(
+                        f"UPDATE {schema}.{table} SET {column} = %s WHERE execution_id = 'run'",
+                        (value,),
+                    )
+                except psycopg.IntegrityError:
+                    continue
+                read_all(store, other)
+                client.execute(f"DELETE FROM {schema}.{table}")
+                for name in ("executions", "owners", "nodes", "checkpoints"):
+                    client.execute(f"DELETE FROM {schema}.{name}")
+                fill(store)
+        for name in ("executions", "nodes"):
+            client.execute(
+                f"UPDATE {schema}.{name} SET execution_id = %s WHERE execution_id = 'run'",
+                ("\1xrun",),
+            )
+        read_all(store, other)
