@@ -46,9 +46,23 @@ def main() -> None:
 @main.command()
 @click.argument("store", metavar="STORE")
 @click.option("--directory", help="State directory (default: derived from the store).")
-@click.option("--compressors", type=int, help="Compressor processes (default: one per core).")
-@click.option("--writers", type=int, help="Writer processes (default: what the store takes).")
-@click.option("--codec", default="auto", show_default=True, help="auto, zstd, zlib or raw.")
+@click.option(
+    "--compressors",
+    type=click.IntRange(1, 64),
+    help="Compressor processes (default: one per core).",
+)
+@click.option(
+    "--writers",
+    type=click.IntRange(1, 64),
+    help="Writer processes (default: what the store takes).",
+)
+@click.option(
+    "--codec",
+    default="auto",
+    show_default=True,
+    help="How states are stored.",
+    type=click.Choice(["auto", "zstd", "zlib", "raw"]),
+)
 def serve(
     store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
 ) -> None:

@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 from rich.console import Console
 from rich.progress import Progress
 
-from livingai.cli_where import engine_on, existing_store
+from livingai.cli_where import Days, engine_on, existing_store
 from livingai.engine import CheckpointEngine
+from livingai.node import Status
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.copying import copy_store, refuse_same
 from livingai.stores.opening import open_store
-from livingai.stores.retention import Retention
+from livingai.stores.retention import Dropped, Retention
 
 
 @click.command()
 @click.argument("where")
-@click.option("--keep-last", type=int, help="Keep so many checkpoints of each execution.")
-@click.option("--max-age", type=float, help="Drop checkpoints older than so many days.")
-@click.option("--expire", type=float, help="Delete executions untouched for so many days.")
-@click.option("--status", "statuses", multiple=True, help="Only executions of this status.")
+@click.option(
+    "--keep-last", type=click.IntRange(min=1), help="Keep so many checkpoints of each execution."
+)
+@click.option("--max-age", type=Days(), help="Drop checkpoints older than so many days.")
+@click.option("--expire", type=Days(), help="Delete executions untouched for so many days.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(list(map(str, Status))),
+    help="Only executions of this status.",
+)
 @click.option("--prefix", default="", help="Only executions whose id begins so (a tenant).")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and drop nothing.")
 def prune(
-    where: str,
-    keep_last: int | None,
-    max_age: float | None,
-    expire: float | None,
-    statuses: tuple[str, ...],
-    prefix: str,
-) -> None:
+    where: str, keep_last: int | None, max_age: float | None, expire: float | None,
+    statuses: tuple[str, ...], prefix: str, dry_run: bool,
+) -> None:  # fmt: skip
     """Drop old checkpoints; never one that another still needs. Agents may go on writing."""
     if keep_last is None and max_age is None and expire is None:
         raise click.UsageError("say what to drop: --keep-last, --max-age or --expire")
-    policy = Retention(keep_last, _seconds(max_age), _seconds(expire), statuses, prefix)
-    policy.validate()
+    policy = Retention(keep_last, max_age, expire, statuses, prefix)
     with engine_on(where) as engine:
         before = engine.size_sync()
-        pruned = engine.prune_sync(policy)
+        pruned = engine.prune_sync(policy, dry_run=dry_run)
         after = engine.size_sync()
-    click.echo(
-        f"dropped {pruned.checkpoints} checkpoints ({pruned.blob_bytes} bytes) and "
-        f"{pruned.executions} executions; the store went from {before} to {after} bytes"
+    for dropped in pruned.dropped:
+        click.echo(_would_drop(dropped))
+    for damaged in pruned.damaged:
+        click.echo(f"would leave alone, as it is damaged: {damaged}")
+    what = (
+        f"{pruned.checkpoints} checkpoints ({pruned.blob_bytes} bytes) and {pruned.executions} "
+        "executions"
     )
+    if dry_run:
+        click.echo(f"would drop {what}; nothing was dropped")
+    else:
+        click.echo(f"dropped {what}; the store went from {before} to {after} bytes")
+
+
+def _would_drop(dropped: Dropped) -> str:
+    size = f"{dropped.checkpoints} checkpoints ({dropped.blob_bytes} bytes)"
+    if dropped.whole:
+        return f"would delete {dropped.execution_id} with {size}"
+    versions = ", ".join(f"{epoch}.{seq}" for epoch, seq in dropped.versions)
+    return f"would drop {size} of {dropped.execution_id}: {versions}"
 
 
 @click.command()
 @click.argument("where")
 @click.argument("execution_id")
-def delete(where: str, execution_id: str) -> None:
-    """Delete an execution for good. Exit status 1 if there was none."""
+@click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. Where there is no terminal nobody is asked.")
+def delete(where: str, execution_id: str, dry_run: bool, yes: bool) -> None:
+    """Delete an execution for good. Exit status 1 if there was none.
+
+    On a terminal it says what would go, and asks.
+    """
     with engine_on(where) as engine:
-        deleted = engine.delete_sync(execution_id)
+        ask = not yes and not dry_run and sys.stdin is not None and sys.stdin.isatty()
+        found = engine.delete_sync(execution_id, dry_run=True) if ask or dry_run else 1
+        if found and ask:
+            click.confirm(f"delete {found} nodes of {execution_id}?", abort=True, err=True)
+        deleted = engine.delete_sync(execution_id) if found and not dry_run else found
     if not deleted:
         raise click.ClickException(f"no execution {execution_id!r} in {where}; nothing was deleted")
-    click.echo(f"deleted {deleted} nodes of {execution_id}")
+    if dry_run:
+        click.echo(f"would delete {deleted} nodes of {execution_id}; nothing was deleted")
+    else:
+        click.echo(f"deleted {deleted} nodes of {execution_id}")
 
 
 @click.command()
@@ -102,7 +137,3 @@ def _drain(store: Store) -> None:
     if directory.journal_paths():
         with CheckpointEngine(store) as engine:
             engine.drain_sync()
-
-
-def _seconds(days: float | None) -> float | None:
-    return None if days is None else days * 86_400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -24,6 +25,24 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except LivingAIError as error:
             raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+class Days(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A positive number of days, as seconds."""
+
+    name = "days"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds, from what was typed; fails with a usage error that names the option."""
+        try:
+            seconds = float(value) * 86_400
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value!r} is not a positive number of days.", param, ctx)
+        return seconds
 
 
 def find(where: str) -> tuple[StateDirectory, str]:

@@ -14,14 +14,17 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from livingai.errors import ConfigurationError
+from livingai.errors import ConfigurationError, CorruptRecordError
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, Store, StoredCheckpoint
 from livingai.stores.records import check_statuses
 
 _PAGE = 500
+#: So many damaged executions are told by name.
+_NAMED = 5
 Version = tuple[int, int]
 
 
@@ -59,13 +62,27 @@ class Retention:
                 raise ConfigurationError(f"{name} must be a positive number of seconds")
 
 
+class Dropped(NamedTuple):
+    """What :func:`prune` would remove of one execution: all of it (``whole``), or the checkpoints
+    of these (epoch, seq); their number and their encoded bytes."""
+
+    execution_id: str
+    whole: bool
+    versions: tuple[Version, ...]
+    checkpoints: int
+    blob_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What :func:`prune` removed; ``blob_bytes`` counts encoded checkpoints."""
+    """What :func:`prune` removed; ``blob_bytes`` counts encoded checkpoints. In a dry run
+    ``dropped`` lists it, and ``damaged`` says which executions would be left alone, and why."""
 
     executions: int = 0
     checkpoints: int = 0
     blob_bytes: int = 0
+    dropped: tuple[Dropped, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 def plan_drops(
@@ -107,38 +124,74 @@ def prune(
     *,
     now: float | None = None,
     delete: Callable[[str], object] | None = None,
+    dry_run: bool = False,
 ) -> Pruned:
     """Apply a policy to a store, execution by execution; may run while agents write.
 
-    ``delete`` removes an expired execution (default: ``store.delete_execution``).
+    ``delete`` removes an expired execution (default: ``store.delete_execution``). With ``dry_run``
+    nothing is removed, and the answer lists what would be.
 
     Raises:
         ConfigurationError: the policy makes no sense.
+        CorruptRecordError: some executions are damaged and were left alone; all others were pruned.
         StoreError: the store failed; what was removed so far stays removed, run it again.
     """
     retention.validate()
     now = time.time() if now is None else now
-    delete = delete or store.delete_execution
-    executions = dropped = blob_bytes = 0
-    after: str | None = None
+    executions = checkpoints = blob_bytes = 0
+    listed: list[Dropped] = []
+    damaged: list[str] = []
     where = ExecutionFilter(statuses=retention.statuses)
-    while page := store.list_executions(
-        after=after, limit=_PAGE, prefix=retention.prefix, where=where
-    ):
-        for info in page:
-            if retention.expire_s is not None and now - info.updated_at > retention.expire_s:
-                delete(info.execution_id)
-                executions += 1
-                dropped += info.checkpoints
-                blob_bytes += info.stored_bytes
-            elif _worth_a_look(info, retention):
-                listed = list(store.checkpoints(info.execution_id, blobs=False))
-                versions = plan_drops(listed, retention, now)
-                if versions:
-                    blob_bytes += store.drop_checkpoints(info.execution_id, versions)
-                    dropped += len(versions)
+    for info in _all(store, retention.prefix, where):
+        try:
+            going = _going(store, info, retention, now)
+        except CorruptRecordError as error:
+            damaged.append(str(error))
+            continue
+        if going is None:
+            continue
+        freed = going.blob_bytes
+        if dry_run:
+            listed.append(going)
+        elif going.whole:
+            (delete or store.delete_execution)(going.execution_id)
+        else:
+            freed = store.drop_checkpoints(going.execution_id, going.versions)
+        executions += going.whole
+        checkpoints += going.checkpoints
+        blob_bytes += freed
+    if damaged and not dry_run:
+        raise CorruptRecordError(
+            f"{len(damaged)} executions are damaged and were not pruned, all others were: "
+            f"{'; '.join(damaged[:_NAMED])}"
+        )
+    return Pruned(executions, checkpoints, blob_bytes, tuple(listed), tuple(damaged))
+
+
+def _all(store: Store, prefix: str, where: ExecutionFilter) -> Iterator[ExecutionInfo]:
+    after: str | None = None
+    while page := store.list_executions(after=after, limit=_PAGE, prefix=prefix, where=where):
+        yield from page
         after = page[-1].execution_id
-    return Pruned(executions, dropped, blob_bytes)
+
+
+def _going(store: Store, info: ExecutionInfo, retention: Retention, now: float) -> Dropped | None:
+    """What of an execution goes.
+
+    Raises:
+        CorruptRecordError: it cannot be told.
+    """
+    if info.damage:
+        raise CorruptRecordError(f"{info.execution_id}: {info.damage}")
+    if retention.expire_s is not None and now - info.updated_at > retention.expire_s:
+        return Dropped(info.execution_id, True, (), info.checkpoints, info.stored_bytes)
+    if not _worth_a_look(info, retention):
+        return None
+    found = list(store.checkpoints(info.execution_id, blobs=False))
+    versions = tuple(plan_drops(found, retention, now))
+    sizes = {(c.epoch, c.seq): c.stored_bytes for c in found}
+    size = sum(sizes[version] for version in versions)
+    return Dropped(info.execution_id, False, versions, len(versions), size) if versions else None
 
 
 def _worth_a_look(info: ExecutionInfo, retention: Retention) -> bool:

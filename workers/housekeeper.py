@@ -14,15 +14,18 @@ from livingai.workers.role import Role
 class Housekeeper(Role):
     """Verbs of the housekeeper. Each may be killed half-way and asked again."""
 
-    def do_prune(self, policy: dict[str, Any]) -> list[int]:
-        """Apply a retention policy; ``[executions, checkpoints, blob bytes]`` removed."""
+    def do_prune(self, policy: dict[str, Any], dry_run: bool = False) -> list[Any]:
+        """Apply a retention policy; the fields of :class:`~livingai.stores.retention.Pruned`."""
         policy["statuses"] = tuple(policy.get("statuses", ()))
-        pruned = prune(self._open(), Retention(**policy))
-        return [pruned.executions, pruned.checkpoints, pruned.blob_bytes]
+        pruned = prune(self._open(), Retention(**policy), dry_run=dry_run)
+        return [getattr(pruned, field) for field in type(pruned).__dataclass_fields__]
 
-    def do_delete(self, execution_id: str) -> int:
-        """Remove an execution; the number of nodes removed."""
-        return self._open().delete_execution(execution_id)
+    def do_delete(self, execution_id: str, dry_run: bool = False) -> int:
+        """Remove an execution; the number of nodes removed, or that would be."""
+        store = self._open()
+        if dry_run:
+            return sum(1 for _ in store.packed_nodes(execution_id))
+        return store.delete_execution(execution_id)
 
     def do_fork(self, execution_id: str, new_id: str) -> list[int]:
         """Copy an execution under a new id; ``[nodes, checkpoints]`` copied."""

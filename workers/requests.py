@@ -82,9 +82,9 @@ class Requests:
             return self.status()
         raise ServiceError(f"the service does not know the request {verb!r}")
 
-    async def prune(self, policy: dict[str, Any]) -> Any:
-        """Apply a retention policy once."""
-        return await self._housekeeper.call("prune", policy)
+    async def prune(self, policy: dict[str, Any], dry_run: bool = False) -> Any:
+        """Apply a retention policy once, or find out what it would remove."""
+        return await self._housekeeper.call("prune", policy, dry_run)
 
     def status(self) -> dict[str, Any]:
         """What the service is doing, as plain values."""

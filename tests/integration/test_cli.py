@@ -138,3 +138,72 @@ def test_serve_drains_at_its_end(state_dir: Place, number: signal.Signals) -> No
     process.stdout.close()
     assert process.wait(30) == 0, rest
     assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))
+
+
+def on_terminal(place: Place, typed: str, *arguments: str) -> tuple[int, str]:
+    """Run a command on a terminal where ``typed`` is typed; its exit status and what it says."""
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "livingai.cli", *arguments], env=environment(),
+            cwd=place.folder, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:  # fmt: skip
+            os.write(ours, typed.encode())
+            said, _ = process.communicate(timeout=60)
+            return process.returncode, said
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_delete_asks_on_a_terminal_and_nowhere_else(served: Place) -> None:
+    def save() -> None:
+        with served.engine() as engine:
+            for _ in range(2):
+                engine.save_sync(ExecutionNode(served.run), b"state").result(20)
+
+    name = served.run
+    save()
+    status, said = on_terminal(served, "n\n", "delete", "agent.db", name)
+    assert status == 1
+    assert f"delete 2 nodes of {name}? [y/N]" in said
+    assert "Aborted" in said
+    assert on_terminal(served, "", "delete", "agent.db", name, "--dry-run") == (
+        0, f"would delete 2 nodes of {name}; nothing was deleted\n",
+    )  # fmt: skip
+    told = livingai(served, "delete", "agent.db", name, "--dry-run")
+    assert told.stdout == f"would delete 2 nodes of {name}; nothing was deleted\n"
+    status, said = on_terminal(served, "y\n", "delete", "agent.db", name)
+    assert status == 0
+    assert f"deleted 2 nodes of {name}" in said
+    assert livingai(served, "delete", "agent.db", name, "--dry-run").returncode == 1
+    status, said = on_terminal(served, "", "delete", "agent.db", name)
+    assert status == 1
+    assert "nothing was deleted" in said, "nobody is asked about nothing"
+    for terminal in (True, False):
+        save()
+        if terminal:
+            status, said = on_terminal(served, "", "delete", "agent.db", name, "--yes")
+        else:
+            told = livingai(served, "delete", "agent.db", name)
+            status, said = told.returncode, told.stdout
+        assert (status, said) == (0, f"deleted 2 nodes of {name}\n")
+
+
+def test_prune_tells_what_it_would_drop(served: Place) -> None:
+    name = served.run
+    with served.engine() as engine:
+        for step in range(4):
+            engine.save_sync(ExecutionNode(name), b"state %d" % step).result(20)
+    arguments = ("prune", "agent.db", "--keep-last", "2", "--prefix", name)
+    told = livingai(served, *arguments, "--dry-run")
+    assert told.returncode == 0
+    first, last = told.stdout.splitlines()
+    assert first.startswith("would drop 2 checkpoints (")
+    assert f"bytes) of {name}: 1." in first
+    assert last.endswith("and 0 executions; nothing was dropped")
+    assert livingai(served, *arguments, "--dry-run").stdout == told.stdout
+    done = livingai(served, *arguments)
+    assert done.stdout.startswith(last.removeprefix("would ").replace("drop", "dropped", 1)[:20])
+    assert "would drop 0 checkpoints" in livingai(served, *arguments, "--dry-run").stdout
