@@ -408,13 +408,14 @@ def test_a_copy_is_whole_or_not_at_all(
             assert contents(target) == before
         else:
             if mine:
-                after = contents(target)
-                assert after == contents(source) or _dropped(after, contents(source))
+                after, expected = contents(target), contents(source)
+                # Owners of whose writes nothing is left are nobody's concern in another store.
+                assert set(after.pop("owners run")) <= set(expected.pop("owners run"))
+                assert after == expected or _dropped(after, expected)
 
 
 def _dropped(after: dict[str, Any], source: dict[str, Any]) -> bool:
     """Whether all that differs are states between, as if the source had dropped them."""
-    names = [name for name in source if name.startswith(("nodes", "owners"))]
-    return all(after[name] == source[name] for name in names) and set(
-        source["checkpoints run"]
-    ) <= set(after["checkpoints run"])
+    return after["nodes run"] == source["nodes run"] and set(source["checkpoints run"]) <= set(
+        after["checkpoints run"]
+    )
