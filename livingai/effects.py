@@ -158,6 +158,13 @@ def asynchronous_error(function: Any) -> RunError:
     return RunError(f"{function!r} is asynchronous; use `async with engine.run(...)` for it")
 
 
+def _as_of_a_coroutine(error: StopIteration) -> RuntimeError:
+    """What a coroutine makes of it. A future of an event loop would never be done with it."""
+    failure = RuntimeError("coroutine raised StopIteration")
+    failure.__cause__ = error
+    return failure
+
+
 @dataclass(slots=True)
 class Invoke(Effect):
     """Call a function of the program, in ``scope`` if there is one; the value is its result.
@@ -179,7 +186,7 @@ class Invoke(Effect):
                     result = self.function(*self.args, **(self.kwargs or {}))
                     return await result if inspect.isawaitable(result) else result
             async with asyncio.timeout(self.timeout):
-                result = await asyncio.wrap_future(self._in_thread())
+                result = await asyncio.wrap_future(self._in_thread(for_loop=True))
                 # A lambda around an asynchronous function, say: no one can tell before.
                 return await result if inspect.isawaitable(result) else result
 
@@ -208,7 +215,7 @@ class Invoke(Effect):
             leave(token)
             self.scope.close()
 
-    def _in_thread(self) -> Future[Any]:
+    def _in_thread(self, *, for_loop: bool = False) -> Future[Any]:
         context = contextvars.copy_context()
         future: Future[Any] = Future()
 
@@ -218,6 +225,8 @@ class Invoke(Effect):
             try:
                 result = context.run(self.function, *self.args, **(self.kwargs or {}))
             except BaseException as error:
+                if for_loop and isinstance(error, StopIteration):
+                    error = _as_of_a_coroutine(error)
                 with contextlib.suppress(InvalidStateError):  # nobody waits any more
                     future.set_exception(error)
             else:

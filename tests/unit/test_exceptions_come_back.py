@@ -565,6 +565,19 @@ def test_stop_iteration_comes_out_as_it_is(engine: CheckpointEngine) -> None:
         assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": 60.0}])
+async def test_stop_iteration_with_an_event_loop(
+    engine: CheckpointEngine, options: dict[str, Any]
+) -> None:
+    """It is what Python makes of it in any coroutine; above all, it does not hang."""
+    run_id = new_id()
+    for _ in range(2):
+        async with engine.run(run_id) as run:
+            with pytest.raises(RuntimeError, match="coroutine raised StopIteration") as caught:
+                await run.using(**options).step("next", next, iter(()))
+            assert type(caught.value.__cause__) is StopIteration
+
+
 async def test_programs_that_look_at_their_errors(engine: CheckpointEngine, tmp_path: Any) -> None:
     """What a program makes of an error is an argument of its next call: it must be the same."""
     run_id, texts = new_id(), []
