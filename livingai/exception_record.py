@@ -34,7 +34,7 @@ from livingai.exception_values import Lowering, cut, said
 from livingai.node import shown
 
 #: Exceptions in a record, and how far from the first one: each step is a cause, say.
-_MOST_ENTRIES: Final = 500
+_MOST_ENTRIES: Final = 2000
 _MOST_STEPS: Final = 32
 LONGEST_MESSAGE: Final = 8192
 

@@ -35,6 +35,8 @@ _MOST_LEVELS: Final = 12
 _MOST_CHARS: Final = 1024
 #: What all arguments and attributes but the first exception's arguments may take.
 _MOST_BYTES: Final = 1 << 20
+#: Values that are taken down one by one, in all.
+_MOST_VALUES: Final = 10_000
 #: Their subclasses are recorded as these; whoever compares them finds them equal.
 _PLAIN: Final = (str, bytes, bytearray, int, float, dict, list, tuple, set, frozenset)
 _SLOTS: Final = (types.MemberDescriptorType, types.GetSetDescriptorType)
@@ -96,6 +98,7 @@ class Lowering:
         self._place = place
         self._adapters = adapters
         self._left = _MOST_BYTES
+        self._values_left = _MOST_VALUES
         #: Whether what is lost is asked for its looks: arguments are, for they are in the text of
         #: the exception; attributes may be anything, such as a query that is run when it is shown.
         self.asking = True
@@ -114,6 +117,7 @@ class Lowering:
 
     def lower(self, value: Any, levels: int = _MOST_LEVELS) -> list[Any]:
         """``value`` as the table above has it; whatever it does when it is looked at."""
+        self._values_left -= 1
         try:
             return self._lower(value, levels)
         except Exception:
@@ -150,7 +154,7 @@ class Lowering:
     def _contained(self, value: Any, levels: int) -> list[Any]:
         """A container with others inside, or a value of a subclass of a plain type."""
         plain: Any = next((each for each in _PLAIN if isinstance(value, each)), None)
-        if plain is None:
+        if plain is None or (hasattr(value, "__len__") and len(value) > self._values_left):
             return self._lost(value)
         if plain is dict:
             pairs = [

@@ -25,6 +25,7 @@ from livingai.errors import (
 )
 from livingai.exception_rebuild import rebuild as rebuild_exception
 from livingai.exception_record import CONTEXT, take_down
+from livingai.exception_types import name_of
 from livingai.exception_values import cut
 from livingai.node import ErrorInfo, ExecutionNode
 
@@ -48,7 +49,17 @@ def is_own(error: BaseException) -> bool:
 
 
 def describe(error: Exception, *, retryable: bool = False) -> tuple[ErrorInfo, dict[str, Any]]:
-    """``error`` for a node: its ``error`` field, and what :func:`rebuild` needs besides."""
+    """``error`` for a node: its ``error`` field, and what :func:`rebuild` needs besides. Never
+    fails."""
+    try:
+        return _described(error, retryable)
+    except Exception as failure:  # its class does not even want to be asked for its name
+        module, name = name_of(type(error))
+        text = f"<looking at it raised {type(failure).__name__}>"
+        return ErrorInfo(name, text, None, retryable), {"module": module, "state": {}}
+
+
+def _described(error: Exception, retryable: bool) -> tuple[ErrorInfo, dict[str, Any]]:
     info = ErrorInfo.from_exception(error, retryable=retryable)
     if info.traceback is not None and len(info.traceback) > _LONGEST_TRACEBACK:
         half = _LONGEST_TRACEBACK // 2

@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from livingai import CheckpointEngine, register_exception
+from livingai import CheckpointEngine, register_exception, serial
 from livingai.errors import ConfigurationError, RecordedError
 from livingai.exception_hooks import _registered
 from livingai.failures import RAISED, rebuild
@@ -276,6 +276,22 @@ def test_large_attributes_are_left_out() -> None:
     assert "without large" in again.__notes__[0]
 
 
+def test_arguments_without_end_are_cut() -> None:
+    objects = [[object()] * 1000] * 100
+    node = recorded(ValueError(objects, "end"))
+    assert len(serial.pack(node.metadata)) < 2 << 20
+    again = rebuild(node)
+    assert isinstance(again, ValueError)
+    assert again.args[1] == "end"
+    many = ExceptionGroup("many", [OSError(number, "failed") for number in range(1500)])
+    assert [each.errno for each in come_back(many).exceptions] == list(range(1500))  # type: ignore[attr-defined]
+
+
+class Unnamed(type):
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+
 class Hostile(Exception):
     def __str__(self) -> str:
         raise RuntimeError
@@ -309,6 +325,8 @@ def test_hostile_exceptions_are_recorded() -> None:
     assert isinstance(again, Hostile)
     assert isinstance(again, RecordedError)
     assert str(again) == "<its str() raised RuntimeError>"
+    nameless = Unnamed("Nameless", (Exception,), {})
+    assert isinstance(come_back(nameless("x")), RecordedError)
     mine = ValueError("plain", HostileObject())
     mine.thing = HostileObject()  # type: ignore[attr-defined]
     back = come_back(mine)
