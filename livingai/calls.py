@@ -44,7 +44,8 @@ class CallOptions:
 
     ``retries`` are attempts after the first one, ``backoff_s`` the seconds before the second
     attempt (doubled each time, at most 60), ``retry_on`` the exceptions that are worth another
-    attempt, ``timeout`` seconds for each attempt.
+    attempt, ``timeout`` seconds for each attempt. ``thread=False``: a plain function of an
+    asynchronous run is called in the event loop's thread, and holds it up (without a timeout).
     """
 
     idempotent: bool = True
@@ -52,6 +53,7 @@ class CallOptions:
     backoff_s: float = 0.0
     retry_on: tuple[type[Exception], ...] | None = None
     timeout: float | None = None
+    thread: bool = True
 
     def validate(self) -> None:
         """Raise ConfigurationError for options that cannot work."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from livingai.effects import Invoke, Work
+from livingai.effects import Work
 from livingai.errors import InDoubtError, ResultEncodingError
 from livingai.failures import RAISED, describe, is_own
+from livingai.invoking import Invoke
 from livingai.node import ExecutionNode, Status, shown
 from livingai.policy import Resolution, ResolutionAction, Resolver
 

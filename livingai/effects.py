@@ -7,24 +7,17 @@ The generator is sent the effect's value, or the exception that it ended with.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
-import inspect
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from livingai.cache import Cached
 from livingai.engine import CheckpointEngine
-from livingai.errors import RunError
 from livingai.failures import raise_again
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability
-from livingai.scopes import Scope, enter, leave, strand
 
 T = TypeVar("T")
 
@@ -33,6 +26,11 @@ class Effect(ABC):
     """Something to be done; see the module's text."""
 
     __slots__ = ()
+
+    @property
+    def begins_work(self) -> bool:
+        """Whether this is work of the program, rather than the recording of what it did."""
+        return False
 
     @abstractmethod
     async def perform(self, engine: CheckpointEngine) -> Any:
@@ -56,21 +54,35 @@ Work = Generator[Effect, Any, T]
 
 
 async def drive(engine: CheckpointEngine, work: Work[T]) -> T:
-    """Do what ``work`` wants, in an event loop; its value."""
+    """Do what ``work`` wants, in an event loop; its value.
+
+    An effect that could not be stopped when the program was cancelled has been ``interrupted``.
+    What came of it is still recorded, nothing else is begun, and then the cancellation goes on.
+    """
     step: Callable[[Any], Effect] = work.send
     value: Any = None
+    interrupted: asyncio.CancelledError | None = None
     while True:
         try:
             effect = step(value)
         except StopIteration as end:
+            if interrupted is not None:
+                raise interrupted from None
             return end.value  # type: ignore[no-any-return]
-        except Stopped as stopped:
-            raise_again(stopped.error)
+        except Exception as error:
+            if interrupted is not None:
+                raise interrupted from error
+            if isinstance(error, Stopped):
+                raise_again(error.error)
+            raise
         try:
+            if interrupted is not None and effect.begins_work:
+                raise interrupted
             value = await effect.perform(engine)
             step = work.send
         except BaseException as error:
             value, step = error, work.throw
+        interrupted = interrupted or getattr(effect, "interrupted", None)
 
 
 def drive_sync(engine: CheckpointEngine, work: Work[T]) -> T:
@@ -145,93 +157,14 @@ class Pause(Effect):
 
     seconds: float
 
+    @property
+    def begins_work(self) -> bool:
+        """It comes before another attempt."""
+        return True
+
     async def perform(self, engine: CheckpointEngine) -> None:
         await asyncio.sleep(self.seconds)
 
     def perform_sync(self, engine: CheckpointEngine) -> None:
         # Nothing happens that could end the pause early: the program is in this very call.
         time.sleep(self.seconds)  # a synchronous program has asked to wait, and nothing ends that
-
-
-def asynchronous_error(function: Any) -> RunError:
-    """For a program without an event loop that wants ``function`` called."""
-    return RunError(f"{function!r} is asynchronous; use `async with engine.run(...)` for it")
-
-
-def _as_of_a_coroutine(error: StopIteration) -> RuntimeError:
-    """What a coroutine makes of it. A future of an event loop would never be done with it."""
-    failure = RuntimeError("coroutine raised StopIteration")
-    failure.__cause__ = error
-    return failure
-
-
-@dataclass(slots=True)
-class Invoke(Effect):
-    """Call a function of the program, in ``scope`` if there is one; the value is its result.
-
-    ``timeout`` seconds: a coroutine is cancelled then; a plain function cannot be stopped, so it
-    runs in a thread of its own, which is left alone when its time is over.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] | None = None
-    scope: Scope | None = None
-    timeout: float | None = None
-
-    async def perform(self, engine: CheckpointEngine) -> Any:
-        with self._inside():
-            if self.timeout is None or inspect.iscoroutinefunction(self.function):
-                async with asyncio.timeout(self.timeout):
-                    result = self.function(*self.args, **(self.kwargs or {}))
-                    return await result if inspect.isawaitable(result) else result
-            async with asyncio.timeout(self.timeout):
-                result = await asyncio.wrap_future(self._in_thread(for_loop=True))
-                # A lambda around an asynchronous function, say: no one can tell before.
-                return await result if inspect.isawaitable(result) else result
-
-    def perform_sync(self, engine: CheckpointEngine) -> Any:
-        with self._inside():
-            if self.timeout is None:
-                result = self.function(*self.args, **(self.kwargs or {}))
-            else:
-                result = self._in_thread().result(self.timeout)
-        if inspect.isawaitable(result):
-            if isinstance(result, Coroutine):
-                result.close()
-            raise asynchronous_error(self.function)
-        return result
-
-    @contextlib.contextmanager
-    def _inside(self) -> Generator[None]:
-        if self.scope is None:
-            yield
-            return
-        self.scope.strand = strand()
-        token = enter(self.scope)
-        try:
-            yield
-        finally:
-            leave(token)
-            self.scope.close()
-
-    def _in_thread(self, *, for_loop: bool = False) -> Future[Any]:
-        context = contextvars.copy_context()
-        future: Future[Any] = Future()
-
-        def body() -> None:
-            if self.scope is not None:
-                self.scope.strand = strand()
-            try:
-                result = context.run(self.function, *self.args, **(self.kwargs or {}))
-            except BaseException as error:
-                if for_loop and isinstance(error, StopIteration):
-                    error = _as_of_a_coroutine(error)
-                with contextlib.suppress(InvalidStateError):  # nobody waits any more
-                    future.set_exception(error)
-            else:
-                with contextlib.suppress(InvalidStateError):
-                    future.set_result(result)
-
-        threading.Thread(target=body, name="call with a timeout", daemon=True).start()
-        return future

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from livingai import serial
 from livingai.calls import Call
 from livingai.doubt import ask, in_doubt_error, is_lost, resolved_node
-from livingai.effects import Invoke, Pause, Save, Stopped, Work
+from livingai.effects import Pause, Save, Stopped, Work
 from livingai.errors import (
     DivergenceError,
     FencedError,
@@ -30,6 +30,7 @@ from livingai.errors import (
     StateTooLargeError,
 )
 from livingai.failures import RAISED, describe, is_own, raise_again, rebuild, shorten
+from livingai.invoking import Invoke
 from livingai.node import ExecutionNode, Status, shown
 from livingai.ownership import Ownership
 from livingai.policy import Decision, Policy, Resolution, ResolutionAction, Resolver
@@ -157,8 +158,9 @@ class Recorder:
             began = time.perf_counter()
             try:
                 output = yield Invoke(
-                    call.function, call.args, call.kwargs, inside, call.options.timeout
-                )
+                    call.function, call.args, call.kwargs, inside, call.options.timeout,
+                    call.options.thread,
+                )  # fmt: skip
             except Exception as error:
                 if is_own(error):
                     raise

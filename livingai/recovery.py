@@ -26,11 +26,12 @@ from typing import Any
 
 from livingai.calls import CHECKPOINT, ROLE, RUN
 from livingai.doubt import ask, in_doubt_error, resolved_node
-from livingai.effects import Invoke, ReadHistory, Save, Work, drive, drive_sync
+from livingai.effects import ReadHistory, Save, Work, drive, drive_sync
 from livingai.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError
 from livingai.failures import RAISED, describe
 from livingai.history import History, Recorded, without_collector
+from livingai.invoking import Invoke
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.ownership import Ownership
 from livingai.policy import ResolutionAction, Resolver

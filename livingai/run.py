@@ -15,7 +15,8 @@ from typing import Any
 
 from livingai.baserun import BaseRun
 from livingai.calls import CallOptions, make_options
-from livingai.effects import asynchronous_error, drive, drive_sync
+from livingai.effects import drive, drive_sync
+from livingai.invoking import asynchronous_error
 from livingai.node import NodeType
 from livingai.outcome import Receipt
 from livingai.pending import PendingCall

@@ -1,0 +1,120 @@
+"""Threads for the plain functions of asynchronous programs, which would hold their event loop up.
+
+A thread that has done its work waits :data:`IDLE_S` for more, which is quicker than to start one.
+There are at most :data:`MOST` at a time; what comes then waits for its turn. Two kinds of work do
+not wait, and do not count: what is started from one of these threads (it may be what that thread
+waits for), and calls that have a timeout (one that hangs is left alone).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Context
+from typing import Any, Final, NamedTuple
+
+#: Threads at a time.
+MOST: Final = 64
+#: Seconds that a thread without work stays.
+IDLE_S: Final = 2.0
+
+
+class Ended(NamedTuple):
+    """How a function ended: with a value, or with an error (of any kind, StopIteration too)."""
+
+    value: Any
+    error: BaseException | None
+
+
+class _Threads:
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._count = 0
+        self._idle = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def do(self, body: Callable[[], None]) -> None:
+        """Have a thread call ``body``, soon."""
+        with self._changed:
+            self._waiting.append(body)
+            if self._idle >= len(self._waiting):
+                self._changed.notify()
+                return
+            if self._count >= MOST:
+                return
+            self._count += 1
+            try:
+                _start(self._work)
+            except RuntimeError:
+                self._count -= 1
+                self._waiting.remove(body)
+                raise
+
+    def _work(self) -> None:
+        while (body := self._next()) is not None:
+            body()
+            del body  # and what it holds, while this thread waits
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._waiting, IDLE_S)
+            self._idle -= 1
+            if self._waiting:
+                return self._waiting.popleft()
+            self._count -= 1
+            return None
+
+
+_threads = _Threads()
+_mine = threading.local()
+
+
+def _after_fork() -> None:
+    global _threads  # noqa: PLW0603 - a child has none of its parent's threads, and no use of its lock
+    _threads = _Threads()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def call_in_thread(
+    context: Context, function: Callable[[], Any], *, counted: bool = True
+) -> Future[Ended]:
+    """Call ``function`` in ``context`` in another thread; the future is of how it ended. It can be
+    cancelled as long as no thread has come to it.
+
+    Not ``counted``: at once, in a thread of its own.
+
+    Raises:
+        RuntimeError: the system has no more threads. Nothing was called.
+    """
+    future: Future[Ended] = Future()
+
+    def body() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            ended = Ended(context.run(function), None)
+        except BaseException as error:
+            ended = Ended(None, error)
+        future.set_result(ended)
+
+    if not counted or getattr(_mine, "working", False):
+        _start(body)
+        return future
+    _threads.do(body)
+    return future
+
+
+def _start(body: Callable[[], None]) -> None:
+    # A daemon: a call that hangs shall not keep the process from its end.
+    threading.Thread(target=_working, args=(body,), name="recorded call", daemon=True).start()
+
+
+def _working(body: Callable[[], None]) -> None:
+    _mine.working = True
+    body()
