@@ -67,6 +67,8 @@ class CallOptions:
             raise ConfigurationError(f"timeout is seconds above 0, or None, not {self.timeout!r}")
         if not isinstance(self.idempotent, bool):
             raise ConfigurationError(f"idempotent is True or False, not {self.idempotent!r}")
+        if not isinstance(self.thread, bool):
+            raise ConfigurationError(f"thread is True or False, not {self.thread!r}")
         kinds = self.retry_on
         if kinds is not None and not (isinstance(kinds, tuple) and all(map(_is_exception, kinds))):
             raise ConfigurationError(
