@@ -20,7 +20,7 @@ import xxhash
 from livingai import serial
 from livingai.arguments import describable
 from livingai.errors import ConfigurationError, StateEncodingError
-from livingai.keywords import check_keywords
+from livingai.keywords import checked
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.serial.scalars import MARKED_PREFIX
 
@@ -38,6 +38,7 @@ _PREVIEW_CHARS: Final = 200
 _LONGEST_PATH: Final = 400
 
 
+@checked("option of a call")
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """How a step or tool is called.
@@ -98,7 +99,6 @@ def _is_exception(kind: Any) -> bool:
 
 def make_options(given: dict[str, Any], *, idempotent: bool) -> CallOptions:
     """Options from keywords. Raises ConfigurationError for one that is not known or cannot work."""
-    check_keywords(given, CallOptions.__dataclass_fields__, "option of a call")
     options = CallOptions(**{"idempotent": idempotent, **given})
     options.validate()
     return options

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from livingai.errors import ConfigurationError
-from livingai.keywords import check_keywords
+from livingai.keywords import check_keywords, checked
 from livingai.outcome import Durability
 from livingai.queue.journal import JournalLimits
 from livingai.stores.base import Store, StoreSpec
@@ -22,6 +22,7 @@ _LONGEST = 1e9
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
 
 
+@checked("setting of EngineConfig")
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Settings of a :class:`~livingai.CheckpointEngine`. Sizes in bytes, times as named."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from livingai.errors import ConfigurationError
 
@@ -24,6 +26,27 @@ def check_keywords(given: Iterable[str], known: Iterable[str], what: str) -> Non
         f"unknown {what}: {', '.join(unknown)}{f' (did you mean {hints}?)' if hints else ''}; "
         f"there are {', '.join(names)}"
     )
+
+
+C = TypeVar("C", bound=type)
+
+
+def checked(what: str) -> Callable[[C], C]:
+    """Decorates a dataclass of settings: its constructor says what is wrong with a keyword."""
+
+    def decorate(cls: C) -> C:
+        untyped: Any = cls
+        build = untyped.__init__
+
+        @functools.wraps(build)
+        def __init__(self: Any, *args: Any, **given: Any) -> None:
+            check_keywords(given, untyped.__dataclass_fields__, what)
+            build(self, *args, **given)
+
+        untyped.__init__ = __init__
+        return cls
+
+    return decorate
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from livingai.calls import Call
 from livingai.errors import ConfigurationError
-from livingai.keywords import check_keywords
+from livingai.keywords import checked
 from livingai.node import ExecutionNode, Status
 from livingai.tape import Tape
 
@@ -97,6 +97,7 @@ Resolver = Callable[[ExecutionNode], "Resolution | Awaitable[Resolution | None] 
 ResumeAt = Literal["start", "checkpoint"]
 
 
+@checked("setting of a run")
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """How a run is entered."""
@@ -127,7 +128,6 @@ class RunSettings:
 
 def make_settings(given: dict[str, Any]) -> RunSettings:
     """Settings from keywords. Raises ConfigurationError for an unknown one."""
-    check_keywords(given, RunSettings.__dataclass_fields__, "setting of a run")
     settings = RunSettings(**given)
     settings.validate()
     return settings

@@ -50,6 +50,11 @@ def open_store(url: str) -> Store:
         from livingai.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only when it is used
 
         path = url if not separator else rest.removeprefix("/")
+        if separator and "?" in path:
+            raise ConfigurationError(
+                f"a SQLite URL takes no parameters ({path.partition('?')[2]}); give them to the "
+                "store: SQLiteStore(path, busy_timeout_ms=...)"
+            )
         if not path:
             raise ConfigurationError("a SQLite URL names a file, such as sqlite:///agent.db")
         return SQLiteStore(path)

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from livingai.errors import ConfigurationError
+from livingai.keywords import nearest
 from livingai.places import state_home
 
 SCHEMES: Final = (
@@ -31,6 +32,8 @@ _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 #: Settings of the store that its URL may hold, so that a URL alone says everything.
 OPTIONS: Final = ("prefix", "wait_aof", "wait_replicas", "wait_timeout_ms", "timeout_s")
+#: Parameters of redis-py that are named like one of ours.
+_REDIS_PY: Final = ("timeout", "socket_timeout", "read_from_replicas")
 #: What redis-py would take from a URL, and livingai has to decide itself.
 _OURS: Final = ("decode_responses", "encoding", "encoding_errors", "protocol")
 
@@ -65,6 +68,14 @@ def split_options(url: str) -> tuple[str, dict[str, str]]:
     if clash := sorted({name for name, _ in pairs} & set(_OURS)):
         raise ConfigurationError(f"a Redis URL cannot set {', '.join(clash)}; remove it")
     rest = [(name, value) for name, value in pairs if name not in OPTIONS]
+    for name, _ in rest:
+        # What is no setting of ours is redis-py's to judge, once it connects.
+        meant = None if name in _REDIS_PY else nearest(name, OPTIONS)
+        if meant is not None:
+            raise ConfigurationError(
+                f"unknown parameter of a Redis URL: {name}; did you mean {meant!r}? Those of the "
+                f"store are {', '.join(OPTIONS)}"
+            )
     options = {name: value for name, value in pairs if name in OPTIONS}
     return base + ("?" + urlencode(rest, quote_via=quote) if rest else ""), options
 

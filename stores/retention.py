@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from livingai.errors import ConfigurationError, CorruptRecordError
+from livingai.keywords import checked
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, Store, StoredCheckpoint
 from livingai.stores.records import check_statuses
 
@@ -28,6 +29,7 @@ _NAMED = 5
 Version = tuple[int, int]
 
 
+@checked("setting of Retention")
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What to keep. At least one of the first three is set; all that are set apply.

@@ -14,13 +14,18 @@ from typing import Any
 import pytest
 
 from livingai import (
+    CallOptions,
     CheckpointEngine,
+    EngineConfig,
     ExecutionNode,
     ReplaySession,
     Resolution,
+    Retention,
+    RunSettings,
     Service,
     SQLiteStore,
     Status,
+    open_store,
     step,
     tool,
 )
@@ -131,6 +136,12 @@ def test_what_a_resolver_gives(engine: CheckpointEngine) -> None:
         (lambda e: e.run_sync("x", retry=1), r"'retry_failed'"),
         (lambda e: e.run_sync("x").using(retry=1), r"of a call: retry \(did you mean 'retr"),
         (lambda e: e.run("x").using(time_out=1), r"of a call: time_out \(did you mean 'timeout'"),
+        (lambda e: EngineConfig(bugdet_ms=1), r"of EngineConfig: bugdet_ms.*'budget_ms'"),
+        (lambda e: CallOptions(retrys=1), r"of a call: retrys.*'retries'"),
+        (lambda e: RunSettings(resolve=1), r"of a run: resolve.*'resolver'"),
+        (lambda e: Retention(state="x"), r"of Retention: state"),
+        (lambda e: open_store("redis://h/0?prefx=a"), r"URL: prefx; did you mean 'prefix'"),
+        (lambda e: open_store("sqlite:///a.db?timeout=3"), r"takes no parameters \(timeout=3\)"),
         (lambda e: step(retrys=1), r"'retries'"),
         (lambda e: tool(idempotend=True), r"'idempotent'"),
         (lambda e: ReplaySession(e, "x").run_sync(print, overides={}), r"'overrides'"),
