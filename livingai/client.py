@@ -50,8 +50,8 @@ _RELAUNCH_FIRST_S, _RELAUNCH_LAST_S = 0.5, 30.0
 
 
 class ServiceClient:
-    """See the module's text. ``on_outcomes(packed, reasons)`` and ``on_connect()`` are called from
-    the client's thread."""
+    """See the module's text. ``on_outcomes(packed, reasons, lost)`` and ``on_connect()`` are called
+    from the client's thread."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ServiceClient:
         config: ServiceConfig,
         store_url: str,
         *,
-        on_outcomes: Callable[[bytes, dict[int, str]], None],
+        on_outcomes: Callable[[bytes, dict[int, str], list[tuple[int, int, str]]], None],
         on_connect: Callable[[], None],
         on_tick: Callable[[], None],
     ) -> None:
@@ -302,7 +302,7 @@ class ServiceClient:
     def _handle(self, message: list[Any]) -> bool:
         kind = message[0]
         if kind == Message.OUTCOMES:
-            self._on_outcomes(message[1], message[2])
+            self._on_outcomes(message[1], message[2], message[3] if len(message) > 3 else [])
         elif kind == Message.RESPONSE:
             _, number, ok, value = message
             future, _ = self._requests.get(number, (None, b""))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from livingai.errors import CorruptRecordError, FormatVersionError
 from livingai.index_check import check_index
-from livingai.outcome import STATUS_BY_CODE
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
 from livingai.queue.journal import OWNER_LOCK
@@ -166,8 +165,6 @@ class _JournalCheck:
                 self._error(f"{name} has no outcome, but the cursor has passed it")
             elif word:
                 self._error(f"the outcome of {name} is damaged")
-        elif known[0] not in STATUS_BY_CODE:
-            self._error(f"{name} has the unknown outcome {known[0]}")
         if header.lsn == self._cursor.lsn and at + header.length != self._cursor.position:
             self._error(f"the cursor stands at {self._cursor.position:#x}, not behind {name}")
         if header.lsn <= self._promised or self._control.damaged:

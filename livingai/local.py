@@ -169,7 +169,9 @@ class Local:
 
     # -- outcomes (client thread) --
 
-    def _outcomes(self, packed: bytes, reasons: dict[int, str]) -> None:
+    def _outcomes(
+        self, packed: bytes, reasons: dict[int, str], lost: list[tuple[int, int, str]]
+    ) -> None:
         settled: list[tuple[Receipt, Outcome]] = []
         with self.lock:
             for lsn, word in OUTCOME_PAIR.iter_unpack(packed):
@@ -180,6 +182,11 @@ class Local:
                     settled.append((waiting.receipt, outcome))
                     if outcome.status == "fenced":
                         self._fenced(waiting)
+            for first, last, reason in lost:
+                outcome = Outcome(OutcomeStatus.QUARANTINED, Durability.JOURNAL, 0.0, reason)
+                gone = [lsn for lsn in list(self.pending) if first <= lsn <= last]
+                waited = [self.pending.pop(lsn, None) for lsn in gone]
+                settled += [(write.receipt, outcome) for write in waited if write is not None]
         settle(settled)
 
     def _fenced(self, write: Pending) -> None:

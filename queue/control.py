@@ -9,8 +9,10 @@ The page is a help, not a witness: a journal whose page is damaged is read by sc
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import re
 import time
 
 import xxhash
@@ -21,13 +23,16 @@ from livingai.queue.layout import (
     CONTROL_FIELDS,
     CONTROL_MAGIC,
     FORMAT_VERSION,
+    SEGMENT_HEADER_BYTES,
     ControlWord,
 )
 from livingai.queue.lock import Boot
 from livingai.queue.opening import open_file
+from livingai.queue.record import parse_header
 from livingai.queue.segment import SegmentMap, segment_numbers
 
 NAME = "control"
+_IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 _TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
     int(ControlWord.TAIL),
     int(ControlWord.TAIL_LSN),
@@ -90,6 +95,9 @@ class Control:
                 f"{directory}: journal format {version} is newer than {FORMAT_VERSION}; upgrade "
                 "livingai to read it"
             )
+        name = os.path.basename(directory)
+        if _IS_ID(name) and int(name, 16) != self.journal_id:
+            return _segments_are_of(directory, self.journal_id)
         return True
 
     @classmethod
@@ -161,6 +169,22 @@ def _id_of(directory: str) -> int:
         raise CorruptRecordError(
             f"{directory}: the control file is damaged, and the folder is not named like a journal"
         ) from error
+
+
+def _segments_are_of(directory: str, journal_id: int) -> bool:
+    """Whether a journal whose control page and folder name two ids is that of the page: it has a
+    record of that one, and none before it of the other."""
+    ids = {journal_id, int(os.path.basename(directory), 16)}
+    for number in segment_numbers(directory):
+        try:
+            segment = SegmentMap(directory, number)
+        except (FileNotFoundError, OddFileError, ValueError):
+            continue
+        with contextlib.closing(segment):
+            header = parse_header(segment.view, SEGMENT_HEADER_BYTES)
+        if header is not None and header.journal_id in ids:
+            return header.journal_id == journal_id
+    return False
 
 
 def _segments_say(directory: str) -> tuple[bytes, int, int]:

@@ -17,6 +17,7 @@ from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT, CURSOR_SLOT_OFFSETS
 from livingai.queue.opening import open_file
 
 NAME = "cursor"
+_LAST_GENERATION = 1 << 62
 
 
 class Cursor(NamedTuple):
@@ -80,6 +81,9 @@ class CursorFile:
 
     def write(self, lsn: int, position: int) -> None:
         """Publish a cursor. Raises OSError; the previous one then still counts."""
+        if self._generation >= _LAST_GENERATION:  # nobody has counted so far: begin anew
+            os.pwrite(self._fd, bytes(CURSOR_SLOT_OFFSETS[-1] + CURSOR_SLOT.size), 0)
+            self._generation = 0
         self._generation += 1
         generation = self._generation
         slot = CURSOR_SLOT.pack(

@@ -44,6 +44,8 @@ from livingai.queue.record import RecordHeader
 from livingai.queue.segment import journal_error
 
 NAME = "index"
+#: Claims are milliseconds since 1970, or a little more; stores keep 63 bits.
+_LAST_CLAIM = (1 << 62) - 1
 _HEADER_WORDS = INDEX_HEADER_BYTES // 8
 _STATE, _NEWEST, _CLAIM, _SEQ, _TAKEN = (int(word) for word in list(SlotWord)[1:])
 
@@ -108,7 +110,8 @@ class Index:
             magic != INDEX_MAGIC
             or not intact
             or version > FORMAT_VERSION
-            or words * 8 > len(self._map)
+            or not (self.sets and self.node_slots)
+            or words * 8 != len(self._map)
         ):
             self._map.close()
             raise ValueError("not an intact index file of this version")
@@ -131,7 +134,8 @@ class Index:
         at = self._find(key)
         if at < 0:
             return None
-        return Slot(*self._words[at + 1 : at + SLOT_WORDS])
+        slot = Slot(*self._words[at + 1 : at + SLOT_WORDS])
+        return slot if slot.claim <= _LAST_CLAIM else None  # nobody has given such a claim
 
     def locate(self, key: int, reusable: int = 0) -> int:
         """The key's slot, made if missing; owner only. Keep it: slots do not move.
@@ -261,7 +265,8 @@ class Index:
 
     def touched(self, segment: int) -> int:
         """CLOCK_MONOTONIC ns of the last read of this segment (or of one sharing its word)."""
-        return int(self._words[self._touch_at + segment % TOUCH_WORDS])
+        touched = int(self._words[self._touch_at + segment % TOUCH_WORDS])
+        return min(touched, time.monotonic_ns())
 
     def close(self) -> None:
         """Unmap. Idempotent."""

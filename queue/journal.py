@@ -24,6 +24,7 @@ from typing import NamedTuple
 from livingai.errors import JournalClosedError
 from livingai.failpoint import failpoint
 from livingai.queue.commit import GroupCommit
+from livingai.queue.cursor import Cursor
 from livingai.queue.directory import remove_journal
 from livingai.queue.files import OWNER_LOCK, JournalFiles
 from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
@@ -73,7 +74,7 @@ class Journal:
                 self.directory, number, size, self.id, lsn, boot
             ),
             recycle=lambda segment, number, lsn: segment.recycle(number, self.id, lsn, boot),
-            cursor=self._cursor.read,
+            cursor=self._stored,
             touched=self.index.touched,
         )
         self._dirty = self._space.dirty
@@ -83,6 +84,11 @@ class Journal:
         #: Sequence number of the newest record.
         self.tail_lsn = 0
         self.appended_bytes = 0
+
+    def _stored(self) -> Cursor:
+        """The service's cursor; one that passes records which were never written is not true."""
+        cursor = self._cursor.read()
+        return cursor if cursor.lsn <= self.tail_lsn else Cursor(0, 0)
 
     # -- writing --
 
@@ -237,7 +243,7 @@ class Journal:
         Raises:
             JournalFullError, DiskFullError, JournalError: not all was copied.
         """
-        after, last = max(after, self._cursor.read().lsn), self.tail_lsn
+        after, last = max(after, self._stored().lsn), self.tail_lsn
         for failed in sorted(self._space.failed, key=lambda segment: segment.number):
             for old in records_of(failed, after, last):
                 length = old.header.length
@@ -276,7 +282,7 @@ class Journal:
                     self._closed = True
                     self._control.publish_closed()
                     try:
-                        if remove and self._cursor.read().lsn >= self.tail_lsn:
+                        if remove and self._stored().lsn == self.tail_lsn:
                             remove_journal(self.directory)
                     finally:
                         self._release()

@@ -15,6 +15,7 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import OwnerLock
+from livingai.queue.tail import JournalTail
 
 
 def remove_if_stored(path: str) -> bool:
@@ -41,5 +42,12 @@ def _is_stored(path: str) -> bool:
     with contextlib.closing(Control(path)) as control:
         if control.damaged or not control.closed:
             return False
-        with contextlib.closing(CursorFile(path, control.journal_id)) as cursor:
-            return cursor.read().lsn >= control.tail_lsn
+        with contextlib.closing(CursorFile(path, control.journal_id)) as file:
+            cursor = file.read()
+        tail_lsn = control.tail_lsn
+    # Both are only words in files: the records have to say the same.
+    position, lsn = cursor.position, cursor.lsn
+    with contextlib.closing(JournalTail(path, position=position, after_lsn=lsn)) as tail:
+        if tail.doubt or lsn != tail_lsn:
+            return False
+        return next(tail.read(alive=False), None) is None and not tail.damage

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from livingai.errors import CorruptRecordError
+from livingai.outcome import STATUS_BY_CODE
 from livingai.queue.layout import (
     FORMAT_VERSION,
     OUTCOME_LATENCY_BITS,
@@ -24,6 +25,7 @@ from livingai.queue.layout import (
     RECORD_SUM,
     RECORD_SUM_OFFSET,
     Kind,
+    StateKind,
     aligned,
 )
 
@@ -33,6 +35,8 @@ _pack_fields = RECORD_FIELDS.pack
 _pack_sum = RECORD_SUM.pack
 _unpack_fields = RECORD_FIELDS.unpack_from
 _NO_OUTCOME = bytes(8)
+_KINDS = frozenset(map(int, Kind))
+_STATE_KINDS = frozenset(map(int, StateKind))
 _LATENCY_MAX = (1 << OUTCOME_LATENCY_BITS) - 1
 _CHECK_SHIFT = OUTCOME_STATUS_BITS + OUTCOME_LATENCY_BITS
 _CHECK_MASK = (1 << (64 - _CHECK_SHIFT)) - 1
@@ -125,7 +129,9 @@ def parse_header(buffer: Bytes, offset: int) -> RecordHeader | None:
     if _sum64(raw[:RECORD_SUM_OFFSET]) != stored:
         return None
     header = RecordHeader._make(_unpack_fields(raw, 0))
-    if header.version > FORMAT_VERSION:
+    if header.version > FORMAT_VERSION or header.kind not in _KINDS:
+        return None
+    if header.state_kind not in _STATE_KINDS or (header.kind == Kind.SEAL and header.body_len):
         return None
     if header.length != aligned(RECORD_HEADER_BYTES + header.body_len):
         return None
@@ -221,11 +227,12 @@ def pack_outcome(lsn: int, status: int, latency_us: int) -> int:
 
 
 def unpack_outcome(lsn: int, word: int) -> tuple[int, int] | None:
-    """(status, latency_us), or None where the word is empty or fails its check."""
+    """(status, latency_us), or None where the word is empty, fails its check or says nothing."""
     body = word & ((1 << _CHECK_SHIFT) - 1)
-    if not word or _outcome_check(lsn, body) != word >> _CHECK_SHIFT:
+    status = body & ((1 << OUTCOME_STATUS_BITS) - 1)
+    if status not in STATUS_BY_CODE or _outcome_check(lsn, body) != word >> _CHECK_SHIFT:
         return None
-    return body & ((1 << OUTCOME_STATUS_BITS) - 1), body >> OUTCOME_STATUS_BITS
+    return status, body >> OUTCOME_STATUS_BITS
 
 
 def read_outcome(buffer: Bytes, offset: int, lsn: int) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import time
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ from livingai.queue.lock import Boot
 from livingai.queue.opening import open_file
 
 _SUFFIX = ".seg"
+_IS_SEGMENT = re.compile(r"[0-9]{10}\.seg", re.ASCII).fullmatch
+_LARGEST_BYTES = 1 << 32
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -56,11 +59,8 @@ def segment_numbers(directory: str) -> list[int]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
-    return sorted(
-        int(name[: -len(_SUFFIX)])
-        for name in names
-        if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdigit()
-    )
+    numbers = (int(name[: -len(_SUFFIX)]) for name in names if _IS_SEGMENT(name))
+    return sorted(number for number in numbers if 0 < number < 1 << 32)
 
 
 def journal_error(error: OSError, what: str) -> JournalError:
@@ -159,7 +159,10 @@ class SegmentMap:
         """Raises FileNotFoundError when the segment is gone, ValueError when it is empty."""
         fd = open_file(os.path.join(directory, segment_name(number)), os.O_RDONLY)
         try:
-            self._map = mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+            size = min(os.fstat(fd).st_size, _LARGEST_BYTES)
+            if not size:
+                raise ValueError("an empty segment")
+            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
         finally:
             os.close(fd)
         self.number = number
@@ -179,13 +182,18 @@ class SegmentMap:
         self._map.close()
 
 
-def parse_segment_header(buffer: bytes | memoryview, number: int) -> SegmentHeader | None:
-    """The segment header at the start of ``buffer``, or None unless it is intact and ``number``."""
+def parse_segment_header(
+    buffer: bytes | memoryview, number: int | None = None
+) -> SegmentHeader | None:
+    """The segment header at the start of ``buffer``, or None unless it is intact and that of
+    segment ``number`` (None: any)."""
     if len(buffer) < SEGMENT_HEADER_BYTES:
         return None
     fields = SEGMENT_FIELDS.unpack_from(buffer, 0)
     (stored,) = RECORD_SUM.unpack_from(buffer, SEGMENT_FIELDS.size)
-    if fields[0] != SEGMENT_MAGIC or fields[1] > FORMAT_VERSION or fields[4] != number:
+    if fields[0] != SEGMENT_MAGIC or fields[1] > FORMAT_VERSION:
+        return None
+    if number not in (fields[4], None):
         return None
     if xxhash.xxh3_64_intdigest(buffer[: SEGMENT_FIELDS.size]) != stored:
         return None

@@ -2,12 +2,14 @@
 
 Rules:
 
-1. A record counts if its checksums, journal id and segment number fit and its lsn is the next one
-   or a later one. Nothing else is believed: not the published tail (it only says where a *live*
-   owner has got to), not a segment's header, not a length.
+1. A record counts if its checksums, journal id and segment number fit and its lsn is the next one,
+   or a later one that can be there (:mod:`livingai.queue.walk`). Nothing else is believed: not the
+   published tail (it only says where a *live* owner has got to), not a segment's header, not a
+   length, not the cursor (:mod:`livingai.queue.resume`). Where those say that more was written than
+   is found, that is noted, and nothing follows from it.
 2. Bytes that should be a record and are none are noted as :class:`Damage` once something shows
-   that a record was there: a later record, a seal, the next segment, or, for a dead owner, the
-   published tail. What a live owner has written last is not judged; it may still go on.
+   that a record was there: a later record, a seal, or, for a dead owner, what it published. What a
+   live owner has written last is not judged; it may still go on.
 3. A *dead* owner may have died between writing and publishing, and a power loss may have taken what
    was not synced: its records are found by scanning alone. The longest valid prefix counts, a
    damaged record in the middle is not taken for the end.
@@ -17,22 +19,23 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from livingai.queue.control import Control
-from livingai.queue.cursor import drained_lsn
-from livingai.queue.layout import (
-    ALIGNMENT,
-    RECORD_MAGIC,
-    SEGMENT_HEADER_BYTES,
-    Kind,
-    position,
-)
+from livingai.queue.damage import Damage, DamageLog
+from livingai.queue.layout import SEGMENT_HEADER_BYTES, Kind, position
 from livingai.queue.lock import boot_id
 from livingai.queue.record import RecordHeader, body_intact, parse_header
+from livingai.queue.resume import start_of
 from livingai.queue.segment import SegmentMap, segment_numbers
 from livingai.queue.segments import Segments
+from livingai.queue.walk import (
+    LARGEST_SEGMENT,
+    contradicted,
+    has_room,
+    intact_records,
+    missing_before,
+)
 
 __all__ = ["Damage", "Found", "JournalTail", "Segments"]
 
@@ -44,25 +47,12 @@ class Found(NamedTuple):
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Records ``first_lsn`` to ``last_lsn`` are damaged or missing. ``position`` and ``length`` (in
-    bytes, 0 where the place itself is gone) say where they should be; ``header`` is the first
-    one's, where it survived."""
-
-    position: int
-    length: int
-    header: RecordHeader | None
-    reason: str
-    first_lsn: int
-    last_lsn: int
-
-
 class JournalTail:
     """A position in a journal that moves forward over its records."""
 
     def __init__(self, directory: str, *, position: int = 0, after_lsn: int = 0) -> None:
-        """Start at ``position`` (0: the oldest segment).
+        """Start at ``position``, behind record ``after_lsn``, as a cursor says (0: at the oldest
+        record). If that is not true, :attr:`doubt` says why, and it starts at the oldest record.
 
         Raises:
             FileNotFoundError, CorruptRecordError, FormatVersionError: see :class:`Control`.
@@ -71,19 +61,28 @@ class JournalTail:
         self.control = Control(directory)
         self.journal_id = self.control.journal_id
         self.segments = Segments(directory)
-        self.lsn = after_lsn
-        self.damage: list[Damage] = []
+        start = start_of(self.segments, self.journal_id, position, after_lsn)
+        self.doubt = start.doubt
+        #: The last record that was found.
+        self.lsn = start.lsn
+        self._number = start.position >> 32
+        self._offset = max(start.position & 0xFFFF_FFFF, SEGMENT_HEADER_BYTES)
+        #: Where the last record ended, if that is not in this segment: how many bytes before it
+        #: begins (what is missing was there), place and length of what was left of its own segment.
+        self._before = 0
+        self._left = (0, 0)
+        #: Segments that are not there since then: the first and the last one.
+        self._gap = (0, 0)
+        #: Something of this segment was found, or it was looked at in the end.
+        self._held = bool(start.lsn)
+        self._log = DamageLog(directory, self.journal_id, self.lsn, believe=not self.doubt)
         #: After a reboot the tail may promise records that were never synced.
-        self.published_counts = self.control.boot == boot_id() and not self.control.damaged
-        number, offset = position >> 32, position & 0xFFFF_FFFF
-        if self.segments.get(number) is None:  # recycled: go on where the next record must be
-            number, offset = self._segment_after(after_lsn), 0
-        self._number = number
-        self._offset = max(offset, SEGMENT_HEADER_BYTES)
-        segment = self.segments.get(number)
-        header = segment.header() if segment is not None else None
-        if header is not None:
-            self._expect(header.first_lsn - 1)
+        self._same_boot = self.control.boot == boot_id()
+
+    @property
+    def damage(self) -> list[Damage]:
+        """Damaged places that were found; whoever has dealt with one takes it away."""
+        return self._log.found
 
     @property
     def position(self) -> int:
@@ -95,16 +94,6 @@ class JournalTail:
         later = (n for n in segment_numbers(self.directory) if n > self._number)
         return next((found for n in later if (found := self.segments.get(n)) is not None), None)
 
-    def _segment_after(self, lsn: int) -> int:
-        """The newest segment that cannot lie behind record ``lsn`` + 1, else the oldest one."""
-        numbers = segment_numbers(self.directory)
-        for number in reversed(numbers) if lsn else ():
-            segment = self.segments.get(number)
-            header = segment.header() if segment is not None else None
-            if header is not None and header.first_lsn <= lsn + 1:
-                return number
-        return numbers[0] if numbers else 0
-
     def read(self, *, alive: bool) -> Iterator[Found]:
         """Records from here on: up to the published tail of a live owner, else all valid ones.
 
@@ -114,12 +103,6 @@ class JournalTail:
             stop = self.control.tail if alive and not self.control.damaged else None
             if stop is not None and self.position >= stop:
                 return
-            if self._number == 0:
-                self._number = self._segment_after(0)
-                if self._number == 0:
-                    if not alive:
-                        self._judge_end()
-                    return
             found = self._step(stop, alive)
             if found is None:
                 return
@@ -128,62 +111,71 @@ class JournalTail:
     def _step(self, stop: int | None, alive: bool) -> Found | None:
         """The next record; None at the end."""
         while True:
-            segment = self.segments.get(self._number)
+            segment = self.segments.get(self._number) if self._number else None
             header = None
             if segment is not None:
-                header = self._valid(segment.view, self._offset, checked=stop is not None)
-            if header is None and segment is not None:
-                header = self._behind_damage(stop)
+                header = self._valid(segment, self._offset, checked=stop is not None)
+                if header is None:
+                    header = self._behind_damage(stop)
             if header is not None:
                 at = position(self._number, self._offset)
-                self._expect(header.lsn if header.kind == Kind.SEAL else header.lsn - 1)
-                self.lsn = header.lsn
+                self._found(header)
                 if header.kind != Kind.SEAL:
                     self._offset += header.length
-                    if header.kind == Kind.WRITE:
-                        return Found(header, at)
-                    continue  # a kind that a later version has added
+                    return Found(header, at)
             elif stop is not None and self._number >= stop >> 32:
                 return None
-            if not alive:
-                self._judge_end()
-            if not self._advance(sure=header is not None or stop is not None or not alive):
+            sure = header is not None or stop is not None or not alive
+            if not self._advance(sure=sure, last=stop >> 32 if stop is not None else None):
+                if not alive:
+                    self._judge_end()
                 return None
 
-    def _advance(self, *, sure: bool) -> bool:
-        """Go to the next segment; False if there is none yet. Unless it is ``sure`` that the owner
-        has left this one, the next must have a record: it is made before this one is sealed."""
+    def _found(self, header: RecordHeader) -> None:
+        """This record, or seal, comes next: what lies between is missing."""
+        missing = missing_before(header, self.lsn)
+        if missing:
+            place, length = self._left if self._left[1] else (self.position, 0)
+            self._log.note(place, missing, length)
+        self._log.lsn = self.lsn = header.lsn
+        self._held = True
+        self._before, self._left, self._gap = 0, (0, 0), (0, 0)
+
+    def _advance(self, *, sure: bool, last: int | None) -> bool:
+        """Go to the next segment; False if there is none yet, or none up to number ``last``. Unless
+        it is ``sure`` that the owner has left this one, the next must have a record: it is made
+        before this one is sealed."""
         segment = self._following()
-        if segment is None:
+        if segment is None or (last is not None and segment.number > last):
             return False
-        number = segment.number
-        if not sure:
-            first = parse_header(segment.view, SEGMENT_HEADER_BYTES)
-            if first is None or first.segment != number:
-                return False
-        header = segment.header()
-        if header is not None:
-            here = self.segments.get(self._number)
-            follows = number == self._number + 1 and here is not None
-            length = len(here.view) - self._offset if here is not None and follows else 0
-            self._expect(header.first_lsn - 1, length)
-        self._number, self._offset = number, SEGMENT_HEADER_BYTES
+        number, here = segment.number, self._number
+        if not sure and next(intact_records(segment, self.journal_id, number), None) is None:
+            return False
+        self._judge_segment()
+        if here and number > here + 1:
+            self._gap = (self._gap[0] or here + 1, number - 1)
+        left = self.segments.get(here) if here and number == here + 1 else None
+        if left is not None and not self._before:
+            self._left = (self.position, len(left.view) - self._offset)
+        # This one may have been cut short, so it counts as a whole one.
+        self._before += LARGEST_SEGMENT * (number - here - (not here))
+        self._number, self._offset, self._held = number, SEGMENT_HEADER_BYTES, False
         return True
 
-    def _valid(self, view: memoryview, offset: int, *, checked: bool) -> RecordHeader | None:
-        """The record at ``offset`` if it is this journal's, this segment's, and newer; its body
-        is verified unless the owner published it (``checked``)."""
-        header = parse_header(view, offset)
+    def _valid(self, segment: SegmentMap, offset: int, *, checked: bool) -> RecordHeader | None:
+        """The record at ``offset`` if it is this journal's, this segment's, and comes next; its
+        body is verified unless the owner published it (``checked``)."""
+        header = parse_header(segment.view, offset)
         if header is None or header.journal_id != self.journal_id:
             return None
-        if header.segment != self._number or header.lsn < self.lsn:
+        missing, size = missing_before(header, self.lsn), self._before + offset - self._offset
+        if header.segment != self._number or not has_room(missing, size):
             return None
-        if header.kind == Kind.SEAL:
-            return header
-        if header.lsn == self.lsn:
-            return None
-        if not checked and not body_intact(view, offset, header):
-            return None
+        if missing or not checked or header.kind == Kind.SEAL:
+            if not body_intact(segment.view, offset, header):
+                return None
+            if missing and contradicted(segment, offset, header, self.lsn, size):
+                return None
         return header
 
     def _behind_damage(self, stop: int | None) -> RecordHeader | None:
@@ -192,22 +184,20 @@ class JournalTail:
         segment = self._current()
         if segment is None:
             return None
-        view, start = segment.view, self._offset
-        limit = len(view)
+        start, end = self._offset, len(segment.view)
         if stop is not None and stop >> 32 == self._number:
-            limit = min(limit, stop & 0xFFFF_FFFF)
-        at = start - 1  # the name may have led to another file a moment ago
-        while True:
-            at = segment.find(RECORD_MAGIC, at + 1, limit)
-            if at < 0:
-                return None
-            header = self._valid(view, at, checked=False) if at % ALIGNMENT == 0 else None
+            end = min(end, stop & 0xFFFF_FFFF)
+        # The name may have led to another file a moment ago, so the first place counts, too.
+        places = intact_records(segment, self.journal_id, self._number, start=start, end=end)
+        for _, at in places:
+            header = self._valid(segment, at, checked=False)
             if header is not None:
-                break
-        last = header.lsn if header.kind == Kind.SEAL else header.lsn - 1
-        self._expect(last, at - start, self._lost(view, start))
-        self._offset = at
-        return header
+                missing = missing_before(header, self.lsn)
+                if not self._left[1]:
+                    self._log.note(self.position, missing, at - start, self._lost(segment))
+                self._offset = at
+                return header
+        return None
 
     def _current(self) -> SegmentMap | None:
         """The segment as its name leads to it now: the file that was mapped may be recycled."""
@@ -217,45 +207,53 @@ class JournalTail:
             segment = self.segments.get(self._number)
         return segment
 
-    def _lost(self, view: memoryview, offset: int) -> RecordHeader | None:
+    def _lost(self, segment: SegmentMap) -> RecordHeader | None:
         """The header of a damaged record, where that is intact."""
-        header = parse_header(view, offset)
-        if header is None or header.segment != self._number or header.lsn <= self.lsn:
+        header = parse_header(segment.view, self._offset)
+        if header is None or (header.segment, header.journal_id) != (self._number, self.journal_id):
             return None
         return header
 
-    def _judge_end(self) -> None:
-        """Nothing valid follows in this segment of a dead owner: were there published records?"""
-        control = self.control
-        tail = control.tail
-        if not self.published_counts or tail <= self.position or control.tail_lsn <= self.lsn:
-            return
-        segment = self._current()
-        here = tail >> 32 == self._number
-        if here and segment is not None and tail & 0xFFFF_FFFF <= len(segment.view):
-            length = (tail & 0xFFFF_FFFF) - self._offset
-            self._expect(control.tail_lsn, length, self._lost(segment.view, self._offset))
-            self._offset += length
-        elif self._following() is None:
-            self._expect(control.tail_lsn)
+    # -- what was there and is not found --
 
-    def _expect(self, lsn: int, length: int = 0, header: RecordHeader | None = None) -> None:
-        """All records up to ``lsn`` lie behind us: note those that were not found."""
-        first = self.lsn + 1
-        if lsn < first:
-            return
-        self.lsn = lsn
-        drained = drained_lsn(self.directory, self.journal_id)
-        if drained is None:  # only what has left its bytes is damaged for sure
-            drained = 0 if length else lsn
-        first = max(first, drained + 1)
-        if lsn < first:
-            return
-        if header is not None and header.lsn < first:
-            header = None
-        records = f"record {lsn} is" if lsn == first else f"records {first} to {lsn} are"
-        what = "damaged" if length else "damaged or missing"
-        self.damage.append(Damage(self.position, length, header, f"{records} {what}", first, lsn))
+    def _judge_segment(self) -> None:
+        """Nothing more comes in this segment: does it hold what nobody will find?"""
+        segment = self._current() if self._number and not self._held else None
+        self._held = True
+        if segment is not None:
+            self._log.judge(segment)
+
+    def _judge_end(self) -> None:
+        """Nothing valid follows, and the owner is dead: did it say that there is more?"""
+        self._judge_segment()
+        control, log = self.control, self._log
+        segment = self._current() if self._number else None
+        # What was published is there; after a power loss, what was synced.
+        published = control.tail_lsn if self._same_boot else control.synced_lsn
+        missing = published - self.lsn
+        length = 0
+        if self._same_boot and segment is not None and control.tail >> 32 == self._number:
+            length = (control.tail & 0xFFFF_FFFF) - self._offset
+            if not 0 < length <= len(segment.view) - self._offset:
+                length = 0
+        if has_room(missing, self._before + (length or LARGEST_SEGMENT)):
+            lost = self._lost(segment) if length and segment is not None else None
+            log.note(self.position, missing, length, lost)
+        elif missing > 0:
+            log.say(self.position, f"record {published} was published, and is not there")
+        header = segment.header() if segment is not None and self._before else None
+        if header is not None and header.journal_id == self.journal_id:
+            missing = header.first_lsn - 1 - self.lsn  # it is empty, so nothing else tells
+            if has_room(missing, self._before):
+                place, length = self._left if self._left[1] else (self.position, 0)
+                log.note(place, missing, length)
+            elif missing > 0:
+                what = f"segment {self._number} says that record {header.first_lsn} begins it"
+                log.say(self.position, f"{what}, and those before are not there")
+        if self._gap[0]:
+            first, last = self._gap
+            what = f"segment {last} is" if first == last else f"segments {first} to {last} are"
+            log.say(self.position, f"{what} missing")
 
     def close(self) -> None:
         """Unmap everything. Idempotent."""

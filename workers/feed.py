@@ -8,11 +8,14 @@ import logging
 import os
 import time
 
+from livingai.errors import OddFileError
+from livingai.queue.cursor import NAME as CURSOR
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
+from livingai.queue.names import put_aside, put_back_names
 from livingai.queue.opening import open_file
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
 from livingai.queue.segment import segment_name, segment_numbers
@@ -22,6 +25,8 @@ from livingai.workers.compressor import Encoded, Task
 _log = logging.getLogger("livingai.service")
 #: Headers that are read ahead of each journal.
 _READ_AHEAD = 512
+#: Damaged places that an owner is told of when it comes back.
+_MOST_LOST = 1000
 
 
 class Item:
@@ -85,7 +90,7 @@ class Feed:
         self.path = path
         self.tail = JournalTail(path)
         try:
-            self.cursor = CursorFile(path, self.tail.journal_id, write=True)
+            self.cursor = self._open_cursor()
         except BaseException:
             self.tail.close()
             raise
@@ -93,6 +98,8 @@ class Feed:
         if start.lsn:
             self.tail.close()
             self.tail = JournalTail(path, position=start.position, after_lsn=start.lsn)
+            if self.tail.doubt:
+                self._correct_cursor(start.lsn)
         self.journal_id = self.tail.journal_id
         #: Acceptance times compare within one boot; boots compare by their order, or by age.
         self.boot = self.tail.control.boot
@@ -112,7 +119,31 @@ class Feed:
         self._overtaken_lsn = 0
         self.inflight: collections.deque[Item] = collections.deque()
         self.retired_at = 0.0
+        #: Records that are damaged or missing: the first one, the last one, and why. The owner is
+        #: told again when it comes back.
+        self.lost: collections.deque[tuple[int, int, str]] = collections.deque(maxlen=_MOST_LOST)
         self._moved = False
+        self._lock_is_odd = False
+
+    def _open_cursor(self) -> CursorFile:
+        try:
+            return CursorFile(self.path, self.tail.journal_id, write=True)
+        except OddFileError as error:
+            folder = os.path.join(os.path.dirname(os.path.dirname(self.path)), "quarantine")
+            where = put_aside(os.path.join(self.path, CURSOR), folder)
+            _log.error("%s; it is in %s now, and the journal is read from its begin", error, where)
+        return CursorFile(self.path, self.tail.journal_id, write=True)
+
+    def _correct_cursor(self, lsn: int) -> None:
+        """The cursor is not true. Nor may the owner believe it, and reuse what is not stored."""
+        _log.error(
+            "%s: the cursor says that all records up to %d are stored, which is not so (%s); the "
+            "journal is read from its oldest record on", self.path, lsn, self.tail.doubt,
+        )  # fmt: skip
+        try:
+            self.cursor.write(self.tail.lsn, self.tail.position)
+        except OSError as error:
+            _log.warning("cannot write the cursor of %s: %s", self.path, error)
 
     def check_owner(self) -> None:
         """Notice the owner's death and take the journal over."""
@@ -125,12 +156,32 @@ class Feed:
             self.lock = OwnerLock.acquire(path)
         except FileNotFoundError:  # everything was stored, and its owner has removed it
             self.exhausted = self.gone = True
+        except OddFileError as error:
+            if not self._lock_is_odd:  # an owner of an earlier boot is dead all the same
+                self._lock_is_odd = True
+                _log.error("%s; nobody can tell whether the journal's owner lives", error)
+            if self.same_boot:
+                return
         except OSError as error:
             _log.warning("cannot look after the owner of %s, trying again: %s", self.path, error)
             return
-        if self.lock is not None or self.gone:
+        if self.lock is not None or self.gone or self._lock_is_odd:
             self.alive = False
             self.retired_at = time.monotonic()
+        if self.lock is not None:
+            self._put_back_names()
+
+    def _put_back_names(self) -> None:
+        try:
+            found = put_back_names(self.tail.segments, self.journal_id, self.cursor.read().position)
+        except OSError as error:
+            _log.warning("cannot put the segments of %s in order: %s", self.path, error)
+            return
+        for name, number in found:
+            _log.error(
+                "%s: segment %d had the name of segment %d; it has its own again, and is read",
+                self.path, number, name,
+            )  # fmt: skip
 
     def sync(self) -> None:
         """What a dead owner left unsynced becomes safe from power loss too. Slow; any thread."""

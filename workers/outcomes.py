@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
-from livingai.queue.record import pack_outcome
 from livingai.queue.tail import Damage
 from livingai.workers.feed import Feed, Item
 from livingai.workers.quarantine import set_aside
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("livingai.service")
 #: Seconds between attempts to write to the quarantine.
 _RETRY_S = 1.0
+
+#: What is counted stays a number that fits into a message.
+_MOST = (1 << 63) - 1
 
 _MET = STATUS_CODES[OutcomeStatus.MET]
 _LATE = STATUS_CODES[OutcomeStatus.LATE]
@@ -114,12 +116,14 @@ class Outcomes:
                 del feed.damage[0]
 
     def _settle_damaged(self, feed: Feed, damage: Damage) -> None:
-        """The owner is told, if it still lives; there is no record to write an outcome into."""
-        for lsn in range(damage.first_lsn, damage.last_lsn + 1):
-            self.counts[OutcomeStatus.QUARANTINED] += 1
-            word = pack_outcome(lsn, _QUARANTINED, 0)
-            self._untold.setdefault(feed, []).append((lsn, word))
-            self._reasons.setdefault(feed, {})[lsn] = damage.reason
+        """The owner is told, if it still lives; there is no record to write an outcome into. Told
+        is a range: its numbers come from a file, and only the owner knows which of them it waits
+        for."""
+        total = self.counts[OutcomeStatus.QUARANTINED] + damage.count
+        self.counts[OutcomeStatus.QUARANTINED] = min(total, _MOST)
+        if damage.count:
+            feed.lost.append((damage.first_lsn, damage.last_lsn, damage.reason))
+            self._dispatcher.server.tell_lost(feed)
         self._dispatcher.kick()
 
     def _write(self, feed: Feed, position: int, data: bytes, **about: object) -> bool:

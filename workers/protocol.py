@@ -9,7 +9,8 @@ message         from agent                                  from service
 HELLO           version, store url, pid                     version, pid
 ATTACH          journal id (hex)                            -
 WAKE            -                                           -
-OUTCOMES        -                                           packed (lsn, word) pairs, reasons
+OUTCOMES        -                                           packed (lsn, word) pairs, reasons,
+                                                            lost: (first lsn, last lsn, reason)
 REQUEST         request id, verb, arguments                 -
 RESPONSE        -                                           request id, ok, value or (class, text)
 GOODBYE         -                                           reason

@@ -123,6 +123,12 @@ class AgentServer:
             packed = b"".join(OUTCOME_PAIR.pack(lsn, word) for lsn, word in outcomes)
             agent.send(frame(Message.OUTCOMES, packed, reasons))
 
+    def tell_lost(self, feed: Feed) -> None:
+        """Tell the journal's owner, if it is there, which records will have no outcome."""
+        agent = self._by_journal.get(f"{feed.journal_id:016x}")
+        if agent is not None and feed.lost:
+            agent.send(frame(Message.OUTCOMES, b"", {}, list(feed.lost)))
+
     def close(self) -> None:
         """Stop listening and hang up; agents come back to the next service."""
         if self._server is not None:

@@ -1,0 +1,55 @@
+"""Names in a journal's folder that are not what they were: put back, as far as that is certain."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from livingai.queue.layout import SEGMENT_HEADER_BYTES
+from livingai.queue.record import parse_header
+from livingai.queue.segment import segment_name, segment_numbers
+from livingai.queue.segments import Segments
+
+
+def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tuple[int, int]]:
+    """Give segments that somebody has renamed their own numbers again, if those are free; (name,
+    number) of each. ``cursor`` is the position that all before is terminal.
+
+    Call it with the lock of a dead owner held: a living one renames files itself, before it gives
+    them another number. One that died in between has left a file whose records are terminal, which
+    nobody needs under any name. Raises OSError.
+    """
+    done: list[tuple[int, int]] = []
+    numbers = set(segment_numbers(segments.directory))
+    for name in sorted(numbers):
+        segment = segments.get(name)
+        if segment is None:
+            continue
+        first = parse_header(segment.view, SEGMENT_HEADER_BYTES)
+        if first is None or first.journal_id != journal_id or segment.header() is not None:
+            continue
+        number = first.segment
+        if number in numbers or not cursor >> 32 <= number < 1 << 32 or not number:
+            continue
+        segments.drop(name)
+        os.rename(
+            os.path.join(segments.directory, segment_name(name)),
+            os.path.join(segments.directory, segment_name(number)),
+        )
+        done.append((name, number))
+        numbers.add(number)
+    return done
+
+
+def put_aside(path: str, folder: str) -> str:
+    """Move whatever stands under ``path`` into a folder, out of the way; where it is then. Raises
+    OSError."""
+    where = os.path.join(folder, f"{os.path.basename(os.path.dirname(path))}-")
+    where += f"{os.path.basename(path)}.odd"
+    number = 0
+    while os.path.lexists(f"{where}{number or ''}"):
+        number += 1
+    where = f"{where}{number or ''}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, where)
+    return where

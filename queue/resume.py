@@ -1,0 +1,92 @@
+"""Where to go on reading: is the cursor true?
+
+A cursor's sum fits also if it is of another moment, or made up. What it says can be seen: the
+record that it names ends where it stands, and all before it have their outcomes. If not, it is not
+believed, and the journal is read from its oldest record on: what has an outcome is left out then,
+so that costs time and loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from livingai.queue.layout import Kind, position
+from livingai.queue.record import RecordHeader, read_outcome
+from livingai.queue.segment import segment_numbers
+from livingai.queue.segments import Segments
+from livingai.queue.walk import has_room, intact_records, missing_before
+
+#: So many records before the cursor are looked at, and all of their segments: what a service has on
+#: its way is less, so the cursor cannot have passed others without passing one of these.
+_ENOUGH: Final = 10_000
+
+
+class Start(NamedTuple):
+    """Where to read, the record before that, and why the cursor was not believed ("": it was)."""
+
+    position: int
+    lsn: int
+    doubt: str = ""
+
+
+def start_of(segments: Segments, journal_id: int, at: int, lsn: int) -> Start:
+    """Where to begin for a cursor that stands at position ``at`` behind record ``lsn``."""
+    if not lsn:
+        return Start(0, 0)
+    doubt = _doubt(segments, journal_id, at, lsn)
+    if not doubt:
+        return Start(at, lsn)
+    return _oldest(segments, journal_id, doubt)
+
+
+def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
+    number, offset = at >> 32, at & 0xFFFF_FFFF
+    numbers = segment_numbers(segments.directory)
+    seen = 0
+    for earlier in (n for n in reversed(numbers) if n <= number):
+        segment = segments.get(earlier)
+        if segment is None:
+            continue
+        end = offset if earlier == number else None
+        last: tuple[RecordHeader, int] | None = None
+        for header, there in intact_records(segment, journal_id, earlier, end=end):
+            if header.kind != Kind.WRITE:
+                continue
+            last = header, there
+            seen += 1
+            if read_outcome(segment.view, there, header.lsn) is None:
+                return f"record {header.lsn} before it has no outcome"
+        if earlier == number and (
+            last is None or last[0].lsn != lsn or last[1] + last[0].length != offset
+        ):
+            return f"record {lsn} does not end where it stands"
+        if seen >= _ENOUGH:
+            break
+    if number not in numbers:  # reused since: then what follows is later
+        for later in (n for n in numbers if n > number):
+            segment = segments.get(later)
+            first = next(intact_records(segment, journal_id, later), None) if segment else None
+            if first is not None:
+                fits = missing_before(first[0], lsn) >= 0
+                return "" if fits else f"record {first[0].lsn} comes behind it"
+    return ""
+
+
+def _oldest(segments: Segments, journal_id: int, doubt: str) -> Start:
+    """The oldest record that is there."""
+    for number in segment_numbers(segments.directory):
+        segment = segments.get(number)
+        if segment is None:
+            continue
+        found = intact_records(segment, journal_id, number)
+        first = next(found, None)
+        while first is not None:
+            header, there = first
+            end = there + header.length
+            second = next(found, None)
+            if second is None or has_room(
+                missing_before(second[0], header.lsn), second[1] - end
+            ):  # else one of the two lies: the first
+                return Start(position(number, there), max(header.lsn - 1, 0), doubt)
+            first = second
+    return Start(0, 0, doubt)
