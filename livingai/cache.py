@@ -13,7 +13,7 @@ import time
 from typing import Any, Final, NamedTuple
 
 from livingai import serial
-from livingai.errors import CorruptRecordError, JournalClosedError, JournalError
+from livingai.errors import CorruptRecordError, JournalClosedError, JournalError, LivingAIError
 from livingai.node import ExecutionNode
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import StateKind
@@ -123,12 +123,15 @@ class HotCache:
         )
 
     def _decoded(self, record: Record) -> Cached | None:
-        """The saved values; None if they are too old."""
+        """The saved values; None if they are too old, or none."""
         header = record.header
         if abs(time.time_ns() - header.wall_ns) > self._ttl_ns:
             return None
-        node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]
-        return Cached(node, decode_state(header.state_kind, record.state), record)
+        try:
+            node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]
+            return Cached(node, decode_state(header.state_kind, record.state), record)
+        except (LivingAIError, ValueError, TypeError, LookupError):
+            return None  # its sums fit, and it makes no sense: the service sets it aside
 
     # -- taking over --
 

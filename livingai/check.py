@@ -9,16 +9,18 @@ and service work: what changes under its eyes is looked at again or left out.
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from livingai.errors import CorruptRecordError
+from livingai.errors import CorruptRecordError, OddFileError
 from livingai.journal_check import check_journal
-from livingai.queue.directory import MANIFEST, StateDirectory
+from livingai.queue.directory import MANIFEST, StateDirectory, is_journal
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import SERVICE_STATE_BYTES
 from livingai.queue.lock import owner_alive
+from livingai.queue.opening import what_is
 from livingai.workers.quarantine import aside_paths, read_aside
 
 
@@ -98,18 +100,28 @@ def check_directory(path: str | os.PathLike[str]) -> Report:
 
 
 def _check_top(directory: StateDirectory, report: Report) -> None:
-    try:
-        size = os.stat(directory.service_state).st_size
-    except FileNotFoundError:
-        size = 0
-    if size < SERVICE_STATE_BYTES:
-        name = os.path.basename(directory.service_state)
+    names = set(os.listdir(directory.path))
+    files = (directory.service_state, directory.log, directory.lock, directory.supervisor_lock)
+    for path in files:
+        if odd := what_is(path):
+            report.error(os.path.basename(path), f"{odd} where a file should be; move it away")
+    name = os.path.basename(directory.service_state)
+    state = os.lstat(directory.service_state) if name in names else None
+    if state is None or (stat.S_ISREG(state.st_mode) and state.st_size < SERVICE_STATE_BYTES):
         report.notice(name, "missing or too short; the next agent makes it")
-    for name in os.listdir(directory.path):
+    for name in names:
         if name.startswith(".manifest-"):
             _litter(report, name, f"left from writing {MANIFEST}")
-        elif name == "service.sock" and not owner_alive(directory.lock):
+        elif name == "service.sock" and not _alive(directory.lock):
             _litter(report, name, "no service listens there; the next one replaces it")
+
+
+def _alive(path: str) -> bool:
+    """Whether a lock is held, as far as anybody can tell."""
+    try:
+        return owner_alive(path)
+    except OddFileError:
+        return False
 
 
 def _litter(report: Report, where: str, what: str) -> None:
@@ -120,33 +132,41 @@ def _litter(report: Report, where: str, what: str) -> None:
 def _check_journals(directory: StateDirectory, report: Report) -> None:
     try:
         names = sorted(os.listdir(directory.journals))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         report.error("journals", "the folder is missing")
         return
     for name in names:
         where = f"journals/{name}"
         path = os.path.join(directory.journals, name)
-        if name.startswith(".gone-"):
+        if not _is_folder(path):
+            if os.path.lexists(path):
+                report.notice(where, "not a journal; nothing of livingai's, move it away")
+        elif name.startswith(".gone-"):
             _litter(report, where, "left from removing a journal; the next service removes it")
         elif name.startswith(".new-"):
-            if not owner_alive(os.path.join(path, OWNER_LOCK)):
+            if not _alive(os.path.join(path, OWNER_LOCK)):
                 _litter(report, where, "left from making a journal; the service removes it")
-        elif not os.path.isdir(path):
-            if os.path.lexists(path):
-                report.notice(where, "not a journal")
+        elif not is_journal(path):
+            report.notice(where, "not a journal; nothing of livingai's, move it away")
         else:
             check_journal(path, where, report)
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _check_quarantine(directory: StateDirectory, report: Report) -> None:
     try:
         names = os.listdir(directory.quarantine)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         report.error("quarantine", "the folder is missing")
         return
     for name in names:
         if name.startswith(".aside-"):
             _litter(report, f"quarantine/{name}", "left from setting a record aside")
+        elif ".odd" in name:
+            report.notice(f"quarantine/{name}", "stood where a file of a journal should be")
     for path in aside_paths(directory.quarantine):
         report.counts["quarantined"] += 1
         try:

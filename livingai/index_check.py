@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from livingai import serial
-from livingai.errors import CorruptRecordError
+from livingai.errors import CorruptRecordError, OddFileError
 from livingai.queue.index import Index, Slot
 from livingai.queue.lock import boot_id
 from livingai.queue.record import Record, execution_hash, read_record
@@ -36,7 +36,7 @@ def check_index(
     except FileNotFoundError:
         report.error(where, "the index is missing")
         return
-    except ValueError as error:
+    except (OddFileError, ValueError) as error:
         report.error(where, f"the index is damaged: {error}")
         return
     with contextlib.closing(index):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from livingai.errors import CorruptRecordError, FormatVersionError
+from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
 from livingai.index_check import check_index
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
@@ -22,6 +22,7 @@ from livingai.queue.layout import (
     position,
 )
 from livingai.queue.lock import boot_id, owner_alive
+from livingai.queue.opening import what_is
 from livingai.queue.record import RecordHeader, body_intact, parse_header, read_outcome
 from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
 from livingai.queue.segments import Segments
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 def check_journal(path: str, where: str, report: Report) -> None:
     """Verify one journal; one that is removed meanwhile is left out."""
     findings, counts = len(report.findings), report.counts.copy()
-    alive = owner_alive(os.path.join(path, OWNER_LOCK))
+    try:
+        alive = owner_alive(os.path.join(path, OWNER_LOCK))
+    except OddFileError as error:
+        report.error(where, str(error))
+        alive = True  # as far as anybody can tell
     report.counts["journals"] += 1
     report.counts["alive"] += alive
     try:
@@ -93,6 +98,9 @@ class _JournalCheck:
         except FileNotFoundError:
             self._error("the cursor file is missing")
             return
+        except OddFileError as error:
+            self._error(str(error))
+            return
         with contextlib.closing(file):
             self._cursor = file.read()
             if file.damaged() and self._cursor == file.read():  # else it is being written now
@@ -100,7 +108,7 @@ class _JournalCheck:
 
     def _cursor_lsn_now(self) -> int:
         with (
-            contextlib.suppress(FileNotFoundError),
+            contextlib.suppress(FileNotFoundError, OddFileError),
             contextlib.closing(CursorFile(self._path, self._control.journal_id)) as file,
         ):
             return file.read().lsn
@@ -112,7 +120,9 @@ class _JournalCheck:
         segment = self.segments.get(number)
         path = os.path.join(self._path, segment_name(number))
         if segment is None:
-            if os.path.exists(path):
+            if odd := what_is(path):
+                self._error(f"segment {number} is {odd}, no file of records")
+            elif os.path.exists(path):
                 self._notice(f"segment {number} is empty, left from a rotation that broke off")
             return
         header = segment.header()

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Final
 
 from livingai.errors import LivingAIError
 from livingai.queue.control import Control
 from livingai.queue.lock import Boot, boot_id
+
+_LAST: Final = 1 << 62
 
 
 def this_boot(folder: str) -> Boot:
@@ -28,7 +31,8 @@ def this_boot(folder: str) -> Boot:
             control = Control(os.path.join(folder, name))
             boot, order = control.boot, control.boot_order
             control.close()
-            if boot == here and order:
+            if boot == here and 0 < order <= _LAST:
                 return Boot(here, order)
-            before = max(before, order)
+            if order < _LAST:  # else nobody has counted so far
+                before = max(before, order)
     return Boot(here, before + 1)

@@ -23,6 +23,8 @@ import contextlib
 import errno
 import json
 import os
+import re
+import secrets
 import shutil
 import socket
 import stat
@@ -39,18 +41,29 @@ from livingai.errors import (
 from livingai.places import real_path
 from livingai.queue.layout import FORMAT_VERSION, SERVICE_STATE_BYTES
 from livingai.queue.opening import open_file, read_json
-from livingai.queue.segment import journal_error
+from livingai.queue.segment import journal_error, segment_numbers
 
 MANIFEST = "manifest.json"
+
+_IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 
 def remove_journal(path: str) -> None:
     """Delete a journal's folder whose lock the caller holds: first its name goes, then its files,
     so that nobody opens half of one. What a crash leaves is swept by the next service."""
     doomed = os.path.join(os.path.dirname(path), f".gone-{os.path.basename(path)}")
+    if os.path.lexists(doomed):  # something odd of that name: it is not ours to remove
+        doomed += f"-{secrets.token_hex(4)}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, doomed)
         shutil.rmtree(doomed)
+
+
+def is_journal(path: str) -> bool:
+    """Whether a folder may be a journal: it has the name of one, or something to be read as one."""
+    if _IS_ID(os.path.basename(path)):
+        return True
+    return bool(segment_numbers(path)) and os.path.lexists(os.path.join(path, "control"))
 
 
 class StateDirectory:
@@ -181,7 +194,7 @@ class StateDirectory:
             ) from error
         except OddFileError:
             raise
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise DirectoryError(
                 f"{self._join(MANIFEST)} cannot be read ({error}); restore it, or remove the "
                 "directory if its journals are empty (`livingai check` tells)"
@@ -238,9 +251,10 @@ class StateDirectory:
         """Folders of all journals; one that is being made or removed is not among them."""
         try:
             with os.scandir(self.journals) as entries:
-                return [e.path for e in entries if e.name[0] != "." and e.is_dir()]
+                found = [e for e in entries if e.name[0] != "." and e.is_dir(follow_symlinks=False)]
         except FileNotFoundError:
             return []
+        return [e.path for e in found if is_journal(e.path)]
 
     @contextlib.contextmanager
     def socket_address(self) -> Iterator[str]:

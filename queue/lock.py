@@ -151,7 +151,7 @@ def _ours(path: str) -> bool:
 
 def _file_at(path: str) -> tuple[int, int] | None:
     try:
-        return _file(os.stat(path))
+        return _file(os.lstat(path))
     except FileNotFoundError:
         return None
 

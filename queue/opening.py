@@ -89,13 +89,12 @@ def parse_json(data: bytes, most: int = 65536) -> Any:
 
 
 def what_is(path: str) -> str:
-    """What stands under a name that should be a regular file or a folder: "a FIFO", ...; "" for a
-    regular file, a folder, or nothing."""
+    """What stands under the name of a file: "a FIFO", "a directory", ...; "" for a regular file, or
+    nothing."""
     try:
-        mode = os.lstat(path).st_mode
+        return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "")
     except OSError:
         return ""
-    return "" if stat.S_ISDIR(mode) else _KINDS.get(stat.S_IFMT(mode), "")
 
 
 def _what_is(path: str) -> str:

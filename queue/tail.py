@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -78,6 +79,8 @@ class JournalTail:
         self._log = DamageLog(directory, self.journal_id, self.lsn, believe=not self.doubt)
         #: After a reboot the tail may promise records that were never synced.
         self._same_boot = self.control.boot == boot_id()
+        #: CLOCK_MONOTONIC at the last look, and when the last record was accepted.
+        self._now_ns = self._mono_ns = 0
 
     @property
     def damage(self) -> list[Damage]:
@@ -122,7 +125,7 @@ class JournalTail:
                 self._found(header)
                 if header.kind != Kind.SEAL:
                     self._offset += header.length
-                    return Found(header, at)
+                    return Found(self._in_time(header), at)
             elif stop is not None and self._number >= stop >> 32:
                 return None
             sure = header is not None or stop is not None or not alive
@@ -140,6 +143,16 @@ class JournalTail:
         self._log.lsn = self.lsn = header.lsn
         self._held = True
         self._before, self._left, self._gap = 0, (0, 0), (0, 0)
+
+    def _in_time(self, header: RecordHeader) -> RecordHeader:
+        """A record that says it was accepted in the future counts as accepted with the one before
+        it: nobody may wait for that time."""
+        if header.mono_ns > self._now_ns and self._same_boot:
+            self._now_ns = time.monotonic_ns()
+            if header.mono_ns > self._now_ns:
+                return header._replace(mono_ns=self._mono_ns)
+        self._mono_ns = header.mono_ns
+        return header
 
     def _advance(self, *, sure: bool, last: int | None) -> bool:
         """Go to the next segment; False if there is none yet, or none up to number ``last``. Unless

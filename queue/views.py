@@ -132,8 +132,11 @@ class Views:
         return list(self._views.values())
 
     def _open(self, name: str) -> None:
+        path = os.path.join(self._folder, name)
+        if os.path.islink(path):
+            return
         try:
-            view = JournalView(os.path.join(self._folder, name))
+            view = JournalView(path)
         except (FileNotFoundError, NotADirectoryError, OddFileError, ValueError):
             return  # gone again, or no journal, or damaged: then nobody can read it
         except OSError as error:

@@ -81,6 +81,8 @@ class Committer(Role):
             if header.flags & Flag.STATE:
                 blob = b"\0" + state
                 content_hash = codecs.content_hash(state)
+        if max(header.epoch, header.seq) >> 63:
+            raise ValueError("its epoch or its number within the claim is none that is given")
         wire: Any = serial.unpack(node)
         tags: Any = serial.unpack(ext) if ext else {}
         owner = tags.pop("_owner", None) or f"{header.journal_id:016x}-{header.claim:x}"

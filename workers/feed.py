@@ -224,7 +224,8 @@ class Feed:
         control = self.tail.control
         unpublished = [found for found in self._read if found.position >= control.tail]
         if unpublished:
-            with contextlib.suppress(FileNotFoundError, ValueError):  # no index: nobody reads it
+            # No index: nobody reads it.
+            with contextlib.suppress(FileNotFoundError, OddFileError, ValueError):
                 index = Index(self.path)
                 try:
                     for found in unpublished:
@@ -327,7 +328,9 @@ class Feed:
         """Let go; with ``remove`` delete the journal of a dead owner."""
         self.tail.close()
         self.cursor.close()
-        if remove:
-            remove_journal(self.path)
-        if self.lock is not None:
-            self.lock.release()
+        try:
+            if remove:
+                remove_journal(self.path)
+        finally:
+            if self.lock is not None:
+                self.lock.release()

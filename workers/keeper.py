@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,21 @@ _LOOK_S = 0.1
 _ELSEWHERE_S = 2.0
 #: Remains of a journal that was being made or removed are litter after this time.
 _LITTER_S = 60.0
+
+
+def is_journal_litter(path: str) -> bool:
+    """Whether this is what a crash left of a journal that was being made or removed. Raises
+    OSError."""
+    name, info = os.path.basename(path), os.lstat(path)
+    if not name.startswith((".gone-", ".new-")):
+        return False
+    if not stat.S_ISDIR(info.st_mode):
+        _log.warning("%s is not what is left of a journal; it is left as it is", path)
+        return False
+    if name.startswith(".gone-"):
+        return True
+    old = time.time() - info.st_mtime > _LITTER_S
+    return old and not owner_alive(os.path.join(path, OWNER_LOCK))
 
 
 class Keeper:
@@ -144,7 +160,10 @@ class Keeper:
     def _remove(self, feed: Feed) -> None:
         failpoint("dispatcher.before_retire")
         del self._dispatcher.intake.feeds[feed.path]
-        feed.close(remove=True)
+        try:
+            feed.close(remove=True)
+        except OSError as error:
+            _log.warning("the journal %s cannot be removed: %s", feed.path, error)
 
     def retire_all(self) -> list[str]:
         """The service goes: leave no drained journal behind. Those whose owners live, and perhaps
@@ -162,14 +181,16 @@ class Keeper:
         folder = self._dispatcher.directory.journals
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            with contextlib.suppress(FileNotFoundError):
-                old = time.time() - os.stat(path).st_mtime > _LITTER_S
-                if name.startswith(".gone-") or (
-                    name.startswith(".new-")
-                    and old
-                    and not owner_alive(os.path.join(path, OWNER_LOCK))
-                ):
-                    shutil.rmtree(path)
+            try:
+                if not is_journal_litter(path):
+                    if not name.startswith((".gone-", ".new-")) and not os.path.isdir(path):
+                        _log.warning("%s is no journal; it is left as it is", path)
+                    continue
+                shutil.rmtree(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                _log.warning("what is left of a journal cannot be removed: %s", error)
 
     # -- when to go --
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -30,6 +31,7 @@ def test_only_files_are_opened(tmp_path: Path, kind: str, flags: int) -> None:
     path = tmp_path / "inside" / "name"
     put_odd(kind, path)
     before = os.lstat(path)
+    gc.collect()
     descriptors = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OddFileError, match="move it away") as raised:
         open_file(str(path), flags)
@@ -38,7 +40,8 @@ def test_only_files_are_opened(tmp_path: Path, kind: str, flags: int) -> None:
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
     assert os.lstat(path).st_ino == before.st_ino
     assert not (tmp_path / "inside" / "nowhere").exists()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_what_is_not_there_is_not_there(tmp_path: Path) -> None:
