@@ -1,4 +1,4 @@
-"""What exceptions of the standard library and of usual client libraries hold: how it is recorded.
+"""What exceptions of usual client libraries hold: how it is recorded.
 
 Classes are known by module and name, so that no library is imported; objects are made again with
 the constructors that are named here, and only if the library is loaded.
@@ -9,39 +9,13 @@ response the status, headers and body, if that had been read and is no larger th
 
 from __future__ import annotations
 
-import collections
-import fractions
-import io
-import pathlib
-import re
-import sys
-import types
-from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from livingai.exception_body import body_of, fits
+from livingai.exception_body import fits
 from livingai.exception_hooks import Hook
+from livingai.exception_standard import STANDARD, STANDARD_HOOKS, loaded, open_headers
 from livingai.exception_types import Name
 from livingai.exception_values import Adapter
-
-_SECRET: Final = re.compile(
-    "auth|cookie|key|token|secret|session|password|signature", re.IGNORECASE
-)
-
-
-def _loaded(module: str) -> Any:
-    """A module that the program has imported. Raises LookupError if it has not."""
-    found = sys.modules.get(module)
-    if found is None:
-        raise LookupError(f"{module} is not imported")
-    return found
-
-
-def _open_headers(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Headers without secrets."""
-    return [("".join((key,)), "".join((value,))) for key, value in pairs
-            if not _SECRET.search(key)]  # fmt: skip
-
 
 # -- httpx --
 
@@ -51,7 +25,7 @@ def _httpx(module: str) -> dict[Name, Adapter]:
         body = getattr(response, "_content", None)
         return {
             "status": response.status_code,
-            "headers": _open_headers(response.headers.multi_items()),
+            "headers": open_headers(response.headers.multi_items()),
             "body": body if fits(body) else None,
             "request": getattr(response, "_request", None),
             "extensions": {key: each for key, each in response.extensions.items()
@@ -60,7 +34,7 @@ def _httpx(module: str) -> dict[Name, Adapter]:
         }  # fmt: skip
 
     def response_up(held: dict[str, Any]) -> Any:
-        library = _loaded(module)
+        library = loaded(module)
         read = held["body"] is not None
         # Without a body the response is one that was not read: looking at it raises.
         stream = library.ByteStream(held["body"]) if read else library.SyncByteStream()
@@ -76,19 +50,19 @@ def _httpx(module: str) -> dict[Name, Adapter]:
         return response
 
     def request_down(request: Any) -> list[Any]:
-        headers = _open_headers(request.headers.multi_items())
+        headers = open_headers(request.headers.multi_items())
         return [request.method, str(request.url), headers]
 
     def request_up(held: list[Any]) -> Any:
-        library = _loaded(module)
+        library = loaded(module)
         return library.Request(held[0], held[1], headers=held[2], stream=library.ByteStream(b""))
 
     return {
         (module, "Response"): Adapter(response_down, response_up),
         (module, "Request"): Adapter(request_down, request_up),
-        (module, "Headers"): Adapter(lambda headers: _open_headers(headers.multi_items()),
-                                     lambda held: _loaded(module).Headers(held)),
-        (module, "URL"): Adapter(str, lambda held: _loaded(module).URL(held)),
+        (module, "Headers"): Adapter(lambda headers: open_headers(headers.multi_items()),
+                                     lambda held: loaded(module).Headers(held)),
+        (module, "URL"): Adapter(str, lambda held: loaded(module).URL(held)),
     }  # fmt: skip
 
 
@@ -99,14 +73,14 @@ def _requests_response_down(response: Any) -> dict[str, Any]:
     body = response._content
     request = response.request
     return {
-        "status": response.status_code, "headers": _open_headers(response.headers.items()),
+        "status": response.status_code, "headers": open_headers(response.headers.items()),
         "body": body if fits(body) else None, "url": response.url, "reason": response.reason,
         "encoding": response.encoding, "elapsed": response.elapsed, "request": request,
     }  # fmt: skip
 
 
 def _requests_response_up(held: dict[str, Any]) -> Any:
-    library = _loaded("requests")
+    library = loaded("requests")
     response = library.Response()
     response.status_code, response.url = held["status"], held["url"]
     response.headers.update(held["headers"])
@@ -119,9 +93,9 @@ def _requests_response_up(held: dict[str, Any]) -> Any:
 
 
 def _requests_request_up(held: list[Any]) -> Any:
-    request = _loaded("requests").PreparedRequest()
+    request = loaded("requests").PreparedRequest()
     request.method, request.url = held[0], held[1]
-    request.headers = _loaded("requests.structures").CaseInsensitiveDict(held[2])
+    request.headers = loaded("requests.structures").CaseInsensitiveDict(held[2])
     return request
 
 
@@ -129,13 +103,13 @@ _REQUESTS: Final[dict[Name, Adapter]] = {
     ("requests.models", "Response"): Adapter(_requests_response_down, _requests_response_up),
     ("requests.models", "PreparedRequest"): Adapter(
         lambda request: [
-            request.method, request.url, _open_headers((request.headers or {}).items())
+            request.method, request.url, open_headers((request.headers or {}).items())
         ],
         _requests_request_up,
     ),
     ("requests.structures", "CaseInsensitiveDict"): Adapter(
-        lambda headers: _open_headers(headers.items()),
-        lambda held: _loaded("requests.structures").CaseInsensitiveDict(held),
+        lambda headers: open_headers(headers.items()),
+        lambda held: loaded("requests.structures").CaseInsensitiveDict(held),
     ),
 }  # fmt: skip
 
@@ -145,11 +119,11 @@ _REQUESTS: Final[dict[Name, Adapter]] = {
 
 def _multidict(name: str) -> Adapter:
     def up(held: list[Any]) -> Any:
-        library = _loaded("multidict")
+        library = loaded("multidict")
         made = getattr(library, name.removesuffix("Proxy"))(held)
         return getattr(library, name)(made) if name.endswith("Proxy") else made
 
-    return Adapter(lambda headers: _open_headers(headers.items()), up)
+    return Adapter(lambda headers: open_headers(headers.items()), up)
 
 
 _AIOHTTP: Final[dict[Name, Adapter]] = {
@@ -157,7 +131,7 @@ _AIOHTTP: Final[dict[Name, Adapter]] = {
     for module in ("multidict._multidict", "multidict._multidict_py")
     for name in ("CIMultiDictProxy", "CIMultiDict", "MultiDictProxy", "MultiDict")
 } | {
-    (module, "URL"): Adapter(str, lambda held: _loaded("yarl").URL(held))
+    (module, "URL"): Adapter(str, lambda held: loaded("yarl").URL(held))
     for module in ("yarl", "yarl._url")
 }
 
@@ -167,7 +141,7 @@ _AIOHTTP: Final[dict[Name, Adapter]] = {
 
 def _rpc_state_up(held: list[Any]) -> Any:
     initial, trailing, code, details, debug = held
-    state = _loaded("grpc._channel")._RPCState((), initial, trailing, code, details)
+    state = loaded("grpc._channel")._RPCState((), initial, trailing, code, details)
     state.debug_error_string = debug
     return state
 
@@ -180,71 +154,17 @@ _GRPC: Final[dict[Name, Adapter]] = {
     ),
     ("grpc.aio._metadata", "Metadata"): Adapter(
         lambda metadata: [tuple(pair) for pair in metadata],
-        lambda held: _loaded("grpc.aio").Metadata(*held),
+        lambda held: loaded("grpc.aio").Metadata(*held),
     ),
 }  # fmt: skip
 
-
-# -- the standard library --
-
-
-def _message(module: str, name: str) -> Adapter:
-    def up(held: list[Any]) -> Any:
-        message = getattr(_loaded(module), name)()
-        for key, value in held:
-            message[key] = value
-        return message
-
-    return Adapter(lambda message: _open_headers(message.items()), up)
-
-
-_TAR_FIELDS: Final = (
-    "name", "size", "mtime", "mode", "type", "linkname", "uid", "gid", "uname", "gname",
-    "pax_headers",
-)  # fmt: skip
-
-
-def _tar_info_up(held: list[Any]) -> Any:
-    info = _loaded("tarfile").TarInfo()
-    for name, value in zip(_TAR_FIELDS, held, strict=True):
-        setattr(info, name, value)
-    return info
-
-
-def _path(cls: type[pathlib.PurePath]) -> tuple[Name, Adapter]:
-    return (cls.__module__, cls.__qualname__), Adapter(str, cls)
-
-
-def _plainly(cls: Callable[[Any], Any], down: Callable[[Any], Any]) -> Adapter:
-    return Adapter(down, cls)
-
-
-_STANDARD: Final[dict[Name, Adapter]] = {
-    ("builtins", "range"): Adapter(lambda r: [r.start, r.stop, r.step], lambda held: range(*held)),
-    ("builtins", "slice"): Adapter(lambda s: [s.start, s.stop, s.step], lambda held: slice(*held)),
-    ("builtins", "ellipsis"): Adapter(lambda _: None, lambda _: ...),
-    ("builtins", "memoryview"): Adapter(bytes, memoryview),
-    ("builtins", "mappingproxy"): Adapter(dict, types.MappingProxyType),
-    ("collections", "deque"): Adapter(list, collections.deque),
-    ("fractions", "Fraction"): Adapter(
-        lambda f: [f.numerator, f.denominator], lambda held: fractions.Fraction(*held)
-    ),
-    ("_io", "BytesIO"): Adapter(body_of, io.BytesIO),
-    ("_io", "StringIO"): Adapter(lambda file: file.getvalue(), io.StringIO),
-    ("tarfile", "TarInfo"): Adapter(
-        lambda info: [getattr(info, name) for name in _TAR_FIELDS], _tar_info_up
-    ),
-    ("http.client", "HTTPMessage"): _message("http.client", "HTTPMessage"),
-    ("email.message", "Message"): _message("email.message", "Message"),
-    **dict(map(_path, (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath))),
-}  # fmt: skip
 
 # -- pydantic 1 --
 
 
 def _error_wrapper(module: str) -> Adapter:
     return Adapter(lambda wrapper: [wrapper.exc, wrapper.loc_tuple()],
-                   lambda held: _loaded(module).ErrorWrapper(*held))  # fmt: skip
+                   lambda held: loaded(module).ErrorWrapper(*held))  # fmt: skip
 
 
 _PYDANTIC_1: Final[dict[Name, Adapter]] = {
@@ -253,25 +173,12 @@ _PYDANTIC_1: Final[dict[Name, Adapter]] = {
 }
 
 ADAPTERS: Final[dict[Name, Adapter]] = {
-    **_STANDARD, **_httpx("httpx"), **_httpx("httpx2"), **_REQUESTS, **_AIOHTTP, **_GRPC,
+    **STANDARD, **_httpx("httpx"), **_httpx("httpx2"), **_REQUESTS, **_AIOHTTP, **_GRPC,
     **_PYDANTIC_1,
 }  # fmt: skip
 
 
 # -- exceptions that are made by their own constructors alone --
-
-
-def _http_error_down(error: Any) -> list[Any]:
-    headers = error.hdrs if hasattr(error.hdrs, "items") else None
-    return [error.filename, error.code, error.msg, headers, body_of(error.fp)]
-
-
-def _http_error_up(held: list[Any]) -> BaseException:
-    url, code, message, headers, body = held
-    error: BaseException = _loaded("urllib.error").HTTPError(
-        url, code, message, headers, io.BytesIO(body or b"")
-    )
-    return error
 
 
 def _validation_error_down(error: Any) -> list[Any]:
@@ -283,8 +190,8 @@ def _validation_error_down(error: Any) -> list[Any]:
 
 def _validation_error_up(held: list[Any]) -> BaseException:
     title, lines, input_type, hide_input = held
-    core = _loaded("pydantic_core")
-    known = {each["type"] for each in _loaded("pydantic_core._pydantic_core").list_all_errors()}
+    core = loaded("pydantic_core")
+    known = {each["type"] for each in loaded("pydantic_core._pydantic_core").list_all_errors()}
     details = []
     for kind, loc, message, given, context in lines:
         what = kind if kind in known else core.PydanticCustomError(kind, message, context)
@@ -297,7 +204,7 @@ def _validation_error_up(held: list[Any]) -> BaseException:
 
 
 HOOKS: Final[dict[Name, Hook]] = {
-    ("urllib.error", "HTTPError"): Hook(_http_error_down, _http_error_up),
+    **STANDARD_HOOKS,
     ("pydantic_core._pydantic_core", "ValidationError"): Hook(
         _validation_error_down, _validation_error_up
     ),

@@ -99,11 +99,14 @@ class _Table:
         bases = base_names(type(error))
         if bases:
             entry["bases"] = bases
+        self._lowering.redacted = False
         for part in (self._arguments, self._slots, self._attributes, self._chain, self._hook):
             try:
                 part(error, entry, first)
             except Exception:  # an object that does not want to be looked at
                 continue
+        if self._lowering.redacted:
+            entry.pop("repr", None)
         return entry
 
     def _arguments(self, error: BaseException, entry: dict[str, Any], first: bool) -> None:

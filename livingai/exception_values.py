@@ -52,6 +52,10 @@ class Adapter(NamedTuple):
     rebuild: Callable[[Any], Any]
 
 
+class Redacted(list[Any]):
+    """What an adapter gives that has left out a secret."""
+
+
 class LeftOut:
     """Stands for something that an exception held and that could not be recorded; it shows as the
     original did. ``docs/RECOVERY.md`` says what is recorded."""
@@ -102,6 +106,8 @@ class Lowering:
         #: Whether what is lost is asked for its looks: arguments are, for they are in the text of
         #: the exception; attributes may be anything, such as a query that is run when it is shown.
         self.asking = True
+        #: Whether a secret was left out, so that what shows it must not be recorded either.
+        self.redacted = False
 
     def plain(self, value: Any) -> bool:
         """Whether it can be recorded as it is, and there is room."""
@@ -153,6 +159,7 @@ class Lowering:
 
     def _contained(self, value: Any, levels: int) -> list[Any]:
         """A container with others inside, or a value of a subclass of a plain type."""
+        self.redacted = self.redacted or isinstance(value, Redacted)
         plain: Any = next((each for each in _PLAIN if isinstance(value, each)), None)
         if plain is None or (hasattr(value, "__len__") and len(value) > self._values_left):
             return self._lost(value)
