@@ -12,6 +12,10 @@ LONGEST_DELAY_S: Final = 1.0
 #: The longest while it is probably just starting.
 _BOOTING_DELAY_S: Final = 0.05
 _BOOTING_S: Final = 2.5
+#: A connection that held this long was one to a service that works.
+_SOUND_S: Final = 5.0
+#: A service that is lost sooner is started again at once, this often.
+_AT_ONCE: Final = 3
 #: A start that left no living supervisor is repeated after this time, then after twice that, ...
 _FIRST_RESTART_S: Final = 0.5
 _LAST_RESTART_S: Final = 30.0
@@ -21,14 +25,24 @@ class Attempts:
     """Counts the attempts of one client. Not thread-safe."""
 
     def __init__(self) -> None:
-        self.succeeded()
+        self._short = 0
+        #: Whether the service has been started.
+        self.tried = False
+        self._begin_anew()
 
-    def succeeded(self) -> None:
-        """The service has answered: begin anew."""
+    def _begin_anew(self) -> None:
         #: Seconds to wait after the connection was lost.
         self.delay_s = _FIRST_DELAY_S
         self._restart_s = _FIRST_RESTART_S
         self._started_at = -_LAST_RESTART_S  # long ago
+
+    def succeeded(self, lasted_s: float) -> None:
+        """The service had answered, and was there for so long: begin anew. One that is lost soon
+        after each start is started with a growing delay, as one that does not come at all."""
+        self._short = self._short + 1 if lasted_s < _SOUND_S else 0
+        if self._short <= _AT_ONCE:
+            self._begin_anew()
+        self.delay_s = _FIRST_DELAY_S
 
     def start_is_due(self) -> bool:
         """Whether the last start is so long ago that it must have failed."""
@@ -36,6 +50,7 @@ class Attempts:
 
     def started(self) -> None:
         """The service is being started."""
+        self.tried = True
         self._started_at = time.monotonic()
         self._restart_s = min(self._restart_s * 2, _LAST_RESTART_S)
 

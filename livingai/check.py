@@ -112,6 +112,8 @@ def _check_top(directory: StateDirectory, report: Report) -> None:
     for name in names:
         if name.startswith(".manifest-"):
             _litter(report, name, f"left from writing {MANIFEST}")
+        elif name.startswith(".report-") and not _alive(directory.supervisor_lock):
+            _litter(report, name, "left from writing service.report")
         elif name == "service.sock" and not _alive(directory.lock):
             _litter(report, name, "no service listens there; the next one replaces it")
 

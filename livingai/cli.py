@@ -7,6 +7,8 @@ standard error, and only to a terminal.
 
 from __future__ import annotations
 
+import livingai._linux  # noqa: F401  # isort: skip
+
 import os
 import signal
 import sys
@@ -24,11 +26,14 @@ from livingai.cli_store import copy, delete, fork, prune
 from livingai.cli_where import Commands, engine_on, find
 from livingai.config import EngineConfig
 from livingai.errors import LivingAIError, ServiceUnavailableError
+from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.requeue import list_aside, requeue
 from livingai.service import Service, ask_service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
+from livingai.workers.report import read_report
+from livingai.workers.unstored import count_unstored
 
 #: Seconds that ``status`` and ``stop`` wait for an answer.
 _PATIENCE_S = 5.0
@@ -66,13 +71,17 @@ def main() -> None:
 def serve(
     store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
 ) -> None:
-    """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP; it drains first."""
+    """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP; it drains first.
+
+    A service that an agent has started hands over to it. Exit status 4 if it ends before the store
+    has everything; what is left waits in the state directory.
+    """
     config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
     _serve(open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
-    service = Service(store, directory, config, verbose=True)
+    service = Service(store, directory, config, verbose=True, served=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
@@ -86,7 +95,12 @@ def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
             service.stop()
         except KeyboardInterrupt:
             service.stop(drain=False)
-        code = 0
+        code = service.exit_code
+    if code:
+        _say(
+            f"ended with {service.unstored()} records unstored; they wait in "
+            f"{service.directory.path}, the next service stores them"
+        )
     sys.exit(code)
 
 
@@ -113,8 +127,7 @@ def status(where: str) -> None:
             what = f"process {pid} does not answer (stopped, or starting, or ending)"
         else:
             what = "not running (the next save or read starts it)"
-        lines += [("store", url), ("service", what)]
-        lines += [("journals", str(len(directory.journal_paths())))]
+        lines += [("store", url), ("service", what), *_without_service(directory)]
     aside = list_aside(directory)
     lines.append(("quarantined", str(len(aside))))
     for label, value in lines:
@@ -122,6 +135,22 @@ def status(where: str) -> None:
     for record in aside:
         name = f"{record.execution_id} {record.node_id}" if record.execution_id else "unreadable"
         click.echo(f"  {os.path.basename(record.path)}  {name}: {record.reason}")
+
+
+def _without_service(directory: StateDirectory) -> list[tuple[str, str]]:
+    """What can be seen without a service: how the last one was, and what waits."""
+    report = read_report(directory.path)
+    lines = [("journals", str(len(directory.journal_paths())))]
+    waiting = count_unstored(directory)
+    hint = "; `livingai serve`, or the next agent's service, stores them" if waiting else ""
+    lines.append(("not stored yet", f"{waiting} records{hint}"))
+    if report.ended_at:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.ended_at))
+        left = f", with {report.left} records unstored" if report.left else ""
+        lines.append(("last service", f"ended {when}{left}"))
+    if report.trouble:
+        lines.append(("trouble", report.trouble))
+    return lines
 
 
 def _described(answer: dict[str, Any]) -> list[tuple[str, str]]:
@@ -138,6 +167,10 @@ def _described(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("on their way", f"{answer['inflight']} ({answer['inflight_bytes']} bytes)"),
         ("outcomes", counts or "none yet"),
     ]
+    if "compression" in answer:  # a service of an earlier version does not say
+        lines.append(("compression", str(answer["compression"])))
+    if answer.get("version", __version__) != __version__:
+        lines.append(("version", f"{answer['version']}, this command has {__version__}"))
     if answer["trouble"]:
         lines.append(("trouble", str(answer["trouble"])))
     return lines

@@ -1,10 +1,10 @@
 """The agent's connection to the service: outcomes in, wake-ups and requests out.
 
 One thread per process and state directory owns the socket. No call of an agent waits for it:
-a wake-up is one non-blocking send, a request is queued. When the service is away the thread starts
-it again, with backoff; when it is back, the thread reads the outcomes that it missed from the
-journal, where the service wrote them before it told anyone. All who wait for an outcome depend on
-the thread, so nothing but :meth:`ServiceClient.close` ends it.
+a wake-up is one non-blocking send, a request is queued. When the service is away the thread has it
+started again, with backoff (:mod:`livingai.starting`); when it is back, the thread reads the
+outcomes that it missed from the journal, where the service wrote them before it told anyone. All
+who wait for an outcome depend on the thread, so nothing but :meth:`ServiceClient.close` ends it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
+from livingai._version import __version__
 from livingai.attempts import LONGEST_DELAY_S, Attempts
-from livingai.config import ServiceConfig
-from livingai.errors import JournalClosedError, LivingAIError, ServiceUnavailableError
-from livingai.launch import launch_service
+from livingai.errors import (
+    JournalClosedError,
+    LivingAIError,
+    ServiceUnavailableError,
+    VersionMismatchError,
+)
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
-from livingai.queue.lock import owner_alive
 from livingai.queue.opening import open_binary
 from livingai.queue.segment import journal_error
+from livingai.starting import Starter
 from livingai.workers.protocol import (
     PROTOCOL_VERSION,
     WAKE_FRAME,
@@ -45,8 +50,6 @@ _WAITING = int(ServiceWord.WAITING)
 _CHUNK = 1 << 18
 #: The service's words as a closed client sees them: nobody is waiting.
 _NOBODY: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
-#: A start that left no living supervisor is repeated after this time, then after twice that, ...
-_RELAUNCH_FIRST_S, _RELAUNCH_LAST_S = 0.5, 30.0
 
 
 class ServiceClient:
@@ -56,7 +59,7 @@ class ServiceClient:
     def __init__(
         self,
         directory: StateDirectory,
-        config: ServiceConfig,
+        starter: Starter,
         store_url: str,
         *,
         on_outcomes: Callable[[bytes, dict[int, str], list[tuple[int, int, str]]], None],
@@ -64,7 +67,7 @@ class ServiceClient:
         on_tick: Callable[[], None],
     ) -> None:
         self._directory = directory
-        self._config = config
+        self._starter = starter
         self._store_url = store_url
         self._on_outcomes = on_outcomes
         self._on_connect = on_connect
@@ -79,9 +82,12 @@ class ServiceClient:
         self._numbers = itertools.count(1)
         self._stop = False
         self._last_error: LivingAIError | None = None
+        #: How the connection is: starting, waiting, connected, reconnecting, closed.
         self.state = "starting"
-        #: Why the store takes no writes now, as the service says; "" while it does.
-        self.trouble = ""
+        #: When the service greeted last (CLOCK_MONOTONIC ns); what came before waited for it.
+        self.connected_ns = 0
+        #: What the connected service says, and what is wrong with the connection itself.
+        self._told = self._own_trouble = ""
         self._words: Sequence[int] = _NOBODY
         self._wake_read = self._wake_write = -1
         self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
@@ -135,6 +141,12 @@ class ServiceClient:
         return future
 
     @property
+    def trouble(self) -> str:
+        """Why nothing is stored now, as the service says, or why there is no service; "" while all
+        is well."""
+        return self._told or self._own_trouble or self._starter.trouble
+
+    @property
     def last_error(self) -> LivingAIError | None:
         """Why the service could not be reached last time; None while it is connected."""
         return self._last_error
@@ -149,6 +161,7 @@ class ServiceClient:
         self._thread.join()
         self._fail_requests(JournalClosedError())
         self._release()
+        self.state = "closed"
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the parent's descriptors, touch nothing else."""
@@ -195,38 +208,27 @@ class ServiceClient:
         try:
             sock = self._directory.connect(2.0)
         except OSError:
-            self.state = "starting"
-            if attempts.start_is_due() and not self._somebody_starts():
-                attempts.started()
-                self._launch()
+            try:
+                self.state = self._starter.nobody_there(attempts)
+            except LivingAIError as error:
+                self._fail(error)
             self._pause(attempts.next_delay_s())
             return
+        began = time.monotonic()
         try:
             if self._serve(sock):
-                attempts.succeeded()
+                attempts.succeeded(time.monotonic() - began)
         finally:
             self._disconnect(sock)
         if not self._stop:
             self._pause(attempts.delay_s)
 
-    def _somebody_starts(self) -> bool:
-        """Whether a supervisor lives (or we cannot look): then a start would only cost time."""
-        try:
-            return owner_alive(self._directory.supervisor_lock)
-        except OSError as error:  # out of descriptors
-            _log.warning("cannot look whether the service is starting: %s", error)
-            return True
-
-    def _launch(self) -> None:
-        try:
-            launch_service(self._config)
-        except LivingAIError as error:
-            self._fail(error)
-
     def _fail(self, error: LivingAIError) -> None:
-        """Remember why, and tell those who wait for an answer."""
+        """Remember why, and tell those who wait for an answer; the log only hears it once."""
+        if str(error) != str(self._last_error):
+            _log.warning("%s", error)
         self._last_error = error
-        _log.warning("%s", error)
+        self._own_trouble = str(error)
         self._fail_requests(error)
 
     def _fail_requests(self, error: LivingAIError) -> None:
@@ -314,21 +316,47 @@ class ServiceClient:
                     else:
                         future.set_exception(error_from_parts(*value))
         elif kind == Message.TROUBLE:
-            self.trouble = str(message[1])
+            self._told = str(message[1])
         elif kind == Message.HELLO:
-            self.state = "connected"
-            self._last_error = None
-            self._on_connect()
-            return True
+            return self._welcome(message)
         elif kind == Message.GOODBYE:
             name, text = message[1]
             if name:
                 self._fail(error_from_parts(name, text))
         return False
 
+    def _welcome(self, message: list[Any]) -> bool:
+        """The service has greeted. One of another version is told of, for as long as it is there:
+        what it does is not what this version's documentation says."""
+        if message[1] != PROTOCOL_VERSION:
+            self._fail(
+                VersionMismatchError(
+                    f"the service speaks protocol {message[1]}, this agent {PROTOCOL_VERSION}; run "
+                    "the same livingai in both, and restart the older one"
+                )
+            )
+            return False
+        theirs = str(message[3]) if len(message) > 3 else "an earlier version"
+        own_trouble = ""
+        if theirs != __version__:
+            own_trouble = (
+                f"the service runs livingai {theirs}, this agent {__version__}; restart the "
+                "service (`livingai stop`, or whatever runs `livingai serve`)"
+            )
+            if own_trouble != self._own_trouble:
+                _log.warning("%s", own_trouble)
+        self._own_trouble = own_trouble
+        self.state = "connected"
+        self.connected_ns = time.monotonic_ns()
+        self._last_error = None
+        self._starter.connected()
+        self._on_connect()
+        return True
+
     def _disconnect(self, sock: socket.socket) -> None:
         with self._sending:
             self._socket = None
             self._out.clear()
         sock.close()
+        self._told = ""
         self.state = "reconnecting"

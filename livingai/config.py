@@ -14,6 +14,7 @@ from livingai.stores.base import Store, StoreSpec
 from livingai.stores.retention import Retention
 
 OnFull = Literal["block", "raise", "write_through"]
+ServiceMode = Literal["auto", "attach"]
 _MIB = 1 << 20
 #: Also what the reader decodes at most for an engine that does not say.
 DEFAULT_MAX_STATE_BYTES = 64 * _MIB
@@ -63,6 +64,15 @@ class EngineConfig:
     retention: Retention | None = None
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
+    #: "auto": an engine that finds no service starts one. "attach": it never does, and waits for
+    #: the one that somebody else runs (``livingai serve``); writes wait in the journal.
+    service: ServiceMode = "auto"
+    #: How long an "auto" engine leaves a service of ``livingai serve`` that has ended the time to
+    #: come back, before it starts one of its own.
+    served_grace_s: float = 10.0
+    #: The Python that runs the service, for programs that are none (frozen, embedded); it must be
+    #: able to import livingai. None: the one that runs this program.
+    python: str | None = None
 
     @classmethod
     def build(
@@ -97,6 +107,10 @@ class EngineConfig:
             )
         if self.codec not in ("auto", "zstd", "zlib", "raw"):
             raise ConfigurationError(f"codec must be auto, zstd, zlib or raw, got {self.codec!r}")
+        if self.service not in ("auto", "attach"):
+            raise ConfigurationError(f"service must be auto or attach, got {self.service!r}")
+        if self.python is not None and not (self.python and isinstance(self.python, str)):
+            raise ConfigurationError(f"python must be the path of a Python, got {self.python!r}")
         if not isinstance(self.durability, Durability):
             raise ConfigurationError("durability must be a livingai.Durability")
         if self.retention is not None:
@@ -111,7 +125,7 @@ class EngineConfig:
             "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
             "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
         )  # fmt: skip
-        for name in (*positive, "cache_bytes", "idle_s"):
+        for name in (*positive, "cache_bytes", "idle_s", "served_grace_s"):
             value = getattr(self, name)
             kinds = int if name.endswith("_bytes") else int | float
             if not isinstance(value, kinds) or not value >= 0 or (not value and name in positive):
@@ -143,11 +157,19 @@ class ServiceConfig:
     idle_s: float
     cache_bytes: int
     foreground: bool = False
+    #: Run by ``livingai serve``: it will come back.
+    served: bool = False
     retention: dict[str, Any] | None = None
 
     @classmethod
     def build(
-        cls, store: Store, directory: str, config: EngineConfig, *, foreground: bool = False
+        cls,
+        store: Store,
+        directory: str,
+        config: EngineConfig,
+        *,
+        foreground: bool = False,
+        served: bool = False,
     ) -> ServiceConfig:
         """The service's settings for ``store``, with the defaults worked out."""
         spec = store.spec()
@@ -163,6 +185,7 @@ class ServiceConfig:
             idle_s=config.idle_s,
             cache_bytes=config.cache_bytes,
             foreground=foreground,
+            served=served,
             retention=asdict(config.retention) if config.retention else None,
         )
 

@@ -7,6 +7,8 @@ when that cannot tell, from the service, which first waits for writes that are s
 
 from __future__ import annotations
 
+import livingai._linux  # noqa: F401  # isort: skip
+
 import asyncio
 import contextlib
 import threading

@@ -21,6 +21,11 @@ class LivingAIError(Exception):
         return str(self.args[0])
 
 
+class PlatformError(LivingAIError, ImportError):
+    """livingai needs Linux: its journals and its service rest on what other systems do not have.
+    On macOS or Windows run it in a container or under WSL."""
+
+
 # --- configuration and input ---------------------------------------------------------------------
 
 
@@ -120,6 +125,17 @@ class ServiceError(LivingAIError):
 class ServiceUnavailableError(ServiceError, ConnectionError):
     """The writer service cannot be reached or started. Nothing is lost: records wait in the
     journal."""
+
+
+class ServiceStartError(ServiceUnavailableError):
+    """This process cannot start the writer service: nothing that it could start is a Python with
+    this livingai. Name one with ``python=``, or run ``livingai serve`` beside the agents and pass
+    ``service="attach"``. Nothing is lost: records wait in the journal."""
+
+
+class VersionMismatchError(ServiceError):
+    """Service and agent are of versions of livingai that do not understand each other; run the same
+    version in both, and restart the older one. Nothing is lost: records wait in the journal."""
 
 
 class ServiceRunningError(ServiceError, RuntimeError):

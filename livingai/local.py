@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ from livingai.queue.lock import owner_alive
 from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
 from livingai.queue.segment import SegmentMap
 from livingai.queue.tail import Segments
+from livingai.starting import Starter
 from livingai.stores.base import Store
 from livingai.stores.belonging import enter
 from livingai.syncer import Syncer
@@ -83,6 +84,9 @@ class Local:
 
     def __init__(self, store: Store, directory: StateDirectory, config: EngineConfig) -> None:
         name = enter(store, directory)
+        service = ServiceConfig.build(store, directory.path, config)
+        starter = Starter(directory, config, service)
+        starter.check()
         self.pid = os.getpid()
         self.directory = directory
         self.config = config
@@ -102,7 +106,7 @@ class Local:
         self._late: collections.deque[tuple[Receipt, Outcome]] = collections.deque()
         self.client = ServiceClient(
             directory,
-            ServiceConfig.build(store, directory.path, config),
+            starter,
             name,
             on_outcomes=self._outcomes,
             on_connect=self._catch_up,
@@ -178,7 +182,7 @@ class Local:
                 known = unpack_outcome(lsn, word)
                 waiting = self.pending.pop(lsn, None) if known is not None else None
                 if known is not None and waiting is not None:
-                    outcome = outcome_from_code(*known, reasons.get(lsn, ""))
+                    outcome = self._outcome(waiting, known, reasons.get(lsn, ""))
                     settled.append((waiting.receipt, outcome))
                     if outcome.status == "fenced":
                         self._fenced(waiting)
@@ -188,6 +192,13 @@ class Local:
                 waited = [self.pending.pop(lsn, None) for lsn in gone]
                 settled += [(write.receipt, outcome) for write in waited if write is not None]
         settle(settled)
+
+    def _outcome(self, write: Pending, known: tuple[int, int], reason: str = "") -> Outcome:
+        """An outcome, with the reason where it is late for want of a service."""
+        outcome = outcome_from_code(*known, reason)
+        if outcome.status == "late" and not reason and write.mono_ns < self.client.connected_ns:
+            return replace(outcome, reason="the service was not there yet when it was accepted")
+        return outcome
 
     def _fenced(self, write: Pending) -> None:
         """Forget what the cache says of an execution that is no longer ours, unless we have claimed
@@ -211,8 +222,9 @@ class Local:
                 if segment is None:
                     continue
                 known = read_outcome(segment.view, receipt.position & 0xFFFF_FFFF, lsn)
-                if known is not None and self.pending.pop(lsn, None) is not None:
-                    settled.append((receipt, outcome_from_code(*known)))
+                waiting = self.pending.pop(lsn, None) if known is not None else None
+                if known is not None and waiting is not None:
+                    settled.append((receipt, self._outcome(waiting, known)))
         settle(settled)
 
     def _before_reuse(self, number: int) -> None:
@@ -253,14 +265,18 @@ class Local:
 
     # -- end --
 
-    def close(self) -> None:
-        """End threads, leave the service, close the journal. Its records stay until stored.
+    def close(self, *, at_exit: bool = False) -> None:
+        """End threads, leave the service, close the journal. Its records stay until stored, and a
+        warning says how many wait; ``at_exit``, where nobody has waited for them, only if
+        something is in their way.
 
         Raises:
             JournalError: the last sync failed; all is closed nevertheless.
         """
+        trouble = self.client.trouble
+        quiet = at_exit and not trouble and self.client.state == "connected"
         with ExitStack() as last:
-            last.callback(self._give_up)
+            last.callback(self._give_up, trouble, quiet)
             last.callback(self.cache.close)
             self.client.close()
             with contextlib.suppress(OSError):  # out of descriptors
@@ -283,8 +299,16 @@ class Local:
         except OSError:  # out of descriptors
             return True
 
-    def _give_up(self) -> None:
+    def _give_up(self, trouble: str, quiet: bool) -> None:
         self._deliver_late()
+        if self.pending and not quiet:
+            why = f": {trouble}" if trouble else ""
+            _log.warning(
+                "left with %d writes that are not stored yet%s. They are safe in the journal in "
+                "%s, and the service stores them as soon as it can; `livingai status %s` tells how "
+                "many wait, and `livingai serve` stores them if no service runs.",
+                len(self.pending), why, self.directory.path, self.directory.path,
+            )  # fmt: skip
         give_up(write.receipt for write in self.pending.values())
 
     def abandon(self) -> None:
@@ -337,7 +361,7 @@ def _close_at_exit() -> None:
     for local in list(_registry.values()):
         if local.pid == os.getpid():
             try:
-                local.close()
+                local.close(at_exit=True)
             except (LivingAIError, OSError, JournalClosedError) as error:
                 _log.warning("at exit: %s", error)
     _registry.clear()

@@ -83,7 +83,8 @@ class Member:
     async def close(self, timeout: float = 10.0) -> None:
         """Wait up to ``timeout`` seconds until the store has everything, then leave the service.
 
-        What is not stored by then stays in the journal and is stored by the service; who still
+        What is not stored by then stays in the journal and is stored by the service, and a warning
+        in the log ``livingai`` says how many writes that are and what they wait for; who still
         waits for its outcome gets an :class:`~livingai.errors.OutcomeUnknownError`, unless another
         engine of this process stays in the directory. Idempotent.
 
@@ -166,7 +167,7 @@ class Member:
     def sla(self) -> Sla:
         """Counts and latency quantiles of this engine's writes so far."""
         local = self._local
-        figures: dict[str, Any] = {"service": "not started"}
+        figures: dict[str, Any] = {"service": "closed" if self._closed else "not started"}
         if local is not None:
             if self._left:
                 self._left = left_in_default(self.store, self.directory)

@@ -52,7 +52,7 @@ STATUS_BY_CODE: dict[int, OutcomeStatus] = {code: status for status, code in STA
 class Outcome:
     """What became of a write. ``level`` is the durability that it has reached, ``latency_ms`` the
     time from acceptance to commit (or to the decision against it), ``reason`` says why where the
-    store did not take it."""
+    store did not take it, or where it is late because no service was there yet."""
 
     status: OutcomeStatus
     level: Durability

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import livingai._linux  # noqa: F401  # isort: skip
+
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -20,7 +20,7 @@ from livingai.errors import (
     ServiceRunningError,
     ServiceUnavailableError,
 )
-from livingai.launch import service_environment
+from livingai.launch import start_supervisor
 from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
@@ -33,9 +33,12 @@ from livingai.workers.protocol import (
     error_from_parts,
     frame,
 )
+from livingai.workers.report import read_report
+from livingai.workers.supervisor import EXIT_RUNNING
+from livingai.workers.unstored import count_unstored
 
-#: Exit status of a supervisor that found another one.
-_EXIT_RUNNING = 3
+#: Seconds that a service which hands over may take.
+_HAND_OVER_S = 60.0
 
 
 def ask_service(
@@ -87,6 +90,7 @@ class Service:
         config: EngineConfig | None = None,
         *,
         verbose: bool = False,
+        served: bool = False,
         **settings: Any,
     ) -> None:
         if not isinstance(store, Store):
@@ -100,6 +104,13 @@ class Service:
         )
         #: Log to this process's standard error instead of service.log.
         self._verbose = verbose
+        #: This is ``livingai serve``: agents wait for its return when it ends, and it takes over
+        #: from a service that an agent has started.
+        self._served = served
+        #: Exit status of the last process; see :mod:`livingai.workers.supervisor`.
+        self._code = 0
+        #: Supervisors that were told to hand over.
+        self._told_to_go: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 30.0) -> Service:
@@ -115,58 +126,90 @@ class Service:
         self.store.validate()
         enter(self.store, self.directory)
         if owner_alive(self.directory.lock):
-            pid = owner_identity(self.directory.lock).get("pid")
-            raise ServiceRunningError(
-                f"a writer service (process {pid}) already owns {self.directory.path}; stop it "
-                "first, or just use it: engines join it by themselves"
-            )
-        config = ServiceConfig.build(self.store, self.directory.path, self.config, foreground=True)
+            self._refuse_unless_on_demand()
+        config = ServiceConfig.build(
+            self.store, self.directory.path, self.config, foreground=True, served=self._served
+        )
+        options = ["--take-over"] if self._served else []
         with open_log(self.directory.log) as log:
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "livingai.workers.supervisor"],
-                stdin=subprocess.PIPE,
+            self._process = process = start_supervisor(
+                config,
+                self.config.python,
+                *options,
+                stdout=None,
                 stderr=None if self._verbose else log,
-                cwd="/",
-                env=service_environment(),
-                start_new_session=True,  # Ctrl-C is for us; we then stop the service in order
             )
         try:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it has ended: _wait_ready() says so
-                os.write(process.stdin.fileno(), json.dumps(config.to_dict()).encode() + b"\n")
+            if self._served:
+                timeout = max(timeout, _HAND_OVER_S)
             self._wait_ready(process, time.monotonic() + timeout)
         except BaseException:
             self.stop(drain=False)
             raise
         return self
 
+    def _refuse_unless_on_demand(self) -> None:
+        """Raise ServiceRunningError unless the running service is one that an agent has started and
+        this one may replace."""
+        report = read_report(self.directory.path)
+        if self._served and report.pid and not report.foreground:
+            return
+        pid = owner_identity(self.directory.lock).get("pid")
+        raise ServiceRunningError(
+            f"a writer service (process {pid}) already owns {self.directory.path}; stop it "
+            "first, or just use it: engines join it by themselves"
+        )
+
+    def _ask_for_hand_over(self) -> None:
+        """Have the service that an agent has started drain and go; agents then come to ours."""
+        report = read_report(self.directory.path)
+        if report.foreground or not report.pid or report.pid in self._told_to_go:
+            return
+        if not report.ended_at and owner_alive(self.directory.supervisor_lock):
+            self._told_to_go.add(report.pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(report.pid, signal.SIGTERM)
+
     def _wait_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         delay = 0.005
         while True:
+            if self._served:
+                self._ask_for_hand_over()
+            if process.poll() is not None:
+                raise self._ended(process.returncode)
             try:
                 ask_service(self.directory, self.store.url, "ready")
-            except ServiceUnavailableError:
-                if process.poll() is not None:
-                    raise self._ended(process.returncode) from None
-                if time.monotonic() > deadline:
-                    raise
-                try:
-                    process.wait(delay)
-                except subprocess.TimeoutExpired:
-                    delay = min(delay * 1.5, 0.1)
-            else:
                 if self.status()["pids"]["supervisor"] == process.pid:
                     return
-                raise self._ended(0)  # somebody else's, which was quicker
+            except ServiceUnavailableError:
+                pass
+            else:
+                if not self._served:
+                    raise self._ended(0)  # somebody else's, which was quicker
+            if time.monotonic() > deadline:
+                raise self._not_up()
+            try:
+                process.wait(delay)
+            except subprocess.TimeoutExpired:
+                delay = min(delay * 1.5, 0.1)
+
+    def _not_up(self) -> ServiceUnavailableError:
+        trouble = read_report(self.directory.path).trouble
+        return ServiceUnavailableError(
+            f"the service in {self.directory.path} is not up in time"
+            + (f": {trouble}" if trouble else "; see service.log there")
+        )
 
     def _ended(self, code: int) -> LivingAIError:
-        if code == _EXIT_RUNNING or owner_alive(self.directory.lock):
+        if code == EXIT_RUNNING or owner_alive(self.directory.lock):
             return ServiceRunningError(
                 f"another writer service has just taken {self.directory.path}; use that one"
             )
+        trouble = read_report(self.directory.path).trouble
         return ServiceError(
-            f"the writer service ended at its start (exit status {code}); see service.log there, "
-            f"nothing in {self.directory.path} was lost"
+            f"the writer service ended at its start (exit status {code}"
+            + (f"; {trouble}" if trouble else "")
+            + f"); see service.log there, nothing in {self.directory.path} was lost"
         )
 
     def stop(self, drain: bool = True, timeout: float = 30.0) -> None:
@@ -182,7 +225,18 @@ class Service:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._code = process.returncode
         process.stdin.close()
+
+    @property
+    def exit_code(self) -> int:
+        """How the service ended at :meth:`stop`: 0 everything was stored, 4 it was told to end
+        before the store had everything (:meth:`unstored` records wait)."""
+        return self._code
+
+    def unstored(self) -> int:
+        """How many accepted records wait in the journals now."""
+        return count_unstored(self.directory)
 
     def wait(self) -> int:
         """Wait until the service ends by itself or is stopped from outside; its exit status."""

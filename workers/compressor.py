@@ -107,6 +107,11 @@ def warm_up() -> int:
     return os.getpid()
 
 
+def forget_segments() -> None:
+    """Unmap everything: this process or thread encodes no more."""
+    _cache.close()
+
+
 def encode_tasks(tasks: list[Task], codec: str) -> list[Encoded]:
     """Encode the states of ``tasks``, in order."""
     return [_encode(task, codec) for task in tasks]

@@ -28,7 +28,7 @@ from livingai.workers.bases import Bases
 from livingai.workers.compressor import Encoded
 from livingai.workers.feed import Item
 from livingai.workers.intake import Intake
-from livingai.workers.keeper import Keeper
+from livingai.workers.keeper import Farewell, Keeper
 from livingai.workers.lanes import Partition
 from livingai.workers.outcomes import Outcomes
 from livingai.workers.pool import CompressorPool
@@ -45,12 +45,16 @@ _ENCODE_FROM_BYTES = 1024
 _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 #: Seconds between looks for lost wake-ups, new journals and dead owners.
 _POLL_S = 0.2
+#: Seconds by which compressors that were not asked for come later; until then a thread does their
+#: work.
+_POOL_LATER_S = 0.5
 
 
 class Dispatcher:
     """One per state directory; lives in the event loop of its process."""
 
-    def __init__(self, config: ServiceConfig, directory: StateDirectory) -> None:
+    def __init__(self, config: ServiceConfig, directory: StateDirectory, deaths: int = 0) -> None:
+        """``deaths``: how many dispatchers have died here lately."""
         self.config = config
         self.directory = directory
         self.started_at = time.time()
@@ -62,10 +66,15 @@ class Dispatcher:
         self.inflight_bytes = 0
         self._kick = asyncio.Event()
         #: Set while ending: done once what was accepted before is terminal.
-        self._drained: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[bool] | None = None
         self._failure: BaseException | None = None
         self._told_trouble = ""
-        self.pool = CompressorPool(config.compressors, config.codec, self._encoded)  # type: ignore[arg-type]
+        self.pool = CompressorPool(
+            config.compressors,
+            config.codec,
+            self._encoded,
+            careful=deaths > 0,
+        )
         self.writers = [WriterLane(self, Partition()) for _ in range(config.writers)]
         self.server = AgentServer(self)
         self.requests = Requests(self)
@@ -80,9 +89,11 @@ class Dispatcher:
 
     @property
     def trouble(self) -> str:
-        """Why writes are not stored now, or what waits elsewhere; "" if all is well."""
+        """Why writes are not stored now, what keeps dying, or what waits elsewhere; "" if all is
+        well."""
         writers = (writer.trouble for writer in self.writers if writer.trouble)
-        return next(writers, "") or self.intake.unreadable.trouble or self.keeper.elsewhere
+        other = self.intake.unreadable.trouble or self.requests.trouble or self.keeper.elsewhere
+        return next(writers, "") or other
 
     def tell_trouble(self) -> None:
         """Tell the agents of trouble that has come, changed or passed."""
@@ -102,11 +113,13 @@ class Dispatcher:
             self._drained.cancel()
         self.kick()
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> bool:
         try:
             await self.barriers.passed(None)
         except JournalError as error:
             _log.error("stopping without all writes stored: %s", error)
+            return False
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Something that nobody expected has happened: :meth:`run` raises it."""
@@ -124,8 +137,8 @@ class Dispatcher:
         task.add_done_callback(ended)
         return task
 
-    async def run(self) -> list[str]:
-        """Serve until told to stop, or until idle. Returns the journals whose owners live on."""
+    async def run(self) -> Farewell:
+        """Serve until told to stop, or until idle."""
         await self.server.start()
         beside = [self._background(self._warm()), self._background(self.keeper.retain()),
                   self._background(self.keeper.look_elsewhere())]  # fmt: skip
@@ -150,7 +163,11 @@ class Dispatcher:
         return await self._shut_down()
 
     async def _warm(self) -> None:
-        await asyncio.gather(self.pool.warm(), *(writer.warm() for writer in self.writers))
+        # The writers first: nothing is stored without them, and what starts takes all cores.
+        await asyncio.gather(*(writer.warm() for writer in self.writers))
+        if not self.config.foreground:  # somebody has just saved: its records come first
+            await asyncio.sleep(_POOL_LATER_S)
+        await self.pool.warm()
         self.keeper.ready.set()
 
     def _over(self) -> bool:
@@ -251,11 +268,13 @@ class Dispatcher:
 
     # -- end --
 
-    async def _shut_down(self) -> list[str]:
+    async def _shut_down(self) -> Farewell:
         self.server.close()
         await asyncio.gather(*(writer.close() for writer in self.writers), self.requests.close())
         self.pool.close()
         self.outcomes.set_damage_aside()
         left = self.keeper.retire_all()
         self.intake.close()
-        return left
+        told = self._drained
+        drained = told is None or (told.done() and not told.cancelled() and told.result())
+        return Farewell(left, drained=drained)

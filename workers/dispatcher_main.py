@@ -1,97 +1,42 @@
-"""The dispatcher's process: its beginning, its owner's lock on the directory, its signals.
+"""The dispatcher's process: it does its work in :mod:`livingai.workers.serving`, and whatever ends
+it, its supervisor hears why.
 
-``dispatcher_main PARENT_PID``, settings as one JSON line on standard input, whose end is ours, too.
-Exit statuses: see :mod:`livingai.workers.supervisor`.
+``dispatcher_main PARENT_PID DESCRIPTOR DEATHS``. Said on the descriptor, as one JSON object:
+``{"done": true, "left": N}`` at an end in order (``done`` is false where it was told to go before
+the store had everything), ``{"error": text}`` at any other. Exit statuses: 0 an end in order, 3
+another service owns the directory, 1 all else.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import json
-import logging
 import os
-import signal
 import sys
-import threading
-import time
-
-from livingai.config import ServiceConfig
-from livingai.errors import ServiceRunningError
-from livingai.queue.directory import StateDirectory
-from livingai.queue.leftover import remove_if_stored
-from livingai.queue.lock import OwnerLock, owner_identity
-from livingai.workers.dispatcher import Dispatcher
-from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
-
-#: Seconds that a new dispatcher waits for one that is ending.
-_TAKE_OVER_S = 3.0
-#: Exit status: another service owns the directory.
-EXIT_RUNNING = 3
-
-
-def _watch_parent() -> None:
-    """The supervisor holds the other end of our standard input; its end is ours."""
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
-
-
-async def _main(config: ServiceConfig, directory: StateDirectory) -> list[str]:
-    dispatcher = Dispatcher(config, directory)
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, dispatcher.stop)
-    loop.add_signal_handler(signal.SIGQUIT, functools.partial(dispatcher.stop, drain=False))
-    return await dispatcher.run()
-
-
-def _take_over(directory: StateDirectory) -> OwnerLock | None:
-    """The directory's lock; None if another service owns and serves it. One that is ending has
-    closed its socket and still holds the lock for a moment: its successor waits for it."""
-    deadline = time.monotonic() + _TAKE_OVER_S
-    while (lock := OwnerLock.acquire(directory.lock)) is None:
-        with contextlib.suppress(OSError):
-            directory.connect(1.0).close()
-            return None
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.01)  # nobody announces that a lock is free; there is no event loop yet
-    return lock
+import traceback
+from typing import Any
 
 
 def main() -> int:
     """Entry point; see the module's text."""
-    die_with_parent(int(sys.argv[1]))
-    yield_to_agents()
-    raise_descriptor_limit()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells us when to stop
-    logging.basicConfig(format="%(asctime)s service %(levelname)s %(message)s", level=logging.INFO)
-    line = b""
-    while not line.endswith(b"\n"):
-        chunk = os.read(0, 65536)
-        if not chunk:
-            return 1
-        line += chunk
-    config = ServiceConfig(**json.loads(line))
-    threading.Thread(target=_watch_parent, daemon=True).start()
-    directory = StateDirectory(config.directory)
-    directory.ensure(config.spec().build().url)
-    lock = _take_over(directory)
-    if lock is None:
-        pid = owner_identity(directory.lock).get("pid")
-        sys.stderr.write(f"{ServiceRunningError()} (process {pid})\n")
-        return EXIT_RUNNING
+    parent, fd, deaths = map(int, sys.argv[1:4])
+    code = 1
+    words: dict[str, Any] = {}
     try:
-        import uvloop  # noqa: PLC0415 - the service's choice, not its importers'
+        # Here, because what fails while it is imported has to be said, too.
+        from livingai.workers.serving import serve  # noqa: PLC0415
 
-        left = uvloop.run(_main(config, directory))
-    finally:
-        lock.release()
-    for journal in left:
-        remove_if_stored(journal)
-    return 0
+        code, words = serve(parent, deaths)
+    except Exception as error:
+        traceback.print_exc()
+        words = {"error": f"{type(error).__name__}: {error}"[:4000]}
+    _say(fd, words)
+    return code
+
+
+def _say(fd: int, words: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more
+        os.write(fd, json.dumps(words).encode())
 
 
 if __name__ == "__main__":

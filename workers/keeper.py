@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
@@ -28,8 +28,6 @@ _MAX_RETIRED = 32
 _OWNER_CHECK_S = 1.0
 #: Seconds that a stopping service takes to drain before it leaves the rest in the journals.
 _GRACE_S = 10.0
-#: Without agents the service waits so long for a store that takes nothing, then ends.
-_GIVE_UP_S = 60.0
 #: Seconds that the agent which started the service may take to connect.
 _WELCOME_S = 2.0
 #: Seconds between two applications of the retention policy.
@@ -57,6 +55,14 @@ def is_journal_litter(path: str) -> bool:
     return old and not owner_alive(os.path.join(path, OWNER_LOCK))
 
 
+class Farewell(NamedTuple):
+    """How a dispatcher went: the journals whose owners live on, and whether all was stored that
+    was accepted before it was told to go."""
+
+    journals: list[str]
+    drained: bool
+
+
 class Keeper:
     """See the module's text."""
 
@@ -67,8 +73,7 @@ class Keeper:
         #: What waits for the store in other state directories; "" if nothing does.
         self.elsewhere = ""
         self._checked = 0.0
-        self._trouble_since = time.monotonic()
-        self._idle_since = self._trouble_since + _WELCOME_S
+        self._idle_since = time.monotonic() + _WELCOME_S
         self._stop_by = 0.0
         self._place = _place(dispatcher.directory.lock)
         self._sweep_litter()
@@ -195,7 +200,8 @@ class Keeper:
     # -- when to go --
 
     def idle(self) -> bool:
-        """Whether nobody needs the service: no agent, nothing on its way, for long enough."""
+        """Whether nobody needs the service: no agent, nothing on its way, for long enough. While
+        records wait it stays, however long their store takes nothing: nobody else stores them."""
         dispatcher = self._dispatcher
         now = time.monotonic()
         if not dispatcher.server.agents and _place(dispatcher.directory.lock) != self._place:
@@ -207,11 +213,6 @@ class Keeper:
             or dispatcher.inflight
             or dispatcher.intake.waiting()
         )
-        if dispatcher.server.agents or not dispatcher.trouble:
-            self._trouble_since = now
-        elif now - self._trouble_since > _GIVE_UP_S and not dispatcher.config.foreground:
-            _log.error("no agent, and nothing can be stored: %s", dispatcher.trouble)
-            return True
         if busy:
             self._idle_since = now
             return False

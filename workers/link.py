@@ -14,6 +14,7 @@ from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
+from livingai.workers.deaths import Deaths
 from livingai.workers.worker import Worker
 
 
@@ -49,7 +50,13 @@ class WorkerLink:
         self._worker: Worker | None = None
         self._starting = asyncio.Lock()
         self._backoff = Backoff()
+        self._deaths = Deaths(role)
         self._closed = False
+
+    @property
+    def trouble(self) -> str:
+        """What to tell agents of a worker that dies again and again; "" while it does not."""
+        return self._deaths.trouble
 
     @property
     def pid(self) -> int | None:
@@ -96,9 +103,11 @@ class WorkerLink:
 
     def _answered(self) -> None:
         self._backoff.reset()
+        self._deaths.works()
 
-    def _ended(self) -> None:
+    def _ended(self, reason: str) -> None:
         if not self._closed:
+            self._deaths.died(reason)
             self._died()
 
     async def call(self, verb: str, *arguments: Any) -> Any:

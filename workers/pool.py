@@ -1,8 +1,16 @@
-"""The compressor pool: a ProcessPoolExecutor that survives the death of its processes.
+"""The compressor pool: processes that encode states, and what is done while there are none.
 
-One killed process breaks the whole executor. Then a new one is made and what was under way is
-submitted again, record by record; a record that was under way in too many broken pools is not
-compressed but stored raw.
+Rules:
+
+1. While the processes are starting, and where there can be none (no usable /dev/shm, no room for
+   more processes), a thread of the dispatcher does their work. So the first record of a new service
+   does not wait for them, and no service is without compression.
+2. One killed process breaks the whole executor. Then a new one is made, and what was under way is
+   submitted again, record by record; a record that was under way in too many broken pools is not
+   compressed but stored raw.
+3. A record that may have killed a process is never given to the thread: it waits for processes, and
+   is stored raw where there can be none. After a death of the dispatcher that is true of each.
+4. Processes that do not come up are started again with a growing delay.
 """
 
 from __future__ import annotations
@@ -11,16 +19,19 @@ import asyncio
 import collections
 import contextlib
 import logging
-import multiprocessing
 import multiprocessing.connection
-import os
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from livingai.workers.compressor import Encoded, Task, encode_tasks, start_compressor, warm_up
+from livingai.workers.compressor import Encoded, Task, encode_tasks, forget_segments, warm_up
+from livingai.workers.executors import (
+    end_processes,
+    make_processes,
+    make_thread,
+    processes_of,
+)
 
 _log = logging.getLogger("livingai.service")
 #: A task holds at most this many records and raw bytes: large enough to pay for its hand-over,
@@ -33,6 +44,12 @@ _MAX_BREAKS = 3
 #: called five times a second), and how much of a large state may take one call more.
 _SILENT_CHECKS = 50
 _BYTES_PER_CHECK = 4 << 20
+#: Processes that did not come up are started again after the first delay, twice that, ...
+_FIRST_DELAY_S, _LAST_DELAY_S = 0.5, 60.0
+#: After so many starts that failed nobody waits for the next one.
+_MAX_FAILED_STARTS = 3
+#: Seconds that a start may take.
+_START_S = 60.0
 
 
 class Job(Protocol):
@@ -47,96 +64,212 @@ class Job(Protocol):
         """The size of its state."""
 
 
+class _Running(NamedTuple):
+    jobs: list[Job]
+    executor: Executor
+
+
 class CompressorPool:
     """Runs in the dispatcher's event loop. ``done(job, encoded)`` is called there; ``encoded`` is
     None where the record should be stored raw."""
 
-    def __init__(
-        self, processes: int, codec: str, done: Callable[[Job, Encoded | None], None]
-    ) -> None:
-        self._processes = processes
+    def __init__(self, processes: int, codec: str, done: Any, *, careful: bool = False) -> None:
+        """``careful``: a record may have ended the last dispatcher, see rule 3."""
+        self._count = processes
         self._codec = codec
         self._done = done
+        self._careful = careful
         self._queue: collections.deque[Job] = collections.deque()
-        self._running: dict[int, list[Job]] = {}
+        #: Those that the thread must not see.
+        self._suspects: collections.deque[Job] = collections.deque()
+        self._running: dict[int, _Running] = {}
         self._number = 0
         self._loop = asyncio.get_running_loop()
-        self._executor = self._make()
+        self._pool: ProcessPoolExecutor | None = None
+        #: Whether all of the pool's processes have come up.
+        self._up = False
+        self._thread: ThreadPoolExecutor | None = None
+        #: Whether it keeps segments mapped.
+        self._thread_used = False
+        self._failed_starts = 0
+        self._start_at = self._started_at = 0.0
+        self._why_none = ""
+        #: Set once it is known whether there are processes.
+        self._known = asyncio.Event()
         self._closed = False
         self._dead_seen = False
         #: Calls of :meth:`check` since a task has ended, while one is under way.
         self._silent_checks = 0
 
-    def _make(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self._processes,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=start_compressor,
-            initargs=(os.getpid(),),
-        )
+    # -- the processes --
 
     async def warm(self) -> None:
-        """Start all processes and wait until each has answered or the pool broke."""
-        executor = self._executor
-        try:
-            futures = [executor.submit(warm_up) for _ in range(self._processes)]
-            await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
-        except BrokenProcessPool:
-            if executor is self._executor:  # else it is a new one already
-                self._rebuild()
+        """Start all processes and wait until each has answered, or the start has failed."""
+        self._start()
+        await self._known.wait()
 
     def pids(self) -> list[int]:
-        """Process ids of the pool; empty before its first task."""
-        return list(getattr(self._executor, "_processes", None) or ())
+        """Process ids of the pool; empty before its start."""
+        return [process.pid for process in processes_of(self._pool) if process.pid is not None]
+
+    @property
+    def where(self) -> str:
+        """Where states are encoded now, for ``livingai status``."""
+        if self._up:
+            return f"in {self._count} processes"
+        return "in a thread of the dispatcher" + (f" ({self._why_none})" if self._why_none else "")
+
+    def _start(self) -> None:
+        if self._closed or self._pool is not None:
+            return
+        self._started_at = time.monotonic()
+        pool = None
+        try:
+            pool = make_processes(self._count)
+            futures = [pool.submit(warm_up) for _ in range(self._count)]
+        except (OSError, ImportError, NotImplementedError, BrokenProcessPool) as error:
+            if pool is not None:
+                end_processes(pool)
+            self._start_failed(f"compressor processes cannot be started: {error}")
+            return
+        self._pool = pool
+        answers = (asyncio.wrap_future(future) for future in futures)
+        gathered = asyncio.gather(*answers, return_exceptions=True)
+        gathered.add_done_callback(lambda done: self._started(pool, done))
+
+    def _started(self, pool: ProcessPoolExecutor, answers: asyncio.Future[list[Any]]) -> None:
+        if pool is not self._pool or self._closed or answers.cancelled():
+            return
+        if any(isinstance(answer, BaseException) for answer in answers.result()):
+            self._break("a compressor died at its start")
+            return
+        if self._why_none:
+            _log.info("compressor processes are there again")
+        self._up = True
+        self._failed_starts = 0
+        self._why_none = ""
+        self._known.set()
+        self.flush()
+
+    def _start_failed(self, why: str) -> None:
+        self._failed_starts += 1
+        delay_s = min(_FIRST_DELAY_S * 2**self._failed_starts, _LAST_DELAY_S)
+        self._start_at = time.monotonic() + delay_s
+        if why != self._why_none:
+            _log.warning("%s; a thread of the dispatcher does their work", why)
+        self._why_none = why
+        self._known.set()
+        self._loop.call_soon(self.flush)
 
     def check(self) -> None:
-        """Called now and then: make the pool anew if one of its processes has been dead for two
-        calls and the executor has not noticed, or nobody has asked it; or if no task has ended for
-        many calls. One stopped process is enough for that: the one that waits for the next task
-        holds the lock on the executor's queue, and the others wait for it."""
-        sentinels = [process.sentinel for process in _processes(self._executor)]
+        """Called now and then: start what did not start, and make the pool anew if one of its
+        processes has been dead for two calls and the executor has not noticed, or nobody has asked
+        it; or if no task has ended for many calls. One stopped process is enough for that: the one
+        that waits for the next task holds the lock on the executor's queue, and the others wait for
+        it."""
+        now = time.monotonic()
+        if self._pool is None:
+            if self._failed_starts and now >= self._start_at:
+                self._start()
+            return
+        sentinels = [process.sentinel for process in processes_of(self._pool)]
         dead = bool(sentinels and multiprocessing.connection.wait(sentinels, timeout=0))
-        self._silent_checks = self._silent_checks + 1 if self._running else 0
-        largest = max(
-            (job.raw_bytes() for jobs in self._running.values() for job in jobs), default=0
-        )
+        theirs = [job for tasks in self._of(self._pool) for job in tasks]
+        self._silent_checks = self._silent_checks + 1 if theirs else 0
+        largest = max((job.raw_bytes() for job in theirs), default=0)
         if dead and self._dead_seen:
-            self._rebuild()
+            self._break()
         elif self._silent_checks > _SILENT_CHECKS + largest // _BYTES_PER_CHECK:
-            self._rebuild("no compressor has answered for long")
+            self._break("no compressor has answered for long")
+        elif not self._up and now - self._started_at > _START_S:
+            self._break("the compressors do not come up")
         else:
             self._dead_seen = dead
 
+    def _of(self, executor: Executor) -> list[list[Job]]:
+        """What an executor has under way."""
+        return [running.jobs for running in self._running.values() if running.executor is executor]
+
+    def _break(self, why: str = "a compressor died") -> None:
+        """The pool is broken: make a new one, and submit again what it had under way."""
+        old, self._pool = self._pool, None
+        if self._closed or old is None:
+            return
+        was_up, self._up = self._up, False
+        self._dead_seen = False
+        self._silent_checks = 0
+        end_processes(old)
+        lost = [job for jobs in self._of(old) for job in jobs]
+        self._running = {n: r for n, r in self._running.items() if r.executor is not old}
+        for job in reversed(lost):
+            job.breaks += 1
+            if job.breaks >= _MAX_BREAKS:
+                self._done(job, None)
+            else:
+                self._suspects.appendleft(job)
+        if was_up:
+            _log.warning("%s; the pool is made anew", why)
+            self._start()
+            self._loop.call_soon(self.flush)
+        else:
+            self._start_failed(why)
+
+    # -- the work --
+
     def add(self, job: Job) -> None:
         """Queue a record; call :meth:`flush` when all of a turn are queued."""
-        self._queue.append(job)
+        (self._suspects if job.breaks or self._careful else self._queue).append(job)
 
     def flush(self) -> None:
-        """Hand queued records to the pool, in tasks, as long as its processes have less than one
-        task each in reserve: what waits here can still be grouped."""
-        while self._queue and len(self._running) < 2 * self._processes and not self._closed:
-            jobs: list[Job] = []
-            size = 0
-            while self._queue and len(jobs) < _TASK_RECORDS and size < _TASK_BYTES:
-                if jobs and self._queue[0].breaks:
-                    break
-                job = self._queue.popleft()
-                jobs.append(job)
-                size += job.raw_bytes()
-                if job.breaks:
-                    break
-            self._submit(jobs)
+        """Hand queued records on, in tasks, as long as processes or thread have less than one task
+        each in reserve: what waits here can still be grouped."""
+        if self._closed:
+            return
+        if self._suspects and not self._up:
+            if self._failed_starts >= _MAX_FAILED_STARTS:
+                while self._suspects:
+                    self._done(self._suspects.popleft(), None)
+            elif not self._failed_starts:
+                self._start()
+        while (self._queue or (self._suspects and self._up)) and not self._closed:
+            executor = self._executor()
+            most = 2 * self._count if self._up else 2
+            if len(self._of(executor)) >= most or not self._submit(executor, self._next_jobs()):
+                break
 
-    def _submit(self, jobs: list[Job]) -> None:
+    def _executor(self) -> Executor:
+        if self._up and self._pool is not None:
+            return self._pool
+        if self._thread is None:
+            self._thread = make_thread()
+        self._thread_used = True
+        return self._thread
+
+    def _next_jobs(self) -> list[Job]:
+        if self._up and self._suspects and self._suspects[0].breaks:
+            return [self._suspects.popleft()]  # alone: if it is to blame, it only costs itself
+        queue = self._suspects if self._up and self._suspects else self._queue
+        jobs: list[Job] = []
+        size = 0
+        while queue and len(jobs) < _TASK_RECORDS and size < _TASK_BYTES:
+            if queue[0].breaks:
+                break
+            job = queue.popleft()
+            jobs.append(job)
+            size += job.raw_bytes()
+        return jobs
+
+    def _submit(self, executor: Executor, jobs: list[Job]) -> bool:
         self._number += 1
         number = self._number
-        self._running[number] = jobs
+        self._running[number] = _Running(jobs, executor)
         try:
-            future = self._executor.submit(encode_tasks, [job.task() for job in jobs], self._codec)
+            future = executor.submit(encode_tasks, [job.task() for job in jobs], self._codec)
         except BrokenProcessPool:
-            self._rebuild()
-            return
+            self._break()
+            return False
         future.add_done_callback(lambda f: self._notify(number, f))
+        return True
 
     def _notify(self, number: int, future: Future[list[Encoded]]) -> None:
         """Called in a thread of the executor."""
@@ -149,56 +282,23 @@ class CompressorPool:
         self._silent_checks = 0
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            self._rebuild()
+            self._break()
         elif error is not None:
             _log.error("compression failed, storing raw: %r", error)
-            for job in self._running.pop(number):
+            for job in self._running.pop(number).jobs:
                 self._done(job, None)
         else:
-            for job, encoded in zip(self._running.pop(number), future.result(), strict=True):
+            for job, encoded in zip(self._running.pop(number).jobs, future.result(), strict=True):
                 self._done(job, encoded)
         self.flush()
-
-    def _rebuild(self, why: str = "a compressor died") -> None:
-        """Make a new pool and submit again what was under way."""
-        if self._closed:
-            return
-        _log.warning("%s; the pool is made anew", why)
-        old, self._executor = self._executor, self._make()
-        self._dead_seen = False
-        self._silent_checks = 0
-        _end(old)
-        lost = [job for jobs in self._running.values() for job in jobs]
-        self._running.clear()
-        for job in reversed(lost):
-            job.breaks += 1
-            if job.breaks >= _MAX_BREAKS:
-                self._done(job, None)
-            else:
-                self._queue.appendleft(job)
-        self._loop.call_soon(self.flush)
+        if self._thread_used and self._up and self._thread and not self._of(self._thread):
+            self._thread_used = False
+            self._thread.submit(forget_segments)
 
     def close(self) -> None:
-        """End the processes, without waiting for what they do."""
+        """End the processes and the thread, without waiting for what they do."""
         self._closed = True
-        _end(self._executor)
-
-
-def _processes(executor: ProcessPoolExecutor) -> list[BaseProcess]:
-    """Its processes; the executor offers no public way to them."""
-    return list((getattr(executor, "_processes", None) or {}).values())
-
-
-def _end(executor: ProcessPoolExecutor) -> None:
-    """End an executor, whatever its thread is doing.
-
-    A process that dies while it writes its answer leaves the executor's thread reading the rest
-    for ever, because this process holds the other end of that pipe, too: so close it.
-    """
-    processes = _processes(executor)
-    results = getattr(executor, "_result_queue", None)  # shutdown() forgets both
-    executor.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.kill()
-    if results is not None:
-        results._writer.close()
+        if self._pool is not None:
+            end_processes(self._pool)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)

@@ -6,7 +6,7 @@ A frame is a 32-bit little-endian length and a msgpack list whose first item is 
 ==============  ==========================================  =====================================
 message         from agent                                  from service
 ==============  ==========================================  =====================================
-HELLO           version, store url, pid                     version, pid
+HELLO           version, store url, pid                     version, pid, version of livingai
 ATTACH          journal id (hex)                            -
 WAKE            -                                           -
 OUTCOMES        -                                           packed (lsn, word) pairs, reasons,

@@ -7,6 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from livingai._version import __version__
 from livingai.errors import LivingAIError, ServiceError, ServiceUnavailableError
 from livingai.queue.record import execution_hash
 from livingai.workers.agent import Agent
@@ -32,6 +33,11 @@ class Requests:
         self._reader = WorkerLink(dispatcher.config, "reader", dispatcher.kick)
         #: Retention, deletes and forks: slow work that no read or write should wait for.
         self._housekeeper = WorkerLink(dispatcher.config, "housekeeper", dispatcher.kick)
+
+    @property
+    def trouble(self) -> str:
+        """What to tell agents of a reader or housekeeper that keeps dying."""
+        return self._reader.trouble or self._housekeeper.trouble
 
     async def answer(self, agent: Agent, number: int, verb: str, arguments: list[Any]) -> None:
         """Do what was asked and send the answer."""
@@ -92,6 +98,10 @@ class Requests:
         feeds = dispatcher.intake.feeds.values()
         return {
             "store": dispatcher.store_url,
+            "version": __version__,
+            "served": dispatcher.config.served,
+            "foreground": dispatcher.config.foreground,
+            "compression": dispatcher.pool.where,
             "started_at": dispatcher.started_at,
             "pids": {
                 "supervisor": os.getppid(),

@@ -8,7 +8,13 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from livingai.errors import DirectoryError, DirectoryMismatchError, ServiceError
+from livingai._version import __version__
+from livingai.errors import (
+    DirectoryError,
+    DirectoryMismatchError,
+    ServiceError,
+    VersionMismatchError,
+)
 from livingai.stores.base import IDENTITY
 from livingai.stores.belonging import leads_to
 from livingai.workers.agent import Agent
@@ -70,7 +76,7 @@ class AgentServer:
             self._by_journal[agent.journal] = agent
             self._dispatcher.intake.refresh()
             # Its outcomes were told to nobody until now; a greeting makes it look for them.
-            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
+            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
             agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
             self._dispatcher.kick()
         elif kind == Message.REQUEST:
@@ -79,10 +85,10 @@ class AgentServer:
             self._dispatcher.kick()
 
     def _greet(self, agent: Agent, message: list[Any]) -> None:
-        _, version, store_url, _pid = message
+        version, store_url = message[1:3]
         if version != PROTOCOL_VERSION:
             agent.leave(
-                ServiceError(
+                VersionMismatchError(
                     f"this service speaks protocol {PROTOCOL_VERSION}, the agent {version}; run "
                     "the same livingai version in both (restart the older one)"
                 )
@@ -96,7 +102,7 @@ class AgentServer:
             )
         else:
             agent.greeted = True
-            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid()))
+            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
             agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
 
     def _is_ours(self, name: str) -> bool:

@@ -52,13 +52,24 @@ def main() -> int:
     yield_to_agents()
     logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
     # EOFError, OSError: the dispatcher has closed the connection, or is gone.
-    with contextlib.suppress(EOFError, OSError), socket.socket(fileno=fd) as sock:
-        config = ServiceConfig(**_message(sock)[1])
-        directory = StateDirectory(config.directory)
-        with contextlib.closing(_class_of(role)(config.spec().build(), directory)) as worker:
-            sock.sendall(frame(Message.HELLO, os.getpid()))
-            _serve(sock, worker)
+    with (
+        contextlib.suppress(EOFError, OSError),
+        socket.socket(fileno=fd) as sock,
+        contextlib.closing(_build(role, sock)) as worker,
+    ):
+        sock.sendall(frame(Message.HELLO, os.getpid()))
+        _serve(sock, worker)
     return 0
+
+
+def _build(role: str, sock: socket.socket) -> Role:
+    """The role, on its store. Where that fails, the dispatcher hears why before we end."""
+    config = ServiceConfig(**_message(sock)[1])
+    try:
+        return _class_of(role)(config.spec().build(), StateDirectory(config.directory))
+    except Exception as error:
+        sock.sendall(frame(Message.GOODBYE, error_parts(error)))
+        raise
 
 
 def _class_of(role: str) -> type[Role]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
+from livingai.workers.deaths import how_it_ended
 from livingai.workers.protocol import LENGTH, Message, error_from_parts, frame, parse
 
 _log = logging.getLogger("livingai.service")
@@ -31,7 +31,7 @@ class Worker:
         sock: socket.socket,
         config: ServiceConfig,
         answered: Callable[[], None],
-        died: Callable[[], None],
+        died: Callable[[str], None],
     ) -> None:
         self._role = role
         self._process = process
@@ -42,6 +42,7 @@ class Worker:
         self._up = asyncio.get_running_loop().create_future()
         self._writer: asyncio.StreamWriter | None = None
         self._closed = False
+        self._last_words = ""
         #: Takes no more requests; those under way fail once the process is gone.
         self.ended = False
         self._life = asyncio.create_task(self._live(sock, frame(Message.HELLO, config.to_dict())))
@@ -99,6 +100,9 @@ class Worker:
             if not self._up.done():
                 self._up.set_result(None)
             return
+        if message[0] == Message.GOODBYE:
+            self._last_words = ": ".join(message[1])
+            return
         _, number, ok, value = message
         self._answered()
         future = self._replies.get(number)
@@ -114,16 +118,17 @@ class Worker:
         if self._writer is not None:
             self._writer.close()
         code = await asyncio.get_running_loop().run_in_executor(None, _reap, self._process)
+        reason = how_it_ended(code, self._last_words)
         if not self._closed:
-            _log.warning("%s worker ended (%s)", self._role, _reason(code))
+            _log.warning("%s worker ended (%s)", self._role, reason)
         for future in [self._up, *self._replies.values()]:
             if not future.done():
-                future.set_exception(self._gone_error())
+                future.set_exception(self._gone_error(f" ({reason})"))
         self._up.exception()  # seen: nobody may be waiting for it
-        self._died()
+        self._died(reason)
 
-    def _gone_error(self) -> ServiceUnavailableError:
-        return ServiceUnavailableError(f"the {self._role} died; the request was not answered")
+    def _gone_error(self, why: str = "") -> ServiceUnavailableError:
+        return ServiceUnavailableError(f"the {self._role} died{why}; the request was not answered")
 
     async def close(self) -> None:
         """End it in order, and wait for its end."""
@@ -140,9 +145,3 @@ def _reap(process: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
-
-
-def _reason(code: int) -> str:
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit status {code}"

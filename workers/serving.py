@@ -1,0 +1,103 @@
+"""The dispatcher's work, from the beginning of its process to the end: its owner's lock on the
+directory, its signals. Settings come as one JSON line on standard input, whose end is ours, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from livingai.config import ServiceConfig
+from livingai.errors import ServiceRunningError
+from livingai.queue.directory import StateDirectory
+from livingai.queue.leftover import remove_if_stored
+from livingai.queue.lock import OwnerLock, owner_identity
+from livingai.workers.dispatcher import Dispatcher
+from livingai.workers.keeper import Farewell
+from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
+from livingai.workers.supervisor import EXIT_RUNNING
+from livingai.workers.unstored import count_unstored
+
+_log = logging.getLogger("livingai.service")
+
+#: Seconds that a new dispatcher waits for one that is ending.
+_TAKE_OVER_S = 3.0
+
+
+def _watch_parent() -> None:
+    """The supervisor holds the other end of our standard input; its end is ours."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+async def _main(config: ServiceConfig, directory: StateDirectory, deaths: int) -> Farewell:
+    dispatcher = Dispatcher(config, directory, deaths)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, dispatcher.stop)
+    loop.add_signal_handler(signal.SIGQUIT, functools.partial(dispatcher.stop, drain=False))
+    return await dispatcher.run()
+
+
+def _take_over(directory: StateDirectory) -> OwnerLock | None:
+    """The directory's lock; None if another service owns and serves it. One that is ending has
+    closed its socket and still holds the lock for a moment: its successor waits for it."""
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while (lock := OwnerLock.acquire(directory.lock)) is None:
+        with contextlib.suppress(OSError):
+            directory.connect(1.0).close()
+            return None
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)  # nobody announces that a lock is free; there is no event loop yet
+    return lock
+
+
+def serve(parent: int, deaths: int) -> tuple[int, dict[str, Any]]:
+    """Serve until told to stop, or until idle; the exit status and what to say at the end.
+
+    ``parent`` is the supervisor's process id, ``deaths`` how many dispatchers have died on it
+    lately.
+    """
+    die_with_parent(parent)
+    yield_to_agents()
+    raise_descriptor_limit()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells us when to stop
+    logging.basicConfig(format="%(asctime)s service %(levelname)s %(message)s", level=logging.INFO)
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 65536)
+        if not chunk:
+            return 1, {}
+        line += chunk
+    config = ServiceConfig(**json.loads(line))
+    threading.Thread(target=_watch_parent, daemon=True).start()
+    directory = StateDirectory(config.directory)
+    directory.ensure(config.spec().build().url)
+    lock = _take_over(directory)
+    if lock is None:
+        pid = owner_identity(directory.lock).get("pid")
+        sys.stderr.write(f"{ServiceRunningError()} (process {pid})\n")
+        return EXIT_RUNNING, {}
+    try:
+        import uvloop  # noqa: PLC0415 - the service's choice, not its importers'
+
+        farewell = uvloop.run(_main(config, directory, deaths))
+    finally:
+        lock.release()
+    for journal in farewell.journals:
+        remove_if_stored(journal)
+    left = count_unstored(directory)
+    if left and not farewell.drained:
+        _log.error("told to stop: %d records are not stored, they wait in the journals", left)
+    return 0, {"done": farewell.drained, "left": left}
