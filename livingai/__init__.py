@@ -7,6 +7,7 @@ livingai costs little and no database driver is loaded until its store is.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from livingai._version import __version__
@@ -72,6 +73,9 @@ _HOMES = {
     "tool": "livingai.steps",
 }
 
+#: What needs no Linux.
+_ANYWHERE = ("livingai.errors", "livingai.node")
+
 __all__ = [
     "CallOptions",
     "CheckpointEngine",
@@ -114,6 +118,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'livingai' has no attribute {name!r}")
+    if sys.platform != "linux" and home not in _ANYWHERE:
+        importlib.import_module("livingai._linux")  # raises what says so
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value

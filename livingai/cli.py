@@ -28,12 +28,12 @@ from livingai.config import EngineConfig
 from livingai.errors import LivingAIError, ServiceUnavailableError
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.waiting import waiting_records
 from livingai.requeue import list_aside, requeue
 from livingai.service import Service, ask_service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
 from livingai.workers.report import read_report
-from livingai.workers.unstored import count_unstored
 
 #: Seconds that ``status`` and ``stop`` wait for an answer.
 _PATIENCE_S = 5.0
@@ -141,7 +141,7 @@ def _without_service(directory: StateDirectory) -> list[tuple[str, str]]:
     """What can be seen without a service: how the last one was, and what waits."""
     report = read_report(directory.path)
     lines = [("journals", str(len(directory.journal_paths())))]
-    waiting = count_unstored(directory)
+    waiting = waiting_records(directory)
     hint = "; `livingai serve`, or the next agent's service, stores them" if waiting else ""
     lines.append(("not stored yet", f"{waiting} records{hint}"))
     if report.ended_at:

@@ -294,11 +294,11 @@ def _collects_orphans() -> bool:
     """Whether this process is given the children of its children when those end."""
     if os.getpid() == 1:
         return True
-    import ctypes  # noqa: PLC0415 - not every process starts a service
-
-    found = ctypes.c_int(0)
     try:
+        import ctypes  # noqa: PLC0415 - not every process starts a service, or has it
+
+        found = ctypes.c_int(0)
         ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ImportError):
         return False
     return bool(found.value)

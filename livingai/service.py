@@ -24,6 +24,7 @@ from livingai.launch import start_supervisor
 from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.waiting import waiting_records
 from livingai.stores.base import Store
 from livingai.stores.belonging import enter
 from livingai.workers.protocol import (
@@ -35,7 +36,6 @@ from livingai.workers.protocol import (
 )
 from livingai.workers.report import read_report
 from livingai.workers.supervisor import EXIT_RUNNING
-from livingai.workers.unstored import count_unstored
 
 #: Seconds that a service which hands over may take.
 _HAND_OVER_S = 60.0
@@ -236,7 +236,7 @@ class Service:
 
     def unstored(self) -> int:
         """How many accepted records wait in the journals now."""
-        return count_unstored(self.directory)
+        return waiting_records(self.directory)
 
     def wait(self) -> int:
         """Wait until the service ends by itself or is stopped from outside; its exit status."""

@@ -21,11 +21,11 @@ from livingai.errors import ServiceRunningError
 from livingai.queue.directory import StateDirectory
 from livingai.queue.leftover import remove_if_stored
 from livingai.queue.lock import OwnerLock, owner_identity
+from livingai.queue.waiting import waiting_records
 from livingai.workers.dispatcher import Dispatcher
 from livingai.workers.keeper import Farewell
 from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
 from livingai.workers.supervisor import EXIT_RUNNING
-from livingai.workers.unstored import count_unstored
 
 _log = logging.getLogger("livingai.service")
 
@@ -97,7 +97,7 @@ def serve(parent: int, deaths: int) -> tuple[int, dict[str, Any]]:
         lock.release()
     for journal in farewell.journals:
         remove_if_stored(journal)
-    left = count_unstored(directory)
+    left = waiting_records(directory)
     if left and not farewell.drained:
         _log.error("told to stop: %d records are not stored, they wait in the journals", left)
     return 0, {"done": farewell.drained, "left": left}

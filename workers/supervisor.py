@@ -131,11 +131,11 @@ class Supervisor:
         if self._reporter is not None:
             return
         # They take as long to import as all of this module's own.
-        import ctypes  # noqa: PLC0415
-
         from livingai.workers.report import Reporter  # noqa: PLC0415
 
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError, ImportError):
+            import ctypes  # noqa: PLC0415
+
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         config = json.loads(self._settings)
         self._reporter = Reporter(

@@ -161,7 +161,7 @@ def test_what_is_no_python_is_not_started(state_dir: Place, how: str) -> None:
 def test_what_only_looks_like_a_python(state_dir: Place) -> None:
     """It has not proved itself: it is told nothing, and not started again and again."""
     impostor = state_dir.folder / "python3"
-    impostor.write_text(f"#!/bin/sh\necho started >> {state_dir.folder}/starts\ncat >&2\n")
+    impostor.write_text(f"#!/bin/sh\necho started >> {state_dir.folder}/starts\nexit 0\n")
     impostor.chmod(0o755)
     agent = state_dir.agent(python=str(impostor))
     agent.call(acts.save, "run-1")
@@ -212,7 +212,7 @@ def test_service_is_of_the_programs_own_livingai(state_dir: Place, how: str) -> 
     if how == "zipapp":
         archive = state_dir.folder / "app.pyz"
         with zipfile.ZipFile(archive, "w") as file:
-            for path in copy.rglob("*.py"):
+            for path in copy.rglob("*"):
                 file.write(path, path.relative_to(copy))
             file.writestr("__main__.py", text)
         told = run(state_dir, str(archive), PYTHONPATH="")
@@ -224,7 +224,7 @@ def test_service_is_of_the_programs_own_livingai(state_dir: Place, how: str) -> 
 def test_modules_beside_the_program_do_not_get_in_the_way(state_dir: Place) -> None:
     """A module of the user's with the name of one of the standard library that only the service
     imports."""
-    for name in ("resource", "heapq2", "multiprocessing"):
+    for name in ("ctypes", "multiprocessing", "pickle", "queue"):
         (state_dir.folder / f"{name}.py").write_text("raise ImportError('the user has this')\n")
     script = state_dir.folder / "program.py"
     script.write_text(save_program(state_dir))
@@ -237,8 +237,10 @@ def test_modules_beside_the_program_do_not_get_in_the_way(state_dir: Place) -> N
 BROKEN_STORE = """
 import os, sys, time
 from livingai import SQLiteStore, CheckpointEngine, ExecutionNode
+from livingai.stores.base import StoreSpec
 class Store(SQLiteStore):
-    pass
+    def spec(self):
+        return StoreSpec("__main__:Store", super().spec().kwargs)
 engine = CheckpointEngine(Store({database!r}))
 engine.save_sync(ExecutionNode("run-1"), b"state")
 deadline = time.monotonic() + 60
