@@ -180,6 +180,7 @@ class CheckpointEngine(Housekeeper):
             self._pending[at.lsn] = receipt
             self._sla.saves += 1
         local.client.wake()
+        local.sync_soon()
         return receipt
 
     async def _append_when_room(

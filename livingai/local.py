@@ -147,6 +147,12 @@ class Local:
         assert self._syncer is not None
         return self._syncer
 
+    def sync_soon(self) -> None:
+        """Something was appended: see that it is synced within the interval."""
+        syncer = self._syncer
+        if syncer is not None and syncer.idle:
+            syncer.wake()
+
     def enter(self, execution_id: str, journal: Journal) -> Entry:
         """Begin to write an execution: take its next claim. Call with ``lock`` held."""
         key = execution_hash(execution_id)

@@ -75,6 +75,7 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
         receipt = Receipt(str(wire[0]), str(wire[1]), at.lsn, at.position, None)
         local.pending[at.lsn] = Pending(receipt, at.mono_ns, None)
     local.client.wake()
+    local.sync_soon()
     outcome = receipt.result(timeout)
     if outcome.status != "quarantined":
         os.unlink(path)

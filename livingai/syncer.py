@@ -1,4 +1,5 @@
-"""Group commit: one thread that syncs the journal for all who wait, and at a steady interval."""
+"""Group commit: one thread that syncs the journal for all who wait, and at a steady interval while
+there is anything to sync. While there is not, it sleeps."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from livingai.errors import JournalClosedError, JournalError
 from livingai.queue.journal import Journal
 
 _log = logging.getLogger("livingai")
+#: Seconds between looks of a thread that sleeps: whoever appends wakes it, but an exception of a
+#: signal may come between the two.
+_LOOK_S = 5.0
 
 
 class Syncer:
@@ -21,6 +25,8 @@ class Syncer:
         self._condition = threading.Condition()
         self._waiters: list[Future[int]] = []
         self._stop = False
+        #: Everything was synced, and the thread sleeps: :meth:`wake` it after an append.
+        self.idle = False
         self._thread = threading.Thread(target=self._run, name="livingai-sync", daemon=True)
         self._thread.start()
 
@@ -37,9 +43,19 @@ class Syncer:
                 self._condition.notify()
         return future
 
+    def wake(self) -> None:
+        """Something was appended while :attr:`idle`: it is synced within the interval."""
+        with self._condition:
+            self._condition.notify()
+
     def _run(self) -> None:
         while True:
             with self._condition:
+                # Said first, looked then: an append that we do not see sees it, and wakes us.
+                self.idle = True
+                while not (self._journal.unsynced_bytes or self._waiters or self._stop):
+                    self._condition.wait(_LOOK_S)
+                self.idle = False
                 if not self._waiters and not self._stop:
                     self._condition.wait(self._interval_s)
                 waiters, self._waiters = self._waiters, []

@@ -211,8 +211,10 @@ class CompressorPool:
             _log.warning("%s; the pool is made anew", why)
             self._start()
             self._loop.call_soon(self.flush)
-        else:
-            self._start_failed(why)
+            return
+        self._start_failed(why)
+        if self._failed_starts == 1:  # somebody has killed it: no reason to wait
+            self._start()
 
     # -- the work --
 
