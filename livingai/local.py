@@ -280,7 +280,7 @@ class Local:
             JournalError: the last sync failed; all is closed nevertheless.
         """
         trouble = self.client.trouble
-        quiet = at_exit and not trouble and self.client.state == "connected"
+        quiet = at_exit and not trouble and self.client.state in ("starting", "connected")
         with ExitStack() as last:
             last.callback(self._give_up, trouble, quiet)
             last.callback(self.cache.close)
