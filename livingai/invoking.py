@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import inspect
 import logging
 import sqlite3
@@ -169,9 +170,9 @@ class Invoke(Effect):
 
 
 def _is_asynchronous(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - whether that is asynchronous
-    )
+    if not inspect.isroutine(function) and not isinstance(function, type | functools.partial):
+        function = getattr(function, "__call__", function)  # noqa: B004 - an object with a method
+    return inspect.iscoroutinefunction(function)
 
 
 def _close(result: Any) -> None:

@@ -57,6 +57,7 @@ class Life:
         Raises:
             FencedError: another process did so at the same time, and won.
         """
+        self.node.created_at = time.time()
         yield from self._owner.take(self.node)
 
     def follow(self, before: Iterable[ExecutionNode]) -> Work[None]:
