@@ -245,8 +245,11 @@ def _earlier(entry: dict[str, Any]) -> Exception:
 def _initialize(error: BaseException, entry: dict[str, Any]) -> None:
     """Give an exception that an earlier version recorded what its builtin class makes of the
     arguments."""
+    if isinstance(error, BaseExceptionGroup):
+        return
     for base in type(error).__mro__:
-        if base.__module__ == "builtins" and not issubclass(base, BaseExceptionGroup):
+        build = vars(base).get("__init__")
+        if isinstance(build, types.WrapperDescriptorType):  # of a class that is written in C
             with suppress(Exception):
-                base.__init__(error, *entry.get("args", ()))
+                build(error, *entry.get("args", ()))
             return

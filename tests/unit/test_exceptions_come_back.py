@@ -499,6 +499,14 @@ def test_records_of_the_former_version(error: Exception, description: Any) -> No
         assert repr(again.exceptions) == "(ValueError('v'),)"
 
 
+def test_a_file_name_that_the_former_version_did_not_record() -> None:
+    node = recorded(FileNotFoundError(2, "none", "a.txt"))
+    node.metadata[RAISED] = {"module": "builtins", "args": [2, "none"]}
+    again = rebuild(node)
+    assert isinstance(again, FileNotFoundError)
+    assert (again.errno, again.strerror, str(again)) == (2, "none", "[Errno 2] none: 'a.txt'")
+
+
 # -- hooks --
 
 
