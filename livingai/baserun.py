@@ -22,7 +22,7 @@ from livingai.life import Life
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt
 from livingai.ownership import Ownership
-from livingai.pending import PendingCall, PendingCalls
+from livingai.pending import PendingCall, PendingCalls, check_awaited
 from livingai.policy import ResumePolicy, RunSettings
 from livingai.recorder import Recorder
 from livingai.scopes import Scope, current_scope, enter, leave, strand
@@ -201,6 +201,7 @@ class BaseRun:
             raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
         if self._owner.forked:
             raise self._owner.forked_error()
+        check_awaited(name, (*args, *kwargs.values()))
         own = recorded_function(function)
         if own is not None:
             function, options = own.function, options or own.options

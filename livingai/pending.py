@@ -7,7 +7,7 @@ says so too late, and of an inner function; so the run keeps a list, and does no
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterable
 from typing import Any, TypeVar
 
 from livingai.errors import NotAwaitedError
@@ -59,6 +59,17 @@ class PendingCalls:
         )
 
 
+def check_awaited(name: str, values: Iterable[Any]) -> None:
+    """Raise NotAwaitedError if one of the arguments of the call ``name`` is a call that was not
+    awaited. (What it does with that would be recorded for good.)"""
+    for value in values:
+        if isinstance(value, PendingCall) and not value.begun:
+            raise NotAwaitedError(
+                f"an argument of {name!r} is {value.__name__}, which was not awaited: write "
+                f"`await {value.__name__}`"
+            )
+
+
 class PendingCall(Coroutine[Any, Any, T]):
     """What ``run.step(...)`` gives in an asynchronous run: await it."""
 
@@ -71,6 +82,11 @@ class PendingCall(Coroutine[Any, Any, T]):
 
     def __repr__(self) -> str:
         return f"<{self.__name__}{'' if self._begun else ' (not awaited)'}>"
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is, or was, awaited."""
+        return self._begun
 
     def _begin(self) -> None:
         if not self._begun:

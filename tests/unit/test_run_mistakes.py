@@ -249,6 +249,21 @@ async def test_a_forgotten_await(
         assert await run.step("plan", plan) == "plan to win"
 
 
+async def test_a_forgotten_await_of_an_argument(engine: CheckpointEngine) -> None:
+    run_id = new_id()
+
+    async def program(forget: bool) -> str:
+        async with engine.run(run_id) as run:
+            goal = run.step("plan", plan)
+            return await run.step("plan on", plan, goal if forget else await goal)
+
+    with pytest.raises(
+        NotAwaitedError, match=r"argument of 'plan on' is run\.step\('plan', \.\.\.\)"
+    ):
+        await program(forget=True)
+    assert await program(forget=False) == "plan to plan to win"
+
+
 async def test_a_forgotten_await_is_noted_where_it_ends_the_program(
     engine: CheckpointEngine,
 ) -> None:
