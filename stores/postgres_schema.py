@@ -130,7 +130,9 @@ UPDATE {s}.executions AS e SET status = n.status, life_epoch = n.epoch, life_seq
     entered_at = n.created_at, ended_at = n.completed_at,
     error = left((n.error->>0) || ': ' || (n.error->>1), 400)
 FROM (
-    SELECT DISTINCT ON (execution_id) * FROM {s}.nodes
+    SELECT DISTINCT ON (execution_id) execution_id, epoch, seq, status, error, created_at,
+        completed_at
+    FROM {s}.nodes
     WHERE metadata @> '{"role": "run"}' AND type = 'memory' AND status <> 'pending'
         AND name IS DISTINCT FROM 'recovery'
     ORDER BY execution_id, epoch DESC, seq DESC

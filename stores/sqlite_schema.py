@@ -119,21 +119,21 @@ ALTER TABLE executions ADD COLUMN entered_at REAL;
 ALTER TABLE executions ADD COLUMN ended_at REAL;
 
 UPDATE executions SET error = (
-    SELECT nullif(substr(json_extract(n.error, '$[0]') || ': ' || json_extract(n.error, '$[1]'),
-        1, 400), '')
+    SELECT substr(json_extract(n.error, '$[0]') || ': ' || json_extract(n.error, '$[1]'), 1, 400)
     FROM nodes AS n WHERE n.node_id = executions.node_id
-        AND n.execution_id = executions.execution_id AND n.error IS NOT NULL);
+        AND n.execution_id = executions.execution_id AND json_valid(n.error));
 
 WITH lives AS (
-    SELECT *, row_number() OVER (PARTITION BY execution_id ORDER BY epoch DESC, seq DESC) AS place
+    SELECT execution_id, status, epoch, seq, created_at, completed_at,
+        CASE WHEN json_valid(error) THEN error END AS error,
+        row_number() OVER (PARTITION BY execution_id ORDER BY epoch DESC, seq DESC) AS place
     FROM nodes
-    WHERE type = 'memory' AND status <> 'pending' AND json_extract(metadata, '$.role') = 'run'
-        AND name IS NOT 'recovery'
+    WHERE type = 'memory' AND status <> 'pending' AND name IS NOT 'recovery'
+        AND CASE WHEN json_valid(metadata) THEN json_extract(metadata, '$.role') END IS 'run'
 )
 UPDATE executions SET status = n.status, life_epoch = n.epoch, life_seq = n.seq,
     entered_at = n.created_at, ended_at = n.completed_at,
-    error = nullif(
-        substr(json_extract(n.error, '$[0]') || ': ' || json_extract(n.error, '$[1]'), 1, 400), '')
+    error = substr(json_extract(n.error, '$[0]') || ': ' || json_extract(n.error, '$[1]'), 1, 400)
 FROM lives AS n WHERE n.execution_id = executions.execution_id AND n.place = 1;
 """
 
@@ -159,11 +159,12 @@ SELECT execution_id,
     + (SELECT count(*) FROM nodes AS m WHERE m.execution_id = n.execution_id
         AND m.first_epoch = n.first_epoch AND m.first_seq <= n.first_seq) AS number,
     first_epoch AS life,
-    CASE WHEN json_extract(metadata, '$.role') = 'run' AND type = 'memory' THEN 'life'
+    CASE WHEN NOT json_valid(metadata) THEN 'node'
+        WHEN json_extract(metadata, '$.role') IS 'run' AND type = 'memory' THEN 'life'
         WHEN json_extract(metadata, '$.call') IS NULL THEN 'node'
-        WHEN json_extract(metadata, '$.role') = 'checkpoint' THEN 'checkpoint'
+        WHEN json_extract(metadata, '$.role') IS 'checkpoint' THEN 'checkpoint'
         ELSE 'call' END AS kind,
-    json_extract(metadata, '$.call') AS call,
+    CASE WHEN json_valid(metadata) THEN json_extract(metadata, '$.call') END AS call,
     name, type, status, latency_ms, cost_tokens,
     substr(input, 1, 80) AS input, substr(output, 1, 80) AS output, substr(error, 1, 80) AS error,
     state_seq IS NOT NULL AS has_state,

@@ -70,6 +70,10 @@ def _sqlite(path: Path) -> tuple[str, Callable[[], None]]:
         connection = apsw.Connection(str(path / "agent.db"))
         connection.execute("DROP VIEW runs; DROP VIEW steps; DROP VIEW states")
         connection.execute(_NEWEST_NODES.format(s=""))
+        # Another program has written to it.
+        connection.execute(
+            "UPDATE nodes SET metadata = '{no', error = 'no' WHERE node_id = 'plain/0'"
+        )
         for name in COLUMNS:
             connection.execute(f"ALTER TABLE executions DROP COLUMN {name}")
         connection.pragma("user_version", 1)
