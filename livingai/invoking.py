@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("livingai")
 #: An event loop that is held up longer than this is worth a warning.
 _HELD_UP_S: Final = 0.1
+#: Names of functions that were warned of.
+_told: set[str] = set()
 
 
 def asynchronous_error(function: Any) -> RunError:
@@ -113,11 +115,7 @@ class Invoke(Effect):
         finally:
             held_s = time.monotonic() - began
             if held_s > _HELD_UP_S and asyncio._get_running_loop() is not None:
-                _log.warning(
-                    "%r held up the event loop for %.1f s, and with it every other task: call it "
-                    "by `await run.step(...)` or `await run.tool(...)`, without thread=False, or "
-                    "make it asynchronous", self.function, held_s,
-                )  # fmt: skip
+                _tell_of(self.function, held_s)
 
     # -- in a thread --
 
@@ -167,6 +165,19 @@ class Invoke(Effect):
                 "`run.using(thread=False)`, or decorate it with thread=False"
             ) from error
         raise error
+
+
+def _tell_of(function: Any, held_s: float) -> None:
+    """Warn of a function that has held up the event loop, once."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    if name in _told:
+        return
+    _told.add(name)
+    _log.warning(
+        "%r held up the event loop for %.1f s, and with it every other task: call it by "
+        "`await run.step(...)` or `await run.tool(...)`, without thread=False, or make it "
+        "asynchronous", function, held_s,
+    )  # fmt: skip
 
 
 def _is_asynchronous(function: Any) -> bool:
