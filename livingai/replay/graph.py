@@ -180,6 +180,8 @@ class GraphReplay:
                 error=ErrorInfo.from_exception(error),
             )  # fmt: skip
             yield Save(failed)
+            what = "what the handler returned for" if how is How.RUN else "the override of"
+            error.add_note(f"it is {what} {name_of(recorded)!r} ({recorded.id})")
             raise
         self._outputs[recorded.id] = node.output
         self.nodes.append(compare(recorded, saved, how))

@@ -201,8 +201,9 @@ def test_what_cannot_be_encoded(state_dir: Place, engine: CheckpointEngine, valu
     record(engine)
     before = rows_of(state_dir.database, "run-1")
     session = ReplaySession(engine, "run-1")
-    with pytest.raises(InvalidNodeError, match="cannot be encoded"):
+    with pytest.raises(InvalidNodeError, match=r"cannot be encoded: node\.output") as caught:
         session.run_sync(lambda node: value, new_id="mine")
+    assert "what the handler returned for" in caught.value.__notes__[0]
     (saved,) = engine.nodes_sync("mine")
     assert saved.status is Status.FAILED
     with pytest.raises(InvalidNodeError, match="cannot be encoded"):
