@@ -16,6 +16,8 @@ import sys
 import traceback
 from typing import Any
 
+from livingai.workers.spawning import Spawned, spawn_worker
+
 
 def main() -> int:
     """Entry point; see the module's text."""
@@ -23,15 +25,25 @@ def main() -> int:
     code = 1
     words: dict[str, Any] = {}
     try:
+        writer = _first_writer()
         # Here, because what fails while it is imported has to be said, too.
         from livingai.workers.serving import serve  # noqa: PLC0415
 
-        code, words = serve(parent, deaths)
+        code, words = serve(parent, deaths, writer)
     except Exception as error:
         traceback.print_exc()
         words = {"error": f"{type(error).__name__}: {error}"[:4000]}
     _say(fd, words)
     return code
+
+
+def _first_writer() -> Spawned | None:
+    """A writer that imports what it needs while we do so, too: the first record of a new service
+    waits for both. It touches no store before it is asked to; our end is its end."""
+    try:
+        return spawn_worker("writer")
+    except OSError:  # later, with a typed error
+        return None
 
 
 def _say(fd: int, words: dict[str, Any]) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.workers.deaths import Deaths
+from livingai.workers.spawning import Spawned, spawn_worker
 from livingai.workers.worker import Worker
 
 
@@ -82,24 +78,20 @@ class WorkerLink:
             await self._worker.up()
             return self._worker
 
+    def adopt(self, spawned: Spawned) -> None:
+        """Take on a worker that was started before there was a link."""
+        self._worker = self._greet(spawned)
+
     def _start(self) -> Worker:
-        command = [sys.executable, "-P", "-m", "livingai.workers.store_worker", self._role]
-        with contextlib.ExitStack() as undo:
-            try:
-                ours, theirs = socket.socketpair()
-                undo.callback(ours.close)
-                with theirs:
-                    process = subprocess.Popen(
-                        [*command, str(theirs.fileno()), str(os.getpid())],
-                        pass_fds=[theirs.fileno()],
-                        stdin=subprocess.DEVNULL,
-                    )
-            except OSError as error:
-                raise ServiceUnavailableError(
-                    f"the {self._role} cannot be started: {error}"
-                ) from error
-            undo.pop_all()
-        return Worker(self._role, process, ours, self._config, self._answered, self._ended)
+        try:
+            return self._greet(spawn_worker(self._role))
+        except OSError as error:
+            raise ServiceUnavailableError(f"the {self._role} cannot be started: {error}") from error
+
+    def _greet(self, spawned: Spawned) -> Worker:
+        return Worker(
+            self._role, spawned.process, spawned.sock, self._config, self._answered, self._ended
+        )
 
     def _answered(self) -> None:
         self._backoff.reset()

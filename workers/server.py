@@ -85,7 +85,9 @@ class AgentServer:
             self._dispatcher.kick()
 
     def _greet(self, agent: Agent, message: list[Any]) -> None:
-        version, store_url = message[1:3]
+        _, version, store_url, _pid, *_ = message  # a later version may say more
+        if not isinstance(store_url, str):
+            raise TypeError("a store's URL is text")
         if version != PROTOCOL_VERSION:
             agent.leave(
                 VersionMismatchError(

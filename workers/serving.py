@@ -25,6 +25,7 @@ from livingai.queue.waiting import waiting_records
 from livingai.workers.dispatcher import Dispatcher
 from livingai.workers.keeper import Farewell
 from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
+from livingai.workers.spawning import Spawned
 from livingai.workers.supervisor import EXIT_RUNNING
 
 _log = logging.getLogger("livingai.service")
@@ -40,8 +41,12 @@ def _watch_parent() -> None:
     os._exit(1)
 
 
-async def _main(config: ServiceConfig, directory: StateDirectory, deaths: int) -> Farewell:
+async def _main(
+    config: ServiceConfig, directory: StateDirectory, deaths: int, writer: Spawned | None
+) -> Farewell:
     dispatcher = Dispatcher(config, directory, deaths)
+    if writer is not None:
+        dispatcher.writers[0].adopt(writer)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, dispatcher.stop)
     loop.add_signal_handler(signal.SIGQUIT, functools.partial(dispatcher.stop, drain=False))
@@ -62,11 +67,11 @@ def _take_over(directory: StateDirectory) -> OwnerLock | None:
     return lock
 
 
-def serve(parent: int, deaths: int) -> tuple[int, dict[str, Any]]:
+def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[str, Any]]:
     """Serve until told to stop, or until idle; the exit status and what to say at the end.
 
     ``parent`` is the supervisor's process id, ``deaths`` how many dispatchers have died on it
-    lately.
+    lately, ``writer`` a writer that is on its way.
     """
     die_with_parent(parent)
     yield_to_agents()
@@ -92,7 +97,7 @@ def serve(parent: int, deaths: int) -> tuple[int, dict[str, Any]]:
     try:
         import uvloop  # noqa: PLC0415 - the service's choice, not its importers'
 
-        farewell = uvloop.run(_main(config, directory, deaths))
+        farewell = uvloop.run(_main(config, directory, deaths, writer))
     finally:
         lock.release()
     for journal in farewell.journals:

@@ -64,9 +64,10 @@ def main() -> int:
 
 def _build(role: str, sock: socket.socket) -> Role:
     """The role, on its store. Where that fails, the dispatcher hears why before we end."""
+    cls = _class_of(role)  # imported while the dispatcher is still on its way
     config = ServiceConfig(**_message(sock)[1])
     try:
-        return _class_of(role)(config.spec().build(), StateDirectory(config.directory))
+        return cls(config.spec().build(), StateDirectory(config.directory))
     except Exception as error:
         sock.sendall(frame(Message.GOODBYE, error_parts(error)))
         raise

@@ -14,6 +14,7 @@ from livingai.workers.committer import DAMAGED
 from livingai.workers.feed import Item
 from livingai.workers.lanes import Partition, overtaken
 from livingai.workers.link import Backoff, WorkerLink
+from livingai.workers.spawning import Spawned
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher import Dispatcher
@@ -60,6 +61,10 @@ class WriterLane:
         self.trouble = ""
         #: The same as an error; None while it does.
         self.error: LivingAIError | None = None
+
+    def adopt(self, spawned: Spawned) -> None:
+        """Take on a writer that was started before the dispatcher was ready for it."""
+        self._link.adopt(spawned)
 
     @property
     def pid(self) -> int | None:

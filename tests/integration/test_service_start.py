@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tests.support import acts, peek
 from tests.support.agents import ROOT, environment
 from tests.support.place import Place
 from tests.support.sandbox import small_disk
-from tests.support.waiting import until
+from tests.support.waiting import kill, until
 
 #: What a program does with an engine; ends with the outcome on standard output.
 SAVE = """
@@ -277,5 +276,6 @@ def test_a_writer_that_dies_again_and_again(state_dir: Place) -> None:
         what="the reason told",
         timeout=30,
     )
-    os.environ.pop("LIVINGAI_FAILPOINTS", None)
     agent.kill()
+    kill(*state_dir.service_processes())  # their failpoint would go on for a while
+    state_dir.service_killed = True
