@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import time
 
 import click
 
 from livingai.cli_where import existing_store
-from livingai.errors import LivingAIError
+from livingai.errors import (
+    LivingAIError,
+    RecordsLeftError,
+    ServiceUnavailableError,
+    StoreMismatchError,
+)
 from livingai.queue.directory import MANIFEST, StateDirectory
 from livingai.queue.lock import owner_alive
 from livingai.queue.waiting import waiting_records
@@ -17,8 +23,10 @@ from livingai.service import Service, ask_service
 from livingai.stores.base import IDENTITY, Store
 from livingai.stores.belonging import RELOCATING, default_directories, leads_to, left_behind
 
-#: Seconds that storing what waits in one directory may take.
-_PATIENCE_S = 3600.0
+#: Seconds within which at least one more record must be stored.
+_PATIENCE_S = 60.0
+#: Seconds within which a service that runs looks at the manifest again.
+_LOOK_S = 10.0
 
 
 @click.command()
@@ -111,9 +119,27 @@ def _store_what_waits(store: Store, directory: StateDirectory) -> None:
     """Have the directory's records stored, by its service if one runs."""
     try:
         if owner_alive(directory.lock):
-            ask_service(directory, store.url, "drain", timeout_s=_PATIENCE_S)
+            _drain(store, directory)
             return
         with Service(store, directory.path):
-            ask_service(directory, store.url, "drain", timeout_s=_PATIENCE_S)
+            _drain(store, directory)
     except LivingAIError as error:
         click.echo(f"{directory.path}: {type(error).__name__}: {error}", err=True)
+
+
+def _drain(store: Store, directory: StateDirectory) -> None:
+    """Wait for the service for as long as it gets on."""
+    look_until = time.monotonic() + _LOOK_S
+    while True:
+        before = waiting_records(directory)
+        try:
+            ask_service(directory, store.url, "drain", timeout_s=_PATIENCE_S)
+        except (StoreMismatchError, RecordsLeftError):  # as it was before we came
+            if time.monotonic() > look_until:
+                raise
+            time.sleep(0.1)
+        except ServiceUnavailableError:
+            if waiting_records(directory) >= before:
+                raise
+        else:
+            return

@@ -14,7 +14,10 @@ _MAX_BYTES: Final = 1 << 20
 def open_log(path: str) -> BinaryIO:
     """The log, for appending; a large one is put aside as ``.1`` first."""
     trim_log(path)
-    return open_binary(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = open_binary(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with contextlib.suppress(PermissionError):  # an earlier livingai left it to the umask
+        os.fchmod(log.fileno(), 0o600)
+    return log
 
 
 def trim_log(path: str) -> None:

@@ -136,8 +136,8 @@ class StateDirectory:
             ) from error
         except (NotADirectoryError, FileExistsError) as error:
             raise DirectoryError(
-                f"the state directory {self.path} cannot be made: a file is in the way; pass "
-                "another directory=..."
+                f"the state directory {self.path} cannot be made: a file is in the way "
+                f"({error.filename or self.path}); move it away, or pass another directory=..."
             ) from error
         except OSError as error:
             if isinstance(error, DirectoryError):
@@ -278,6 +278,8 @@ class StateDirectory:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout_s)
+            if os.path.islink(self._join("service.sock")):
+                raise OddFileError(f"{self._join('service.sock')} is a symbolic link")
             with self.socket_address() as address:
                 sock.connect(address)
         except BaseException:

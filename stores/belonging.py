@@ -68,6 +68,8 @@ _DIRECTORY: Final = "directory:"
 RELOCATING: Final = "relocating"
 #: A database remembers so many directories, the ones that were used last.
 _REMEMBERED: Final = 100
+#: Seconds after which a directory that is in use is noted again.
+_NOTE_EVERY_S: Final = 86_400
 
 
 def enter(store: Store, directory: StateDirectory) -> str:
@@ -266,10 +268,16 @@ def _note_directory(store: Store, directory: StateDirectory, marks: dict[str, st
     """Have the database remember this directory, and forget those that were used long ago."""
     noted = {name: when for name, when in marks.items() if name.startswith(_DIRECTORY)}
     name = _DIRECTORY + directory.path
-    if name not in noted:
+    if time.time() - _seconds(noted.get(name, "")) > _NOTE_EVERY_S:
         store.mark(name, f"{time.time():.0f}")
-    for old in sorted(noted, key=lambda known: noted[known])[: max(0, len(noted) - _REMEMBERED)]:
+    for old in sorted(noted, key=lambda known: _seconds(noted[known]))[
+        : max(0, len(noted) - _REMEMBERED)
+    ]:
         store.mark(old, None)
+
+
+def _seconds(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _left_elsewhere(

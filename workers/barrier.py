@@ -23,6 +23,7 @@ class Barriers:
 
         Raises:
             JournalError: a journal cannot be read; it may hold such records.
+            StoreMismatchError, RecordsLeftError: nothing is stored before a person has settled it.
         """
         self._dispatcher.intake.refresh()
         future = asyncio.get_running_loop().create_future()
@@ -39,7 +40,7 @@ class Barriers:
             since, key, future = entry
             if future.done():
                 continue
-            error = self._dispatcher.intake.unreadable.error()
+            error = self._dispatcher.intake.unreadable.error() or self._dispatcher.misplaced
             if error is not None:
                 future.set_exception(error)
             elif self._clear(since, key):

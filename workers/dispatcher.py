@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import JournalError
+from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
@@ -95,6 +95,14 @@ class Dispatcher:
         other = self.intake.unreadable.trouble or self.requests.trouble or self.keeper.elsewhere
         return next(writers, "") or other
 
+    @property
+    def misplaced(self) -> LivingAIError | None:
+        """That the store is not the one which the directory's records were accepted for, or that
+        others wait for it elsewhere: nothing is stored before a person has settled it."""
+        errors = (writer.error for writer in self.writers)
+        kinds = StoreMismatchError | RecordsLeftError
+        return next((error for error in errors if isinstance(error, kinds)), None)
+
     def tell_trouble(self) -> None:
         """Tell the agents of trouble that has come, changed or passed."""
         if self.trouble != self._told_trouble:
@@ -116,7 +124,7 @@ class Dispatcher:
     async def _drain(self) -> bool:
         try:
             await self.barriers.passed(None)
-        except JournalError as error:
+        except LivingAIError as error:
             _log.error("stopping without all writes stored: %s", error)
             return False
         return True
@@ -275,6 +283,7 @@ class Dispatcher:
         self.outcomes.set_damage_aside()
         left = self.keeper.retire_all()
         self.intake.close()
+        self.keeper.close()
         told = self._drained
         drained = told is None or (told.done() and not told.cancelled() and told.result())
         return Farewell(left, drained=drained)

@@ -11,7 +11,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
+from livingai.errors import LivingAIError
 from livingai.failpoint import failpoint
 from livingai.logfile import trim_log
 from livingai.queue.journal import OWNER_LOCK
@@ -76,6 +76,8 @@ class Keeper:
         self._idle_since = time.monotonic() + _WELCOME_S
         self._stop_by = 0.0
         self._place = _place(dispatcher.directory.lock)
+        #: The directory itself, under whatever name.
+        self._folder = os.open(dispatcher.directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._sweep_litter()
 
     def look_around(self) -> None:
@@ -123,9 +125,8 @@ class Keeper:
             StoreMismatchError, RecordsLeftError: they will not be before a person has settled it.
         """
         while not self.ready.is_set():
-            for writer in self._dispatcher.writers:
-                if isinstance(writer.error, StoreMismatchError | RecordsLeftError):
-                    raise writer.error
+            if (error := self._dispatcher.misplaced) is not None:
+                raise error
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ready.wait(), _LOOK_S)
 
@@ -204,9 +205,16 @@ class Keeper:
         records wait it stays, however long their store takes nothing: nobody else stores them."""
         dispatcher = self._dispatcher
         now = time.monotonic()
-        if not dispatcher.server.agents and _place(dispatcher.directory.lock) != self._place:
-            _log.error("the state directory was removed: nobody can come any more")
-            return True
+        if _place(dispatcher.directory.lock) != self._place:
+            if not dispatcher.server.agents:
+                _log.error("the state directory was removed: nobody can come any more")
+                return True
+            if (there := self._moved_to()) is not None:
+                _log.error(
+                    "the state directory was moved to %s: this service, which knows only its old "
+                    "place, makes room for one that is started there", there
+                )  # fmt: skip
+                return True
         busy = (
             dispatcher.config.foreground
             or dispatcher.server.agents
@@ -224,6 +232,21 @@ class Keeper:
             dispatcher.intake.read_ahead(feed)
         return all(feed.drained and (feed.finished or feed.alive)
                    for feed in dispatcher.intake.feeds.values())  # fmt: skip
+
+    def _moved_to(self) -> str | None:
+        """Where the directory is now if that is elsewhere; None: here, or removed."""
+        try:
+            there = os.readlink(f"/proc/self/fd/{self._folder}")
+            moved = os.path.samestat(os.stat(there), os.fstat(self._folder))
+        except OSError:
+            return None
+        return there if moved and there != self._dispatcher.directory.path else None
+
+    def close(self) -> None:
+        """Let go of the directory. Idempotent."""
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     def grace_over(self) -> bool:
         """Whether a stopping service has waited long enough for the store."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from livingai.errors import LivingAIError
+from livingai.errors import LivingAIError, StoreUnavailableError
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.belonging import recognise
@@ -45,6 +45,9 @@ class Role:
             if self._opened:
                 self._open()
             return answer
+        except StoreUnavailableError:
+            self._known = -1  # it may come back as another one: a server that has lost its data
+            raise
         except (LivingAIError, KeyboardInterrupt):
             raise
         except Exception:

@@ -50,6 +50,24 @@ class KeepingTests:
             found = [c.seq for c in store.checkpoints("run", blobs=blobs)]
             assert found == list(range(600))
 
+    # -- marks --
+
+    def test_marks(self, store: Store) -> None:
+        if store.marks() is None:
+            pytest.skip("this store keeps no marks")
+        assert store.marks() == {}
+        store.mark("a", "1")
+        store.mark("a", "2", keep=True)
+        store.mark("b", "ü, or anything: '%s' {}")
+        assert store.marks() == {"a": "1", "b": "ü, or anything: '%s' {}"}
+        store.mark("a", "3")
+        store.mark("b", None)
+        store.mark("c", None)
+        store.close()
+        assert store.marks() == {"a": "3"}
+        commit(store, [make_row()])
+        assert [info.execution_id for info in store.list_executions()] == ["run"]
+
     # -- forget --
 
     def test_what_is_forgotten_may_come_again(self, store: Store) -> None:

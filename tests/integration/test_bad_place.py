@@ -22,6 +22,7 @@ from livingai.errors import (
     DirectoryPermissionError,
     FormatVersionError,
     LivingAIError,
+    ServiceUnavailableError,
     StoreError,
     StoreFormatError,
 )
@@ -29,6 +30,7 @@ from livingai.queue.directory import MANIFEST
 from livingai.queue.layout import FORMAT_VERSION
 from tests.support import acts, peek
 from tests.support.agents import environment
+from tests.support.odd import put_odd
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen, kill
@@ -119,10 +121,73 @@ def test_made_for_its_user_alone(state_dir: Place) -> None:
     try:
         with state_dir.engine() as engine:
             engine.save_sync(ExecutionNode("run-1"), b"secret").result(20)
-            for folder, _, _ in os.walk(state_dir.directory.path):
+            made = list(os.walk(state_dir.directory.path))
+            for folder, _, names in made:
                 assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+                for name in names:
+                    assert stat.S_IMODE(os.stat(f"{folder}/{name}").st_mode) == 0o600, name
+            assert "service.log" in made[0][2]
     finally:
         os.umask(umask)
+
+
+@pytest.mark.parametrize("folder", ["", "journals", "quarantine"])
+def test_others_can_write_to_it(state_dir: Place, folder: str) -> None:
+    """A directory of our own user's that anybody can plant things in."""
+    save_before(state_dir)
+    place = os.path.join(state_dir.directory.path, folder).rstrip("/")
+    for mode in (0o777, 0o770, 0o720, 0o702, 0o1777):
+        os.chmod(place, mode)
+        refused(state_dir, DirectoryPermissionError, f"mode {mode:04o}.*chmod 700 {place}")
+    os.chmod(place, 0o755)
+    check_kept(state_dir)
+
+
+def test_a_directory_of_ones_own_that_others_can_write_to(state_dir: Place) -> None:
+    os.mkdir(state_dir.directory.path)
+    os.chmod(state_dir.directory.path, 0o777)
+    refused(state_dir, DirectoryPermissionError, "chmod 700")
+    assert os.listdir(state_dir.directory.path) == []
+
+
+def test_log_of_an_earlier_version_is_closed_to_others(state_dir: Place) -> None:
+    save_before(state_dir)
+    os.chmod(state_dir.directory.log, 0o666)
+    check_kept(state_dir)
+    assert stat.S_IMODE(os.stat(state_dir.directory.log).st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["manifest.json", "service.state", "service.lock", "supervisor.lock", "service.log",
+     "journals", "quarantine"],
+)  # fmt: skip
+def test_planted_names_are_not_followed(state_dir: Place, name: str) -> None:
+    """An error that names it, or it is put right; what it leads to stays as it was."""
+    save_before(state_dir)
+    path = os.path.join(state_dir.directory.path, name)
+    aside = f"{path}.kept"
+    if os.path.lexists(path):
+        os.rename(path, aside)
+    put_odd("link to a file", path)
+    target = Path(os.path.realpath(path))
+    error: Exception | None = None
+    try:
+        with state_dir.engine(service_timeout_s=3.0) as engine:
+            engine.save_sync(ExecutionNode("run-1"), b"state").result(3.0)
+    except LivingAIError as raised:
+        error = raised
+    if error is not None and not isinstance(error, ServiceUnavailableError | TimeoutError):
+        assert name in str(error)
+    assert target.read_bytes() == b"not ours to touch"
+    state_dir.empty(30)
+    if os.path.islink(path):
+        assert error is not None, "it was followed"
+        os.unlink(path)
+        if os.path.lexists(aside):
+            os.rename(aside, path)
+    check_kept(state_dir)
+    state_dir.tracebacks_allowed = True
 
 
 @pytest.fixture

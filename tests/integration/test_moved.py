@@ -374,3 +374,26 @@ def test_status_of_a_moved_or_missing_database(state_dir: Place) -> None:
     told = command(state_dir, "check", new / "agent.db")
     assert told.returncode == 0
     assert "1 not stored yet" in told.stdout
+
+
+@pytest.mark.parametrize("agents_live", [False, True])
+def test_folder_is_moved_under_its_service(state_dir: Place, agents_live: bool) -> None:
+    """The socket moves along, so whoever comes to the new place meets a service that looks for
+    everything at the old one."""
+    old, new = state_dir.folder / "old", state_dir.folder / "new"
+    old.mkdir()
+    first = state_dir.agent(database=old / "agent.db", idle_s=30.0)
+    first.call(acts.save, RUN, 0)
+    first.settled(1)
+    services = state_dir.service_processes()
+    if not agents_live:
+        first.call(acts.close)
+        first.leave()
+    old.rename(new)
+    agent = state_dir.agent(database=new / "agent.db")
+    assert newest(agent) == 0
+    agent.call(acts.save, "run-2", 1)
+    agent.settled(1)
+    assert agent.call(acts.steps, "run-2") == [1]
+    gone(*services)
+    first.end()
