@@ -203,7 +203,9 @@ class Local:
         """An outcome, with the reason where it is late for want of a service."""
         outcome = outcome_from_code(*known, reason)
         if outcome.status == "late" and not reason and write.mono_ns < self.client.connected_ns:
-            return replace(outcome, reason="the service was not there yet when it was accepted")
+            return replace(
+                outcome, reason="accepted before this process was connected to the service"
+            )
         return outcome
 
     def _fenced(self, write: Pending) -> None:
