@@ -54,7 +54,7 @@ class Barriers:
             return False
         if key is not None:
             lane = dispatcher.writers[key % len(dispatcher.writers)]
-            return key not in lane.partition
+            return not lane.partition.has_older(key, since)
         return all(
             not feed.inflight or (feed.same_boot and feed.inflight[0].header.mono_ns > since)
             for feed in dispatcher.intake.feeds.values()

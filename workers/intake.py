@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import logging
 import os
@@ -31,7 +32,7 @@ from livingai.workers.feed import Feed, Item
 from livingai.workers.unreadable import Unreadable
 
 _log = logging.getLogger("livingai.service")
-#: Held records that are kept in memory; with more, nothing is taken.
+#: Held records that are kept in memory; with more, nothing is taken while a journal is unreadable.
 _MAX_HELD = 8192
 #: Two changes of a folder within this time may bear the same time stamp.
 _STAMP_NS = 2_000_000_000  # as coarse as file systems are
@@ -49,8 +50,9 @@ class Intake:
         self.unreadable = Unreadable()
         #: Folders that are no journals.
         self._strange: set[str] = set()
-        #: Records that wait for a journal which cannot be read, by execution; see rule 3.
+        #: Records that wait for a journal which cannot be read, by execution, in order; see rule 3.
         self._held: dict[int, list[tuple[_Order, Item]]] = {}
+        self._held_count = 0
         #: Time stamp of the folder when all journals in it were known; -1: look again.
         self._stamp_ns = -1
         #: Every record accepted before this CLOCK_MONOTONIC time has been taken.
@@ -112,26 +114,37 @@ class Intake:
             if feed.ahead or self.read_ahead(feed):
                 heap.append(((ranks[feed.boot], feed.ahead[0].header.mono_ns), number, feed))
         heapq.heapify(heap)
+        # Agents that are faster than the store leave something in the heap at the end of every
+        # turn, so neither what is held nor a reader may wait for an empty one.
+        yield from self._release(heap)
+        self._see_horizon(heap, began)
         while room > 0 and heap:
             order, number, feed = heap[0]
             if feed.same_boot and order[1] > began:
                 heap.clear()
                 break
+            if self.unreadable and self._held_count >= _MAX_HELD:
+                return
             item = feed.next()
             if feed.ahead or self.read_ahead(feed):
                 following = (order[0], feed.ahead[0].header.mono_ns)
                 heapq.heapreplace(heap, (following, number, feed))
             else:
                 heapq.heappop(heap)
-            if self._hold(item, order):
-                if sum(map(len, self._held.values())) >= _MAX_HELD:
-                    return
-                continue
             room -= 1
-            yield item
-        if not heap and not self.unreadable:
-            yield from self._release()
+            if not self._hold(item, order):
+                yield item
+        yield from self._release(heap)
+        self._see_horizon(heap, began)
+
+    def _see_horizon(self, heap: list[tuple[_Order, int, Feed]], began: int) -> None:
+        """All before the heap's first record has been taken, unless something is held."""
+        if self.unreadable or self._held:
+            return
+        if not heap:
             self.horizon_ns = began
+        elif heap[0][2].same_boot:
+            self.horizon_ns = max(self.horizon_ns, min(began, heap[0][0][1]))
 
     def read_ahead(self, feed: Feed) -> bool:
         """Read on in a journal that has no record at hand; whether it has a next one now."""
@@ -167,7 +180,10 @@ class Intake:
             held = self._held[key] = []
         elif order < held[0][0]:  # what they have waited for
             return False
-        held.append((order, item))
+        # Not at the end: those that come from the journal once it can be read were accepted in
+        # between, and a claim of theirs must not seem to be the newest.
+        bisect.insort(held, (order, item), key=_order_of)
+        self._held_count += 1
         return True
 
     def _may_follow(self, key: int) -> bool:
@@ -184,13 +200,19 @@ class Intake:
                 index.close()
         return False
 
-    def _release(self) -> Iterator[Item]:
-        while self._held:  # whoever consumes may stop at any record, and come again
-            key, records = next(iter(self._held.items()))
-            _, item = records.pop(0)
-            if not records:
-                del self._held[key]
-            yield item
+    def _release(self, heap: list[tuple[_Order, int, Feed]]) -> Iterator[Item]:
+        """Held records with nothing older before them, once every journal can be read."""
+        if self.unreadable:
+            return
+        until = heap[0][0] if heap else None
+        for key in list(self._held):
+            records = self._held[key]
+            while records and (until is None or records[0][0] < until):
+                _, item = records.pop(0)  # whoever consumes may stop here, and come again
+                self._held_count -= 1
+                if not records:
+                    del self._held[key]
+                yield item
 
     def waiting(self) -> bool:
         """Whether a journal has records that were not taken yet, or may have."""
@@ -201,3 +223,7 @@ class Intake:
         for feed in self.feeds.values():
             feed.close()
         self.feeds.clear()
+
+
+def _order_of(held: tuple[_Order, Item]) -> _Order:
+    return held[0]

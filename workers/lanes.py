@@ -33,12 +33,19 @@ class Partition:
         self._lanes: dict[int, collections.deque[Item]] = {}
         #: Executions whose lane may have ready records at its front, in order of readiness.
         self._ready: dict[int, None] = {}
-        #: Executions with a record in the batch under way: their lanes wait.
-        self._busy: set[int] = set()
+        #: Executions with records in the batch under way, and the first of each: their lanes wait.
+        self._busy: dict[int, Item] = {}
 
     def __contains__(self, key: int) -> bool:
         """Whether an execution has unfinished records here."""
         return key in self._lanes or key in self._busy
+
+    def has_older(self, key: int, since_ns: int) -> bool:
+        """Whether an execution has unfinished records here that were accepted by ``since_ns``
+        (CLOCK_MONOTONIC). The first tells: a lane is in order of acceptance, but for copies, which
+        come behind what they are copies of."""
+        first = self._busy.get(key) or next(iter(self._lanes.get(key, ())), None)
+        return first is not None and not (first.feed.same_boot and first.header.mono_ns > since_ns)
 
     def add(self, item: Item) -> None:
         """Put a record at the end of its execution's lane."""
@@ -87,17 +94,19 @@ class Partition:
 
     def release(self, batch: Iterable[Item]) -> None:
         """The batch is terminal."""
-        self._busy.difference_update(item.header.execution_hash for item in batch)
+        for item in batch:
+            self._busy.pop(item.header.execution_hash, None)
 
     def hold(self, batch: Iterable[Item]) -> None:
         """The batch is under way: its executions' lanes wait."""
-        self._busy.update(item.header.execution_hash for item in batch)
+        for item in batch:
+            self._busy.setdefault(item.header.execution_hash, item)
 
     def put_back(self, batch: list[Item]) -> None:
         """The batch was not written: back to the front, in order."""
         for item in reversed(batch):
             key = item.header.execution_hash
-            self._busy.discard(key)
+            self._busy.pop(key, None)
             self._lanes.setdefault(key, collections.deque()).appendleft(item)
         ready = {item.header.execution_hash: None for item in batch}
         ready.update(self._ready)
