@@ -231,7 +231,7 @@ class Feed:
                     for found in unpublished:
                         index.recover(found.header, found.position)
                     index.forget_nodes()
-                    if self.exhausted and not control.damaged:
+                    if not control.damaged:
                         self._look_at_end(index, unpublished[-1].header)
                 finally:
                     index.close()
@@ -243,6 +243,8 @@ class Feed:
 
         Then the store may know its successor by now, and would take this claim for the newest one.
         Nobody was told of the record, and who took over could not have seen it: it is fenced.
+        What lies right behind the published tail is the last one: an owner publishes what it
+        appends before it appends more.
         """
         slot = index.get(last.execution_hash)
         if (

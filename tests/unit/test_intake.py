@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+from livingai.queue.control import Control
 from livingai.queue.journal import JournalLimits
 from livingai.workers import intake
 from livingai.workers.feed import Feed
@@ -157,3 +158,26 @@ def test_a_lane_tells_old_from_new(owners: list[Writer], merged: Intake) -> None
     partition.batch(1, 1 << 20)
     assert key in partition
     assert not partition.has_older(key, since)
+
+
+@pytest.mark.parametrize("before", [3, 510, 511, 512])
+def test_an_overtaken_first_record(owners: list[Writer], before: int) -> None:
+    """Its owner dies before it is published, another process takes over: it is seen to be overtaken
+    wherever the service's reading ahead ends."""
+    one, other = owners
+    for _ in range(before):
+        one.save("run-2", b"x")
+    with mock.patch.object(Control, "publish"):
+        one.save("run-1", b"x")
+    other.save("run-1", b"x")
+    one.die()
+    with closing(Feed(one.journal.directory)) as feed:
+        feed.check_owner()
+        items = []
+        feed.read_ahead()
+        while feed.ahead:
+            items.append(feed.next())
+            if not feed.ahead:
+                feed.read_ahead()
+        assert len(items) == before + 1
+        assert [item.overtaken for item in items] == [False] * before + [True]
