@@ -178,6 +178,10 @@ class Store(ABC):
     def close(self) -> None:
         """Disconnect. Idempotent."""
 
+    def let_go(self) -> None:  # noqa: B027 - optional
+        """Let go of what is not there any more, such as a file that was removed. Called about once
+        a second by whoever has the store open and nothing to do; never opens anything."""
+
     def __enter__(self) -> Store:
         self.open()
         return self

@@ -39,6 +39,7 @@ from livingai.stores.base import (
 )
 from livingai.stores.sqlite_errors import check_place, is_open_here, translated
 from livingai.stores.sqlite_file import DatabaseFile, connect
+from livingai.stores.sqlite_leftovers import has_foreign_log
 from livingai.stores.sqlite_schema import schema_version
 from livingai.stores.sqlite_writes import Writes
 
@@ -145,7 +146,12 @@ class SQLiteStore(Store):
             return
         # Locked right now says nothing against it.
         with suppress(StoreUnavailableError), translated(self._path):
-            connection = connect(self._path, self._options["busy_timeout_ms"], create=False)
+            connection = connect(
+                self._path,
+                self._options["busy_timeout_ms"],
+                create=False,
+                alone=has_foreign_log(self._path),
+            )
             try:
                 schema_version(connection, self._path)
                 self._seen = sqlite_marks.peek(connection, IDENTITY)
@@ -170,6 +176,10 @@ class SQLiteStore(Store):
             StoreError: no such directory, or it is read-only.
         """
         self._file.open()
+
+    def let_go(self) -> None:
+        """Close the file if it, or its log, was removed or replaced."""
+        self._file.let_go()
 
     def close(self) -> None:
         """Close the file. Idempotent; a later call opens it again."""

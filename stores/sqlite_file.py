@@ -9,7 +9,8 @@ Rules:
 3. After an I/O error, and when someone removed or replaced the files under us, the connection is
    closed and the next call opens a new one. Writing on would go into files that nobody can see.
    A log without a name can still be read by whoever has it open, so it is copied into the database
-   first.
+   first. What was committed while that happened is not called stored. A log that a removed database
+   has left is not the next one's; see :mod:`.sqlite_leftovers`.
 4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.sqlite_space` for its bounds.
 """
 
@@ -20,9 +21,11 @@ import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 from livingai.errors import CorruptRecordError, StoreError, StoreFormatError, StoreUnavailableError
 from livingai.stores.sqlite_errors import check_place, translated
+from livingai.stores.sqlite_leftovers import own_log
 from livingai.stores.sqlite_schema import PAGE_BYTES, migrate, schema_version
 from livingai.stores.sqlite_space import LogTruncation
 
@@ -54,6 +57,8 @@ class DatabaseFile:
         self._pid = 0
         self._files: list[tuple[int, int] | None] = []
         self._log = LogTruncation(path)
+        #: The log and index that are still there, of a database that is not: no other's.
+        self._lost: list[tuple[int, int] | None] = []
         #: How many times another file was opened than before.
         self.replacements = 0
 
@@ -71,7 +76,7 @@ class DatabaseFile:
             self._refuse_after_fork()
             return
         check_place(self.path)
-        with translated(self.path):
+        with own_log(self.path, self._lost), translated(self.path):
             connection = connect(self.path, self._busy_timeout_ms)
             try:
                 # Before anything is changed: the file may not be ours.
@@ -84,7 +89,7 @@ class DatabaseFile:
         before, self._files = self._files[:1], [identity for identity, _ in self._look()]
         if before and before != self._files[:1]:
             self.replacements += 1
-        self._connection, self._pid = connection, os.getpid()
+        self._connection, self._pid, self._lost = connection, os.getpid(), []
 
     def close(self) -> None:
         """Disconnect; as the last connection this also copies the log into the database."""
@@ -94,6 +99,9 @@ class DatabaseFile:
         if self._pid != os.getpid():
             _leaked.append(connection)  # closing it here would pull the log from under the parent
             return
+        now = [identity for identity, _ in self._look()]
+        if now[0] != self._files[0]:  # SQLite leaves a log alone whose database has gone
+            self._lost = [each for each in now[1:] if each in self._files[1:]]
         try:
             connection.close(True)
         except Exception as error:  # what is committed is committed
@@ -159,7 +167,24 @@ class DatabaseFile:
             except BaseException as error:
                 self._after(error, connection)
                 raise
+        if self.let_go():  # the same again is written where everybody finds it, or changes nothing
+            raise StoreUnavailableError(
+                f"{self.path} or its log was removed or replaced while it was written to; try again"
+            )
         return result
+
+    def let_go(self) -> bool:
+        """Close the file if it is not the one that its name leads to any more, or its log; whether
+        that was so. For whoever is idle, too: an open index is in the way of others."""
+        connection = self._connection
+        if connection is None or self._pid != os.getpid():
+            return False
+        files = self._look()
+        if [identity for identity, _ in files] == self._files:
+            return False
+        self._rescue(connection, files)
+        self.close()
+        return True
 
     def fold_log(self) -> None:
         """Copy the log back and cut both files down to what is in use, unless a reader is in the
@@ -193,12 +218,9 @@ class DatabaseFile:
         """A connection to the files that are there now."""
         if self._connection is not None:
             self._refuse_after_fork()
-            files = self._look()
-            if [identity for identity, _ in files] != self._files:
-                self._rescue(self._connection, files)
-                self.close()
-            elif files[1][1] > self._wal_limit_bytes:
-                self._log.truncate(self._connection, files[1][1], self._busy_timeout_ms)
+            log_bytes = 0 if self.let_go() else self._look()[1][1]
+            if self._connection is not None and log_bytes > self._wal_limit_bytes:
+                self._log.truncate(self._connection, log_bytes, self._busy_timeout_ms)
         if self._connection is None:
             try:
                 self.open()
@@ -214,13 +236,15 @@ class DatabaseFile:
     ) -> None:
         """Save what only the log has, if that log has lost its name; see rule 3.
 
-        Where another process has begun a new log already it is too late: the two cannot be merged.
+        Where another process has begun to write a new log it is too late: the two cannot be merged.
+        While it shares our index it cannot: it misses what the index says is there.
         """
         import apsw  # noqa: PLC0415 - no driver before the store is used
 
         _log.warning("%s or its -wal or -shm was removed or replaced; reopening it", self.path)
-        (database, _), (log, _), _ = files
-        if database == self._files[0] and log in (None, self._files[1]):
+        (database, _), (log, log_bytes), (index, _) = files
+        only_ours = log in (None, self._files[1]) or (not log_bytes and index == self._files[2])
+        if database == self._files[0] and only_ours:
             try:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error as error:
@@ -249,11 +273,18 @@ class DatabaseFile:
 _leaked: list[Any] = []
 
 
-def connect(path: str, busy_timeout_ms: int, *, create: bool = True) -> apsw.Connection:
-    """A bare connection; raises SQLite's own errors."""
+def connect(
+    path: str, busy_timeout_ms: int, *, create: bool = True, alone: bool = False
+) -> apsw.Connection:
+    """A bare connection; raises SQLite's own errors. ``alone``: only to look, at nothing but the
+    file itself, as the log beside it is not its own."""
     import apsw  # noqa: PLC0415 - no driver before the store is used
 
-    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    connection = apsw.Connection(path, flags=flags)
+    if alone:
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(f"file:{quote(path)}?immutable=1", flags=flags)
+    else:
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+        connection = apsw.Connection(path, flags=flags)
     connection.set_busy_timeout(busy_timeout_ms)
     return connection

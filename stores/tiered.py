@@ -150,6 +150,11 @@ class TieredStore(Store):
         self._cold.open()
         self._with_hot(self._hot.open, None)
 
+    def let_go(self) -> None:
+        """Both tiers let go of what is gone."""
+        self._hot.let_go()
+        self._cold.let_go()
+
     def close(self) -> None:
         """Disconnect from both."""
         self._hot.close()

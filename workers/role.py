@@ -56,6 +56,13 @@ class Role:
                 self._store.close()
             raise
 
+    def idle(self) -> None:
+        """Nothing to do: hold on to no file that has gone. An idle reader with the log of a removed
+        database open would be in the way of the writer."""
+        if self._opened:
+            with contextlib.suppress(LivingAIError):
+                self._store.let_go()
+
     def close(self) -> None:
         """Disconnect from the store."""
         self._store.close()

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import logging
 import os
+import select
 import socket
 import sys
 from typing import Any, Final
@@ -19,6 +20,8 @@ from livingai.workers.process import die_with_parent, leave_signals_to_parent, y
 from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
 from livingai.workers.role import Role
 
+#: How long a worker waits for a request before it looks whether its store's files are still there.
+_IDLE_MS: Final = 1000
 #: Module and class by role.
 _ROLES: Final = {
     "writer": ("livingai.workers.committer", "Committer"),
@@ -81,7 +84,11 @@ def _class_of(role: str) -> type[Role]:
 
 
 def _serve(sock: socket.socket, worker: Role) -> None:
+    asked = select.poll()
+    asked.register(sock, select.POLLIN)
     while True:
+        while not asked.poll(_IDLE_MS):
+            worker.idle()
         _, number, verb, arguments = _message(sock)
         try:
             reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
