@@ -142,6 +142,10 @@ class ServiceRunningError(ServiceError, RuntimeError):
     """Another writer service owns this state directory; stop it first, or just use it."""
 
 
+class NotTheOwnerError(ServiceError, PermissionError):
+    """Only the process that writes a journal is told the outcomes of what is in it."""
+
+
 class FlushTimeoutError(ServiceError, TimeoutError):
     """The barrier was not reached in time. Nothing is lost: records wait in the journal."""
 

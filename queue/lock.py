@@ -107,18 +107,30 @@ class OwnerLock:
 
 
 def owner_alive(path: str) -> bool:
-    """Whether some process holds the lock on ``path``; False if the file is not there."""
+    """Whether some process holds the lock on ``path``; False if the file is not there.
+
+    Raises:
+        OddFileError: it is no file of ours.
+        OSError: nobody can look now.
+    """
+    return owner_pid(path) is not None
+
+
+def owner_pid(path: str) -> int | None:
+    """Process id of whoever holds the lock on ``path``, as the kernel knows it; 0 if that process
+    has none here (it lives in another container), None if nobody does. Raises as
+    :func:`owner_alive`."""
     with _guard:
         if _ours(path):
-            return True
+            return os.getpid()
         try:
             fd = open_file(path, os.O_RDONLY)
         except FileNotFoundError:
-            return False
+            return None
         try:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            answer = fcntl.fcntl(fd, fcntl.F_GETLK, asked)
-            return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+            kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+            return None if kind == fcntl.F_UNLCK else max(0, int(pid))
         finally:
             os.close(fd)
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
+import struct
 import time
 from collections.abc import AsyncGenerator, Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from livingai.errors import LivingAIError, ServiceError
 from livingai.workers.protocol import FrameBuffer, Message, error_parts, frame
@@ -20,13 +23,30 @@ from livingai.workers.protocol import FrameBuffer, Message, error_parts, frame
 if TYPE_CHECKING:
     from livingai.workers.server import AgentServer
 
-#: No message of an agent is larger; ids and a policy are what is in them.
-_MAX_REQUEST_BYTES = 16 << 20
+_PEER = struct.Struct("3i")
+#: No message of an agent is larger; ids and a policy are what is in them. Decoded, a message of
+#: many small values takes up to 60 times as much.
+_MAX_REQUEST_BYTES = 4 << 20
 #: Unanswered requests of one agent, from which on no more of them are read.
 _MAX_REQUESTS = 1000
 #: Bytes and seconds that an agent may leave unread.
 _MAX_UNREAD_BYTES = 1 << 20
 _MAX_UNREAD_S = 60.0
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a Unix socket; ``pid`` is 0 where it has no number here."""
+
+    pid: int
+    uid: int
+
+
+def peer_of(fd: int) -> Peer:
+    """Who has connected, as the kernel knows it. Raises OSError."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    pid, uid, _ = _PEER.unpack(raw)
+    return Peer(pid, uid)
 
 
 class Agent(asyncio.Protocol):
@@ -43,9 +63,13 @@ class Agent(asyncio.Protocol):
         self._full_since = 0.0
         self.journal: str | None = None
         self.greeted = False
+        #: Who has connected, as the kernel knows it, and its process id as it says itself.
+        self.peer = Peer(0, os.geteuid())
+        self.said_pid: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self.peer = peer_of(transport.get_extra_info("socket").fileno())
         self._server.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -57,7 +81,7 @@ class Agent(asyncio.Protocol):
         try:
             for message in self._buffer.feed(data):
                 self._server.received(self, message)
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             self.leave(ServiceError(f"a message that makes no sense: {error}"))
 
     def pause_writing(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,14 @@ from livingai._version import __version__
 from livingai.errors import (
     DirectoryError,
     DirectoryMismatchError,
+    NotTheOwnerError,
+    OddFileError,
     ServiceError,
+    ServiceUnavailableError,
     VersionMismatchError,
 )
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.lock import owner_identity, owner_pid
 from livingai.stores.base import IDENTITY
 from livingai.stores.belonging import leads_to
 from livingai.workers.agent import Agent
@@ -23,6 +30,9 @@ from livingai.workers.protocol import OUTCOME_PAIR, PROTOCOL_VERSION, Message, f
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher import Dispatcher
+
+_log = logging.getLogger("livingai.service")
+_IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 
 class AgentServer:
@@ -48,8 +58,12 @@ class AgentServer:
         self._server = await loop.create_unix_server(lambda: Agent(self), sock=sock)
 
     def connected(self, agent: Agent) -> None:
-        """An agent has come."""
+        """Somebody has come. Whoever can reach the socket may be another user all the same: one who
+        was given the descriptor, or who came before the socket was closed to others."""
         self.agents.add(agent)
+        if agent.peer.uid not in (os.geteuid(), 0):
+            _log.warning("process %d of user %d was refused", agent.peer.pid, agent.peer.uid)
+            agent.leave(NotTheOwnerError(f"this service serves user {os.geteuid()} alone"))
 
     def disconnected(self, agent: Agent) -> None:
         """An agent has gone; its journal may be an orphan."""
@@ -72,20 +86,65 @@ class AgentServer:
         elif not agent.greeted:
             agent.leave(ServiceError("greet first"))
         elif kind == Message.ATTACH:
-            agent.journal = str(message[1])
-            self._by_journal[agent.journal] = agent
-            self._dispatcher.intake.refresh()
-            # Its outcomes were told to nobody until now; a greeting makes it look for them.
-            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
-            agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
-            self._dispatcher.kick()
+            self._attach(agent, message[1])
         elif kind == Message.REQUEST:
             agent.run(self._dispatcher.requests.answer(agent, *message[1:]))
         elif kind == Message.GOODBYE:
             self._dispatcher.kick()
 
+    def _attach(self, agent: Agent, journal: object) -> None:
+        """Tell an agent its journal's outcomes from now on, if it is the journal's owner: an older
+        connection of the same process, which nobody has seen end, gets no more."""
+        try:
+            self._check_owner(agent, journal)
+        except NotTheOwnerError as error:
+            _log.warning("process %d was refused a journal: %s", agent.peer.pid, error)
+            agent.leave(error)
+            return
+        except OSError as error:  # out of descriptors, perhaps: it comes again
+            agent.leave(ServiceUnavailableError(f"cannot look whose journal that is: {error}"))
+            return
+        agent.journal = str(journal)
+        before = self._by_journal.get(agent.journal)
+        self._by_journal[agent.journal] = agent
+        if before is not None and before is not agent:
+            before.journal = None
+        self._dispatcher.intake.refresh()
+        # Its outcomes were told to nobody until now; a greeting makes it look for them.
+        agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
+        agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
+        feed = self._dispatcher.intake.by_id(agent.journal)
+        if feed is not None:
+            self.tell_lost(feed)
+        self._dispatcher.kick()
+
+    def _check_owner(self, agent: Agent, journal: object) -> None:
+        """Raise NotTheOwnerError unless the agent is the process that holds the journal's lock.
+
+        The kernel says who holds it and who has connected. In another container both have no number
+        here; then what the owner wrote into the file has to be what the agent said of itself.
+        """
+        if not isinstance(journal, str) or not _IS_ID(journal):
+            raise NotTheOwnerError(f"{str(journal)[:40]!a} is no journal")
+        path = os.path.join(self._dispatcher.directory.journals, journal, OWNER_LOCK)
+        try:
+            owner = owner_pid(path)
+        except OddFileError:  # the service has said so; nobody can tell
+            return
+        if owner is None:
+            raise NotTheOwnerError(f"nobody owns journal {journal}")
+        if owner and agent.peer.pid:
+            named, asking = owner, agent.peer.pid
+        else:
+            named, asking = owner_identity(path).get("pid", 0), agent.said_pid
+        if named != asking:
+            raise NotTheOwnerError(
+                f"journal {journal} belongs to process {named!a}, and only that one is told the "
+                "outcomes of what is in it; save through an engine of your own"
+            )
+
     def _greet(self, agent: Agent, message: list[Any]) -> None:
-        _, version, store_url, _pid, *_ = message  # a later version may say more
+        _, version, store_url, agent.said_pid, *_ = message  # a later version may say more
         if not isinstance(store_url, str):
             raise TypeError("a store's URL is text")
         if version != PROTOCOL_VERSION:
