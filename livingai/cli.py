@@ -241,7 +241,8 @@ def stop(where: str) -> None:
         raise click.ClickException(
             f"process {pid} is still draining; see `livingai status`"
         ) from None
-    click.echo("stopped")
+    left = waiting_records(directory)
+    click.echo(f"stopped; {left} records wait in {directory.path}" if left else "stopped")
 
 
 for _command in (prune, delete, fork, copy, import_runs, relocate):

@@ -6,6 +6,7 @@ import livingai._linux  # noqa: F401  # isort: skip
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -35,8 +36,9 @@ from livingai.workers.protocol import (
     frame,
 )
 from livingai.workers.report import read_report
-from livingai.workers.supervisor import EXIT_RUNNING
+from livingai.workers.supervisor import EXIT_LEFT, EXIT_RUNNING
 
+_log = logging.getLogger("livingai")
 #: Seconds that a service which hands over may take.
 _HAND_OVER_S = 60.0
 
@@ -226,6 +228,11 @@ class Service:
             process.kill()
             process.wait()
         self._code = process.returncode
+        if self._code == EXIT_LEFT:
+            _log.warning(
+                "stopped with %d records unstored; they wait in %s, the next service stores them",
+                self.unstored(), self.directory.path,
+            )  # fmt: skip
         process.stdin.close()
 
     @property

@@ -9,6 +9,7 @@
       service.sock       where agents reach it
       service.state      one shared page: is it asleep, who is it (layout.ServiceWord)
       service.log        what the service has to say
+      service.report     how it is, or how it ended, for those who find nobody to ask
       journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
       quarantine/        records that the store refuses for good
 
