@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Final
 
@@ -11,7 +12,9 @@ from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import LivingAIError
 from livingai.launch import launch_service, service_python
 from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import ServiceWord
 from livingai.queue.lock import owner_alive
+from livingai.queue.opening import open_binary
 from livingai.workers.report import ServiceReport, read_report
 
 _log = logging.getLogger("livingai")
@@ -86,13 +89,25 @@ class Starter:
         grace_s = self._config.served_grace_s
         if not report.served or now - self._alone_since >= grace_s:
             return False
-        if report.ended_at and not -1.0 <= time.time() - report.ended_at < grace_s:
+        if self._silent_s() >= grace_s:
             return False  # it ended long before we came
         self._say(
             f"the service of `livingai serve` has ended; waiting {grace_s:g} s for its return "
             "before another one is started. Nothing is lost: records wait in the journal"
         )
         return True
+
+    def _silent_s(self) -> float:
+        """For how many seconds no service has worked here; infinite since before the last boot. By
+        the clock that does not jump."""
+        try:
+            with open_binary(self._directory.service_state) as page:
+                page.seek(8 * ServiceWord.HEARTBEAT_NS)
+                beat_s = int.from_bytes(page.read(8), "little") / 1e9
+        except (OSError, LivingAIError):
+            return math.inf
+        silent_s = time.monotonic() - beat_s
+        return silent_s if silent_s >= 0 else math.inf
 
     def _somebody_starts(self) -> bool:
         """Whether a supervisor lives (or we cannot look): then a start would only cost time."""

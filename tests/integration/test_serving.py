@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -128,6 +129,26 @@ def test_agents_do_not_wait_for_ever(state_dir: Place) -> None:
     agent.call(acts.save, "run-1", 1)
     agent.settled(2)
     assert not read_report(state_dir.directory.path).served
+
+
+def test_agents_do_not_wait_for_one_of_long_ago(state_dir: Place) -> None:
+    """One that was killed and is not coming back holds up nobody who comes later."""
+    agent = state_dir.agent(service="attach")
+    with serving(state_dir) as served:
+        agent.call(acts.save, "run-1", 0)
+        agent.settled(1)
+        pids = state_dir.pids()
+        served.process.kill()
+        served.process.wait(10)
+        gone(pids["supervisor"], pids["dispatcher"])
+    agent.end()
+    assert read_report(state_dir.directory.path).served
+    time.sleep(1.0)  # that is what "long ago" is for the next one
+    newcomer = state_dir.agent(served_grace_s=1.0)
+    newcomer.call(acts.save, "run-2", 0)
+    newcomer.settled(1)
+    assert "return" not in newcomer.said()
+    newcomer.leave()
 
 
 # -- serve takes over --
