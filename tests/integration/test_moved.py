@@ -397,3 +397,19 @@ def test_folder_is_moved_under_its_service(state_dir: Place, agents_live: bool) 
     assert agent.call(acts.steps, "run-2") == [1]
     gone(*services)
     first.end()
+
+
+def test_directory_beside_a_link_is_where_an_earlier_version_had_it(state_dir: Place) -> None:
+    """A database named by a symbolic link had its directory beside the link."""
+    link = state_dir.folder / "link.db"
+    directory = leave_a_record(state_dir, state_dir.database, directory=f"{link}-livingai")
+    make_old(directory.path, state_dir.database)
+    link.symlink_to(state_dir.database)
+    agent = state_dir.agent(database=link)
+    assert newest(agent) == 0
+    assert directory.path in agent.call(acts.sla)["trouble"]
+    assert "livingai relocate" in agent.said()
+    told = command(state_dir, "relocate", link)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert newest(agent) == 1
+    assert agent.call(acts.sla)["trouble"] == ""
