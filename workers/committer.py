@@ -6,20 +6,23 @@ request.
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from livingai import codecs, serial
-from livingai.errors import CorruptRecordError
+from livingai.errors import CorruptRecordError, StoreUnavailableError
 from livingai.failpoint import failpoint
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.record import read_record, read_sections
-from livingai.stores.base import Row, Store
+from livingai.stores.base import Row, RowStatus, Store
 from livingai.stores.belonging import look_elsewhere
 from livingai.workers.compressor import SegmentCache
 from livingai.workers.role import Role
 
+_log = logging.getLogger("livingai.service")
 #: Row status of a record whose bytes in the journal are damaged.
 DAMAGED = 100
 
@@ -51,9 +54,10 @@ class Committer(Role):
             except (CorruptRecordError, IndexError, TypeError, ValueError) as error:
                 damaged[number] = str(error)
         failpoint("writer.before_commit")
-        results = iter(self._open().commit(rows) if rows else [])
+        done = self._open().commit(rows) if rows else []
         failpoint("writer.after_commit")
         now = time.monotonic_ns()
+        results = iter(done)
         answer: list[list[Any]] = []
         for number in range(len(records)):
             if number in damaged:
@@ -61,7 +65,26 @@ class Committer(Role):
             else:
                 result = next(results)
                 answer.append([int(result.status), result.epoch, result.reason, now])
+        self._keep_places(
+            {
+                (row.execution_id, row.claim): None
+                for row, result in zip(rows, done, strict=True)
+                if result.status == RowStatus.REFUSED
+            }
+        )
         return answer
+
+    def _keep_places(self, claims: Iterable[tuple[str, str]]) -> None:
+        """Claim for rows that are about to be quarantined. A refused row claims nothing; if its
+        claim were unknown when it is queued again, it would count as newer than those that have
+        taken the execution over since, and fence them."""
+        for execution_id, claim in claims:
+            try:
+                self._open().claim(execution_id, claim)
+            except StoreUnavailableError:
+                raise  # the batch is sent again
+            except Exception as error:  # fenced, or ids that no store can hold
+                _log.debug("no claim for what %r refused: %s", execution_id, error)
 
     def _row(
         self,

@@ -63,6 +63,49 @@ def test_a_requeued_older_state_supersedes_nothing(state_dir: Place) -> None:
     assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 4)
 
 
+def test_a_requeued_first_record_takes_nothing_over(state_dir: Place) -> None:
+    """All that its claim had was quarantined, and another process has gone on since."""
+    first, second = state_dir.agent(), state_dir.agent()
+    second.call(acts.save, "run-2", 0)
+    second.settled(1)
+    with closing(apsw.Connection(str(state_dir.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON nodes "
+            "WHEN json_extract(NEW.output, '$.step') = 1 BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+        first.call(acts.save, "run-1", 1)
+        assert first.settled(1) == {"quarantined": 1}
+        connection.execute("DROP TRIGGER refuse")
+    second.call(acts.save, "run-1", 2)
+    second.settled(2)
+    (aside,) = list_aside(state_dir.directory)
+    with state_dir.engine() as engine:
+        assert requeue(engine, aside.path).status == "fenced"
+    second.call(acts.save, "run-1", 3)
+    assert second.settled(3).keys() <= {"met", "late"}
+    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 3)
+
+
+def test_a_requeued_first_record_of_the_owner_is_stored(state_dir: Place) -> None:
+    """Nobody has come since; the process before it does not count."""
+    first, second = state_dir.agent(), state_dir.agent()
+    first.call(acts.save, "run-1", 0)
+    first.settled(1)
+    with closing(apsw.Connection(str(state_dir.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+        second.call(acts.save, "run-1", 1)
+        assert second.settled(1) == {"quarantined": 1}
+        connection.execute("DROP TRIGGER refuse")
+    (aside,) = list_aside(state_dir.directory)
+    with state_dir.engine() as engine:
+        assert requeue(engine, aside.path).stored
+    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 1)
+
+
 def test_requeued_states_build_on_nothing(state_dir: Place) -> None:
     """What they could build on is old: a prune that goes on may have picked it already."""
     text = random.Random(1).randbytes(20_000)
