@@ -91,7 +91,11 @@ def enter(store: Store, directory: StateDirectory) -> str:
         directory.change_manifest(store=store.url, directory=directory.path)
         _log.info("%s has moved with its database, from %s to %s", directory.path, url, store.url)
     manifest = directory.manifest()
-    return str(manifest.get(IDENTITY) or manifest.get("store"))
+    if known := manifest.get(
+        IDENTITY
+    ):  # the database may be replaced later, or the URL written anew
+        return f"{known} {store.url}"
+    return str(manifest.get("store"))
 
 
 def _check_place(store: Store, directory: StateDirectory, known: str) -> None:

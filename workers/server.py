@@ -168,14 +168,17 @@ class AgentServer:
 
     def _is_ours(self, name: str) -> bool:
         """Whether an agent means our store: by its URL, as the directory's manifest names it (which
-        the agent has compared with the store), or by another name of the same file."""
-        if name == self._dispatcher.store_url:
+        the agent has compared with the store), or by another name of the same file. See
+        :func:`livingai.stores.belonging.enter` for the name's form."""
+        identity, space, url = name.partition(" ")
+        names = {name, identity, url} if space else {name}
+        if self._dispatcher.store_url in names:
             return True
         with contextlib.suppress(DirectoryError):
             manifest = self._dispatcher.directory.manifest()
-            if name in (manifest.get("store"), manifest.get(IDENTITY)):
+            if not names.isdisjoint((manifest.get("store"), manifest.get(IDENTITY))):
                 return True
-        return leads_to(name, self._dispatcher.config.spec().build())
+        return leads_to(url or name, self._dispatcher.config.spec().build())
 
     def tell_trouble(self, text: str) -> None:
         """Tell all agents that the store takes no writes now, and why; "" that it does again."""

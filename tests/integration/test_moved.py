@@ -413,3 +413,22 @@ def test_directory_beside_a_link_is_where_an_earlier_version_had_it(state_dir: P
     assert (told.returncode, told.stderr) == (0, "")
     assert newest(agent) == 1
     assert agent.call(acts.sla)["trouble"] == ""
+
+
+def test_agent_outlives_its_database_and_then_its_service(state_dir: Place) -> None:
+    """It came by the identity of the old database, and comes back to a service that knows only the
+    new one's."""
+    for _ in range(2):  # the second one finds the identity
+        agent = state_dir.agent()
+        agent.call(acts.save, "run-1", 0)
+        agent.settled(1)
+    for suffix in ("-wal", "-shm", ""):
+        (state_dir.folder / f"agent.db{suffix}").unlink(missing_ok=True)
+    agent.call(acts.save, "run-2", 1)
+    agent.settled(2)
+    services = state_dir.service_processes()
+    kill(*services)
+    gone(*services)
+    agent.call(acts.save, "run-2", 2)
+    agent.settled(3)
+    assert peek.stored_steps(state_dir.database, "run-2") == [1, 2]
