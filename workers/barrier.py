@@ -25,9 +25,11 @@ class Barriers:
             JournalError: a journal cannot be read; it may hold such records.
             StoreMismatchError, RecordsLeftError: nothing is stored before a person has settled it.
         """
+        since = time.monotonic_ns()
+        self._dispatcher.intake.unreadable.try_now()
         self._dispatcher.intake.refresh()
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((time.monotonic_ns(), key, future))
+        self._waiting.append((since, key, future))
         self._dispatcher.kick()
         await future
 
@@ -40,7 +42,7 @@ class Barriers:
             since, key, future = entry
             if future.done():
                 continue
-            error = self._dispatcher.intake.unreadable.error() or self._dispatcher.misplaced
+            error = self._dispatcher.intake.unreadable.error(since) or self._dispatcher.misplaced
             if error is not None:
                 future.set_exception(error)
             elif self._clear(since, key):

@@ -19,6 +19,8 @@ _PATIENCE_S = 5.0
 class _Journal:
     reason: str
     since: float
+    #: The last attempt.
+    tried_at: float
     again_at: float
 
 
@@ -41,8 +43,9 @@ class Unreadable:
         known = self._journals.get(path)
         if known is None:
             _log.error("%s cannot be read, trying again: %s", path, error)
-            known = self._journals[path] = _Journal("", now, 0.0)
+            known = self._journals[path] = _Journal("", now, now, now)
         known.reason = str(error)
+        known.tried_at = now
         known.again_at = now + _RETRY_S
 
     def forget(self, path: str) -> None:
@@ -60,6 +63,11 @@ class Unreadable:
         known = self._journals.get(path)
         return known is None or time.monotonic() >= known.again_at
 
+    def try_now(self) -> None:
+        """Somebody waits for them: their pauses are over."""
+        for journal in self._journals.values():
+            journal.again_at = 0.0
+
     @property
     def trouble(self) -> str:
         """What to tell the agents; "" if all journals can be read."""
@@ -70,9 +78,12 @@ class Unreadable:
             )
         return ""
 
-    def error(self) -> JournalError | None:
-        """What a reader is told that has waited long enough; None: not yet."""
+    def error(self, waits_since_ns: int) -> JournalError | None:
+        """What a reader is told that waits since then (CLOCK_MONOTONIC): one of them could not be
+        read for long enough, nor when it was tried for this reader. None: it goes on waiting."""
         now = time.monotonic()
-        if any(now - journal.since > _PATIENCE_S for journal in self._journals.values()):
-            return JournalError(self.trouble)
+        for journal in self._journals.values():
+            tried = journal.tried_at * 1e9 >= waits_since_ns
+            if tried and now - journal.since > _PATIENCE_S:
+                return JournalError(self.trouble)
         return None

@@ -19,6 +19,7 @@ from livingai.queue.journal import Appended, Journal
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.queue.tail import JournalTail
+from livingai.starting import Starter
 from livingai.sections import encode_sections
 from tests.support import acts, peek
 from tests.support.place import Place
@@ -190,10 +191,12 @@ def test_told_to_an_agent_that_attaches_late(state_dir: Place) -> None:
     """The service finds a journal by itself and may be through with it before its owner's message
     arrives (the owner was stopped in between, say); then the owner is asked to catch up."""
     greeted = threading.Semaphore(0)
+    config = EngineConfig()
+    service = ServiceConfig.build(state_dir.store(), state_dir.directory.path, config)
     with state_dir.service():
         client = ServiceClient(
             state_dir.directory,
-            ServiceConfig.build(state_dir.store(), state_dir.directory.path, EngineConfig()),
+            Starter(state_dir.directory, config, service),
             state_dir.store().url,
             on_outcomes=lambda *_: None,
             on_connect=greeted.release,
