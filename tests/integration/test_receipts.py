@@ -19,8 +19,8 @@ from livingai.queue.journal import Appended, Journal
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.queue.tail import JournalTail
-from livingai.starting import Starter
 from livingai.sections import encode_sections
+from livingai.starting import Starter
 from tests.support import acts, peek
 from tests.support.place import Place
 from tests.support.waiting import frozen, kill, until
