@@ -27,7 +27,7 @@ def this_boot(folder: str) -> Boot:
     for name in os.listdir(folder):
         if name.startswith("."):
             continue
-        with contextlib.suppress(OSError, LivingAIError):  # gone by now, or not to be read: later
+        with contextlib.suppress(OSError, LivingAIError):  # gone by now, or not to be read
             control = Control(os.path.join(folder, name))
             boot, order = control.boot, control.boot_order
             control.close()

@@ -8,7 +8,10 @@ Rules:
   behind the tail was never acknowledged.
 * The journal rotates only after the next segment is ready, so a full disk leaves it as it was.
 * Before the first record of a claim is written, other journals' slots of the execution are marked
-  as taken (:mod:`livingai.queue.index`, rule 2).
+  as taken (:mod:`livingai.queue.index`, rule 2). If our slot has been marked by the time it could
+  be published, another process has taken over, and may have been told that its writes are accepted:
+  the record is written anew, with a new acceptance time, so that it follows those. Both slots stay
+  marked: the store decides, and tells.
 * What makes records safe from power loss is :mod:`livingai.queue.commit`.
 """
 
@@ -122,44 +125,49 @@ class Journal:
             segment = self._segment
             if segment.used + length > segment.size or self._rotate_next or self._closed:
                 segment = self._rotate(length)
-            lsn = self.tail_lsn + 1
-            offset = segment.used
-            mono_ns = time.monotonic_ns()
+            lsn, offset = self.tail_lsn + 1, segment.used
+            at = position(segment.number, offset)
             takes = self.supersede if slot >= 0 and not self.index.seq(slot) else None
-            if takes is not None:
-                takes(key)
-            header = pack_record(
-                kind=Kind.WRITE, flags=flags, state_kind=state_kind, journal_id=self.id,
-                segment=segment.number, lsn=lsn, claim=claim, epoch=epoch, seq=seq,
-                mono_ns=mono_ns, wall_ns=time.time_ns(), key=key, node=node, ext=ext, state=state,
-                budget_us=budget_us, length=length,
-            )  # fmt: skip
-            parts: list[Bytes] = [header, node, ext, state]
-            total = RECORD_HEADER_BYTES + len(node) + len(ext) + len(state)
-            try:
-                failpoint("journal.before_append")
-                if os.pwritev(segment.fd, parts, offset) != total:
-                    _finish(segment.fd, parts, offset)
-                failpoint("journal.after_append")
-            except OSError as error:
-                _wipe(segment.fd, offset)
-                raise journal_error(error, "cannot append to the journal") from error
+            overtaken = False
+            while True:
+                mono_ns = time.monotonic_ns()
+                if takes is not None:
+                    self._take(takes, key, segment)
+                header = pack_record(
+                    kind=Kind.WRITE, flags=flags, state_kind=state_kind, journal_id=self.id,
+                    segment=segment.number, lsn=lsn, claim=claim, epoch=epoch, seq=seq,
+                    mono_ns=mono_ns, wall_ns=time.time_ns(), key=key, node=node, ext=ext,
+                    state=state, budget_us=budget_us, length=length,
+                )  # fmt: skip
+                _write(segment, [header, node, ext, state])
+                if slot >= 0:
+                    self.index.put_node(node_key, at)
+                    self.index.put(slot, at, seq, bool(flags & Flag.STATE))
+                failpoint("journal.before_publish")
+                if takes is None or overtaken or not self.index.taken(slot):
+                    break
+                overtaken = True
             segment.used = offset + length
             segment.last_lsn = lsn
             segment.touched_ns = mono_ns
             self.tail_lsn = lsn
             self.appended_bytes += length
             self._dirty.add(segment)
-            at = position(segment.number, offset)
-            if slot >= 0:
-                self.index.put_node(node_key, at)
-                self.index.put(slot, at, seq, bool(flags & Flag.STATE))
-            failpoint("journal.before_publish")
             self._control.publish(position(segment.number, segment.used), lsn)
             failpoint("journal.after_publish")
             if takes is not None and self.index.taken(slot):
                 self._contested(key)
             return Appended(lsn, at, mono_ns)
+
+    @staticmethod
+    def _take(takes: Callable[[int], None], key: int, segment: Segment) -> None:
+        """Mark the execution as taken over in all other journals. Raises what that raises; then
+        nothing was appended."""
+        try:
+            takes(key)
+        except BaseException:
+            _wipe(segment.fd, segment.used)
+            raise
 
     def _contested(self, key: int) -> None:
         """Somebody else took the execution over while we did. Which of us the service meets first
@@ -300,6 +308,18 @@ class Journal:
         self._segment.close()
         self._cursor.close()
         self._owner.release()
+
+
+def _write(segment: Segment, parts: list[Bytes]) -> None:
+    """Write a record behind the last one. Raises DiskFullError, JournalError: it is not there."""
+    try:
+        failpoint("journal.before_append")
+        if os.pwritev(segment.fd, parts, segment.used) != sum(map(len, parts)):
+            _finish(segment.fd, parts, segment.used)
+        failpoint("journal.after_append")
+    except OSError as error:
+        _wipe(segment.fd, segment.used)
+        raise journal_error(error, "cannot append to the journal") from error
 
 
 def _finish(fd: int, parts: list[Bytes], offset: int) -> None:

@@ -8,13 +8,15 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from random import Random
 from unittest import mock
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from livingai.queue import boots, tail, views
+from livingai.queue import boots, journal, tail, views
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
 from livingai.workers import feed, intake
@@ -97,3 +99,25 @@ def write(random: Random, directory: StateDirectory, values: Iterator[int]) -> l
     for owner in owners:
         owner.die()
     return written
+
+
+@pytest.mark.parametrize("where", ["before_append", "after_append", "before_publish"])
+def test_who_is_overtaken_while_it_saves_comes_last(tmp_path: Path, where: str) -> None:
+    """Its successor was told that its writes are accepted, so they are stored first."""
+    directory = state_directory(tmp_path)
+    owner, intruder = Writer(directory, LIMITS), Writer(directory, LIMITS)
+    hits: list[str] = []
+
+    def failpoint(name: str) -> None:
+        if name == f"journal.{where}" and not hits:
+            hits.append(name)
+            for value in range(3):
+                intruder.save("run-1", b"x", budget_us=value)
+
+    with mock.patch.object(journal, "failpoint", failpoint):
+        owner.save("run-1", b"x", budget_us=3)
+    owner.save("run-1", b"x", budget_us=4)
+    with closing(intake.Intake(directory)) as merged:
+        assert [item.header.budget_us for item in merged.take(100)] == [0, 1, 2, 3, 4]
+    owner.close()
+    intruder.close()
