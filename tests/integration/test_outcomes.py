@@ -143,13 +143,13 @@ def test_what_is_refused_supersedes_nothing(state_dir: Place) -> None:
         agent.call(acts.save, "run-2", 0, size=None)
         until(lambda: state_dir.ask("status")["batches"] == 1, what="a batch under way")
         for step in range(1, 10):
-            agent.call(acts.save, "run-1", step, size=500)
+            agent.call(acts.save, "run-1", step, size=400)
         until(lambda: state_dir.ask("status")["inflight"] == 10, what="nine behind it")
     told = agent.call(acts.statuses)
     assert told[2:9] == ["superseded"] * 7
     assert told[9] in ("met", "late")
     assert told[10] == "quarantined"
-    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 8, 500)
+    assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 8, 400)
 
 
 def records(journal: str) -> list[Found]:
