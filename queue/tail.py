@@ -236,6 +236,15 @@ class JournalTail:
         if segment is not None:
             self._log.judge(segment)
 
+    def _tail_is_behind(self) -> bool:
+        """Whether the published tail says, too, that there is more: it lies behind this place, or
+        in a segment that is gone. One word of the page alone may be wrong. (After a power loss the
+        tail says nothing.)"""
+        tail = self.control.tail
+        if not self._same_boot:
+            return True
+        return tail > self.position or (tail > 0 and self.segments.get(tail >> 32) is None)
+
     def _judge_end(self) -> None:
         """Nothing valid follows, and the owner is dead: did it say that there is more?"""
         self._judge_segment()
@@ -243,7 +252,7 @@ class JournalTail:
         segment = self._current() if self._number else None
         # What was published is there; after a power loss, what was synced.
         published = control.tail_lsn if self._same_boot else control.synced_lsn
-        missing = published - self.lsn
+        missing = published - self.lsn if self._tail_is_behind() else 0
         length = 0
         if self._same_boot and segment is not None and control.tail >> 32 == self._number:
             length = (control.tail & 0xFFFF_FFFF) - self._offset

@@ -1,0 +1,39 @@
+"""What one wrong word of the control page says of a dead owner's journal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from livingai.queue.layout import ControlWord
+from tests.support.journals import Writer, flip, read_all, state_directory
+
+
+@pytest.mark.parametrize("records", [0, 3])
+def test_a_flipped_bit_of_the_tails_number_is_no_damage(tmp_path: Path, records: int) -> None:
+    """All records are there, and the tail itself says that there are no more."""
+    writer = Writer(state_directory(tmp_path))
+    for number in range(records):
+        writer.save("run-1", b"%d" % number)
+    writer.die()
+    for bit in range(64 * ControlWord.TAIL_LSN, 64 * (ControlWord.TAIL_LSN + 1)):
+        flip(os.path.join(writer.journal.directory, "control"), bit)
+        found, tail = read_all(writer.journal.directory)
+        assert (len(found), tail.damage) == (records, [])
+        flip(os.path.join(writer.journal.directory, "control"), bit)
+
+
+def test_both_words_of_the_tail_are_believed(tmp_path: Path) -> None:
+    """The last segment has gone, and the records in it are reported."""
+    writer = Writer(state_directory(tmp_path))
+    while writer.journal._segment.number < 2:
+        writer.save("run-1", b"state" * 100)
+    before = writer.journal._segment.first_lsn or writer.journal.tail_lsn
+    writer.die()
+    os.unlink(os.path.join(writer.journal.directory, "0000000002.seg"))
+    found, tail = read_all(writer.journal.directory)
+    assert len(found) == before - 1
+    (damage,) = tail.damage
+    assert (damage.first_lsn, damage.last_lsn) == (before, writer.journal.tail_lsn)
