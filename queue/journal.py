@@ -147,6 +147,8 @@ class Journal:
                 if takes is None or overtaken or not self.index.taken(slot):
                     break
                 overtaken = True
+                self.index.begin(slot, claim, keep_state=True)  # it has no record after all
+                self.index.forget(slot)
             segment.used = offset + length
             segment.last_lsn = lsn
             segment.touched_ns = mono_ns

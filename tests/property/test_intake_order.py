@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from livingai.errors import JournalError
 from livingai.queue import boots, journal, tail, views
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
@@ -119,5 +120,33 @@ def test_who_is_overtaken_while_it_saves_comes_last(tmp_path: Path, where: str) 
     owner.save("run-1", b"x", budget_us=4)
     with closing(intake.Intake(directory)) as merged:
         assert [item.header.budget_us for item in merged.take(100)] == [0, 1, 2, 3, 4]
+    owner.close()
+    intruder.close()
+
+
+def test_who_is_overtaken_and_cannot_say_so_takes_over_with_the_next_save(tmp_path: Path) -> None:
+    """The other journals cannot be marked a second time: nothing was appended, and the next save is
+    the claim's first record, with all that belongs to it."""
+    directory = state_directory(tmp_path)
+    owner, intruder = Writer(directory, LIMITS), Writer(directory, LIMITS)
+    marked: list[int] = []
+
+    def supersede(key: int) -> None:
+        marked.append(key)
+        if len(marked) == 1:
+            owner._supersede(key)
+            intruder.save("run-1", b"intruder", budget_us=0)
+        elif len(marked) == 2:
+            raise JournalError("no descriptors")
+        else:
+            owner._supersede(key)
+
+    owner.journal.supersede = supersede
+    with pytest.raises(JournalError, match="no descriptors"):
+        owner.save("run-1", b"owner", budget_us=1)
+    owner.save("run-1", b"owner", budget_us=2)
+    assert len(marked) >= 3, "the next save marks them"
+    with closing(intake.Intake(directory)) as merged:
+        assert [item.header.budget_us for item in merged.take(100)] == [0, 2]
     owner.close()
     intruder.close()
