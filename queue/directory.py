@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -207,21 +208,38 @@ class StateDirectory:
             )
         return dict(manifest)
 
-    def change_manifest(self, **changes: str | None) -> None:
-        """Write other values into the manifest; None removes one. Two that change it at once leave
-        what one of them wrote: whoever finds it wrong puts it right again.
+    def change_manifest(
+        self, *, provided: Callable[[], bool] = lambda: True, **changes: str | None
+    ) -> bool:
+        """Write other values into the manifest; None removes one. One process at a time does it.
+
+        With ``provided``, it is done only if that says so while no other process can; the return
+        value says whether.
 
         Raises:
             DirectoryError: it cannot be read or written.
         """
-        manifest = self.manifest()
-        changed = {k: v for k, v in {**manifest, **changes}.items() if v is not None}
-        if changed == manifest:
-            return
         try:
-            self._write_manifest(changed, os.replace)
+            with self._alone():
+                if not provided():
+                    return False
+                manifest = self.manifest()
+                changed = {k: v for k, v in {**manifest, **changes}.items() if v is not None}
+                if changed != manifest:
+                    self._write_manifest(changed, os.replace)
+                return True
         except OSError as error:
             raise journal_error(error, f"cannot write {self._join(MANIFEST)}") from error
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process is inside such a block on this directory."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _write_manifest(
         self, manifest: dict[str, Any], publish: Callable[[str, str], None]

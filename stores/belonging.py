@@ -137,16 +137,30 @@ def _came_along(store: Store, directory: StateDirectory, manifest: dict[str, obj
     return together and (gone or lay is not None or not waiting_records(directory))
 
 
-def recognise(store: Store, directory: StateDirectory, *, strictly: bool = True) -> None:
+def recognise(store: Store, directory: StateDirectory, *, strictly: bool = True) -> int:
     """With the open ``store``: compare its identity with the directory's, which learns it if it has
     none. Not ``strictly``: the database was replaced while its service ran, which goes on with the
-    new one.
+    new one. Which of the store's :attr:`~Store.replacements` the directory belongs to now.
 
     Raises:
         StoreMismatchError: the directory holds records that were accepted for another database.
         RecordsLeftError: see :func:`look_elsewhere`.
         StoreUnavailableError: try again.
     """
+    while not _recognised(store, directory, known := store.replacements, strictly=strictly):
+        _log.warning("%s was replaced while it was opened", store.url)
+    return known
+
+
+def _recognised(store: Store, directory: StateDirectory, known_as: int, *, strictly: bool) -> bool:
+    """Compare once. False: the database was replaced meanwhile. Nothing was written down then:
+    another role may have written what is newer."""
+
+    def still_there() -> bool:
+        store.let_go()
+        store.open()
+        return store.replacements == known_as
+
     try:
         marks = store.marks()
     except StoreUnavailableError:
@@ -159,7 +173,7 @@ def recognise(store: Store, directory: StateDirectory, *, strictly: bool = True)
     if marks is None:
         if not leads_to(url, store):
             raise StoreMismatchError(_another(store, directory, url))
-        return
+        return True
     identity = marks.get(IDENTITY)
     if known and identity != known:
         left = waiting_records(directory, of_dead_owners=True) if strictly else 0
@@ -177,10 +191,17 @@ def recognise(store: Store, directory: StateDirectory, *, strictly: bool = True)
         raise
     except StoreError as error:
         _log.info("%s keeps no identity: %s", store.url, error)
-        return
-    directory.change_manifest(store_id=identity, store=store.url, directory=directory.path)
-    if manifest.get(RELOCATING):
-        return
+        return True
+    if not directory.change_manifest(
+        provided=still_there, store_id=identity, store=store.url, directory=directory.path
+    ):
+        return False
+    if not manifest.get(RELOCATING):
+        _refuse_if_lost(store, directory, marks)
+    return True
+
+
+def _refuse_if_lost(store: Store, directory: StateDirectory, marks: dict[str, str]) -> None:
     for other, left, lost in _left_elsewhere(store, directory, marks):
         if lost:
             raise RecordsLeftError(_moved_alone(store, other, left))

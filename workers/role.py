@@ -33,9 +33,9 @@ class Role:
         return self._store
 
     def _recognise(self, *, strictly: bool) -> None:
-        if self._directory is not None:
-            recognise(self._store, self._directory, strictly=strictly)
         self._known = self._store.replacements
+        if self._directory is not None:
+            self._known = recognise(self._store, self._directory, strictly=strictly)
 
     def handle(self, verb: str, arguments: list[Any]) -> Any:
         """Do one request. Raises a LivingAIError for the caller, or what the driver raises."""

@@ -1,0 +1,67 @@
+"""Roles of a store worker, and the database that they find at the store's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from livingai.queue.directory import StateDirectory
+from livingai.stores.base import IDENTITY
+from livingai.stores.sqlite import SQLiteStore
+from livingai.workers.role import Role
+
+
+class Asked(Role):
+    """A role that may be asked to open its store, and no more."""
+
+    def do_open(self) -> None:
+        self._open()
+
+
+class Meanwhile(StateDirectory):
+    """A state directory in which ``deed`` is done just before the manifest is first written."""
+
+    deed: Callable[[], None] | None = None
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.written: list[bool] = []
+
+    def change_manifest(
+        self, *, provided: Callable[[], bool] = lambda: True, **changes: str | None
+    ) -> bool:
+        if (deed := self.deed) is not None:
+            self.deed = None
+            deed()
+        self.written.append(super().change_manifest(provided=provided, **changes))
+        return self.written[-1]
+
+
+def identity(store: SQLiteStore) -> str:
+    return (store.marks() or {})[IDENTITY]
+
+
+def test_one_that_is_late_does_not_write_the_old_identity_down(tmp_path: Path) -> None:
+    """The reader has seen the old database, the writer is at the new one already, and only then
+    does the reader write down what it has seen."""
+    path = tmp_path / "agent.db"
+    directory = Meanwhile(SQLiteStore(path).default_directory())
+    directory.ensure(SQLiteStore(path).url)
+    writer = Asked(SQLiteStore(path), StateDirectory(directory.path))
+    reader = Asked(SQLiteStore(path), directory)
+    writer.handle("open", [])
+    old = directory.manifest()[IDENTITY]
+
+    def replaced() -> None:
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        Asked(SQLiteStore(path), StateDirectory(directory.path)).handle("open", [])
+
+    directory.deed = replaced
+    reader.handle("open", [])
+    assert directory.written == [False, True]
+    writer.close()
+    reader.close()
+    with SQLiteStore(path) as store:
+        assert identity(store) != old
+        assert directory.manifest()[IDENTITY] == identity(store)
