@@ -50,14 +50,17 @@ def relocate(store: str, directory: str | None, yes: bool) -> None:
     for one in directories:  # one after the other: until its turn each keeps others from reading
         own = one.path in default_directories(known)
         one.change_manifest(
-            store=known.url,
-            directory=one.path,
-            **{IDENTITY: identity, RELOCATING: None if own else "yes"},
+            {
+                "store": known.url,
+                "directory": one.path,
+                IDENTITY: identity,
+                RELOCATING: None if own else "yes",
+            }
         )
         before = waiting_records(one)
         if before:
             _store_what_waits(existing_store(store), one)
-        one.change_manifest(**{RELOCATING: None})
+        one.change_manifest({RELOCATING: None})
         still = waiting_records(one)
         left += still
         click.echo(

@@ -31,7 +31,7 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from livingai.errors import (
@@ -209,7 +209,10 @@ class StateDirectory:
         return dict(manifest)
 
     def change_manifest(
-        self, *, provided: Callable[[], bool] = lambda: True, **changes: str | None
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        provided: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Write other values into the manifest; None removes one. One process at a time does it.
 

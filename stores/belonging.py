@@ -88,7 +88,7 @@ def enter(store: Store, directory: StateDirectory) -> str:
     elif not _same_file(store.place, place_of(url)):
         if not _came_along(store, directory, manifest):
             raise DirectoryMismatchError(_another(store, directory, url))
-        directory.change_manifest(store=store.url, directory=directory.path)
+        directory.change_manifest({"store": store.url, "directory": directory.path})
         _log.info("%s has moved with its database, from %s to %s", directory.path, url, store.url)
     manifest = directory.manifest()
     if known := manifest.get(
@@ -107,7 +107,7 @@ def _check_place(store: Store, directory: StateDirectory, known: str) -> None:
     if left := waiting_records(directory, of_dead_owners=True):
         raise DirectoryMismatchError(_replaced(directory, place, left))
     if not owner_alive(directory.lock):  # else that service will see for itself
-        directory.change_manifest(store_id=found or None)
+        directory.change_manifest({IDENTITY: found or None})
 
 
 def _came_along(store: Store, directory: StateDirectory, manifest: dict[str, object]) -> bool:
@@ -192,9 +192,8 @@ def _recognised(store: Store, directory: StateDirectory, known_as: int, *, stric
     except StoreError as error:
         _log.info("%s keeps no identity: %s", store.url, error)
         return True
-    if not directory.change_manifest(
-        provided=still_there, store_id=identity, store=store.url, directory=directory.path
-    ):
+    noted = {IDENTITY: identity, "store": store.url, "directory": directory.path}
+    if not directory.change_manifest(noted, provided=still_there):
         return False
     if not manifest.get(RELOCATING):
         _refuse_if_lost(store, directory, marks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from livingai.queue.directory import StateDirectory
@@ -28,12 +28,15 @@ class Meanwhile(StateDirectory):
         self.written: list[bool] = []
 
     def change_manifest(
-        self, *, provided: Callable[[], bool] = lambda: True, **changes: str | None
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        provided: Callable[[], bool] = lambda: True,
     ) -> bool:
         if (deed := self.deed) is not None:
             self.deed = None
             deed()
-        self.written.append(super().change_manifest(provided=provided, **changes))
+        self.written.append(super().change_manifest(changes, provided=provided))
         return self.written[-1]
 
 
