@@ -60,7 +60,7 @@ _HOMES = {
     "Retention": "livingai.stores.retention",
     "Run": "livingai.run",
     "RunSettings": "livingai.policy",
-    "SQLiteStore": "livingai.stores.sqlite",
+    "SQLiteStore": "livingai.stores.sqlite.store",
     "Service": "livingai.service",
     "Sla": "livingai.sla",
     "Status": "livingai.node",

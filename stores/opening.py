@@ -47,7 +47,7 @@ def open_store(url: str) -> Store:
         return TieredStore(open_store(hot), open_store(cold))
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":
-        from livingai.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only when it is used
+        from livingai.stores.sqlite.store import SQLiteStore  # noqa: PLC0415 - only when it is used
 
         path = url if not separator else rest.removeprefix("/")
         if separator and "?" in path:

@@ -26,7 +26,7 @@ from livingai.stores.checked import (
 )
 from livingai.stores.postgres_connection import Session
 from livingai.stores.postgres_rows import is_text, jsonb, key, read_blob, read_wire, unkey
-from livingai.stores.sqlite_reads import behind
+from livingai.stores.sqlite.reads import behind
 
 #: Lines fetched at a time, and checkpoints with their blobs.
 _PAGE: Final = 256

@@ -20,8 +20,8 @@ from livingai.errors import (
     StoreFormatError,
     StoreUnavailableError,
 )
-from livingai.stores import sqlite_schema
 from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.sqlite import schema as sqlite_schema
 from livingai.testing.rows import (
     commit,
     make_row,

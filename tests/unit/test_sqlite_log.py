@@ -11,8 +11,9 @@ from typing import Any
 import apsw
 import pytest
 
-from livingai.stores import sqlite_file, sqlite_space
 from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.sqlite import file as sqlite_file
+from livingai.stores.sqlite import space as sqlite_space
 from livingai.testing.rows import (
     commit,
     make_row,

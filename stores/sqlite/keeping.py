@@ -10,7 +10,7 @@ from livingai.stores import checked
 from livingai.stores.base import CostLine, ExecutionFilter, StoredCheckpoint
 from livingai.stores.checked import integer, moment, owner, rows_of, text
 from livingai.stores.rows import read_blob, read_wire
-from livingai.stores.sqlite_file import DatabaseFile
+from livingai.stores.sqlite.file import DatabaseFile
 
 if TYPE_CHECKING:
     import apsw

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from livingai.errors import CorruptRecordError
-from livingai.stores import sqlite_keeping
 from livingai.stores.base import (
     ExecutionFilter,
     ExecutionInfo,
@@ -29,7 +28,8 @@ from livingai.stores.checked import (
     whole,
 )
 from livingai.stores.rows import check_wire, read_blob, read_wire
-from livingai.stores.sqlite_file import DatabaseFile
+from livingai.stores.sqlite import keeping
+from livingai.stores.sqlite.file import DatabaseFile
 
 _log = logging.getLogger("livingai.stores")
 #: Nodes fetched at a time.
@@ -171,7 +171,7 @@ def list_executions(
 ) -> list[ExecutionInfo]:
     """A page of executions in order of id, starting behind ``after``."""
     end = behind(prefix)
-    sql, restricted = sqlite_keeping.restriction(where)
+    sql, restricted = keeping.restriction(where)
     bindings = (after or "", prefix, end, end, *restricted)
     columns = ", ".join(_LINE)
     try:

@@ -10,8 +10,8 @@ Rules:
    closed and the next call opens a new one. Writing on would go into files that nobody can see.
    A log without a name can still be read by whoever has it open, so it is copied into the database
    first. What was committed while that happened is not called stored. A log that a removed database
-   has left is not the next one's; see :mod:`.sqlite_leftovers`.
-4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.sqlite_space` for its bounds.
+   has left is not the next one's; see :mod:`.leftovers`.
+4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.space` for its bounds.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from livingai.errors import CorruptRecordError, StoreError, StoreFormatError, StoreUnavailableError
-from livingai.stores.sqlite_errors import check_place, translated
-from livingai.stores.sqlite_leftovers import own_log
-from livingai.stores.sqlite_schema import PAGE_BYTES, migrate, schema_version
-from livingai.stores.sqlite_space import LogTruncation
+from livingai.stores.sqlite.errors import check_place, translated
+from livingai.stores.sqlite.leftovers import own_log
+from livingai.stores.sqlite.schema import PAGE_BYTES, migrate, schema_version
+from livingai.stores.sqlite.space import LogTruncation
 
 if TYPE_CHECKING:
     import apsw

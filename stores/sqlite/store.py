@@ -3,7 +3,7 @@
 Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``sqlite_schema``
 (tables, versions), ``sqlite_file`` (connection), ``sqlite_space`` (its size), ``sqlite_errors``,
 ``sqlite_owners`` (fencing), ``sqlite_writes``, ``sqlite_batch`` (what a batch changes), ``rows``
-and ``human`` (columns), ``sqlite_reads`` and ``sqlite_keeping`` (queries).
+and ``human`` (columns), ``reads`` and ``keeping`` (queries).
 
 Several services, or other programs, may use the same file; SQLite's write lock orders them.
 """
@@ -21,7 +21,6 @@ from livingai.errors import (
     StoreUnavailableError,
 )
 from livingai.places import real_path
-from livingai.stores import sqlite_keeping, sqlite_marks, sqlite_reads
 from livingai.stores.base import (
     IDENTITY,
     Capabilities,
@@ -37,11 +36,12 @@ from livingai.stores.base import (
     StoredNode,
     StoreSpec,
 )
-from livingai.stores.sqlite_errors import check_place, is_open_here, translated
-from livingai.stores.sqlite_file import DatabaseFile, connect
-from livingai.stores.sqlite_leftovers import has_foreign_log
-from livingai.stores.sqlite_schema import schema_version
-from livingai.stores.sqlite_writes import Writes
+from livingai.stores.sqlite import keeping, marks, reads
+from livingai.stores.sqlite.errors import check_place, is_open_here, translated
+from livingai.stores.sqlite.file import DatabaseFile, connect
+from livingai.stores.sqlite.leftovers import has_foreign_log
+from livingai.stores.sqlite.schema import schema_version
+from livingai.stores.sqlite.writes import Writes
 
 
 class SQLiteStore(Store):
@@ -154,7 +154,7 @@ class SQLiteStore(Store):
             )
             try:
                 schema_version(connection, self._path)
-                self._seen = sqlite_marks.peek(connection, IDENTITY)
+                self._seen = marks.peek(connection, IDENTITY)
             finally:
                 connection.close(True)
 
@@ -193,7 +193,7 @@ class SQLiteStore(Store):
         Raises:
             StoreUnavailableError: try again.
         """
-        return sqlite_marks.marks(self._file)
+        return marks.marks(self._file)
 
     def mark(self, name: str, value: str | None, *, keep: bool = False) -> None:
         """Set a note, or remove it; ``keep``: the value that is there stays.
@@ -201,7 +201,7 @@ class SQLiteStore(Store):
         Raises:
             StoreUnavailableError: nothing was changed; try again.
         """
-        sqlite_marks.mark(self._file, name, value, keep=keep)
+        marks.mark(self._file, name, value, keep=keep)
 
     # -- writing --
 
@@ -256,28 +256,28 @@ class SQLiteStore(Store):
 
     def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
         """The newest write that carries a state; else the newest node, with blob None."""
-        return sqlite_reads.latest_checkpoint(self._file, execution_id)
+        return reads.latest_checkpoint(self._file, execution_id)
 
     def load_node(self, node_id: str) -> StoredCheckpoint | None:
         """The newest version of a node with the newest state that it was saved with."""
-        return sqlite_reads.load_node(self._file, node_id)
+        return reads.load_node(self._file, node_id)
 
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
-        return sqlite_reads.nodes(self._file, execution_id)
+        return reads.nodes(self._file, execution_id)
 
     def packed_nodes(self, execution_id: str) -> Iterator[PackedNode]:
         """As :meth:`nodes`, with the wires as they are stored."""
-        return sqlite_reads.packed_nodes(self._file, execution_id)
+        return reads.packed_nodes(self._file, execution_id)
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
-        found = sqlite_reads.sized_blob(self._file, execution_id, content_hash)
+        found = reads.sized_blob(self._file, execution_id, content_hash)
         return found.blob if found else None
 
     def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
         """As :meth:`blob_by_hash`, with the size of the state by its row."""
-        return sqlite_reads.sized_blob(self._file, execution_id, content_hash)
+        return reads.sized_blob(self._file, execution_id, content_hash)
 
     def list_executions(
         self,
@@ -288,19 +288,19 @@ class SQLiteStore(Store):
         where: ExecutionFilter | None = None,
     ) -> list[ExecutionInfo]:
         """A page of executions in order of id (by code point), starting behind ``after``."""
-        return sqlite_reads.list_executions(self._file, after, limit, prefix, where)
+        return reads.list_executions(self._file, after, limit, prefix, where)
 
     def checkpoints(self, execution_id: str, *, blobs: bool = True) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
-        return sqlite_keeping.checkpoints(self._file, execution_id, blobs)
+        return keeping.checkpoints(self._file, execution_id, blobs)
 
     def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
         """(epoch, claim) of all that ever owned the execution, oldest first."""
-        return sqlite_keeping.owners(self._file, execution_id)
+        return keeping.owners(self._file, execution_id)
 
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Sums of nodes by execution, name or day."""
-        return sqlite_keeping.costs(self._file, group, prefix, sqlite_reads.behind(prefix))
+        return keeping.costs(self._file, group, prefix, reads.behind(prefix))
 
     def size_bytes(self) -> int:
         """Bytes of the database, its write-ahead log and the log's index on disk."""

@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from livingai.errors import RecordRefusedError, StoreError
-from livingai.stores import sqlite_keeping
 from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.rows import Write, owned, prepare
-from livingai.stores.sqlite_batch import Batch
-from livingai.stores.sqlite_errors import translate
-from livingai.stores.sqlite_file import DatabaseFile
-from livingai.stores.sqlite_owners import Owners
-from livingai.stores.sqlite_space import give_back
+from livingai.stores.sqlite import keeping as sqlite_keeping
+from livingai.stores.sqlite.batch import Batch
+from livingai.stores.sqlite.errors import translate
+from livingai.stores.sqlite.file import DatabaseFile
+from livingai.stores.sqlite.owners import Owners
+from livingai.stores.sqlite.space import give_back
 
 if TYPE_CHECKING:
     import apsw

@@ -4,7 +4,7 @@ Rules:
 
 1. :meth:`Batch.add` decides one row and only reads; :meth:`Batch.flush` writes what was decided,
    each table with one prepared statement. A row that changes nothing writes nothing.
-2. The caller holds the write lock, see :mod:`livingai.stores.sqlite_owners`.
+2. The caller holds the write lock, see :mod:`livingai.stores.sqlite.owners`.
 3. "Stored already" is exact for rows with a checkpoint. A row without one leaves no trace once a
    newer version of its node replaced it; then its claim's ``last_seq`` tells (base.py, rule 1).
 """
@@ -22,7 +22,7 @@ from livingai.stores.rows import (
     cost_tokens,
     node_columns,
 )
-from livingai.stores.sqlite_owners import Owner, Owners
+from livingai.stores.sqlite.owners import Owner, Owners
 from livingai.stores.standing import is_life, standing
 
 if TYPE_CHECKING:

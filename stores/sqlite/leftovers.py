@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from livingai.errors import StoreUnavailableError
-from livingai.stores.sqlite_errors import is_open_here
+from livingai.stores.sqlite.errors import is_open_here
 
 Identity = tuple[int, int]
 

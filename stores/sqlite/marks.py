@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from livingai.stores.sqlite_file import DatabaseFile
+from livingai.stores.sqlite.file import DatabaseFile
 
 if TYPE_CHECKING:
     import apsw
