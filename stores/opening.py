@@ -9,15 +9,15 @@ from livingai.stores.base import Store
 
 #: Module and class by URL scheme; a driver is imported only when its store is used.
 _SCHEMES = {
-    "redis": ("livingai.stores.redis", "RedisStore"),
-    "rediss": ("livingai.stores.redis", "RedisStore"),
-    "unix": ("livingai.stores.redis", "RedisStore"),
-    "redis+cluster": ("livingai.stores.redis", "RedisStore"),
-    "rediss+cluster": ("livingai.stores.redis", "RedisStore"),
-    "redis+sentinel": ("livingai.stores.redis", "RedisStore"),
-    "rediss+sentinel": ("livingai.stores.redis", "RedisStore"),
-    "postgres": ("livingai.stores.postgres", "PostgresStore"),
-    "postgresql": ("livingai.stores.postgres", "PostgresStore"),
+    "redis": ("livingai.stores.redis.store", "RedisStore"),
+    "rediss": ("livingai.stores.redis.store", "RedisStore"),
+    "unix": ("livingai.stores.redis.store", "RedisStore"),
+    "redis+cluster": ("livingai.stores.redis.store", "RedisStore"),
+    "rediss+cluster": ("livingai.stores.redis.store", "RedisStore"),
+    "redis+sentinel": ("livingai.stores.redis.store", "RedisStore"),
+    "rediss+sentinel": ("livingai.stores.redis.store", "RedisStore"),
+    "postgres": ("livingai.stores.postgres.store", "PostgresStore"),
+    "postgresql": ("livingai.stores.postgres.store", "PostgresStore"),
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from livingai.stores.human import plain_text, real
+from livingai.stores.shared.human import plain_text, real
 
 #: What :class:`livingai.run.Run` writes of its lives (``livingai/calls.py``), and what the life of
 #: :class:`livingai.recovery.RecoveryEngine` is called, which is none of a run.

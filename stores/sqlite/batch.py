@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from livingai.stores.base import Row, RowResult, RowStatus
-from livingai.stores.human import plain_text
-from livingai.stores.rows import (
+from livingai.stores.shared.human import plain_text
+from livingai.stores.shared.rows import (
     Write,
     checkpoint_columns,
     cost_tokens,

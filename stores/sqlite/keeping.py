@@ -9,7 +9,7 @@ from livingai.errors import ConfigurationError
 from livingai.stores import checked
 from livingai.stores.base import CostLine, ExecutionFilter, StoredCheckpoint
 from livingai.stores.checked import integer, moment, owner, rows_of, text
-from livingai.stores.rows import read_blob, read_wire
+from livingai.stores.shared.rows import read_blob, read_wire
 from livingai.stores.sqlite.file import DatabaseFile
 
 if TYPE_CHECKING:

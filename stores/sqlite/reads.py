@@ -27,7 +27,7 @@ from livingai.stores.checked import (
     text,
     whole,
 )
-from livingai.stores.rows import check_wire, read_blob, read_wire
+from livingai.stores.shared.rows import check_wire, read_blob, read_wire
 from livingai.stores.sqlite import keeping
 from livingai.stores.sqlite.file import DatabaseFile
 

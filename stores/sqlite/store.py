@@ -1,8 +1,8 @@
 """The embedded store: one SQLite file, through apsw, written by one process at a time.
 
-Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``sqlite_schema``
-(tables, versions), ``sqlite_file`` (connection), ``sqlite_space`` (its size), ``sqlite_errors``,
-``sqlite_owners`` (fencing), ``sqlite_writes``, ``sqlite_batch`` (what a batch changes), ``rows``
+Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``schema``
+(tables, versions), ``file`` (connection), ``space`` (its size), ``errors``,
+``owners`` (fencing), ``writes``, ``batch`` (what a batch changes), ``rows``
 and ``human`` (columns), ``reads`` and ``keeping`` (queries).
 
 Several services, or other programs, may use the same file; SQLite's write lock orders them.

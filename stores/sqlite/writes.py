@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from livingai.errors import RecordRefusedError, StoreError
 from livingai.stores.base import Row, RowResult, RowStatus
-from livingai.stores.rows import Write, owned, prepare
-from livingai.stores.sqlite import keeping as sqlite_keeping
+from livingai.stores.shared.rows import Write, owned, prepare
+from livingai.stores.sqlite import keeping
 from livingai.stores.sqlite.batch import Batch
 from livingai.stores.sqlite.errors import translate
 from livingai.stores.sqlite.file import DatabaseFile
@@ -81,7 +81,7 @@ class Writes:
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed."""
         size = self._file.transaction(
-            lambda connection: sqlite_keeping.drop_checkpoints(connection, execution_id, versions)
+            lambda connection: keeping.drop_checkpoints(connection, execution_id, versions)
         )
         self._give_back()
         return size

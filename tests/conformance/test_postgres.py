@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from livingai.stores.base import Row, Store
 from livingai.stores.postgres import PostgresStore
-from livingai.stores.postgres_rows import key
+from livingai.stores.postgres.rows import key
 from livingai.testing import StoreConformance, store_machine
 from livingai.testing.conformance import Part
 from tests.support import postgres_servers

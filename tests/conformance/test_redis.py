@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from livingai.stores.base import Row, Store
 from livingai.stores.redis import RedisStore
-from livingai.stores.redis_keys import Keys
+from livingai.stores.redis.keys import Keys
 from livingai.testing import StoreConformance, store_machine
 from livingai.testing.conformance import Part
 from tests.support.redis_servers import RedisServer, binary_on_path, prefix_for, shared_server

@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from livingai.stores.base import Store
 from livingai.stores.redis import RedisStore
-from livingai.stores.redis_keys import BUCKETS, Keys
+from livingai.stores.redis.keys import BUCKETS, Keys
 from livingai.testing import make_row, store_machine
 from livingai.testing.rows import commit, listing
 from tests.conformance.test_redis import RedisHooks

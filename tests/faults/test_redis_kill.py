@@ -14,7 +14,7 @@ import redis
 
 from livingai.errors import StoreUnavailableError
 from livingai.stores.redis import RedisStore
-from livingai.stores.redis_keys import Keys
+from livingai.stores.redis.keys import Keys
 from livingai.testing import make_row
 from livingai.testing.rows import commit
 from tests.support.kill_campaign import TAG, Break, campaign, service_is_gone

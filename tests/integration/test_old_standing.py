@@ -15,7 +15,7 @@ import pytest
 from livingai.node import ErrorInfo, NodeType, Status
 from livingai.stores.base import ExecutionFilter, Row, Store
 from livingai.stores.opening import open_store
-from livingai.stores.redis_keys import Keys
+from livingai.stores.redis.keys import Keys
 from livingai.testing.rows import EPOCH_S, commit, make_row
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import shared_server

@@ -26,10 +26,10 @@ from livingai.errors import (
     StoreMissingError,
     StoreUnavailableError,
 )
-from livingai.stores import postgres_connection
 from livingai.stores.base import RowStatus
 from livingai.stores.postgres import PostgresStore
-from livingai.stores.postgres_schema import SCHEMA_VERSION
+from livingai.stores.postgres import connection as postgres_connection
+from livingai.stores.postgres.schema import SCHEMA_VERSION
 from livingai.testing import make_row
 from livingai.testing.rows import REFUSED, STORED, commit, contents, state, statuses
 from tests.support.cutting_proxy import CuttingProxy
@@ -221,7 +221,7 @@ def test_no_server() -> None:
 
 def test_an_agent_imports_no_driver() -> None:
     code = (
-        "import sys; from livingai.stores.postgres import PostgresStore;"
+        "import sys; from livingai.stores.postgres.store import PostgresStore;"
         "s = PostgresStore('postgresql://db/x'); s.validate(); s.spec(); s.default_directory();"
         "assert not [m for m in sys.modules if 'psycopg' in m]"
     )

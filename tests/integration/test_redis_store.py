@@ -24,8 +24,8 @@ from livingai.errors import (
 )
 from livingai.stores.base import RowStatus, Store
 from livingai.stores.redis import RedisStore
-from livingai.stores.redis_connect import version_number
-from livingai.stores.redis_keys import Keys
+from livingai.stores.redis.connect import version_number
+from livingai.stores.redis.keys import Keys
 from livingai.testing import make_row
 from livingai.testing.rows import commit, contents, listing, state, statuses
 from tests.support.redis_servers import (

@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 import redis
 
-from livingai.stores.redis_connect import version_number
+from livingai.stores.redis.connect import version_number
 from tests.support.ports import free_port
 from tests.support.waiting import until
 

@@ -31,8 +31,8 @@ from livingai.stores.checked import execution_line, node_section, rows_of
 from livingai.stores.copying import copy_store
 from livingai.stores.postgres import PostgresStore
 from livingai.stores.redis import RedisStore
-from livingai.stores.redis_keys import Keys
-from livingai.stores.redis_rows import read_checkpoint
+from livingai.stores.redis.keys import Keys
+from livingai.stores.redis.rows import read_checkpoint
 from livingai.stores.retention import Retention, prune
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing.rows import commit, make_row, state

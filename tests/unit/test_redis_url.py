@@ -10,7 +10,7 @@ import pytest
 from livingai.errors import ConfigurationError
 from livingai.stores.opening import open_store
 from livingai.stores.redis import RedisStore
-from livingai.stores.redis_keys import (
+from livingai.stores.redis.keys import (
     BUCKETS,
     Keys,
     entries,

@@ -18,7 +18,7 @@ from livingai.errors import (
     ConfigurationError,
     RecordRefusedError,
 )
-from livingai.stores.human import JSON_BYTES, human_json
+from livingai.stores.shared.human import JSON_BYTES, human_json
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.sqlite import schema as sqlite_schema
 from livingai.testing.rows import (

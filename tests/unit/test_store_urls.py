@@ -6,7 +6,7 @@ import pytest
 
 from livingai.errors import ConfigurationError
 from livingai.stores.postgres import PostgresStore
-from livingai.stores.urls import redacted, state_directory
+from livingai.stores.shared.urls import redacted, state_directory
 
 SECRETS = [
     ("postgresql://bob:s3cret@Db.example:5433/agents", "postgresql://db.example:5433/agents"),

@@ -1,10 +1,10 @@
 """The store in a PostgreSQL database (13 or newer), through psycopg 3.
 
 Tables and example queries are in ``docs/STORES.md``. The parts beside this file:
-``postgres_schema`` (tables, versions), ``postgres_functions`` (what a batch does, inside the
-server), ``postgres_writes``, ``postgres_batch`` (rows as calls), ``postgres_arrays``,
-``postgres_rows`` (columns), ``postgres_reads`` (queries), ``postgres_connection``,
-``postgres_address`` (the URL), ``postgres_errors``. Any number of services
+``schema`` (tables, versions), ``functions`` (what a batch does, inside the
+server), ``writes``, ``batch`` (rows as calls), ``arrays``,
+``rows`` (columns), ``reads`` (queries), ``connection``,
+``address`` (the URL), ``errors``. Any number of services
 on any hosts may use the same schema; rows of ``executions`` order them.
 """
 
@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from livingai.errors import ConfigurationError
-from livingai.stores import postgres_marks
 from livingai.stores.base import (
     Capabilities,
     CostLine,
@@ -29,14 +28,15 @@ from livingai.stores.base import (
     StoredNode,
     StoreSpec,
 )
-from livingai.stores.postgres_address import parse
-from livingai.stores.postgres_schema import prepare, quoted
-from livingai.stores.urls import state_directory
+from livingai.stores.postgres import marks
+from livingai.stores.postgres.address import parse
+from livingai.stores.postgres.schema import prepare, quoted
+from livingai.stores.shared.urls import state_directory
 
 if TYPE_CHECKING:
-    from livingai.stores.postgres_connection import Session
-    from livingai.stores.postgres_reads import Reads
-    from livingai.stores.postgres_writes import Writes
+    from livingai.stores.postgres.connection import Session
+    from livingai.stores.postgres.reads import Reads
+    from livingai.stores.postgres.writes import Writes
 
 SynchronousCommit = Literal["off", "local", "remote_write", "on", "remote_apply"]
 _SYNCHRONOUS: Final = (None, "off", "local", "remote_write", "on", "remote_apply")
@@ -149,9 +149,9 @@ class PostgresStore(Store):
     def _connected(self) -> _Parts:
         if self._parts is None:
             try:
-                from livingai.stores.postgres_connection import Session  # noqa: PLC0415
-                from livingai.stores.postgres_reads import Reads  # noqa: PLC0415
-                from livingai.stores.postgres_writes import Writes  # noqa: PLC0415
+                from livingai.stores.postgres.connection import Session  # noqa: PLC0415
+                from livingai.stores.postgres.reads import Reads  # noqa: PLC0415
+                from livingai.stores.postgres.writes import Writes  # noqa: PLC0415
             except ImportError as error:
                 raise _no_driver() from error
             schema = self._address.schema
@@ -170,7 +170,7 @@ class PostgresStore(Store):
         Raises:
             StoreUnavailableError: try again.
         """
-        return postgres_marks.marks(self._connected().session, self._address.schema)
+        return marks.marks(self._connected().session, self._address.schema)
 
     def mark(self, name: str, value: str | None, *, keep: bool = False) -> None:
         """Set a note, or remove it; ``keep``: the value that is there stays.
@@ -180,7 +180,7 @@ class PostgresStore(Store):
             StoreError: this user may not make the table.
         """
         session = self._connected().session
-        postgres_marks.mark(session, self._address.schema, name, value, keep=keep)
+        marks.mark(session, self._address.schema, name, value, keep=keep)
 
     # -- writing --
 

@@ -27,9 +27,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from livingai.errors import StoreError, StoreUnavailableError
-from livingai.stores.postgres_address import Address
-from livingai.stores.postgres_arrays import Array, ArrayDumper
-from livingai.stores.postgres_errors import translate
+from livingai.stores.postgres.address import Address
+from livingai.stores.postgres.arrays import Array, ArrayDumper
+from livingai.stores.postgres.errors import translate
 
 T = TypeVar("T")
 Statement = tuple[str, Sequence[Any]]

@@ -10,7 +10,7 @@ against this module. Rules:
 3. Views and functions may change in any version and are replaced by each migration; a column that
    was released keeps its name and meaning.
 4. Ids are ``text`` in order of their bytes, which is that of code points. What ``text`` cannot hold
-   is escaped, see :mod:`livingai.stores.postgres_rows`.
+   is escaped, see :mod:`livingai.stores.postgres.rows`.
 5. A line of ``executions`` is what writers lock. It is there from the first claim on and for ever
    (``nodes = 0``: nothing is stored), and has the owner, so that a usual batch reads no other line.
 
@@ -25,10 +25,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from livingai.errors import ConfigurationError, StoreFormatError
-from livingai.stores.postgres_functions import functions
+from livingai.stores.postgres.functions import functions
 
 if TYPE_CHECKING:
-    from livingai.stores.postgres_connection import Session
+    from livingai.stores.postgres.connection import Session
 
 #: The oldest server that is tested against by its documentation; older ones are out of support.
 MIN_SERVER: Final = 130000

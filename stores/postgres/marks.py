@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from livingai.stores.postgres_schema import quoted
+from livingai.stores.postgres.schema import quoted
 
 if TYPE_CHECKING:
-    from livingai.stores.postgres_connection import Session
+    from livingai.stores.postgres.connection import Session
 
 TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {s}.livingai_marks (

@@ -14,11 +14,11 @@ import re
 from typing import Any, Final
 
 from livingai.stores.base import Row
-from livingai.stores.human import human_json
-from livingai.stores.rows import Write, node_columns
-from livingai.stores.rows import prepare as prepare_write
-from livingai.stores.rows import read_blob as checked_blob
-from livingai.stores.rows import read_wire as checked_wire
+from livingai.stores.shared.human import human_json
+from livingai.stores.shared.rows import Write, node_columns
+from livingai.stores.shared.rows import prepare as prepare_write
+from livingai.stores.shared.rows import read_blob as checked_blob
+from livingai.stores.shared.rows import read_wire as checked_wire
 
 #: Two ids in one index entry; a third of a page (2704 bytes) is the most that an index takes.
 MAX_KEY_BYTES: Final = 2600

@@ -18,9 +18,9 @@ import xxhash
 from livingai.errors import CorruptBlobError, CorruptRecordError, LivingAIError
 from livingai.stores.base import Row
 from livingai.stores.checked import digest, moment, node_section, whole
-from livingai.stores.human import plain_text
-from livingai.stores.redis_keys import MAX_EPOCH, Keys, as_bytes, sortable
-from livingai.stores.rows import Write, prepare
+from livingai.stores.redis.keys import MAX_EPOCH, Keys, as_bytes, sortable
+from livingai.stores.shared.human import plain_text
+from livingai.stores.shared.rows import Write, prepare
 from livingai.stores.standing import Standing, standing
 
 _SUM_BYTES: Final = 8
@@ -70,7 +70,7 @@ def make_ready(row: Row, max_value_bytes: int) -> Ready | str:
 
 
 def row_arguments(write: Write, blob_key: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """The arguments of a row (``redis_commit.lua``); ``blob_key``: number of its blob's key."""
+    """The arguments of a row (``commit.lua``); ``blob_key``: number of its blob's key."""
     row = write.row
     base, content = _plain(row.base_hash), _plain(row.content_hash)
     claim, node_id = as_bytes(row.claim), as_bytes(row.node_id)

@@ -1,6 +1,6 @@
 -- Reads of one execution, each a consistent picture in one round trip.
 --
--- KEYS  as in redis_commit.lua, without blobs
+-- KEYS  as in commit.lua, without blobs
 -- ARGV  1 what its blobs' keys begin with, then
 --       "latest"                                   gives version, wire, checkpoint, blob (or less)
 --       "node" node id                             gives head, wire, checkpoint, blob (or less)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from livingai.errors import StoreFormatError
-from livingai.stores.redis_url import Address
+from livingai.stores.redis.url import Address
 
 _OLDEST: Final = (6, 2)
 _log = logging.getLogger("livingai.stores")

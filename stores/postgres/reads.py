@@ -24,8 +24,8 @@ from livingai.stores.checked import (
     rows_of,
     whole,
 )
-from livingai.stores.postgres_connection import Session
-from livingai.stores.postgres_rows import is_text, jsonb, key, read_blob, read_wire, unkey
+from livingai.stores.postgres.connection import Session
+from livingai.stores.postgres.rows import is_text, jsonb, key, read_blob, read_wire, unkey
 from livingai.stores.sqlite.reads import behind
 
 #: Lines fetched at a time, and checkpoints with their blobs.
@@ -77,7 +77,7 @@ SELECT execution_id, epoch, seq, nodes, checkpoints, stored_bytes, created_at, u
     life_epoch IS NOT NULL, coalesce(error, ''), entered_at, ended_at
 FROM {s}.executions AS e WHERE nodes > 0 AND {where} ORDER BY execution_id LIMIT %s
 """
-#: No escape of an id but those that ``postgres_rows`` writes.
+#: No escape of an id but those that ``rows`` writes.
 _OURS: Final = "execution_id !~ E'\\x01[^\\x01\\x02]'"
 _HAS_METADATA = """EXISTS (
     SELECT FROM {s}.nodes AS n WHERE n.node_id = e.node_id AND n.execution_id = e.execution_id

@@ -8,7 +8,7 @@ Rules:
    while the server works, not while a client thinks: an agent's host that stops in the middle of a
    batch keeps nobody from taking its executions over.
 2. Within a call all rows of an execution are of one claim. So ownership is decided per execution,
-   and all that is written of it has the same epoch (:mod:`livingai.stores.postgres_batch` cuts).
+   and all that is written of it has the same epoch (:mod:`livingai.stores.postgres.batch` cuts).
 3. What is decided is written by one statement: checkpoints, nodes, the execution's line. Its parts
    see the tables as they were before it.
 4. The plans are made once and by index whatever the statistics say, which on a young table are

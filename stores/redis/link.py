@@ -22,11 +22,11 @@ from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 from livingai.errors import RecordRefusedError, StoreError, StoreUnavailableError
-from livingai.stores.redis_connect import connect
-from livingai.stores.redis_errors import error_word, translate
-from livingai.stores.redis_keys import Keys
-from livingai.stores.redis_options import Waiting
-from livingai.stores.redis_url import Address
+from livingai.stores.redis.connect import connect
+from livingai.stores.redis.errors import error_word, translate
+from livingai.stores.redis.keys import Keys
+from livingai.stores.redis.options import Waiting
+from livingai.stores.redis.url import Address
 
 _ROUNDS: Final = 6
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         # Its comments would be sent and kept in memory, too, but show up in MONITOR and SLOWLOG.
-        self.source = files("livingai.stores").joinpath(f"redis_{name}.lua").read_bytes()
+        self.source = files("livingai.stores.redis").joinpath(f"{name}.lua").read_bytes()
         self.sha = _sha1(self.source)
 
 

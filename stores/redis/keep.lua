@@ -1,6 +1,6 @@
 -- Claim, delete, drop checkpoints: what changes an execution besides its rows.
 --
--- KEYS  as in redis_commit.lua, without blobs
+-- KEYS  as in commit.lua, without blobs
 -- ARGV  1 "claim"  2 claim                                  gives its epoch, the newest epoch
 --       1 "delete" 2 execution id 3 its entry in the index of nodes 4 what its blobs' keys begin
 --         with                                              gives the number of nodes
@@ -8,7 +8,7 @@
 --       1 "drop"   2 as 4 of "delete", then versions        gives the bytes of blobs
 --       1 "settle" 2 version 3 ... fields of the run        gives 1 if that is its version
 --
--- As in redis_commit.lua, everything is read before the first write. The keys of blobs are found in
+-- As in commit.lua, everything is read before the first write. The keys of blobs are found in
 -- the execution's own data; they are in its slot. While a cluster moves that slot, one that is gone
 -- already makes the EXISTS fail, before anything was changed.
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from livingai.errors import RecordRefusedError
 from livingai.stores.base import Row, RowResult, RowStatus
-from livingai.stores.postgres_arrays import bigint_array, text_array
-from livingai.stores.postgres_batch import calls
-from livingai.stores.postgres_connection import Run, Session
-from livingai.stores.postgres_rows import is_text, key, prepare
-from livingai.stores.rows import Write, owned
+from livingai.stores.postgres.arrays import bigint_array, text_array
+from livingai.stores.postgres.batch import calls
+from livingai.stores.postgres.connection import Run, Session
+from livingai.stores.postgres.rows import is_text, key, prepare
+from livingai.stores.shared.rows import Write, owned
 
 
 class Writes:

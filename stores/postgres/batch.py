@@ -16,15 +16,15 @@ from itertools import groupby
 from typing import Any, Final
 
 from livingai.stores.base import RowResult, RowStatus
-from livingai.stores.postgres_arrays import (
+from livingai.stores.postgres.arrays import (
     Array,
     bigint_array,
     bytea_array,
     real_array,
     text_array,
 )
-from livingai.stores.postgres_rows import columns, key
-from livingai.stores.rows import Write, checkpoint_columns
+from livingai.stores.postgres.rows import columns, key
+from livingai.stores.shared.rows import Write, checkpoint_columns
 from livingai.stores.standing import standing
 
 #: libpq moves what it has not sent yet at every partial send, so large calls cost more than a few

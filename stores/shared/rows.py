@@ -19,7 +19,7 @@ from livingai.errors import CorruptBlobError, CorruptRecordError, FencedError
 from livingai.serial import pack
 from livingai.stores.base import Row
 from livingai.stores.checked import node_section
-from livingai.stores.human import JSON_BYTES, human_json, is_small, outline, plain_text, real
+from livingai.stores.shared.human import JSON_BYTES, human_json, is_small, outline, plain_text, real
 
 _INT64: Final = 1 << 63
 

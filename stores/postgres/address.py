@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from livingai.errors import ConfigurationError
-from livingai.stores.urls import redacted
+from livingai.stores.shared.urls import redacted
 
 DEFAULT_SCHEMA: Final = "livingai"
 

@@ -1,9 +1,9 @@
 """Redis (6.2 or later) and Valkey, single or Cluster, without modules.
 
-Keys are described in ``docs/STORES.md``. The parts beside this file: ``redis_url`` (addresses),
-``redis_connect`` and ``redis_link`` (connections), ``redis_errors``, ``redis_keys`` (names),
-``redis_rows`` (rows and replies), ``redis_writes``, ``redis_reads`` (queries), three Lua scripts:
-``redis_commit.lua``, ``redis_keep.lua``, ``redis_read.lua``. All decisions about an execution are
+Keys are described in ``docs/STORES.md``. The parts beside this file: ``url`` (addresses),
+``connect`` and ``link`` (connections), ``errors``, ``keys`` (names),
+``rows`` (rows and replies), ``writes``, ``reads`` (queries), three Lua scripts:
+``commit.lua``, ``keep.lua``, ``read.lua``. All decisions about an execution are
 made by a script inside the server, so any number of services may use the same one.
 """
 
@@ -30,16 +30,16 @@ from livingai.stores.base import (
     StoredNode,
     StoreSpec,
 )
-from livingai.stores.redis_connect import check_server, value_limit
-from livingai.stores.redis_keys import BUCKETS, Keys
-from livingai.stores.redis_link import Command, Link
-from livingai.stores.redis_options import Options
-from livingai.stores.redis_reads import Reads
-from livingai.stores.redis_rows import (
+from livingai.stores.redis.connect import check_server, value_limit
+from livingai.stores.redis.keys import BUCKETS, Keys
+from livingai.stores.redis.link import Command, Link
+from livingai.stores.redis.options import Options
+from livingai.stores.redis.reads import Reads
+from livingai.stores.redis.rows import (
     MAX_VALUE_BYTES,
 )
-from livingai.stores.redis_url import DEFAULT_PREFIX, parse, split_options, state_directory
-from livingai.stores.redis_writes import Writes
+from livingai.stores.redis.url import DEFAULT_PREFIX, parse, split_options, state_directory
+from livingai.stores.redis.writes import Writes
 
 #: Version of the layout of keys.
 SCHEMA_VERSION: Final = 1

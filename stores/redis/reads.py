@@ -25,7 +25,7 @@ from livingai.stores.base import (
     StoredNode,
 )
 from livingai.stores.checked import damaged_line, execution_line, newest_checkpoint
-from livingai.stores.redis_keys import (
+from livingai.stores.redis.keys import (
     BUCKETS,
     Keys,
     as_bytes,
@@ -33,8 +33,8 @@ from livingai.stores.redis_keys import (
     parse_version,
     version,
 )
-from livingai.stores.redis_link import Command, Link, Script
-from livingai.stores.redis_rows import (
+from livingai.stores.redis.link import Command, Link, Script
+from livingai.stores.redis.rows import (
     number,
     parsing,
     read_blob,

@@ -7,16 +7,16 @@ from typing import Any
 
 from livingai.errors import CorruptRecordError, RecordRefusedError
 from livingai.stores.base import Row, RowResult, RowStatus
-from livingai.stores.redis_keys import Keys, entry, version
-from livingai.stores.redis_link import Command, Link, Script
-from livingai.stores.redis_rows import (
+from livingai.stores.redis.keys import Keys, entry, version
+from livingai.stores.redis.link import Command, Link, Script
+from livingai.stores.redis.rows import (
     MAX_VALUE_BYTES,
     Ready,
     blob_keys,
     make_ready,
     row_arguments,
 )
-from livingai.stores.rows import owned
+from livingai.stores.shared.rows import owned
 
 
 class Writes:

@@ -1,0 +1,1 @@
+"""What the stores of several databases share: rows, readable text, URLs."""
