@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from bench.figures import Figures, quantile
 from bench.workload import Growth, Source, Workload
 from livingai import CheckpointEngine, ExecutionNode, NodeType, Service, SQLiteStore, Status
-from livingai.workers.answerer import Answerer
+from livingai.workers.store.reader import Answerer
 
 _SMALL, _MEDIUM, _LARGE = 5_000, 100_000, 800_000
 

@@ -9,7 +9,7 @@ from livingai.cache import Cached, HotCache
 from livingai.codecs import content_hash
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import StoreSpec
-from livingai.workers.answerer import Answerer
+from livingai.workers.store.reader import Answerer
 
 Saved = dict[str, bytes]  # execution id: content hash of its last state
 

@@ -21,7 +21,7 @@ from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import SERVICE_STATE_BYTES
 from livingai.queue.lock import owner_alive
 from livingai.queue.opening import what_is
-from livingai.workers.quarantine import aside_paths, read_aside
+from livingai.queue.quarantine import aside_paths, read_aside
 
 
 class Severity(StrEnum):

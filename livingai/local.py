@@ -35,9 +35,9 @@ from livingai.outcome import (
 )
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
-from livingai.queue.leftover import remove_if_stored
 from livingai.queue.lock import owner_alive
 from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
+from livingai.queue.removal import remove_if_stored
 from livingai.queue.segment import SegmentMap
 from livingai.queue.tail import Segments
 from livingai.starting import Starter

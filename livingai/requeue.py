@@ -13,8 +13,8 @@ from livingai.local import Pending
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES, Flag
+from livingai.queue.quarantine import Quarantined, aside_paths, read_aside
 from livingai.queue.record import read_record
-from livingai.workers.quarantine import Quarantined, aside_paths, read_aside
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from livingai.failpoint import failpoint
 from livingai.queue.commit import GroupCommit
 from livingai.queue.cursor import Cursor
 from livingai.queue.directory import remove_journal
-from livingai.queue.files import OWNER_LOCK, JournalFiles
 from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
+from livingai.queue.new_journal import OWNER_LOCK, JournalFiles
 from livingai.queue.record import Bytes, pack_record, seal_record
 from livingai.queue.rescue import copy_record, records_of
 from livingai.queue.segment import Segment, journal_error

@@ -9,8 +9,8 @@ from livingai.errors import LivingAIError
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
-from livingai.queue.files import OWNER_LOCK
 from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.new_journal import OWNER_LOCK
 from livingai.queue.record import read_outcome
 from livingai.queue.segment import segment_numbers
 from livingai.queue.tail import JournalTail

@@ -3,7 +3,7 @@
 It imports little and does little, so that little can go wrong in it. A lock in the state directory
 keeps it single: of many that agents start at once, all but one end before they start anything.
 
-A dispatcher that is done says so on a pipe (:mod:`livingai.workers.dispatcher_main`); any other end
+A dispatcher that is done says so on a pipe (:mod:`livingai.workers.dispatcher.main`); any other end
 is a death, followed by a restart with exponential backoff. One that dies ``_MAX_EARLY`` times
 before it has lived ``_HEALTHY_S`` seconds, or ``_MAX_DEATHS`` times of itself (not by a signal)
 without having lived ``_SOUND_S``, is given up: something is wrong that restarting does not mend.
@@ -105,7 +105,7 @@ class Supervisor:
         """One life of the dispatcher: its exit status, and what it said at its end."""
         hear, speak = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         command = [
-            sys.executable, "-P", "-m", "livingai.workers.dispatcher_main",
+            sys.executable, "-P", "-m", "livingai.workers.dispatcher.main",
             str(os.getpid()), str(speak), str(self._deaths.count),
         ]  # fmt: skip
         try:

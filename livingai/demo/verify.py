@@ -14,7 +14,7 @@ from livingai.demo.interrupts import interrupts_held
 from livingai.engine import CheckpointEngine
 from livingai.errors import LivingAIError
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.answerer import Answerer
+from livingai.workers.store.reader import Answerer
 
 _ANSWER_S: Final = 60.0
 

@@ -14,9 +14,9 @@ import pytest
 
 from livingai import Durability, ExecutionNode
 from livingai.queue.layout import RECORD_HEADER_BYTES
+from livingai.queue.quarantine import aside_paths, read_aside
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found, JournalTail
-from livingai.workers.quarantine import aside_paths, read_aside
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.place import Place

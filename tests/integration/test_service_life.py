@@ -71,7 +71,7 @@ def test_many_agents_start_one_service(state_dir: Place) -> None:
     expected = {pids["supervisor"], pids["dispatcher"], *pids["writers"], *pids["compressors"]}
 
     def others() -> set[int]:
-        names = ("supervisor", "dispatcher", "store_worker", "spawn_main")
+        names = ("workers.supervisor", "workers.dispatcher", "workers.store", "spawn_main")
         return {
             process.pid
             for process in state_dir.processes()

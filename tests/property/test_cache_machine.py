@@ -38,7 +38,7 @@ from livingai.node import ExecutionNode
 from livingai.queue.layout import Flag, StateKind
 from livingai.queue.record import execution_hash
 from livingai.queue.views import JournalView
-from livingai.workers.feed import Feed
+from livingai.workers.dispatcher.feed import Feed
 from tests.support.journals import (
     LIMITS,
     MET,

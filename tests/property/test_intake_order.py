@@ -20,7 +20,7 @@ from livingai.errors import JournalError
 from livingai.queue import boots, journal, tail, views
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
-from livingai.workers import feed, intake
+from livingai.workers.dispatcher import feed, intake
 from tests.support.journals import Writer, scratch_folder, state_directory
 
 LIMITS = JournalLimits(

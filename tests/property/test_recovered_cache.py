@@ -1,5 +1,5 @@
 """What a dead owner has written and not published gets into the hot cache by the service's own code
-(:class:`livingai.workers.feed.Feed`), and never takes it back in time."""
+(:class:`livingai.workers.dispatcher.feed.Feed`), and never takes it back in time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from livingai.queue.index import Index
 from livingai.queue.journal import Journal
 from livingai.queue.layout import Flag, StateKind
 from livingai.queue.record import execution_hash
-from livingai.workers.feed import Feed
+from livingai.workers.dispatcher.feed import Feed
 from tests.support.journals import LIMITS, MET, Writer, scratch_folder, state_directory
 
 RUN = "run-1"

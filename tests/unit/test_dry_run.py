@@ -15,7 +15,7 @@ from livingai.stores.retention import Dropped, Retention, prune
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.tiered import TieredStore
 from livingai.testing.rows import EPOCH_S, commit, contents, make_row, state
-from livingai.workers.housekeeper import Housekeeper
+from livingai.workers.store.housekeeper import Housekeeper
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import prefix_for, shared_server
 

@@ -23,10 +23,10 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
 from livingai.queue.layout import Kind
-from livingai.queue.leftover import remove_if_stored
 from livingai.queue.record import RecordHeader, read_record
+from livingai.queue.removal import remove_if_stored
 from livingai.queue.tail import Damage
-from livingai.workers.intake import Intake
+from livingai.workers.dispatcher.intake import Intake
 from tests.support import hostile
 from tests.support.journals import Consumer, Writer, state_directory
 from tests.support.odd import ODD, put_odd

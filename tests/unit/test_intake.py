@@ -14,10 +14,10 @@ import pytest
 
 from livingai.queue.control import Control
 from livingai.queue.journal import JournalLimits
-from livingai.workers import intake
-from livingai.workers.feed import Feed
-from livingai.workers.intake import Intake
-from livingai.workers.lanes import Partition
+from livingai.workers.dispatcher import intake
+from livingai.workers.dispatcher.feed import Feed
+from livingai.workers.dispatcher.intake import Intake
+from livingai.workers.dispatcher.lanes import Partition
 from tests.support.journals import Writer, state_directory
 
 
@@ -36,7 +36,7 @@ def owners(tmp_path: Path) -> Iterator[list[Writer]]:
 def merged(owners: list[Writer], tmp_path: Path) -> Iterator[Intake]:
     """Their journals; there are no pauses between attempts to open them."""
     with (
-        mock.patch("livingai.workers.unreadable._RETRY_S", 0.0),
+        mock.patch("livingai.workers.dispatcher.unreadable._RETRY_S", 0.0),
         closing(Intake(state_directory(tmp_path))) as found,
     ):
         yield found

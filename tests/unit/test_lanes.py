@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from livingai.queue.journal import JournalLimits
 from livingai.queue.layout import Flag, Kind
 from livingai.queue.record import RecordHeader, pack_record, parse_header
-from livingai.workers.bases import Bases
 from livingai.workers.compressor import Encoded
-from livingai.workers.feed import Feed, Item
-from livingai.workers.lanes import Partition, overtaken
+from livingai.workers.dispatcher.delta_bases import Bases
+from livingai.workers.dispatcher.feed import Feed, Item
+from livingai.workers.dispatcher.lanes import Partition, overtaken
 from tests.support.journals import Writer, state_directory
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import IDENTITY
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.role import Role
+from livingai.workers.store.role import Role
 
 
 class Asked(Role):

@@ -28,8 +28,8 @@ from livingai.errors import CorruptRecordError, LivingAIError
 from livingai.queue.directory import StateDirectory
 from livingai.queue.index import Index
 from livingai.queue.lock import boot_id
-from livingai.workers.feed import Feed, Item
-from livingai.workers.unreadable import Unreadable
+from livingai.workers.dispatcher.feed import Feed, Item
+from livingai.workers.dispatcher.unreadable import Unreadable
 
 _log = logging.getLogger("livingai.service")
 #: Held records that are kept in memory; with more, nothing is taken while a journal is unreadable.

@@ -21,7 +21,7 @@ from livingai.errors import LivingAIError, ServiceError
 from livingai.workers.protocol import FrameBuffer, Message, error_parts, frame
 
 if TYPE_CHECKING:
-    from livingai.workers.server import AgentServer
+    from livingai.workers.dispatcher.server import AgentServer
 
 _PEER = struct.Struct("3i")
 #: No message of an agent is larger; ids and a policy are what is in them. Decoded, a message of

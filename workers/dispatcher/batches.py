@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from livingai.errors import LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
-from livingai.workers.committer import DAMAGED
-from livingai.workers.feed import Item
-from livingai.workers.lanes import Partition, overtaken
-from livingai.workers.link import Backoff, WorkerLink
-from livingai.workers.spawning import Spawned
+from livingai.workers.dispatcher.feed import Item
+from livingai.workers.dispatcher.lanes import Partition, overtaken
+from livingai.workers.dispatcher.spawning import Spawned
+from livingai.workers.dispatcher.store_link import Backoff, WorkerLink
+from livingai.workers.store.writer import DAMAGED
 
 if TYPE_CHECKING:
-    from livingai.workers.dispatcher import Dispatcher
+    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 #: A transaction holds at most this many rows and encoded bytes.

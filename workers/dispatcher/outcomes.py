@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
+from livingai.queue.quarantine import set_aside
 from livingai.queue.tail import Damage
-from livingai.workers.feed import Feed, Item
-from livingai.workers.quarantine import set_aside
+from livingai.workers.dispatcher.feed import Feed, Item
 
 if TYPE_CHECKING:
-    from livingai.workers.dispatcher import Dispatcher
+    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 #: Seconds between attempts to write to the quarantine.

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from livingai.queue.layout import Flag
-from livingai.workers.feed import Feed, Item
+from livingai.workers.dispatcher.feed import Feed, Item
 
 #: Deltas in a row before a full snapshot.
 MAX_CHAIN: Final = 16

@@ -1,8 +1,9 @@
 """The dispatcher: tails the journals, has records encoded and written, and tells the outcomes.
 
 A crash at any point loses nothing: records behind the cursor are taken again, those with an outcome
-word (:mod:`livingai.workers.outcomes`) are skipped, the others are committed again, which changes
-nothing in the store. So what nobody expected ends the process, and the supervisor starts it again.
+word (:mod:`livingai.workers.dispatcher.outcomes`) are skipped, the others are committed again,
+which changes nothing in the store. So what nobody expected ends the process, and the supervisor
+starts it again.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.opening import open_binary
-from livingai.workers.barrier import Barriers
-from livingai.workers.bases import Bases
 from livingai.workers.compressor import Encoded
-from livingai.workers.feed import Item
-from livingai.workers.intake import Intake
-from livingai.workers.keeper import Farewell, Keeper
-from livingai.workers.lanes import Partition
-from livingai.workers.outcomes import Outcomes
-from livingai.workers.pool import CompressorPool
-from livingai.workers.requests import Requests
-from livingai.workers.server import AgentServer
-from livingai.workers.writing import WriterLane
+from livingai.workers.dispatcher.barriers import Barriers
+from livingai.workers.dispatcher.batches import WriterLane
+from livingai.workers.dispatcher.compressor_pool import CompressorPool
+from livingai.workers.dispatcher.delta_bases import Bases
+from livingai.workers.dispatcher.feed import Item
+from livingai.workers.dispatcher.intake import Intake
+from livingai.workers.dispatcher.keeper import Farewell, Keeper
+from livingai.workers.dispatcher.lanes import Partition
+from livingai.workers.dispatcher.outcomes import Outcomes
+from livingai.workers.dispatcher.requests import Requests
+from livingai.workers.dispatcher.server import AgentServer
 
 _log = logging.getLogger("livingai.service")
 #: Records and raw bytes on their way at once.

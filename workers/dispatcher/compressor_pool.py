@@ -26,7 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple, Protocol
 
 from livingai.workers.compressor import Encoded, Task, encode_tasks, forget_segments, warm_up
-from livingai.workers.executors import (
+from livingai.workers.dispatcher.compressor_executors import (
     end_processes,
     make_processes,
     make_thread,

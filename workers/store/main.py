@@ -18,15 +18,15 @@ from livingai.config import ServiceConfig
 from livingai.queue.directory import StateDirectory
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
-from livingai.workers.role import Role
+from livingai.workers.store.role import Role
 
 #: How long a worker waits for a request before it looks whether its store's files are still there.
 _IDLE_MS: Final = 1000
 #: Module and class by role.
 _ROLES: Final = {
-    "writer": ("livingai.workers.committer", "Committer"),
-    "reader": ("livingai.workers.answerer", "Answerer"),
-    "housekeeper": ("livingai.workers.housekeeper", "Housekeeper"),
+    "writer": ("livingai.workers.store.writer", "Committer"),
+    "reader": ("livingai.workers.store.reader", "Answerer"),
+    "housekeeper": ("livingai.workers.store.housekeeper", "Housekeeper"),
 }
 
 
@@ -48,7 +48,7 @@ def _message(sock: socket.socket) -> list[Any]:
 
 
 def main() -> int:
-    """``store_worker ROLE SOCKET_FD PARENT_PID``."""
+    """``main ROLE SOCKET_FD PARENT_PID``."""
     role, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     leave_signals_to_parent()
     die_with_parent(parent)

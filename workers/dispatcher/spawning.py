@@ -24,7 +24,7 @@ def spawn_worker(role: str) -> Spawned:
         with theirs:
             process = subprocess.Popen(
                 [
-                    sys.executable, "-P", "-m", "livingai.workers.store_worker",
+                    sys.executable, "-P", "-m", "livingai.workers.store.main",
                     role, str(theirs.fileno()), str(os.getpid()),
                 ],
                 pass_fds=[theirs.fileno()],

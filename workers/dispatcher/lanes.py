@@ -23,7 +23,7 @@ import collections
 from collections.abc import Iterable
 
 from livingai.queue.layout import Flag
-from livingai.workers.feed import Item
+from livingai.workers.dispatcher.feed import Item
 
 
 class Partition:

@@ -8,7 +8,7 @@ from livingai.errors import ConfigurationError
 from livingai.stores.base import Store
 from livingai.stores.copying import copy_execution, find_execution
 from livingai.stores.retention import Retention, prune
-from livingai.workers.role import Role
+from livingai.workers.store.role import Role
 
 
 class Housekeeper(Role):

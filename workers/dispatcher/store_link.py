@@ -10,8 +10,8 @@ from typing import Any
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.workers.deaths import Deaths
-from livingai.workers.spawning import Spawned, spawn_worker
-from livingai.workers.worker import Worker
+from livingai.workers.dispatcher.spawning import Spawned, spawn_worker
+from livingai.workers.dispatcher.store_process import Worker
 
 
 class Backoff:

@@ -20,7 +20,7 @@ from livingai.queue.record import read_record, read_sections
 from livingai.stores.base import Row, RowStatus, Store
 from livingai.stores.belonging import look_elsewhere
 from livingai.workers.compressor import SegmentCache
-from livingai.workers.role import Role
+from livingai.workers.store.role import Role
 
 _log = logging.getLogger("livingai.service")
 #: Row status of a record whose bytes in the journal are damaged.

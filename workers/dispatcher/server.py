@@ -24,12 +24,12 @@ from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
 from livingai.stores.base import IDENTITY
 from livingai.stores.belonging import leads_to
-from livingai.workers.agent import Agent
-from livingai.workers.feed import Feed
+from livingai.workers.dispatcher.agent_connection import Agent
+from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.protocol import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame
 
 if TYPE_CHECKING:
-    from livingai.workers.dispatcher import Dispatcher
+    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 _IS_ID = re.compile("[0-9a-f]{16}").fullmatch

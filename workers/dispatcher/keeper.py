@@ -16,10 +16,10 @@ from livingai.failpoint import failpoint
 from livingai.logfile import trim_log
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
-from livingai.workers.feed import Feed
+from livingai.workers.dispatcher.feed import Feed
 
 if TYPE_CHECKING:
-    from livingai.workers.dispatcher import Dispatcher
+    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 #: Journals of dead owners that are kept for the hot cache.
@@ -173,7 +173,7 @@ class Keeper:
 
     def retire_all(self) -> list[str]:
         """The service goes: leave no drained journal behind. Those whose owners live, and perhaps
-        are just closing them: see :mod:`livingai.queue.leftover`."""
+        are just closing them: see :mod:`livingai.queue.removal`."""
         for feed in list(self._dispatcher.intake.feeds.values()):
             feed.check_owner()
             self._dispatcher.intake.read_ahead(feed)

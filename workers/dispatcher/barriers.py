@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from livingai.workers.dispatcher import Dispatcher
+    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 
 class Barriers:

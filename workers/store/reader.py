@@ -12,7 +12,7 @@ from livingai.node import Status
 from livingai.stores.base import SizedBlob, StoredCheckpoint
 from livingai.stores.checked import rows_of
 from livingai.stores.states import StateDecoder
-from livingai.workers.role import Role
+from livingai.workers.store.role import Role
 
 
 class Answerer(Role):

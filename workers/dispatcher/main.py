@@ -1,7 +1,7 @@
-"""The dispatcher's process: it does its work in :mod:`livingai.workers.serving`, and whatever ends
-it, its supervisor hears why.
+"""The dispatcher's process: it does its work in :mod:`livingai.workers.dispatcher.serving`, and
+whatever ends it, its supervisor hears why.
 
-``dispatcher_main PARENT_PID DESCRIPTOR DEATHS``. Said on the descriptor, as one JSON object:
+``main PARENT_PID DESCRIPTOR DEATHS``. Said on the descriptor, as one JSON object:
 ``{"done": true, "left": N}`` at an end in order (``done`` is false where it was told to go before
 the store had everything), ``{"error": text}`` at any other. Exit statuses: 0 an end in order, 3
 another service owns the directory, 1 all else.
@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import Any
 
-from livingai.workers.spawning import Spawned, spawn_worker
+from livingai.workers.dispatcher.spawning import Spawned, spawn_worker
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     try:
         writer = _first_writer()
         # Here, because what fails while it is imported has to be said, too.
-        from livingai.workers.serving import serve  # noqa: PLC0415
+        from livingai.workers.dispatcher.serving import serve  # noqa: PLC0415
 
         code, words = serve(parent, deaths, writer)
     except Exception as error:

@@ -1,0 +1,1 @@
+"""The processes that talk to the store: writers, the reader, the housekeeper."""
