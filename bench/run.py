@@ -24,7 +24,7 @@ from bench.stores import SQLITE, Target
 from bench.tiers import Mode, Peer, Tier
 from bench.workload import Source
 from livingai import Service, SQLiteStore
-from livingai.service import ask_service
+from livingai.service.service import ask_service
 from livingai.stores.base import Store
 
 #: Time for every process to be at the starting line.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from livingai.replay.session import ReplaySession
     from livingai.run import Run, SyncRun
     from livingai.scopes import current_run
-    from livingai.service import Service
+    from livingai.service.service import Service
     from livingai.sla import Sla
     from livingai.steps import step, tool
     from livingai.stores.opening import open_store
@@ -61,7 +61,7 @@ _HOMES = {
     "Run": "livingai.run",
     "RunSettings": "livingai.policy",
     "SQLiteStore": "livingai.stores.sqlite.store",
-    "Service": "livingai.service",
+    "Service": "livingai.service.service",
     "Sla": "livingai.sla",
     "Status": "livingai.node",
     "SyncRun": "livingai.run",

@@ -31,7 +31,7 @@ from livingai.tape import Tape, warn_of_other_state
 
 if TYPE_CHECKING:
     from livingai.engine import CheckpointEngine
-    from livingai.history import History
+    from livingai.protocol.history import History
 
 _STEP = CallOptions()
 _TOOL = CallOptions(idempotent=False)

@@ -30,10 +30,10 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.queue.waiting import waiting_records
 from livingai.requeue import list_aside, requeue
-from livingai.service import Service, ask_service
+from livingai.service.report import read_report
+from livingai.service.service import Service, ask_service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
-from livingai.workers.report import read_report
 
 #: Seconds that ``status`` and ``stop`` wait for an answer.
 _PATIENCE_S = 5.0

@@ -19,7 +19,7 @@ from livingai.errors import (
 from livingai.queue.directory import MANIFEST, StateDirectory
 from livingai.queue.lock import owner_alive
 from livingai.queue.waiting import waiting_records
-from livingai.service import Service, ask_service
+from livingai.service.service import Service, ask_service
 from livingai.stores.base import IDENTITY, Store
 from livingai.stores.belonging import RELOCATING, default_directories, leads_to, left_behind
 

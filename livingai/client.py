@@ -31,12 +31,7 @@ from livingai.errors import (
     ServiceUnavailableError,
     VersionMismatchError,
 )
-from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
-from livingai.queue.opening import open_binary
-from livingai.queue.segment import journal_error
-from livingai.starting import Starter
-from livingai.workers.protocol import (
+from livingai.protocol.frames import (
     PROTOCOL_VERSION,
     WAKE_FRAME,
     FrameBuffer,
@@ -44,6 +39,11 @@ from livingai.workers.protocol import (
     error_from_parts,
     frame,
 )
+from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
+from livingai.queue.opening import open_binary
+from livingai.queue.segment import journal_error
+from livingai.starting import Starter
 
 _log = logging.getLogger("livingai")
 _WAITING = int(ServiceWord.WAITING)

@@ -134,7 +134,7 @@ class Claim(Effect):
 
 @dataclass(slots=True)
 class ReadHistory(Effect):
-    """Read what is recorded; the value is a :class:`~livingai.history.History`."""
+    """Read what is recorded; the value is a :class:`~livingai.protocol.history.History`."""
 
     execution_id: str
     known: Cached | None = None

@@ -29,9 +29,9 @@ from livingai.local import Entry, Local, Pending
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
 from livingai.policy import make_settings
+from livingai.protocol.sections import Sections, encode_sections
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
-from livingai.sections import Sections, encode_sections
 from livingai.stores.base import Store
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ from livingai.outcome import (
     outcome_from_code,
     settle,
 )
+from livingai.protocol.frames import OUTCOME_PAIR
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
 from livingai.queue.lock import owner_alive
@@ -44,7 +45,6 @@ from livingai.starting import Starter
 from livingai.stores.base import Store
 from livingai.stores.belonging import enter
 from livingai.syncer import Syncer
-from livingai.workers.protocol import OUTCOME_PAIR
 
 _log = logging.getLogger("livingai")
 #: Executions whose place in the journal a process remembers; an older one is claimed anew.

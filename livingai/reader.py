@@ -11,10 +11,10 @@ from livingai import serial
 from livingai.cache import Ask, Cached, decode_state
 from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.errors import CorruptRecordError, ServiceUnavailableError
-from livingai.history import History, place_of, unpack_history
 from livingai.local import Entry, Local
 from livingai.membership import Member
 from livingai.node import ExecutionNode
+from livingai.protocol.history import History, place_of, unpack_history
 from livingai.queue.layout import StateKind
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine

@@ -30,11 +30,11 @@ from livingai.effects import ReadHistory, Save, Work, drive, drive_sync
 from livingai.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError
 from livingai.failures import RAISED, describe
-from livingai.history import History, Recorded, without_collector
 from livingai.invoking import Invoke
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.ownership import Ownership
 from livingai.policy import ResolutionAction, Resolver
+from livingai.protocol.history import History, Recorded, without_collector
 
 _CLASSES = {
     Status.SUCCESS: "skipped",

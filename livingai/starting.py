@@ -10,12 +10,12 @@ from typing import Final
 from livingai.attempts import Attempts
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import LivingAIError
-from livingai.launch import launch_service, service_python
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import ServiceWord
 from livingai.queue.lock import owner_alive
 from livingai.queue.opening import open_binary
-from livingai.workers.report import ServiceReport, read_report
+from livingai.service.launch import launch_service, service_python
+from livingai.service.report import ServiceReport, read_report
 
 _log = logging.getLogger("livingai")
 #: An agent that may not start a service says so after this time without one: it may be starting.

@@ -7,17 +7,17 @@ A dispatcher that is done says so on a pipe (:mod:`livingai.workers.dispatcher.m
 is a death, followed by a restart with exponential backoff. One that dies ``_MAX_EARLY`` times
 before it has lived ``_HEALTHY_S`` seconds, or ``_MAX_DEATHS`` times of itself (not by a signal)
 without having lived ``_SOUND_S``, is given up: something is wrong that restarting does not mend.
-From the third death in a row on the report says what (:mod:`livingai.workers.report`), and so do
+From the third death in a row on the report says what (:mod:`livingai.service.report`), and so do
 agents and ``livingai status``.
 
 Exit statuses: 0 it is done (idle, or told to stop), 1 given up, 3 another service owns the
 directory, 4 told to stop before the store had everything.
 
-First it proves to whoever started it that it is livingai (:mod:`livingai.launch`); only then is it
-sent its settings, one JSON line on standard input. With ``--detach`` the process forks and its
-parent returns at once (not with ``--keep``); otherwise the end of standard input means stop. It is
-the subreaper of the service: what a dead dispatcher leaves is collected here and not by the agent,
-which may be process 1.
+First it proves to whoever started it that it is livingai (:mod:`livingai.service.launch`); only
+then is it sent its settings, one JSON line on standard input. With ``--detach`` the process forks
+and its parent returns at once (not with ``--keep``); otherwise the end of standard input means
+stop. It is the subreaper of the service: what a dead dispatcher leaves is collected here and not by
+the agent, which may be process 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import livingai
 from livingai.workers.deaths import Deaths, how_it_ended
 
 if TYPE_CHECKING:
-    from livingai.workers.report import Reporter
+    from livingai.service.report import Reporter
 
 _HEALTHY_S, _SOUND_S = 5.0, 60.0
 _MAX_EARLY, _MAX_DEATHS = 8, 20
@@ -131,7 +131,7 @@ class Supervisor:
         if self._reporter is not None:
             return
         # They take as long to import as all of this module's own.
-        from livingai.workers.report import Reporter  # noqa: PLC0415
+        from livingai.service.report import Reporter  # noqa: PLC0415
 
         with contextlib.suppress(OSError, AttributeError, ImportError):
             import ctypes  # noqa: PLC0415

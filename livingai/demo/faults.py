@@ -11,7 +11,7 @@ from typing import Any, Final
 import psutil
 
 from livingai.demo.crew import Broken, Crew
-from livingai.service import Service
+from livingai.service.service import Service
 
 #: Share of all states that has been saved when each of them dies.
 _AGENT_AT: Final = 0.35

@@ -21,7 +21,7 @@ from livingai.demo.runs import choose_runs
 from livingai.demo.screen import Screen, print_table, quantile
 from livingai.demo.verify import Digests, by_latest, from_database, in_new_process
 from livingai.errors import LivingAIError
-from livingai.service import Service
+from livingai.service.service import Service
 from livingai.stores.sqlite import SQLiteStore
 
 _BUDGET_MS = 50

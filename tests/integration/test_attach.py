@@ -14,9 +14,9 @@ import pytest
 
 from livingai import ExecutionNode
 from livingai.errors import NotTheOwnerError, ServiceError
+from livingai.protocol.frames import PROTOCOL_VERSION, FrameBuffer, Message, frame
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import OwnerLock, owner_pid
-from livingai.workers.protocol import PROTOCOL_VERSION, FrameBuffer, Message, frame
 from tests.support import acts
 from tests.support.place import Place
 from tests.support.waiting import until

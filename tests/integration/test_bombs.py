@@ -17,7 +17,7 @@ import zstandard
 
 from livingai import CheckpointEngine, ExecutionNode, Service, codecs
 from livingai.errors import CorruptRecordError, LivingAIError, StateTooLargeError
-from livingai.service import ask_service
+from livingai.service.service import ask_service
 from livingai.stores.base import Row, Store
 from livingai.stores.copying import copy_store
 from livingai.stores.postgres import PostgresStore

@@ -81,7 +81,7 @@ def test_what_waits_in_the_targets_journal_counts(tmp_path: Path) -> None:
 _SAVE_AND_STAY = """
 import os, signal, sys, time
 from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
-from livingai.service import ask_service
+from livingai.service.service import ask_service
 store = SQLiteStore(sys.argv[1])
 engine = CheckpointEngine(store)
 engine.drain_sync()

@@ -13,13 +13,13 @@ from livingai import CheckpointEngine, Durability, ExecutionNode, Outcome, Recei
 from livingai.client import ServiceClient
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import FlushTimeoutError, OutcomeTimeoutError
+from livingai.protocol.sections import encode_sections
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile
 from livingai.queue.journal import Appended, Journal
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.queue.tail import JournalTail
-from livingai.sections import encode_sections
 from livingai.starting import Starter
 from tests.support import acts, peek
 from tests.support.place import Place

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from livingai.launch import service_environment
-from livingai.workers.report import read_report
+from livingai.service.launch import service_environment
+from livingai.service.report import read_report
 from tests.support import acts, peek
 from tests.support.agents import ROOT, environment
 from tests.support.place import Place

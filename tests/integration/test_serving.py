@@ -14,7 +14,7 @@ import pytest
 
 from livingai import CheckpointEngine, ExecutionNode
 from livingai.queue.waiting import waiting_records
-from livingai.workers.report import read_report
+from livingai.service.report import read_report
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.agents import environment

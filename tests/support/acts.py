@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
-from livingai.service import ask_service
+from livingai.service.service import ask_service
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
 from tests.support.states import state_of

@@ -20,7 +20,7 @@ import psutil
 from livingai import CheckpointEngine, Service, SQLiteStore
 from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
-from livingai.service import ask_service
+from livingai.service.service import ask_service
 from tests.support import peek
 from tests.support.agents import DEFAULTS, Agent
 from tests.support.waiting import is_running, until

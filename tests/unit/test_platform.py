@@ -15,7 +15,7 @@ import pytest
         "from livingai import CheckpointEngine",
         "import livingai.engine",
         "from livingai import Service",
-        "import livingai.service",
+        "import livingai.service.service",
         "import livingai.cli",
         "from livingai import RecoveryEngine",
     ],
@@ -44,5 +44,5 @@ except ImportError as error:
 
 def test_says_nothing_on_linux() -> None:
     assert sys.platform == "linux"
-    code = "import livingai.engine, livingai.cli, livingai.service"
+    code = "import livingai.engine, livingai.cli, livingai.service.service"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

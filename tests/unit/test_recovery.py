@@ -21,7 +21,7 @@ from livingai import (
     Status,
 )
 from livingai.errors import ExecutionNotFoundError, FencedError, InDoubtError, RecordedError
-from livingai.history import PackedNode, pack_history, unpack_history
+from livingai.protocol.history import PackedNode, pack_history, unpack_history
 from livingai.recovery import RecoveryPlan, make_plan
 from livingai.serial import pack
 from tests.support.runs import engine_in, new_id

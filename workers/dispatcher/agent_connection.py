@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from livingai.errors import LivingAIError, ServiceError
-from livingai.workers.protocol import FrameBuffer, Message, error_parts, frame
+from livingai.protocol.frames import FrameBuffer, Message, error_parts, frame
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher.server import AgentServer

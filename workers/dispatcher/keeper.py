@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from livingai.errors import LivingAIError
 from livingai.failpoint import failpoint
-from livingai.logfile import trim_log
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
+from livingai.service.logfile import trim_log
 from livingai.workers.dispatcher.feed import Feed
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from livingai._version import __version__
 from livingai.errors import LivingAIError, ServiceError, ServiceUnavailableError
+from livingai.protocol.frames import Message, error_parts, frame
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.store_link import WorkerLink
-from livingai.workers.protocol import Message, error_parts, frame
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher.dispatcher import Dispatcher

@@ -20,13 +20,13 @@ from livingai.errors import (
     ServiceUnavailableError,
     VersionMismatchError,
 )
+from livingai.protocol.frames import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
 from livingai.stores.base import IDENTITY
 from livingai.stores.belonging import leads_to
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.feed import Feed
-from livingai.workers.protocol import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher.dispatcher import Dispatcher
@@ -36,7 +36,7 @@ _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 
 class AgentServer:
-    """Listens in the state directory; see :mod:`livingai.workers.protocol`."""
+    """Listens in the state directory; see :mod:`livingai.protocol.frames`."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher

@@ -13,8 +13,8 @@ from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
+from livingai.protocol.frames import LENGTH, Message, error_from_parts, frame, parse
 from livingai.workers.deaths import how_it_ended
-from livingai.workers.protocol import LENGTH, Message, error_from_parts, frame, parse
 
 _log = logging.getLogger("livingai.service")
 #: Seconds that a worker may go on without a connection: it finishes what it does.

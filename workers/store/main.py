@@ -15,9 +15,9 @@ import sys
 from typing import Any, Final
 
 from livingai.config import ServiceConfig
+from livingai.protocol.frames import LENGTH, Message, error_parts, frame, parse
 from livingai.queue.directory import StateDirectory
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
-from livingai.workers.protocol import LENGTH, Message, error_parts, frame, parse
 from livingai.workers.store.role import Role
 
 #: How long a worker waits for a request before it looks whether its store's files are still there.

@@ -7,8 +7,8 @@ from typing import Any
 from livingai import serial
 from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.errors import ExecutionNotFoundError, NodeNotFoundError
-from livingai.history import pack_history
 from livingai.node import Status
+from livingai.protocol.history import pack_history
 from livingai.stores.base import SizedBlob, StoredCheckpoint
 from livingai.stores.checked import rows_of
 from livingai.stores.states import StateDecoder
@@ -41,7 +41,7 @@ class Answerer(Role):
         return [serial.pack(found.wire), found.state_kind, raw]
 
     def do_nodes(self, execution_id: str) -> list[Any]:
-        """A message of :mod:`livingai.history` with all nodes and no state."""
+        """A message of :mod:`livingai.protocol.history` with all nodes and no state."""
         with rows_of(execution_id, self._store.url):
             message = pack_history(None, None, self._open().packed_nodes(execution_id))
         if not message[-1]:
@@ -60,9 +60,9 @@ class Answerer(Role):
         behind_checkpoint: bool,
         max_bytes: int = DEFAULT_MAX_STATE_BYTES,
     ) -> list[Any]:
-        """A message of :mod:`livingai.history`: all nodes, or with ``behind_checkpoint`` those that
-        were written after the newest checkpoint or still run. ``have`` is ``[node id, seq, owner]``
-        of the state that the agent has already."""
+        """A message of :mod:`livingai.protocol.history`: all nodes, or with ``behind_checkpoint``
+        those that were written after the newest checkpoint or still run. ``have`` is ``[node id,
+        seq, owner]`` of the state that the agent has already."""
         store = self._open()
         nodes = store.packed_nodes(execution_id)
         found = store.latest_checkpoint(execution_id)

@@ -21,21 +21,21 @@ from livingai.errors import (
     ServiceRunningError,
     ServiceUnavailableError,
 )
-from livingai.launch import start_supervisor
-from livingai.logfile import open_log
-from livingai.queue.directory import StateDirectory
-from livingai.queue.lock import owner_alive, owner_identity
-from livingai.queue.waiting import waiting_records
-from livingai.stores.base import Store
-from livingai.stores.belonging import enter
-from livingai.workers.protocol import (
+from livingai.protocol.frames import (
     PROTOCOL_VERSION,
     FrameBuffer,
     Message,
     error_from_parts,
     frame,
 )
-from livingai.workers.report import read_report
+from livingai.queue.directory import StateDirectory
+from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.waiting import waiting_records
+from livingai.service.launch import start_supervisor
+from livingai.service.logfile import open_log
+from livingai.service.report import read_report
+from livingai.stores.base import Store
+from livingai.stores.belonging import enter
 from livingai.workers.supervisor import EXIT_LEFT, EXIT_RUNNING
 
 _log = logging.getLogger("livingai")

@@ -31,17 +31,18 @@ import threading
 import time
 from typing import IO, Any, Final
 
+import livingai
 from livingai._version import __version__
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceStartError, ServiceUnavailableError
-from livingai.logfile import open_log
 from livingai.queue.directory import StateDirectory
+from livingai.service.logfile import open_log
 
 #: Seconds that a started process may take to prove itself, and to detach itself.
 _PROVE_S: Final = 30.0
 _DETACH_S: Final = 20.0
-_PACKAGE: Final = os.path.dirname(os.path.realpath(__file__))
-_PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGE: Final = os.path.dirname(os.path.realpath(livingai.__file__))
+_PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.abspath(livingai.__file__)))
 #: Names of Python's executables: python3, python3.12, python3.13t, python3-dbg, pypy3, ...
 _PYTHON_NAME: Final = re.compile(r"\.?(python|pypy)[\d.]*[a-z]?(-dbg|-debug|-wrapped)?")
 #: Variables of the agent's Python that are the service's, too. The others change how a program runs

@@ -1,0 +1,1 @@
+"""What agents and the service say to each other, byte by byte."""

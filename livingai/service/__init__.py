@@ -1,0 +1,1 @@
+"""The writer service, seen from outside: started, proved to be ours, asked, stopped."""
