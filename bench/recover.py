@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from multiprocessing.connection import Connection
 
-from livingai.cache import Cached, HotCache
 from livingai.codecs import content_hash
+from livingai.engine.cache import Cached, HotCache
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import StoreSpec
 from livingai.workers.store.reader import Answerer

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 from livingai._version import __version__
 
 if TYPE_CHECKING:
-    from livingai.calls import CallOptions
     from livingai.config import EngineConfig
-    from livingai.engine import CheckpointEngine
+    from livingai.engine.engine import CheckpointEngine
+    from livingai.engine.sla import Sla
     from livingai.errors import LivingAIError
-    from livingai.exception_hooks import register_exception
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
-    from livingai.policy import Resolution, RunSettings
-    from livingai.recovery import RecoveryEngine, RecoveryPlan
     from livingai.replay.compare import ReplayResult
     from livingai.replay.mode import ReplayMode
     from livingai.replay.session import ReplaySession
-    from livingai.run import Run, SyncRun
-    from livingai.scopes import current_run
+    from livingai.runs.calls import CallOptions
+    from livingai.runs.decorators import step, tool
+    from livingai.runs.exceptions.hooks import register_exception
+    from livingai.runs.policy import Resolution, RunSettings
+    from livingai.runs.recovery import RecoveryEngine, RecoveryPlan
+    from livingai.runs.run import Run, SyncRun
+    from livingai.runs.scopes import current_run
     from livingai.service.service import Service
-    from livingai.sla import Sla
-    from livingai.steps import step, tool
     from livingai.stores.opening import open_store
     from livingai.stores.postgres import PostgresStore
     from livingai.stores.redis import RedisStore
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from livingai.stores.tiered import TieredStore
 
 _HOMES = {
-    "CallOptions": "livingai.calls",
-    "CheckpointEngine": "livingai.engine",
+    "CallOptions": "livingai.runs.calls",
+    "CheckpointEngine": "livingai.engine.engine",
     "Durability": "livingai.outcome",
     "EngineConfig": "livingai.config",
     "ErrorInfo": "livingai.node",
@@ -50,27 +50,27 @@ _HOMES = {
     "OutcomeStatus": "livingai.outcome",
     "PostgresStore": "livingai.stores.postgres.store",
     "Receipt": "livingai.outcome",
-    "RecoveryEngine": "livingai.recovery",
-    "RecoveryPlan": "livingai.recovery",
+    "RecoveryEngine": "livingai.runs.recovery",
+    "RecoveryPlan": "livingai.runs.recovery",
     "RedisStore": "livingai.stores.redis.store",
     "ReplayMode": "livingai.replay.mode",
     "ReplayResult": "livingai.replay.compare",
     "ReplaySession": "livingai.replay.session",
-    "Resolution": "livingai.policy",
+    "Resolution": "livingai.runs.policy",
     "Retention": "livingai.stores.retention",
-    "Run": "livingai.run",
-    "RunSettings": "livingai.policy",
+    "Run": "livingai.runs.run",
+    "RunSettings": "livingai.runs.policy",
     "SQLiteStore": "livingai.stores.sqlite.store",
     "Service": "livingai.service.service",
-    "Sla": "livingai.sla",
+    "Sla": "livingai.engine.sla",
     "Status": "livingai.node",
-    "SyncRun": "livingai.run",
+    "SyncRun": "livingai.runs.run",
     "TieredStore": "livingai.stores.tiered",
-    "current_run": "livingai.scopes",
+    "current_run": "livingai.runs.scopes",
     "open_store": "livingai.stores.opening",
-    "register_exception": "livingai.exception_hooks",
-    "step": "livingai.steps",
-    "tool": "livingai.steps",
+    "register_exception": "livingai.runs.exceptions.hooks",
+    "step": "livingai.runs.decorators",
+    "tool": "livingai.runs.decorators",
 }
 
 #: What needs no Linux.

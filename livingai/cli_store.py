@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from livingai.cli_where import Days, engine_on, existing_store
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.node import Status
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import LivingAIError
 from livingai.queue.directory import MANIFEST, StateDirectory
 from livingai.stores.base import Store

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, ExecutionNotFoundError, RunFormatError
 from livingai.node import ExecutionNode, NodeType, Status
 

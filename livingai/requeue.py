@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from livingai import serial
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
+from livingai.engine.handle import Pending
 from livingai.errors import CorruptRecordError
-from livingai.local import Pending
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES, Flag

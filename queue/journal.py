@@ -62,7 +62,8 @@ class Journal:
         self.directory = files.directory
         self.index = files.index
         #: Called with an execution's key before the first record of a claim on it is written:
-        #: marks it as taken over in all other journals (see :class:`livingai.cache.HotCache`).
+        #: marks it as taken over in all other journals (see
+        #: :class:`livingai.engine.cache.HotCache`).
         self.supersede: Callable[[int], None] | None = None
         #: Serializes appends.
         self.lock = threading.Lock()

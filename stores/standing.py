@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from livingai.stores.shared.human import plain_text, real
 
-#: What :class:`livingai.run.Run` writes of its lives (``livingai/calls.py``), and what the life of
-#: :class:`livingai.recovery.RecoveryEngine` is called, which is none of a run.
+#: What :class:`livingai.runs.run.Run` writes of its lives (``livingai/runs/calls.py``), and what
+#: the life of :class:`livingai.runs.recovery.RecoveryEngine` is called, which is none of a run.
 _TYPE, _ROLE, _RUN, _RECOVERY = "memory", "role", "run", "recovery"
 _PENDING: Final = "pending"
 _LONGEST_CHARS: Final = 400

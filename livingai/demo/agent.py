@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
 
-from livingai.cache import Cached, HotCache
 from livingai.demo.generator import Message
 from livingai.demo.runs import Run
-from livingai.engine import CheckpointEngine
+from livingai.engine.cache import Cached, HotCache
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError, LivingAIError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final
 
-from livingai.cache import decode_state
 from livingai.demo.agent import digest
 from livingai.demo.crew import Broken
 from livingai.demo.interrupts import interrupts_held
-from livingai.engine import CheckpointEngine
+from livingai.engine.cache import decode_state
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import LivingAIError
 from livingai.stores.sqlite import SQLiteStore
 from livingai.workers.store.reader import Answerer

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from msgpack import ExtType, Unpacker
 
 from livingai import serial
-from livingai.cache import Cached, decode_state
+from livingai.engine.cache import Cached, decode_state
 from livingai.errors import CorruptRecordError
 from livingai.node import ExecutionNode
 from livingai.serial.scalars import MARKED_PREFIX

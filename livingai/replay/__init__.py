@@ -1,10 +1,10 @@
 """Replay of recorded executions; see ``docs/REPLAY.md``."""
 
 from livingai.replay.compare import Change, How, NodeComparison, ReplayResult
-from livingai.replay.diff import Difference
 from livingai.replay.mode import Override, ReplayMode
 from livingai.replay.script import ReplayInputs
 from livingai.replay.session import ReplaySession
+from livingai.runs.diff import Difference
 
 __all__ = [
     "Change",

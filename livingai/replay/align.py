@@ -10,9 +10,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 
 from livingai import serial
-from livingai.calls import CALL
 from livingai.node import ExecutionNode
 from livingai.replay.compare import How, NodeComparison, compare, name_of
+from livingai.runs.calls import CALL
 
 _Key = Callable[[ExecutionNode], Hashable]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from livingai.calls import CALL
 from livingai.node import ErrorInfo, ExecutionNode
-from livingai.replay.diff import Difference, differences
 from livingai.replay.mode import ReplayMode
+from livingai.runs.calls import CALL
+from livingai.runs.diff import Difference, differences
 
 
 class Change(StrEnum):

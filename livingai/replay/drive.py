@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, LivingAIError
 from livingai.outcome import Durability
 from livingai.replay.script import Answer, Call, Save, Script

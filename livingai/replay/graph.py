@@ -18,7 +18,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from livingai.calls import CHECKPOINT, ROLE
 from livingai.errors import (
     ConsentRequiredError,
     InvalidNodeError,
@@ -27,10 +26,11 @@ from livingai.errors import (
 )
 from livingai.node import MAX_ID_BYTES, ErrorInfo, ExecutionNode, NodeType, Status, _new_id
 from livingai.replay.compare import How, NodeComparison, compare, name_of
-from livingai.replay.diff import differences
 from livingai.replay.mode import Override, ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
 from livingai.replay.script import Answer, Call, ReplayInputs, Save, Script
+from livingai.runs.calls import CHECKPOINT, ROLE
+from livingai.runs.diff import differences
 
 _NO_OVERRIDE = Override()
 _UNENCODABLE = (InvalidNodeError, StateEncodingError, StateTooLargeError)

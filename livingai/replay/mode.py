@@ -9,7 +9,7 @@ from typing import Any, Final, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords
-from livingai.replay.diff import NOTHING
+from livingai.runs.diff import NOTHING
 
 
 class ReplayMode(StrEnum):

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
-from livingai.baserun import BaseRun
-from livingai.calls import CALL, CHECKPOINT, ROLE, Call, node_id
-from livingai.effects import Effect, Save, Work
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ReplayError
-from livingai.failures import RAISED
 from livingai.node import ExecutionNode, Status
-from livingai.ownership import Ownership
-from livingai.policy import ResumePolicy, RunSettings
-from livingai.recorder import Recorder, raise_recorded
 from livingai.replay.compare import How
 from livingai.replay.mode import ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
 from livingai.replay.rules import Rules, replace_input
 from livingai.replay.tape import ReplayTape
-from livingai.scopes import Scope
+from livingai.runs.base import BaseRun
+from livingai.runs.calls import CALL, CHECKPOINT, ROLE, Call, node_id
+from livingai.runs.effects import Effect, Save, Work
+from livingai.runs.failures import RAISED
+from livingai.runs.ownership import Ownership
+from livingai.runs.policy import ResumePolicy, RunSettings
+from livingai.runs.recorder import Recorder, raise_recorded
+from livingai.runs.scopes import Scope
 
 R = TypeVar("R", bound=BaseRun)
 

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Sequence
 import xxhash
 
 from livingai import serial
-from livingai.calls import CALL, CHECKPOINT, ROLE, RUN
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import CorruptRecordError, NodeNotFoundError, StillBeingWrittenError
 from livingai.keywords import nearest
 from livingai.node import ExecutionNode, Status
@@ -24,6 +23,7 @@ from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import boot_id, owner_alive, owner_identity
 from livingai.queue.record import execution_hash
+from livingai.runs.calls import CALL, CHECKPOINT, ROLE, RUN
 
 _MOST_LISTED = 12
 _UNFINISHED = (Status.RUNNING, Status.PENDING)

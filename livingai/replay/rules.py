@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from livingai.calls import CALL, Call, Input
 from livingai.errors import ConfigurationError, ConsentRequiredError, NotRecordedError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.replay.compare import How
-from livingai.replay.diff import differences
 from livingai.replay.mode import Override, ReplayMode, Request
 from livingai.replay.recording import Recording
 from livingai.replay.tape import Match
+from livingai.runs.calls import CALL, Call, Input
+from livingai.runs.diff import differences
 
 _NO_OVERRIDE = Override()
 

@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Unpack
 
-from livingai.calls import CALL
-from livingai.engine import CheckpointEngine
+from livingai.engine.engine import CheckpointEngine
 from livingai.errors import (
     ConfigurationError,
     ExecutionNotFoundError,
@@ -18,11 +17,9 @@ from livingai.errors import (
     ReplayDivergedError,
     StateEncodingError,
 )
-from livingai.failures import is_own
 from livingai.node import MAX_ID_BYTES, ErrorInfo, _new_id
 from livingai.replay.align import align
 from livingai.replay.compare import ReplayResult
-from livingai.replay.diff import differences
 from livingai.replay.drive import drive, drive_sync
 from livingai.replay.graph import GraphReplay
 from livingai.replay.handlers import is_asynchronous, is_program, program_of, takes
@@ -30,7 +27,10 @@ from livingai.replay.mode import ReplayMode, ReplayOptions, Request, make_reques
 from livingai.replay.program import Replay, ReplayRecorder, make_run
 from livingai.replay.recording import Recording, newest_state_before
 from livingai.replay.rules import Rules
-from livingai.run import Run, SyncRun
+from livingai.runs.calls import CALL
+from livingai.runs.diff import differences
+from livingai.runs.failures import is_own
+from livingai.runs.run import Run, SyncRun
 
 #: A handler ``(node)`` or ``(node, inputs)``, functions by name, or a program ``(run)``.
 Handler = Callable[..., Any] | Mapping[str, Callable[..., Any]]

@@ -1,7 +1,7 @@
 """The record as a replaying program sees it: it may make other calls than the recorded ones.
 
-Where :class:`livingai.tape.Tape` refuses a program that diverges, this one looks for the recorded
-call that comes closest:
+Where :class:`livingai.runs.tape.Tape` refuses a program that diverges, this one looks for the
+recorded call that comes closest:
 
 1. at the same place, with the same arguments;
 2. with the same arguments elsewhere, one that no call was given yet before one that was;
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from livingai.calls import CALL, CHECKPOINT, ROLE, Call
 from livingai.node import ExecutionNode, NodeType
 from livingai.replay.recording import Recording
-from livingai.tape import Tape, is_same
+from livingai.runs.calls import CALL, CHECKPOINT, ROLE, Call
+from livingai.runs.tape import Tape, is_same
 
 
 class Match(NamedTuple):

@@ -203,7 +203,7 @@ def as_nobody(database: Path, directory: Path) -> str:
     code = (
         "import os, sys\n"
         "from livingai import *\n"
-        "import livingai.engine, livingai.service.service, livingai.stores.sqlite.store, apsw\n"
+        "import apsw, livingai.engine.engine, livingai.service.service, livingai.stores.sqlite\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "engine = CheckpointEngine(SQLiteStore(sys.argv[1]), directory=sys.argv[2])\n"
         "try: engine.save_sync(ExecutionNode('run-1'), b'state')\n"

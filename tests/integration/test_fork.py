@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from livingai import local as local_module
 from livingai import outcome
+from livingai.engine import handle as local_module
 from livingai.errors import JournalClosedError
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide

@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from livingai import CheckpointEngine, Durability, ExecutionNode, Outcome, Receipt
-from livingai.client import ServiceClient
 from livingai.config import EngineConfig, ServiceConfig
+from livingai.engine.connection import ServiceClient
+from livingai.engine.starting import Starter
 from livingai.errors import FlushTimeoutError, OutcomeTimeoutError
 from livingai.protocol.sections import encode_sections
 from livingai.queue.control import Control
@@ -20,7 +21,6 @@ from livingai.queue.journal import Appended, Journal
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.queue.tail import JournalTail
-from livingai.starting import Starter
 from tests.support import acts, peek
 from tests.support.place import Place
 from tests.support.waiting import frozen, kill, until

@@ -20,7 +20,7 @@ from livingai.errors import (
     ResultEncodingError,
     StillBeingWrittenError,
 )
-from livingai.steps import step, tool
+from livingai.runs.decorators import step, tool
 from tests.support.place import Place
 from tests.support.records import rows_of
 

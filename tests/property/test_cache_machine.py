@@ -30,9 +30,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from livingai import cache as cache_module
 from livingai import serial
-from livingai.cache import Ask, HotCache
+from livingai.engine import cache as cache_module
+from livingai.engine.cache import Ask, HotCache
 from livingai.errors import JournalFullError
 from livingai.node import ExecutionNode
 from livingai.queue.layout import Flag, StateKind

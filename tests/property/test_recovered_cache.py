@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livingai import serial
-from livingai.cache import Ask, HotCache
+from livingai.engine.cache import Ask, HotCache
 from livingai.node import ExecutionNode
 from livingai.queue.directory import StateDirectory
 from livingai.queue.index import Index

@@ -19,7 +19,7 @@ from typing import Any
 from xml.sax import xmlreader
 
 from livingai import ExecutionNode, Status, serial
-from livingai.failures import RAISED, describe, rebuild
+from livingai.runs.failures import RAISED, describe, rebuild
 
 
 def recorded(error: Exception) -> ExecutionNode:

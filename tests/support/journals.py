@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from livingai import serial
-from livingai.cache import HotCache
+from livingai.engine.cache import HotCache
 from livingai.node import ExecutionNode, Status
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
@@ -56,7 +56,8 @@ class Place:
 
 
 class Writer:
-    """A journal's owner, as :class:`livingai.local.Local` is one: it enters an execution with its
+    """A journal's owner, as :class:`livingai.engine.handle.Local` is one: it enters an execution
+    with its
     first save, and again when its slot was evicted. Several can live in one process."""
 
     def __init__(self, directory: StateDirectory, limits: JournalLimits = LIMITS) -> None:

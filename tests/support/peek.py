@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from livingai import SQLiteStore, codecs
-from livingai.cache import ASK, HotCache, decode_state
+from livingai.engine.cache import ASK, HotCache, decode_state
 from livingai.queue.directory import StateDirectory
 from livingai.queue.record import read_outcome
 from livingai.queue.tail import Found, JournalTail

@@ -32,8 +32,8 @@ import pytest
 
 from livingai import CheckpointEngine, register_exception, serial
 from livingai.errors import ConfigurationError, RecordedError
-from livingai.exception_hooks import _registered
-from livingai.failures import RAISED, rebuild
+from livingai.runs.exceptions.hooks import _registered
+from livingai.runs.failures import RAISED, rebuild
 from tests.support.exceptions import come_back, differences, recorded
 from tests.support.runs import engine_in, new_id
 
@@ -448,10 +448,10 @@ def test_planted_records_do_nothing(name: str, description: Any) -> None:
 def test_a_lazy_module_is_not_made_to_import() -> None:
     """``livingai`` imports its names when they are asked for; a record must not ask."""
     code = (
-        "import sys, livingai; from livingai.exception_types import find_exception; "
+        "import sys, livingai; from livingai.runs.exceptions.types import find_exception; "
         "find_exception(('livingai', 'PostgresStore')); "
         "find_exception(('livingai', 'CheckpointEngine.x')); "
-        "print('livingai.engine' in sys.modules)"
+        "print('livingai.engine.engine' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livingai import ExecutionNode, NodeType, Status
-from livingai.cache import decode_state
+from livingai.engine.cache import decode_state
 from livingai.errors import CorruptRecordError, LivingAIError
 from livingai.protocol.history import pack_history, unpack_history
 from livingai.serial import pack

@@ -13,7 +13,7 @@ import pytest
     "what",
     [
         "from livingai import CheckpointEngine",
-        "import livingai.engine",
+        "import livingai.engine.engine",
         "from livingai import Service",
         "import livingai.service.service",
         "import livingai.cli",
@@ -44,5 +44,5 @@ except ImportError as error:
 
 def test_says_nothing_on_linux() -> None:
     assert sys.platform == "linux"
-    code = "import livingai.engine, livingai.cli, livingai.service.service"
+    code = "import livingai.engine.engine, livingai.cli, livingai.service.service"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -22,7 +22,7 @@ from livingai import (
 )
 from livingai.errors import ExecutionNotFoundError, FencedError, InDoubtError, RecordedError
 from livingai.protocol.history import PackedNode, pack_history, unpack_history
-from livingai.recovery import RecoveryPlan, make_plan
+from livingai.runs.recovery import RecoveryPlan, make_plan
 from livingai.serial import pack
 from tests.support.runs import engine_in, new_id
 

@@ -16,11 +16,11 @@ from livingai.errors import (
 )
 from livingai.node import MAX_ID_BYTES
 from livingai.replay.compare import Change, How, compare
-from livingai.replay.diff import MAX_DIFFERENCES, NOTHING, differences
 from livingai.replay.graph import GraphReplay
 from livingai.replay.mode import make_request
 from livingai.replay.recording import Recording, fresh
 from livingai.replay.script import Answer, Call, Save
+from livingai.runs.diff import MAX_DIFFERENCES, NOTHING, differences
 
 # -- differences ---------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from livingai import ExecutionNode, NodeType, Status
-from livingai.calls import CALL, Call, CallOptions, Input
 from livingai.node import _new_id
 from livingai.replay.recording import Recording
 from livingai.replay.tape import ReplayTape, frozen
+from livingai.runs.calls import CALL, Call, CallOptions, Input
 
 
 def record(*arguments: Any) -> ReplayTape:

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from livingai import CheckpointEngine, Run, Status, step, threads, tool
+from livingai import CheckpointEngine, Run, Status, step, tool
 from livingai.errors import RunError
-from livingai.threads import MOST
+from livingai.runs import threads
+from livingai.runs.threads import MOST
 from tests.support.runs import engine_in, new_id, nodes_of
 
 DEADLINE_S = 30.0

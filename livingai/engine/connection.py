@@ -1,0 +1,362 @@
+"""The agent's connection to the service: outcomes in, wake-ups and requests out.
+
+One thread per process and state directory owns the socket. No call of an agent waits for it:
+a wake-up is one non-blocking send, a request is queued. When the service is away the thread has it
+started again, with backoff (:mod:`livingai.engine.starting`); when it is back, the thread reads the
+outcomes that it missed from the journal, where the service wrote them before it told anyone. All
+who wait for an outcome depend on the thread, so nothing but :meth:`ServiceClient.close` ends it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import logging
+import mmap
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+from livingai._version import __version__
+from livingai.engine.reconnect import LONGEST_DELAY_S, Attempts
+from livingai.engine.starting import Starter
+from livingai.errors import (
+    JournalClosedError,
+    LivingAIError,
+    ServiceUnavailableError,
+    VersionMismatchError,
+)
+from livingai.protocol.frames import (
+    PROTOCOL_VERSION,
+    WAKE_FRAME,
+    FrameBuffer,
+    Message,
+    error_from_parts,
+    frame,
+)
+from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
+from livingai.queue.opening import open_binary
+from livingai.queue.segment import journal_error
+
+_log = logging.getLogger("livingai")
+_WAITING = int(ServiceWord.WAITING)
+_CHUNK = 1 << 18
+#: The service's words as a closed client sees them: nobody is waiting.
+_NOBODY: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
+
+
+class ServiceClient:
+    """See the module's text. ``on_outcomes(packed, reasons, lost)`` and ``on_connect()`` are called
+    from the client's thread."""
+
+    def __init__(
+        self,
+        directory: StateDirectory,
+        starter: Starter,
+        store_url: str,
+        *,
+        on_outcomes: Callable[[bytes, dict[int, str], list[tuple[int, int, str]]], None],
+        on_connect: Callable[[], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._starter = starter
+        self._store_url = store_url
+        self._on_outcomes = on_outcomes
+        self._on_connect = on_connect
+        self._on_tick = on_tick
+        self._journal: str | None = None
+        self._socket: socket.socket | None = None
+        self._out: collections.deque[bytes] = collections.deque()
+        self._sending = threading.Lock()
+        #: Unanswered requests and their frames: asked again after a reconnect (all are reads or
+        #: barriers, so asking twice is harmless).
+        self._requests: dict[int, tuple[Future[Any], bytes]] = {}
+        self._numbers = itertools.count(1)
+        self._stop = False
+        self._last_error: LivingAIError | None = None
+        #: How the connection is: starting, waiting, connected, reconnecting, closed.
+        self.state = "starting"
+        #: When the service greeted last (CLOCK_MONOTONIC ns); what came before waited for it.
+        self.connected_ns = 0
+        #: What the connected service says, and what is wrong with the connection itself.
+        self._told = self._own_trouble = ""
+        self._words: Sequence[int] = _NOBODY
+        self._wake_read = self._wake_write = -1
+        self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
+        try:
+            with open_binary(directory.service_state) as file:
+                page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
+            # Never released by hand: a save may be looking at it while the client is closed.
+            self._words = memoryview(page).cast("Q")
+            self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._thread.start()
+        except (OSError, RuntimeError) as error:
+            self._release()
+            if isinstance(error, OSError):
+                raise journal_error(error, "cannot connect to the service") from error
+            raise ServiceUnavailableError(f"cannot connect to the service: {error}") from error
+
+    # -- called by agents --
+
+    def attach(self, journal_id: int) -> None:
+        """Say which journal is this process's; its outcomes come from then on."""
+        self._journal = f"{journal_id:016x}"
+        self._post(frame(Message.ATTACH, self._journal))
+
+    def wake(self) -> None:
+        """Tell a sleeping service that there is something to do. Never blocks, never raises."""
+        if not self._words[_WAITING]:
+            return
+        if self._sending.locked():
+            return  # whoever holds it is sending, which wakes just as well
+        # Not acquire(blocking=False): a signal's exception between that and a "try" would leave
+        # the lock held for ever.
+        with self._sending:
+            if self._socket is not None and not self._out:
+                with contextlib.suppress(OSError):
+                    self._socket.send(WAKE_FRAME, socket.MSG_DONTWAIT)
+
+    def request(self, verb: str, *arguments: Any) -> Future[Any]:
+        """Ask the service; the future raises a LivingAIError if it says no.
+
+        Raises:
+            JournalClosedError: the client is closed.
+        """
+        future: Future[Any] = Future()
+        number = next(self._numbers)
+        data = frame(Message.REQUEST, number, verb, list(arguments))
+        self._requests[number] = (future, data)
+        future.add_done_callback(lambda _: self._requests.pop(number, None))
+        self._post(data)
+        if self._stop:  # whoever closes has perhaps not seen it
+            self._fail_requests(JournalClosedError())
+        return future
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is stored now, as the service says, or why there is no service; "" while all
+        is well."""
+        return self._told or self._own_trouble or self._starter.trouble
+
+    @property
+    def last_error(self) -> LivingAIError | None:
+        """Why the service could not be reached last time; None while it is connected."""
+        return self._last_error
+
+    def close(self) -> None:
+        """Leave the service and end the thread; whoever waits for an answer gets a
+        JournalClosedError. Idempotent."""
+        if self._stop:
+            return
+        self._stop = True
+        self._nudge()
+        self._thread.join()
+        self._fail_requests(JournalClosedError())
+        self._release()
+        self.state = "closed"
+
+    def abandon(self) -> None:
+        """In a forked child: close the copies of the parent's descriptors, touch nothing else."""
+        self._stop = True
+        self._sending = threading.Lock()  # the parent's may have been held while forking
+        if self._socket is not None:
+            self._socket.close()
+        self._release()
+
+    def _release(self) -> None:
+        with self._sending:
+            for fd in (self._wake_read, self._wake_write):
+                if fd >= 0:
+                    os.close(fd)
+            self._wake_read = self._wake_write = -1
+        self._words = _NOBODY
+
+    # -- the thread --
+
+    def _post(self, data: bytes) -> None:
+        """Queue a message; while there is no connection, the next one's greeting carries all."""
+        with self._sending:
+            if self._socket is not None:
+                self._out.append(data)
+        self._nudge()
+
+    def _nudge(self) -> None:
+        with self._sending:  # or the descriptor's number may be another file's by now
+            if self._wake_write >= 0:
+                with contextlib.suppress(BlockingIOError):  # a full pipe wakes just as well
+                    os.write(self._wake_write, b"\0")
+
+    def _run(self) -> None:
+        attempts = Attempts()
+        while not self._stop:
+            try:
+                self._connect(attempts)
+            except Exception:  # see the module's text
+                _log.exception("the connection to the service failed unexpectedly; trying again")
+                self._sleep(LONGEST_DELAY_S)
+
+    def _connect(self, attempts: Attempts) -> None:
+        """Connect and talk until the connection ends; else start the service if it is time."""
+        try:
+            sock = self._directory.connect(2.0)
+        except OSError:
+            try:
+                self.state = self._starter.nobody_there(attempts)
+            except LivingAIError as error:
+                self._fail(error)
+            self._pause(attempts.next_delay_s())
+            return
+        began = time.monotonic()
+        try:
+            if self._serve(sock):
+                attempts.succeeded(time.monotonic() - began)
+        finally:
+            self._disconnect(sock)
+        if not self._stop:
+            self._pause(attempts.delay_s)
+
+    def _fail(self, error: LivingAIError) -> None:
+        """Remember why, and tell those who wait for an answer; the log only hears it once."""
+        if str(error) != str(self._last_error):
+            _log.warning("%s", error)
+        self._last_error = error
+        self._own_trouble = str(error)
+        self._fail_requests(error)
+
+    def _fail_requests(self, error: LivingAIError) -> None:
+        for future, _ in list(self._requests.values()):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(error)
+
+    def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
+        self._on_tick()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait; a nudge shortens it to 20 ms."""
+        poller = select.poll()  # select() takes no descriptor above 1023
+        poller.register(self._wake_read, select.POLLIN)
+        if poller.poll(seconds * 1000):
+            self._drain_nudges()
+            if not self._stop:
+                threading.Event().wait(min(seconds, 0.02))
+
+    def _drain_nudges(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _hello(self, sock: socket.socket) -> None:
+        parts = frame(Message.HELLO, PROTOCOL_VERSION, self._store_url, os.getpid())
+        if self._journal is not None:
+            parts += frame(Message.ATTACH, self._journal)
+        with self._sending:
+            sock.setblocking(False)
+            self._socket = sock
+            self._out.append(parts)
+            self._out.extend(data for _, data in list(self._requests.values()))
+
+    def _serve(self, sock: socket.socket) -> bool:
+        """Talk until the connection ends; whether the service had answered."""
+        self._hello(sock)
+        buffer = FrameBuffer()
+        welcomed = False
+        poller = select.poll()
+        poller.register(self._wake_read, select.POLLIN)
+        while not self._stop:
+            wants = select.POLLIN | (select.POLLOUT if self._out else 0)
+            poller.register(sock, wants)
+            ready = dict(poller.poll(1000))
+            if self._wake_read in ready:
+                self._drain_nudges()
+            try:
+                self._flush_out(sock)
+                if ready.get(sock.fileno(), 0) & ~select.POLLOUT:
+                    data = sock.recv(_CHUNK)
+                    if not data:
+                        return welcomed
+                    for message in buffer.feed(data):
+                        welcomed = self._handle(message) or welcomed
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError):
+                return welcomed
+            self._on_tick()
+        return welcomed
+
+    def _flush_out(self, sock: socket.socket) -> None:
+        with self._sending:
+            while self._out:
+                data = self._out[0]
+                sent = sock.send(data, socket.MSG_DONTWAIT)
+                if sent < len(data):
+                    self._out[0] = data[sent:]
+                    return
+                self._out.popleft()
+
+    def _handle(self, message: list[Any]) -> bool:
+        kind = message[0]
+        if kind == Message.OUTCOMES:
+            self._on_outcomes(message[1], message[2], message[3] if len(message) > 3 else [])
+        elif kind == Message.RESPONSE:
+            _, number, ok, value = message
+            future, _ = self._requests.get(number, (None, b""))
+            if future is not None:
+                # Whoever asked may be cancelled in this very moment.
+                with contextlib.suppress(InvalidStateError):
+                    if ok:
+                        future.set_result(value)
+                    else:
+                        future.set_exception(error_from_parts(*value))
+        elif kind == Message.TROUBLE:
+            self._told = str(message[1])
+        elif kind == Message.HELLO:
+            return self._welcome(message)
+        elif kind == Message.GOODBYE:
+            name, text = message[1]
+            if name:
+                self._fail(error_from_parts(name, text))
+        return False
+
+    def _welcome(self, message: list[Any]) -> bool:
+        """The service has greeted. One of another version is told of, for as long as it is there:
+        what it does is not what this version's documentation says."""
+        if message[1] != PROTOCOL_VERSION:
+            self._fail(
+                VersionMismatchError(
+                    f"the service speaks protocol {message[1]}, this agent {PROTOCOL_VERSION}; run "
+                    "the same livingai in both, and restart the older one"
+                )
+            )
+            return False
+        theirs = str(message[3]) if len(message) > 3 else "an earlier version"
+        own_trouble = ""
+        if theirs != __version__:
+            own_trouble = (
+                f"the service runs livingai {theirs}, this agent {__version__}; restart the "
+                "service (`livingai stop`, or whatever runs `livingai serve`)"
+            )
+            if own_trouble != self._own_trouble:
+                _log.warning("%s", own_trouble)
+        self._own_trouble = own_trouble
+        self.state = "connected"
+        self.connected_ns = time.monotonic_ns()
+        self._last_error = None
+        self._starter.connected()
+        self._on_connect()
+        return True
+
+    def _disconnect(self, sock: socket.socket) -> None:
+        with self._sending:
+            self._socket = None
+            self._out.clear()
+        sock.close()
+        self._told = ""
+        self.state = "reconnecting"

@@ -1,0 +1,334 @@
+"""The checkpoint engine: what an agent holds.
+
+``save`` encodes the node, appends it to this process's journal and returns; everything behind that
+(compression, batching, the database) is the service's. Reads come from the hot cache, and only
+when that cannot tell, from the service, which first waits for writes that are still queued.
+"""
+
+from __future__ import annotations
+
+import livingai._linux  # noqa: F401  # isort: skip
+
+import asyncio
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from livingai.config import EngineConfig
+from livingai.engine.handle import Entry, Local, Pending
+from livingai.engine.upkeep import Housekeeper
+from livingai.errors import (
+    ConfigurationError,
+    JournalClosedError,
+    JournalFullError,
+    LivingAIError,
+    OutcomeTimeoutError,
+    OutcomeUnknownError,
+)
+from livingai.node import ExecutionNode
+from livingai.outcome import Durability, Outcome, Receipt
+from livingai.protocol.sections import Sections, encode_sections
+from livingai.queue.layout import Flag
+from livingai.queue.record import execution_hash
+from livingai.runs.policy import make_settings
+from livingai.stores.base import Store
+
+if TYPE_CHECKING:
+    from livingai.runs.run import Run, SyncRun
+
+_MAX_BUDGET_US = 0xFFFF_FFFF
+#: How often a save that waits for room looks for it, whatever it is told.
+_LOOK_S = 0.1
+
+
+class CheckpointEngine(Housekeeper):
+    """Saves and reads an agent's checkpoints; see ``README.md`` for the six-line example.
+
+    Args:
+        store: where checkpoints end up, e.g. ``SQLiteStore("agent.db")``.
+        config: all settings at once; keywords override single ones, see
+            :class:`~livingai.config.EngineConfig`.
+
+    The engine is inert until its first use: then it makes the state directory, joins the writer
+    service or starts it. Thread-safe; a forked child uses a journal of its own.
+
+    Raises:
+        ConfigurationError: a setting that cannot work.
+    """
+
+    def __init__(self, store: Store, config: EngineConfig | None = None, **settings: Any) -> None:
+        if not isinstance(store, Store):
+            raise ConfigurationError(
+                f"CheckpointEngine takes a store such as SQLiteStore('agent.db'), not {store!r}"
+            )
+        config = EngineConfig.build(config, settings, "CheckpointEngine")
+        super().__init__(store, config)
+        self._level = config.durability
+        self._budget_us = _budget_us(config.budget_ms)
+
+    # -- writing --
+
+    async def save(
+        self,
+        node: ExecutionNode,
+        state: Any = None,
+        *,
+        durability: Durability | None = None,
+        budget_ms: float | None = None,
+        history: bool | None = None,
+        tags: dict[str, Any] | None = None,
+    ) -> Receipt:
+        """Record ``node`` and, unless None, the agent's ``state`` after it.
+
+        Returns once the record survives the death of any process, in tens of microseconds; with
+        ``durability`` FSYNC once that level is reached, with STORE once the write has its outcome
+        (look at it: one that is fenced or quarantined is not stored). ``state`` is bytes or what
+        :func:`livingai.serial.pack` takes, and comes back with the type that went in.
+        ``budget_ms`` and ``history`` override the engine's settings for this write; ``tags`` (a
+        small dict) travel with the record to the store.
+
+        Raises:
+            InvalidNodeError, StateEncodingError, StateTooLargeError, ConfigurationError (an option
+                that cannot work): nothing was saved.
+            JournalFullError, DiskFullError, JournalError: no room, nothing was saved; see
+                ``on_full``. All that was saved before is kept.
+            StoreFormatError and other store errors: the store cannot be used at all.
+        """
+        level = self._level if durability is None else _checked_level(durability)
+        encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
+        try:
+            receipt = self._append(node, encoded, budget_ms, history)
+        except JournalFullError:
+            if self.config.on_full == "raise":
+                raise
+            receipt = await self._append_when_room(node, encoded, budget_ms, history)
+        if level is Durability.FSYNC:
+            await asyncio.wrap_future(self.open_local().syncer.wait_for())
+        elif level is Durability.STORE:
+            await receipt
+        return receipt
+
+    def save_sync(
+        self,
+        node: ExecutionNode,
+        state: Any = None,
+        *,
+        durability: Durability | None = None,
+        budget_ms: float | None = None,
+        history: bool | None = None,
+        tags: dict[str, Any] | None = None,
+    ) -> Receipt:
+        """Twin of :meth:`save`."""
+        level = self._level if durability is None else _checked_level(durability)
+        encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
+        try:
+            receipt = self._append(node, encoded, budget_ms, history)
+        except JournalFullError:
+            if self.config.on_full == "raise":
+                raise
+            receipt = self._append_when_room_sync(node, encoded, budget_ms, history)
+        if level is Durability.FSYNC:
+            self.open_local().syncer.wait_for().result()
+        elif level is Durability.STORE:
+            receipt.result()
+        return receipt
+
+    def _append(
+        self,
+        node: ExecutionNode,
+        encoded: Sections,
+        budget_ms: float | None,
+        history: bool | None,
+    ) -> Receipt:
+        local = self._local or self.open_local()
+        journal = local.journal or local.open_journal()
+        wire, ext, kind, raw = encoded
+        flags = 0
+        if kind:
+            flags = Flag.STATE
+            if not (self.config.history if history is None else history):
+                flags |= Flag.LATEST_ONLY
+        budget_us = self._budget_us if budget_ms is None else _budget_us(budget_ms)
+        execution_id = node.execution_id
+        with local.lock:
+            if local.closed:
+                raise JournalClosedError
+            entry = local.entries.get(execution_id)
+            if entry is None or not journal.index.owns(entry.slot, entry.key):
+                entry = local.enter(execution_id, journal)
+            # Used up even where a signal's exception ends the append: it may have been written, and
+            # no other write may bear its number.
+            entry.seq = seq = entry.seq + 1
+            try:
+                at = journal.append(
+                    key=entry.key, slot=entry.slot, node_key=execution_hash(node.id),
+                    claim=entry.claim, epoch=entry.epoch, seq=seq, flags=flags,
+                    state_kind=kind, node=wire, ext=ext, state=raw, budget_us=budget_us,
+                )  # fmt: skip
+            except LivingAIError:  # it was not
+                entry.seq = seq - 1
+                raise
+            except BaseException:
+                if not journal.index.seq(entry.slot):  # a claim's first record has number 1
+                    local.entries.pop(execution_id, None)
+                raise
+            if kind:
+                entry.state_at = at.position
+            receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
+            local.pending[at.lsn] = Pending(receipt, at.mono_ns, entry)
+            self._pending[at.lsn] = receipt
+            self._sla.saves += 1
+        local.client.wake()
+        local.sync_soon()
+        return receipt
+
+    async def _append_when_room(
+        self,
+        node: ExecutionNode,
+        encoded: Sections,
+        budget_ms: float | None,
+        history: bool | None,
+    ) -> Receipt:
+        """Try again as the store makes room, for as long as ``on_full`` says."""
+        room = _Room(self.open_local(), self.config)
+        while True:
+            try:
+                receipt = self._append(node, encoded, budget_ms, history)
+            except JournalFullError:
+                oldest, wait_s = room.look()
+                if wait_s <= 0:
+                    raise
+                with contextlib.suppress(TimeoutError, OutcomeUnknownError):
+                    async with asyncio.timeout(wait_s):
+                        await (oldest if oldest is not None else asyncio.sleep(wait_s))
+            else:
+                if room.write_through:
+                    await receipt
+                return receipt
+
+    def _append_when_room_sync(
+        self,
+        node: ExecutionNode,
+        encoded: Sections,
+        budget_ms: float | None,
+        history: bool | None,
+    ) -> Receipt:
+        """Twin of :meth:`_append_when_room`."""
+        room = _Room(self.open_local(), self.config)
+        while True:
+            try:
+                receipt = self._append(node, encoded, budget_ms, history)
+            except JournalFullError:
+                oldest, wait_s = room.look()
+                if wait_s <= 0:
+                    raise
+                with contextlib.suppress(OutcomeTimeoutError, OutcomeUnknownError):
+                    if oldest is None:
+                        threading.Event().wait(wait_s)
+                    else:
+                        oldest.result(wait_s)
+            else:
+                if room.write_through:
+                    receipt.result()
+                return receipt
+
+    # -- ownership --
+
+    async def claim(self, execution_id: str) -> int:
+        """Take an execution over, explicitly: the next epoch in the store is this process's.
+
+        Writes that were queued before are stored first; what the previous owner writes from now on
+        ends ``fenced``, on whatever machine it lives. A first ``save`` claims by itself, once it
+        reaches the store; call this where the claim must hold before anything else is done (resume
+        after a crash on another host).
+
+        Returns the epoch.
+
+        Raises:
+            FencedError: yet another owner has claimed it at the same time.
+            ServiceUnavailableError: the service does not answer.
+        """
+        entry, token = self.new_claim(execution_id)
+        epoch = await self.confirm_claim(execution_id, token)
+        entry.epoch = epoch
+        return epoch
+
+    def claim_sync(self, execution_id: str) -> int:
+        """Twin of :meth:`claim`."""
+        entry, token = self.new_claim(execution_id)
+        epoch = self.confirm_claim_sync(execution_id, token)
+        entry.epoch = epoch
+        return epoch
+
+    def new_claim(self, execution_id: str) -> tuple[Entry, str]:
+        """The first half of :meth:`claim`: other processes of this machine are told; the claim."""
+        local = self.open_local()
+        journal = local.open_journal()
+        with local.lock:
+            local.entries.pop(execution_id, None)
+            entry = local.enter(execution_id, journal)
+        return entry, f"{journal.id:016x}-{entry.claim:x}"
+
+    async def confirm_claim(self, execution_id: str, claim: str) -> int:
+        """The second half of :meth:`claim`: the epoch that the store gives, or has given, to it."""
+        return int(await self._ask("claim", execution_id, claim))
+
+    def confirm_claim_sync(self, execution_id: str, claim: str) -> int:
+        """Twin of :meth:`confirm_claim`."""
+        return int(self._ask_sync("claim", execution_id, claim))
+
+    # -- recorded programs --
+
+    def run(self, execution_id: str, **settings: Any) -> Run:
+        """A program whose calls are recorded: ``async with engine.run("run-1") as run: ...``.
+
+        It resumes what is recorded under that id; see :class:`~livingai.runs.run.Run`. Keywords are
+        those of :class:`~livingai.runs.policy.RunSettings`, above all ``resolver`` (decides about
+        tools in doubt) and ``exclusive`` (several machines).
+
+        Raises:
+            ConfigurationError: a setting that cannot work; the rest when the run is entered:
+            FencedError, ServiceUnavailableError, and what :meth:`save` raises.
+        """
+        from livingai.runs.run import Run  # noqa: PLC0415 - it needs this class
+
+        return Run(self, execution_id, make_settings(settings))
+
+    def run_sync(self, execution_id: str, **settings: Any) -> SyncRun:
+        """Twin of :meth:`run`: ``with engine.run_sync("run-1") as run: ...``."""
+        from livingai.runs.run import SyncRun  # noqa: PLC0415 - it needs this class
+
+        return SyncRun(self, execution_id, make_settings(settings))
+
+
+class _Room:
+    """Waiting for room in a full journal: there may be some once the oldest write is stored."""
+
+    def __init__(self, local: Local, config: EngineConfig) -> None:
+        self.write_through = config.on_full == "write_through"
+        self._local = local
+        self._deadline = time.monotonic() + config.on_full_timeout_s
+
+    def look(self) -> tuple[Receipt | None, float]:
+        """The oldest write, and for how many seconds at most to wait for it; 0: no longer."""
+        self._local.client.wake()
+        oldest = self._local.oldest_pending()
+        left = _LOOK_S if self.write_through else self._deadline - time.monotonic()
+        return oldest.receipt if oldest is not None else None, min(_LOOK_S, left)
+
+
+def _checked_level(level: Durability) -> Durability:
+    if not isinstance(level, Durability):
+        raise ConfigurationError(f"durability must be a livingai.Durability, not {level!r}")
+    return level
+
+
+def _budget_us(budget_ms: float) -> int:
+    """As a record holds it: 71 minutes at most."""
+    if not isinstance(budget_ms, int | float) or not budget_ms > 0:
+        raise ConfigurationError(f"budget_ms must be a positive number, got {budget_ms!r}")
+    return int(min(budget_ms * 1000, _MAX_BUDGET_US))
+
+
+__all__ = ["CheckpointEngine", "Outcome", "Receipt"]

@@ -1,0 +1,192 @@
+"""An engine's membership in its state directory: joining, barriers, figures, leaving.
+
+It joins at its first use (:class:`~livingai.engine.handle.Local` is what it then shares with the
+other engines of the process) and leaves when it is closed. In a forked child it has never joined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import Any, Self
+
+from livingai.config import EngineConfig
+from livingai.engine.handle import Local, acquire_local, release_local
+from livingai.engine.sla import Sla, SlaRecorder
+from livingai.errors import FlushTimeoutError, JournalClosedError, OutcomeUnknownError
+from livingai.outcome import Durability, Receipt
+from livingai.queue.directory import StateDirectory
+from livingai.stores.base import Store
+from livingai.stores.belonging import left_in_default
+
+_log = logging.getLogger("livingai")
+
+
+class Member:
+    """The part of :class:`~livingai.CheckpointEngine` that comes and goes. Thread-safe."""
+
+    def __init__(self, store: Store, config: EngineConfig) -> None:
+        self.store = store
+        self.config = config
+        self.directory = StateDirectory(config.directory or store.default_directory())
+        self._closed = False
+        self._begin()
+        _members.add(self)
+
+    def _begin(self) -> None:
+        """Without a past: new, or in a forked child, which shares nothing with its parent."""
+        self._sla = SlaRecorder()
+        self._pending: dict[int, Receipt] = {}
+        self._local: Local | None = None
+        #: Accepted records that wait where this engine does not look.
+        self._left = ""
+        self._opening = threading.Lock()
+
+    def open_local(self) -> Local:
+        """This process's share of the state directory, opened at the first use.
+
+        Raises:
+            JournalClosedError: the engine is closed.
+            DirectoryError, DiskFullError, StoreError: it cannot be opened.
+        """
+        local = self._local
+        if local is not None:
+            return local
+        with self._opening:
+            if self._closed:
+                raise JournalClosedError
+            if self._local is None:
+                self.store.validate()
+                self._local = acquire_local(self.store, self.directory, self.config)
+                self._left = left_in_default(self.store, self.directory)
+                if self._left:
+                    _log.warning("%s", self._left)
+            return self._local
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close_sync()
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Wait up to ``timeout`` seconds until the store has everything, then leave the service.
+
+        What is not stored by then stays in the journal and is stored by the service, and a warning
+        in the log ``livingai`` says how many writes that are and what they wait for; who still
+        waits for its outcome gets an :class:`~livingai.errors.OutcomeUnknownError`, unless another
+        engine of this process stays in the directory. Idempotent.
+
+        Raises:
+            JournalError: the journal could not be synced to the disk; the engine is closed.
+        """
+        if self._local is not None:
+            with contextlib.suppress(FlushTimeoutError, OutcomeUnknownError):
+                await self.flush(timeout=timeout)
+        await asyncio.get_running_loop().run_in_executor(None, self._leave)
+
+    def close_sync(self, timeout: float = 10.0) -> None:
+        """Twin of :meth:`close`."""
+        if self._local is not None:
+            with contextlib.suppress(FlushTimeoutError, OutcomeUnknownError):
+                self.flush_sync(timeout=timeout)
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._opening:
+            local, self._local = self._local, None
+            self._closed = True
+        if local is not None:
+            release_local(local)
+
+    async def flush(
+        self, level: Durability = Durability.STORE, timeout: float | None = None
+    ) -> None:
+        """Wait until every write that this engine has accepted so far has reached ``level``.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            JournalError: at FSYNC, the disk failed.
+            OutcomeUnknownError: the engine was closed meanwhile.
+        """
+        local = self._local
+        if local is None or local.journal is None or level is Durability.JOURNAL:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                if level is Durability.FSYNC:
+                    await asyncio.wrap_future(local.syncer.wait_for())
+                    return
+                local.client.wake()
+                for receipt in list(self._pending.values()):
+                    await receipt
+        except TimeoutError as error:
+            raise self._not_reached() from error
+
+    def flush_sync(
+        self, level: Durability = Durability.STORE, timeout: float | None = None
+    ) -> None:
+        """Twin of :meth:`flush`."""
+        local = self._local
+        if local is None or local.journal is None or level is Durability.JOURNAL:
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            if level is Durability.FSYNC:
+                local.syncer.wait_for().result(timeout)
+                return
+            local.client.wake()
+            for receipt in list(self._pending.values()):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                receipt.result(left)
+        except TimeoutError as error:
+            raise self._not_reached() from error
+
+    def _not_reached(self) -> FlushTimeoutError:
+        return FlushTimeoutError(
+            f"{len(self._pending)} writes have not reached the level in time; they are safe in "
+            "the journal and will be stored. `livingai status` tells what they wait for."
+        )
+
+    def _settled(self, receipt: Receipt) -> None:
+        """A write of this engine has its outcome."""
+        self._pending.pop(receipt.lsn, None)
+        self._sla(receipt)
+
+    def sla(self) -> Sla:
+        """Counts and latency quantiles of this engine's writes so far."""
+        local = self._local
+        figures: dict[str, Any] = {"service": "closed" if self._closed else "not started"}
+        if local is not None:
+            if self._left:
+                self._left = left_in_default(self.store, self.directory)
+            trouble = local.client.trouble or self._left
+            figures = {"service": local.client.state, "trouble": trouble}
+            oldest = local.oldest_pending()
+            if oldest is not None:
+                figures["queue_age_ms"] = (time.monotonic_ns() - oldest.mono_ns) / 1e6
+            if local.journal is not None:
+                figures["unsynced_bytes"] = local.journal.unsynced_bytes
+        return self._sla.summary(pending=len(self._pending), **figures)
+
+
+_members: weakref.WeakSet[Member] = weakref.WeakSet()
+
+
+def _begin_after_fork() -> None:
+    for member in list(_members):
+        member._begin()
+
+
+os.register_at_fork(after_in_child=_begin_after_fork)

@@ -1,0 +1,230 @@
+"""Reading checkpoints: from this process's journal, the shared hot cache, or the service."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future
+from typing import Any, Literal
+
+from livingai import serial
+from livingai.config import DEFAULT_MAX_STATE_BYTES
+from livingai.engine.cache import Ask, Cached, decode_state
+from livingai.engine.handle import Entry, Local
+from livingai.engine.lifecycle import Member
+from livingai.errors import CorruptRecordError, ServiceUnavailableError
+from livingai.node import ExecutionNode
+from livingai.protocol.history import History, place_of, unpack_history
+from livingai.queue.layout import StateKind
+from livingai.queue.record import read_record
+from livingai.stores.base import CostLine
+
+CostGroup = Literal["execution", "name", "day"]
+
+
+class CheckpointReader(Member):
+    """The reading half of :class:`~livingai.CheckpointEngine`.
+
+    Each read tries, in order: the own journal, the hot cache (other processes' journals), the
+    service, which waits for queued writes and reads the store.
+    """
+
+    async def latest(self, execution_id: str) -> tuple[ExecutionNode, Any]:
+        """The newest checkpoint of an execution: its node, and the state saved with it.
+
+        Where the execution has nodes but no state yet: its newest node and None.
+
+        Raises:
+            ExecutionNotFoundError: it has no node, neither queued nor stored.
+            ServiceUnavailableError: the cache cannot tell and the service does not answer.
+        """
+        hit = self._cached_latest(execution_id)
+        if hit is not None:
+            return hit
+        answer = await self._ask("latest", execution_id, *self._limit())
+        return self._decoded(answer, execution_id)
+
+    def latest_sync(self, execution_id: str) -> tuple[ExecutionNode, Any]:
+        """Twin of :meth:`latest`."""
+        hit = self._cached_latest(execution_id)
+        if hit is not None:
+            return hit
+        answer = self._ask_sync("latest", execution_id, *self._limit())
+        return self._decoded(answer, execution_id)
+
+    async def load(self, node_id: str) -> tuple[ExecutionNode, Any]:
+        """A node in its newest version, and the newest state that it was saved with (or None).
+
+        Raises:
+            NodeNotFoundError: there is no such node, neither queued nor stored.
+            ServiceUnavailableError: the cache cannot tell and the service does not answer.
+        """
+        hit = self._cached_node(node_id)
+        if hit is not None:
+            return hit
+        return self._decoded(await self._ask("load", node_id, *self._limit()))
+
+    def load_sync(self, node_id: str) -> tuple[ExecutionNode, Any]:
+        """Twin of :meth:`load`."""
+        hit = self._cached_node(node_id)
+        if hit is not None:
+            return hit
+        return self._decoded(self._ask_sync("load", node_id, *self._limit()))
+
+    async def nodes(self, execution_id: str) -> list[ExecutionNode]:
+        """All nodes of an execution in their newest versions, in the order of their first save.
+
+        Raises:
+            ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
+        """
+        return self._node_list(execution_id, await self._ask("nodes", execution_id))
+
+    def nodes_sync(self, execution_id: str) -> list[ExecutionNode]:
+        """Twin of :meth:`nodes`."""
+        return self._node_list(execution_id, self._ask_sync("nodes", execution_id))
+
+    async def history(
+        self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
+    ) -> History:
+        """All nodes with their versions, and the newest checkpoint; ``behind_checkpoint``: only
+        nodes that were written after it, or are RUNNING.
+
+        One consistent answer, for recovery: the state comes from the hot cache if it has the very
+        write that the store calls the newest. ``known`` is what :meth:`cached` gave earlier.
+
+        Raises:
+            ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
+        """
+        known = known or self.cached(execution_id)
+        answer = await self._ask(
+            "history", execution_id, place_of(known), behind_checkpoint, *self._limit()
+        )
+        return unpack_history(answer, known, execution_id)
+
+    def history_sync(
+        self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
+    ) -> History:
+        """Twin of :meth:`history`."""
+        known = known or self.cached(execution_id)
+        answer = self._ask_sync(
+            "history", execution_id, place_of(known), behind_checkpoint, *self._limit()
+        )
+        return unpack_history(answer, known, execution_id)
+
+    def cached(self, execution_id: str) -> Cached | None:
+        """The newest state as far as the hot cache can tell; asks nobody."""
+        hit = self.open_local().cache.latest(execution_id)
+        return None if isinstance(hit, Ask) else hit
+
+    async def costs(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
+        """Tokens and milliseconds, summed over the executions whose ids begin with ``prefix``.
+
+        ``group`` is "execution", "name" (of the node, else its type) or "day" (UTC); one line for
+        each, in order. Each node counts once, in its newest version; queued writes are waited for.
+
+        Raises:
+            ConfigurationError: there is no such group.
+            ServiceUnavailableError: the service does not answer.
+        """
+        return [CostLine(*line) for line in await self._ask("costs", group, prefix)]
+
+    def costs_sync(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
+        """Twin of :meth:`costs`."""
+        return [CostLine(*line) for line in self._ask_sync("costs", group, prefix)]
+
+    def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
+        local = self.open_local()
+        entry = local.entries.get(execution_id)
+        if entry is not None and entry.state_at:
+            own = self._own_latest(local, entry, execution_id)
+            if own is not None:
+                return own
+        hit = local.cache.latest(execution_id)
+        return None if isinstance(hit, Ask) else (hit.node, hit.state)
+
+    def _own_latest(
+        self, local: Local, entry: Entry, execution_id: str
+    ) -> tuple[ExecutionNode, Any] | None:
+        """Fast path: our own newest record, unless another process has taken over."""
+        journal, own = local.journal, local.own_segments
+        if journal is None or own is None:
+            return None
+        at = entry.state_at
+        with local.lock:
+            if local.closed or not journal.index.owns(entry.slot, entry.key):
+                return None
+            if journal.index.taken(entry.slot) > entry.claim:
+                return None
+            try:
+                segment = own.get(at >> 32)
+                if segment is None:
+                    return None
+                record = read_record(segment.view, at & 0xFFFF_FFFF)
+            except CorruptRecordError:
+                own.drop(at >> 32)
+                return None
+            except OSError:  # out of descriptors: whoever is asked next may know
+                return None
+        if record.header.segment != at >> 32 or record.header.execution_hash != entry.key:
+            return None
+        if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:
+            return None
+        node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]
+        if node.execution_id != execution_id:
+            return None
+        return node, decode_state(record.header.state_kind, record.state)
+
+    def _cached_node(self, node_id: str) -> tuple[ExecutionNode, Any] | None:
+        """A recent node whose newest version carries its state; else None: ask the store."""
+        hit = self.open_local().cache.node(node_id)
+        if isinstance(hit, Ask) or hit.record.header.state_kind == StateKind.NONE:
+            return None
+        return hit.node, hit.state
+
+    def _limit(self) -> tuple[int, ...]:
+        """How large a state may be that this engine is sent, where it is not the usual size: a row
+        that somebody planted must not fill the memory of reader and agent."""
+        limit = self.config.max_state_bytes
+        return () if limit == DEFAULT_MAX_STATE_BYTES else (limit,)
+
+    @staticmethod
+    def _decoded(answer: Any, execution_id: str | None = None) -> tuple[ExecutionNode, Any]:
+        wire, kind, raw = answer
+        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
+        if execution_id is not None and node.execution_id != execution_id:
+            raise CorruptRecordError(f"execution {execution_id} has a row of another one")
+        try:
+            return node, decode_state(kind, raw) if raw is not None else None
+        except CorruptRecordError as error:
+            raise CorruptRecordError(
+                f"the state of node {node.id} of execution {node.execution_id}: {error}"
+            ) from error
+
+    @staticmethod
+    def _node_list(execution_id: str, answer: Any) -> list[ExecutionNode]:
+        return [recorded.node for recorded in unpack_history(answer, None, execution_id).nodes]
+
+    async def _ask(self, verb: str, *arguments: Any) -> Any:
+        future = self.open_local().client.request(verb, *arguments)
+        try:
+            return await asyncio.wait_for(
+                asyncio.wrap_future(future), self.config.service_timeout_s
+            )
+        except TimeoutError as error:
+            raise self._no_answer(verb) from error
+
+    def _ask_sync(self, verb: str, *arguments: Any) -> Any:
+        future: Future[Any] = self.open_local().client.request(verb, *arguments)
+        try:
+            return future.result(self.config.service_timeout_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise self._no_answer(verb) from error
+
+    def _no_answer(self, verb: str) -> ServiceUnavailableError:
+        last_error = self.open_local().client.last_error
+        why = f": {last_error}" if last_error else ""
+        return ServiceUnavailableError(
+            f"the service did not answer {verb!r} within {self.config.service_timeout_s} s{why}. "
+            "Nothing is lost; see `livingai status` and service.log in the state directory."
+        )

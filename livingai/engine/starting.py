@@ -1,0 +1,124 @@
+"""Who starts the service when an agent finds none: the agent, somebody else, or nobody yet."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Final
+
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.engine.reconnect import Attempts
+from livingai.errors import LivingAIError
+from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import ServiceWord
+from livingai.queue.lock import owner_alive
+from livingai.queue.opening import open_binary
+from livingai.service.launch import launch_service, service_python
+from livingai.service.report import ServiceReport, read_report
+
+_log = logging.getLogger("livingai")
+#: An agent that may not start a service says so after this time without one: it may be starting.
+_PATIENCE_S: Final = 2.0
+
+
+class Starter:
+    """Decides for one client. Used by its thread; ``trouble`` may be read by any."""
+
+    def __init__(
+        self, directory: StateDirectory, config: EngineConfig, service: ServiceConfig
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._service = service
+        #: Why no service is there; "" while one is, or is expected.
+        self.trouble = ""
+        self._said = ""
+        #: Since when nobody is there (CLOCK_MONOTONIC); 0 while somebody is.
+        self._alone_since = 0.0
+
+    def check(self) -> None:
+        """See, before anything is accepted, whether a service is there or can be started.
+
+        Raises:
+            ServiceStartError: neither, and this engine is not to wait for one either.
+        """
+        if self._config.service == "auto" and not self._somebody_starts():
+            service_python(self._config.python)
+
+    def connected(self) -> None:
+        """A service has greeted."""
+        if self.trouble:
+            _log.info("the service is there again")
+        self._alone_since = 0.0
+        self.trouble = self._said = ""
+
+    def nobody_there(self, attempts: Attempts) -> str:
+        """Nobody listens: start the service if that is due and up to us. The client's new state.
+
+        Raises:
+            ServiceStartError, ServiceUnavailableError: it cannot be started.
+        """
+        now = time.monotonic()
+        self._alone_since = self._alone_since or now
+        report = read_report(self._directory.path)
+        starting = self._somebody_starts()
+        if report.trouble and (starting or attempts.tried):  # else it is of long ago
+            self._say(
+                f"{report.trouble}; see service.log in {self._directory.path}. Nothing is lost: "
+                "records wait in the journal"
+            )
+        if starting:
+            return "starting"
+        if self._config.service == "attach":
+            if now - self._alone_since > _PATIENCE_S and not report.trouble:
+                self._say(
+                    f"no service runs in {self._directory.path}, and service=\"attach\" waits for "
+                    "one: run `livingai serve`. Nothing is lost: records wait in the journal"
+                )  # fmt: skip
+            return "waiting"
+        if self._will_return(report, now):
+            return "waiting"
+        if attempts.start_is_due():
+            attempts.started()
+            launch_service(self._service, self._config.python)
+        return "starting"
+
+    def _will_return(self, report: ServiceReport, now: float) -> bool:
+        """Whether a service of ``livingai serve`` has just ended and is given time to come back."""
+        grace_s = self._config.served_grace_s
+        if not report.served or now - self._alone_since >= grace_s:
+            return False
+        if self._silent_s() >= grace_s:
+            return False  # it ended long before we came
+        self._say(
+            f"the service of `livingai serve` has ended; waiting {grace_s:g} s for its return "
+            "before another one is started. Nothing is lost: records wait in the journal"
+        )
+        return True
+
+    def _silent_s(self) -> float:
+        """For how many seconds no service has worked here; infinite since before the last boot. By
+        the clock that does not jump."""
+        try:
+            with open_binary(self._directory.service_state) as page:
+                page.seek(8 * ServiceWord.HEARTBEAT_NS)
+                beat_s = int.from_bytes(page.read(8), "little") / 1e9
+        except (OSError, LivingAIError):
+            return math.inf
+        silent_s = time.monotonic() - beat_s
+        return silent_s if silent_s >= 0 else math.inf
+
+    def _somebody_starts(self) -> bool:
+        """Whether a supervisor lives (or we cannot look): then a start would only cost time."""
+        try:
+            return owner_alive(self._directory.supervisor_lock)
+        except (OSError, LivingAIError) as error:  # out of descriptors
+            _log.warning("cannot look whether the service is starting: %s", error)
+            return True
+
+    def _say(self, text: str) -> None:
+        self.trouble = text
+        if text != self._said:
+            self._said = text
+            _log.warning("%s", text)

@@ -1,0 +1,97 @@
+"""Deleting, forking, retention: the housekeeping half of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from livingai.engine.reads import CheckpointReader
+from livingai.stores.retention import Dropped, Pruned, Retention
+
+
+class Housekeeper(CheckpointReader):
+    """Verbs of :class:`~livingai.CheckpointEngine` that remove or copy whole executions. They run
+    in a process of the service's, beside reads and writes."""
+
+    async def delete(self, execution_id: str, *, dry_run: bool = False) -> int:
+        """Delete an execution with all its nodes and checkpoints; the number of nodes deleted.
+
+        A barrier: writes queued before it are stored first and deleted with the rest, writes of
+        owners from before it end ``fenced``, so nothing comes back. Whoever saves to the execution
+        after it begins it anew. With ``dry_run`` nothing is deleted; the answer is how many nodes
+        would be.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer.
+        """
+        return int(await self._ask("delete", *self._deletion(execution_id, dry_run)))
+
+    def delete_sync(self, execution_id: str, *, dry_run: bool = False) -> int:
+        """Twin of :meth:`delete`."""
+        return int(self._ask_sync("delete", *self._deletion(execution_id, dry_run)))
+
+    def _deletion(self, execution_id: str, dry_run: bool) -> list[Any]:
+        if dry_run:
+            return [execution_id, True]
+        self.open_local().forget(execution_id)
+        return [execution_id]
+
+    async def fork(self, execution_id: str, new_id: str) -> int:
+        """Copy an execution, with everything queued for it, under a new id; the number of nodes.
+
+        Asked again, as after a crash, it goes on with a fork that nobody has written to yet.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution.
+            ConfigurationError: ``new_id`` is taken.
+        """
+        return int((await self._ask("fork", execution_id, new_id))[0])
+
+    def fork_sync(self, execution_id: str, new_id: str) -> int:
+        """Twin of :meth:`fork`."""
+        return int(self._ask_sync("fork", execution_id, new_id)[0])
+
+    async def prune(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
+        """Apply a retention policy to the store now; what was removed. With ``dry_run`` nothing is
+        removed, and the answer lists what would be.
+
+        Raises:
+            ConfigurationError: the policy makes no sense.
+            CorruptRecordError: some executions are damaged and were left alone; all others were
+                pruned.
+        """
+        return _pruned(await self._ask("prune", *_policy(retention, dry_run)))
+
+    def prune_sync(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
+        """Twin of :meth:`prune`."""
+        return _pruned(self._ask_sync("prune", *_policy(retention, dry_run)))
+
+    async def size(self) -> int:
+        """Bytes that the store occupies."""
+        return int(await self._ask("size"))
+
+    def size_sync(self) -> int:
+        """Twin of :meth:`size`."""
+        return int(self._ask_sync("size"))
+
+    async def drain(self) -> None:
+        """Wait until everything that any process has queued in this state directory is stored."""
+        await self._ask("drain")
+
+    def drain_sync(self) -> None:
+        """Twin of :meth:`drain`."""
+        self._ask_sync("drain")
+
+
+def _policy(retention: Retention, dry_run: bool) -> list[Any]:
+    retention.validate()
+    return [asdict(retention), True] if dry_run else [asdict(retention)]
+
+
+def _pruned(answer: list[Any]) -> Pruned:
+    executions, checkpoints, blob_bytes, dropped, damaged = answer
+    listed = (
+        Dropped(execution_id, whole, tuple(map(tuple, versions)), *sizes)
+        for execution_id, whole, versions, *sizes in dropped
+    )
+    return Pruned(executions, checkpoints, blob_bytes, tuple(listed), tuple(damaged))

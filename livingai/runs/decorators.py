@@ -1,0 +1,99 @@
+"""Decorators: functions that are recorded calls wherever a run is under way.
+
+Inside of a run, in its task or thread, a decorated function is what ``run.step`` or ``run.tool``
+would be. Outside of any run it is called plainly, so it can be tested and used without an engine.
+A plain function stays plain (also in an asynchronous run), an asynchronous one asynchronous.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+
+from livingai.node import NodeType
+from livingai.runs.calls import CallOptions, make_options
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+_MARK = "__livingai_call__"
+
+
+class RecordedFunction(NamedTuple):
+    """What a decorator knows of its function."""
+
+    kind: NodeType
+    name: str
+    function: Callable[..., Any]
+    options: CallOptions
+
+
+def recorded_function(function: Callable[..., Any]) -> RecordedFunction | None:
+    """What the decorator of ``function`` knows; None if it has none."""
+    found = getattr(function, _MARK, None)
+    return found if isinstance(found, RecordedFunction) else None
+
+
+@overload
+def step(function: F, /) -> F: ...
+@overload
+def step(*, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
+def step(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    """``@step`` or ``@step(retries=2, timeout=30.0)``: idempotent work, recorded under the
+    function's name. Keywords are those of :class:`~livingai.runs.calls.CallOptions`.
+
+    Raises:
+        ConfigurationError: an option is not known or cannot work.
+    """
+    made = make_options(options, idempotent=True)
+    return _decorator(NodeType.PROMPT, name, made, function)
+
+
+@overload
+def tool(function: F, /) -> F: ...
+@overload
+def tool(*, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
+def tool(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+    """``@tool`` or ``@tool(idempotent=True, retries=2)``: a call with side effects, at most once
+    unless it is idempotent. Keywords and errors as for :func:`step`."""
+    made = make_options(options, idempotent=False)
+    return _decorator(NodeType.TOOL, name, made, function)
+
+
+def _decorator(
+    kind: NodeType, name: str | None, options: CallOptions, function: Callable[..., Any] | None
+) -> Any:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = name or str(getattr(function, "__name__", type(function).__name__))
+        return _wrap(RecordedFunction(kind, own, function, options))
+
+    return decorate if function is None else decorate(function)
+
+
+def _wrap(recorded: RecordedFunction) -> Callable[..., Any]:
+    # Here, not above: a run needs to know decorated functions.
+    from livingai.runs.effects import drive_sync  # noqa: PLC0415
+    from livingai.runs.scopes import current_run  # noqa: PLC0415
+
+    kind, name, function, options = recorded
+    asynchronous = inspect.iscoroutinefunction(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        run = current_run()
+        if run is None:
+            return function(*args, **kwargs)
+        work = run.prepare(kind, name, function, args, kwargs, options)
+        if asynchronous:
+            return run.awaited(f"{getattr(function, '__name__', name)}(...)", work)
+        return drive_sync(run.engine, work)
+
+    setattr(wrapper, _MARK, recorded)
+    if asynchronous:
+        # inspect.markcoroutinefunction is newer than the oldest Python that we support.
+        mark = getattr(inspect, "markcoroutinefunction", None)
+        if mark is not None:
+            mark(wrapper)
+    return wrapper

@@ -1,0 +1,1 @@
+"""Exceptions of recorded calls as plain values, and made again from them."""

@@ -1,0 +1,81 @@
+"""Tools in doubt: what a resolver is asked, and what its answer records."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from livingai.errors import InDoubtError, ResultEncodingError
+from livingai.node import ExecutionNode, Status, shown
+from livingai.runs.effects import Work
+from livingai.runs.failures import RAISED, describe, is_own
+from livingai.runs.invoking import Invoke
+from livingai.runs.policy import Resolution, ResolutionAction, Resolver
+
+
+def is_lost(recorded: ExecutionNode) -> bool:
+    """Whether a tool was called and its result was nothing that can be recorded."""
+    error = recorded.error
+    return (
+        recorded.status is Status.FAILED
+        and not recorded.idempotent
+        and error is not None
+        and error.type == ResultEncodingError.__qualname__
+    )
+
+
+def ask(resolver: Resolver | None, node: ExecutionNode) -> Work[Resolution | None]:
+    """What a resolver says of a node; None: nothing, or there is no resolver.
+
+    Raises:
+        InDoubtError: it failed, so the question is open.
+    """
+    if resolver is None:
+        return None
+    found: Any
+    try:
+        found = yield Invoke(resolver, (node,))
+    except Exception as error:
+        if is_own(error):
+            raise
+        raise _undecided(node, f"raised {type(error).__qualname__}: {shown(error)}") from error
+    if found is not None and not isinstance(found, Resolution):
+        raise _undecided(node, f"returned {found!r:.200}, which is no Resolution")
+    return found
+
+
+def _undecided(node: ExecutionNode, what: str) -> InDoubtError:
+    return InDoubtError(
+        f"run {node.execution_id!r}: the tool {node.metadata.get('name')!r} ({node.id}) is in "
+        f"doubt, and the resolver {what}. It returns Resolution.done(result), .retry(), "
+        ".fail(error), or None where it does not know; see docs/RECOVERY.md.",
+        (node.id,),
+    )
+
+
+def resolved_node(recorded: ExecutionNode, resolution: Resolution) -> ExecutionNode:
+    """The node of a tool in doubt, as a resolver decided it (not for ``retry``)."""
+    metadata = {**recorded.metadata, "resolved": resolution.action.value}
+    node = ExecutionNode(
+        recorded.execution_id, recorded.type, Status.SUCCESS, recorded.input, resolution.output,
+        parent_id=recorded.parent_id, cost_tokens=recorded.cost_tokens, metadata=metadata,
+        id=recorded.id, created_at=recorded.created_at, completed_at=time.time(),
+    )  # fmt: skip
+    if resolution.action is ResolutionAction.FAIL:
+        node.status = Status.FAILED
+        error = resolution.error or RuntimeError("decided to have failed")
+        node.error, metadata[RAISED] = describe(error)
+    return node
+
+
+def in_doubt_error(execution_id: str, nodes: list[ExecutionNode]) -> InDoubtError:
+    """The error that lists tools in doubt."""
+    lines = "".join(
+        f"\n  {node.metadata.get('name', node.type.value)} {node.input!r:.200} ({node.id})"
+        for node in nodes
+    )
+    return InDoubtError(
+        f"run {execution_id!r}: called before the crash, with no recorded result, so it may or may "
+        f"not have happened:{lines}\nPass resolver= to decide; see docs/RECOVERY.md.",
+        tuple(node.id for node in nodes),
+    )

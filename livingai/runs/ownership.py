@@ -1,0 +1,186 @@
+"""Who may run a program: one process owns an execution, and knows when it no longer does.
+
+Taking an execution over, step by step, and why a tool is never run by two owners:
+
+1. The successor marks the execution as taken in the index of every other journal of the directory,
+   and records its own beginning.
+2. It asks the service for its epoch. The service first stores what was accepted before that, the
+   former owner's records included; what the former owner records from now on is fenced.
+3. It reads the history.
+
+The former owner records a tool's intent, then looks at its mark, then calls the tool. If its record
+was accepted before (2), the successor reads it in (3), and the tool is in doubt. If not, the mark
+of (1) was there before it looked, and it does not call. A mark may also be set by a contender that
+lost, so it is not proof: the marked process asks the store, whose answer counts.
+
+That mark is set before the successor's first record is written, so it does not reach a process that
+enters between the two. Such a process sees that the other one is in the middle of entering (its
+first record is not published; it may be paused there, or dead, and the service may meet the record
+much later). It trusts no mark then: in that life every intent is stored before the call, and the
+store refuses it if the other's claim came first (:attr:`Ownership.intent_level`).
+
+This holds for processes that share a state directory. Across machines there are no marks; there a
+run is opened with ``exclusive=True``, and an intent is stored, and thereby checked, first.
+
+A forked child is another process. It owns nothing, and may not act for its parent.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from livingai.errors import FencedError, RecordRefusedError, RunError
+from livingai.outcome import Durability
+from livingai.runs.effects import Claim, Save, Work
+
+if TYPE_CHECKING:
+    from livingai.engine.engine import CheckpointEngine
+    from livingai.engine.handle import Entry
+    from livingai.node import ExecutionNode
+    from livingai.outcome import Receipt
+
+
+class Ownership:
+    """One process's ownership of one execution; see the module's text."""
+
+    def __init__(
+        self, engine: CheckpointEngine, execution_id: str, *, exclusive: bool = False
+    ) -> None:
+        self._engine = engine
+        self._execution_id = execution_id
+        self._exclusive = exclusive
+        self._pid = os.getpid()
+        self._entry: Entry | None = None
+        self._token = ""
+        #: Somebody else was in the middle of entering when we did.
+        self._contested = False
+        #: The entry for which the store has confirmed :attr:`epoch`.
+        self._confirmed: Entry | None = None
+        #: The store's fencing token; 0 before :meth:`take`.
+        self.epoch = 0
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child that was forked while its parent owned the execution."""
+        return os.getpid() != self._pid
+
+    def take(self, beginning: ExecutionNode) -> Work[None]:
+        """Become the owner, whoever was it before, and record ``beginning``.
+
+        Raises:
+            FencedError: yet another process did the same at the same time, and won.
+        """
+        entry = self._enter()
+        yield Save(beginning)
+        epoch: int = yield Claim(self._execution_id, self._token)
+        self._confirm(entry, epoch)
+        if self._replaced():
+            raise self._fenced()
+
+    def check(self) -> Work[None]:
+        """Go on if this process is still the owner.
+
+        Raises:
+            FencedError: it is not.
+            RunError: it is a forked child of the owner.
+            ServiceUnavailableError: it has reason to doubt it, and cannot ask.
+        """
+        if self.forked:
+            raise self.forked_error()
+        while not self._held():
+            if self._replaced():
+                raise self._fenced()
+            asked = self._entry
+            epoch: int = yield Claim(self._execution_id, self._token)
+            if asked is not self._entry:
+                continue  # somebody else of this process has entered anew meanwhile
+            if asked is not self._confirmed:
+                if epoch != self.epoch + 1:
+                    raise FencedError(
+                        f"execution {self._execution_id} was taken over by epoch {epoch - 1} while "
+                        f"this process, with epoch {self.epoch}, was idle; start it again"
+                    )
+                assert asked is not None
+                self._confirm(asked, epoch)
+            if self._in_index():
+                return
+            # Pushed out of the index by thousands of others. Enter anew, and see that nobody came
+            # between: he could not have marked an entry that was not there.
+            self._enter()
+
+    def record_intent(self, node: ExecutionNode) -> Work[None]:
+        """Record that a call is about to be made. From here on it may have been made, as far as a
+        successor can tell.
+
+        Raises:
+            RecordRefusedError: the store does not take the record. The call must not be made.
+            As :meth:`check`; then, too.
+        """
+        level = self.intent_level
+        receipt: Receipt = yield Save(node, level)
+        outcome = receipt.outcome if level is Durability.STORE else None
+        if outcome is not None and outcome.status == "fenced":
+            raise FencedError(f"{self._execution_id}: {outcome.reason}")
+        if outcome is not None and not outcome.stored:
+            raise RecordRefusedError(
+                f"the intent of {node.metadata.get('name')!r} was not stored ({outcome.reason}), "
+                "so it was not called"
+            )
+        yield from self.check()
+
+    @property
+    def intent_level(self) -> Durability:
+        """How far an intent has to get before the call: see the module's text."""
+        return Durability.STORE if self._exclusive or self._contested else Durability.FSYNC
+
+    def forked_error(self) -> RunError:
+        """For a forked child that acts as if it were its parent."""
+        return RunError(
+            f"run {self._execution_id!r} was entered by process {self._pid}, and this is its "
+            f"forked child {os.getpid()}: make recorded calls in the process that entered it, and "
+            "give children plain functions (or runs of their own)"
+        )
+
+    def _enter(self) -> Entry:
+        self._entry, self._token = self._engine.new_claim(self._execution_id)
+        self._contested = self._contested or self._others_enter()
+        return self._entry
+
+    def _others_enter(self) -> bool:
+        local = self._engine.open_local()
+        return local.cache.entering(self._execution_id, local.open_journal().id)
+
+    def _confirm(self, entry: Entry, epoch: int) -> None:
+        self._confirmed = entry
+        self.epoch = entry.epoch = epoch
+
+    def _replaced(self) -> bool:
+        """Whether this very process has begun to run the execution once more."""
+        entry = self._engine.open_local().entries.get(self._execution_id)
+        return entry is not None and entry is not self._entry
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            f"execution {self._execution_id} was entered again in this process while it was still "
+            "running; the later one goes on, this one has ended"
+        )
+
+    def _in_index(self) -> bool:
+        local = self._engine.open_local()
+        entry = self._entry
+        return (
+            entry is not None
+            and local.entries.get(self._execution_id) is entry
+            and local.journal is not None
+            and local.journal.index.owns(entry.slot, entry.key)
+        )
+
+    def _held(self) -> bool:
+        if self._entry is not self._confirmed or not self._in_index():
+            return False
+        local, entry = self._engine.open_local(), self._entry
+        assert local.journal is not None
+        assert entry is not None
+        slot = local.journal.index.get(entry.key)
+        return slot is not None and slot.claim == entry.claim and not slot.superseded

@@ -1,0 +1,138 @@
+"""Where a program is: scopes, and the call that is being made.
+
+Each scope counts its calls, so each call has a position. Rules:
+
+1. The program has one scope, and so has each call that is under way.
+2. A task that is started in a scope gets one of its own (``t0``, ``t1``, …) in the order of their
+   creation (:mod:`livingai.runs.tasks`); so tasks of one ``gather`` do not mix, whoever is faster.
+3. A scope belongs to the task or thread (*strand*) that first makes a call in it. Threads have no
+   order, so each has to say which scope it is in: ``with run.scope("name")``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from livingai.errors import RunError
+
+if TYPE_CHECKING:
+    from livingai.runs.base import BaseRun
+    from livingai.runs.calls import Call
+
+
+def strand() -> object:
+    """What runs now: a task, else a thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return task or threading.get_ident()
+
+
+class Scope:
+    """A place where calls are counted; see the rules above."""
+
+    __slots__ = ("call", "closed", "names", "parent", "path", "position", "run", "strand", "tasks")
+
+    def __init__(
+        self, run: BaseRun, path: str, parent: Scope | None, call: Call | None = None
+    ) -> None:
+        self.run = run
+        #: What the paths of its calls begin with: "" or ends with a dot.
+        self.path = path
+        self.parent = parent
+        #: The call whose function runs in this scope; None: the program itself.
+        self.call: Call | None = call if call is not None else (parent.call if parent else None)
+        #: None: nobody has made a call yet.
+        self.strand: object = None
+        self.position = 0
+        #: Tasks that were started here.
+        self.tasks = 0
+        self.closed = False
+        #: How often each name was used for a scope inside.
+        self.names: dict[str, int] = {}
+
+    def next_path(self) -> str:
+        """The path of the next call."""
+        path = f"{self.path}{self.position}"
+        self.position += 1
+        return path
+
+    def task(self) -> Scope:
+        """A scope for a task that is being started here."""
+        number = self.tasks
+        self.tasks += 1
+        return Scope(self.run, f"{self.path}t{number}.", self)
+
+    def named(self, name: str) -> Scope:
+        """A new scope with a name of its own; used twice, the second is ``name#1``."""
+        count = self.names.get(name, 0)
+        self.names[name] = count + 1
+        suffix = f"#{count}" if count else ""
+        return Scope(self.run, f"{self.path}({quote(name, safe=' ')}){suffix}.", self)
+
+    def calls(self) -> Iterator[Call]:
+        """The calls that are under way around this place, the innermost first."""
+        scope: Scope | None = self
+        seen: Call | None = None
+        while scope is not None:
+            if scope.call is not None and scope.call is not seen:
+                seen = scope.call
+                yield seen
+            scope = scope.parent
+
+    def close(self) -> None:
+        """Its call has ended: nobody may make calls in it any more."""
+        self.closed = True
+
+    def check(self, name: str) -> None:
+        """Raise RunError unless the call ``name`` can be made here, now."""
+        here = strand()
+        if self.strand is None:
+            self.strand = here
+        if self.strand != here:
+            raise RunError(
+                f"run {self.run.id!r}: {name!r} is called in a thread or task that the run cannot "
+                'tell from the others; tell its calls apart: `with run.scope("name"):`'
+            )
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.closed:
+                what = f"call {scope.call.name!r}" if scope.call else f"run {self.run.id!r}"
+                raise RunError(
+                    f"the {what} has ended, but a task or thread that it started still makes "
+                    "recorded calls; await it before the end"
+                )
+            scope = scope.parent
+
+
+_current: ContextVar[Scope | None] = ContextVar("livingai_scope", default=None)
+
+
+def enter(scope: Scope) -> Any:
+    """Make ``scope`` the one of what runs now; give the token back to :func:`leave`."""
+    return _current.set(scope)
+
+
+def leave(token: Any) -> None:
+    """Undo :func:`enter`."""
+    try:
+        _current.reset(token)
+    except ValueError:  # entered in another context (an async generator's, a fixture's)
+        _current.set(None)
+
+
+def current_scope() -> Scope | None:
+    """The innermost scope; None outside of any run."""
+    return _current.get()
+
+
+def current_run() -> BaseRun | None:
+    """The run that this code is part of; None outside of any."""
+    scope = _current.get()
+    return scope.run if scope is not None and not scope.run.closed else None
