@@ -21,8 +21,8 @@ from tests.support.waiting import frozen
 def livingai(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, its output in a pipe."""
     return subprocess.run(
-        [sys.executable, "-m", "livingai.cli", *arguments], env=environment(), cwd=place.folder,
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "livingai.cli", *arguments], env=environment(),
+        cwd=place.folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from tests.support.agents import environment
 def copy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "livingai.cli", "copy", *arguments], env=environment(), cwd=folder,
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-m", "livingai.cli", "copy", *arguments], env=environment(),
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 

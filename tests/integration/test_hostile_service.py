@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from livingai.check import check_directory
+from livingai.inspection.check import check_directory
 from livingai.queue.lock import owner_alive
 from tests.support import acts, hostile, peek
 from tests.support.odd import put_odd

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from livingai import CheckpointEngine, ExecutionNode, NodeType, ReplaySession, Status
-from livingai.importing import RecordedRun, import_run_sync
+from livingai.adapters.messages import RecordedRun, import_run_sync
 from livingai.replay.compare import How
 from tests.support.agents import environment
 from tests.support.message_agent import Program

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from livingai import CheckpointEngine, ExecutionNode
+from livingai.inspection.quarantine import list_aside, requeue
 from livingai.protocol.frames import LENGTH, PROTOCOL_VERSION, FrameBuffer, Message, frame
 from livingai.queue.journal import Journal, JournalLimits
 from livingai.queue.lock import owner_alive
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import JournalTail
-from livingai.requeue import list_aside, requeue
 from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.fragile import FragileStore

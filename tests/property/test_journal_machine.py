@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from livingai import failpoint
-from livingai.check import check_directory
 from livingai.errors import CorruptRecordError, JournalError, JournalFullError
+from livingai.inspection.check import check_directory
 from livingai.queue.cursor import CursorFile
 from livingai.queue.layout import (
     CONTROL_BYTES,

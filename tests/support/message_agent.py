@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from livingai import CheckpointEngine, ExecutionNode, Resolution, SQLiteStore, SyncRun
-from livingai.importing import RecordedRun
+from livingai.adapters.messages import RecordedRun
 
 #: The last message boundary: nobody dies there.
 END = 1 << 30

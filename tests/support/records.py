@@ -8,9 +8,9 @@ from typing import Any
 
 import apsw
 
+from livingai.adapters.messages import RecordedRun, read_runs
 from livingai.demo.generator import make_run
 from livingai.demo.runs import recorded_files
-from livingai.importing import RecordedRun, read_runs
 
 _TABLES = ("executions", "owners", "nodes", "checkpoints")
 

@@ -10,8 +10,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from livingai.cli import main
-from livingai.cli_where import Days
+from livingai.cli.main import main
+from livingai.cli.where import Days
 
 
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:

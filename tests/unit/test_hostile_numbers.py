@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from livingai.check import check_directory
 from livingai.engine.cache import ASK, HotCache
+from livingai.inspection.check import check_directory
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits

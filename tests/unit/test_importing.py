@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from livingai import NodeType, Status
+from livingai.adapters.messages import RecordedRun, graph, read_runs
 from livingai.demo.generator import make_run
 from livingai.errors import RunFormatError
-from livingai.importing import RecordedRun, graph, read_runs
 
 
 def write(path: Path, *lines: Any) -> Path:

@@ -16,7 +16,7 @@ import pytest
         "import livingai.engine.engine",
         "from livingai import Service",
         "import livingai.service.service",
-        "import livingai.cli",
+        "import livingai.cli.main",
         "from livingai import RecoveryEngine",
     ],
 )
@@ -44,5 +44,5 @@ except ImportError as error:
 
 def test_says_nothing_on_linux() -> None:
     assert sys.platform == "linux"
-    code = "import livingai.engine.engine, livingai.cli, livingai.service.service"
+    code = "import livingai.engine.engine, livingai.cli.main, livingai.service.service"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -130,8 +130,9 @@ def overtaken(batch: list[Item]) -> dict[Item, list[Item]]:
     newer state of the same claim, they asked for no history, and nothing builds on them (they are
     not firm); by that newer record.
 
-    Newer by sequence number: an older write that is queued again (:mod:`livingai.requeue`, or a
-    copy after a failed fdatasync) comes behind newer ones.
+    Newer by sequence number: an older write that is queued again
+    (:mod:`livingai.inspection.quarantine`, or a copy after a failed fdatasync) comes behind newer
+    ones.
     """
     newest: dict[int, Item] = {}  # a batch has one claim of each execution
     for item in batch:

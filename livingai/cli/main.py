@@ -19,17 +19,17 @@ import click
 import psutil
 
 from livingai._version import __version__
-from livingai.check import check_directory
-from livingai.cli_relocate import relocate
-from livingai.cli_runs import import_runs
-from livingai.cli_store import copy, delete, fork, prune
-from livingai.cli_where import Commands, engine_on, find
+from livingai.cli.relocate import relocate
+from livingai.cli.runs import import_runs
+from livingai.cli.store import copy, delete, fork, prune
+from livingai.cli.where import Commands, engine_on, find
 from livingai.config import EngineConfig
 from livingai.errors import LivingAIError, ServiceUnavailableError
+from livingai.inspection.check import check_directory
+from livingai.inspection.quarantine import list_aside, requeue
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.queue.waiting import waiting_records
-from livingai.requeue import list_aside, requeue
 from livingai.service.report import read_report
 from livingai.service.service import Service, ask_service
 from livingai.stores.base import Store
@@ -247,7 +247,3 @@ def stop(where: str) -> None:
 
 for _command in (prune, delete, fork, copy, import_runs, relocate):
     main.add_command(_command)
-
-
-if __name__ == "__main__":
-    main()

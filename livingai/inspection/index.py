@@ -1,4 +1,5 @@
-"""The part of ``livingai check`` that looks at a journal's index (see :mod:`livingai.check`).
+"""The part of ``livingai check`` that looks at a journal's index (see
+:mod:`livingai.inspection.check`).
 
 The index is a hint, so an entry that leads nowhere is harmless and only noticed. An entry that
 leads to something else, or to less than the journal has, is an error: it should not happen.
@@ -19,7 +20,7 @@ from livingai.queue.segment import segment_name
 from livingai.queue.segments import Segments
 
 if TYPE_CHECKING:
-    from livingai.check import Report
+    from livingai.inspection.check import Report
 
 
 def check_index(

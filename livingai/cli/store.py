@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from livingai.cli_where import Days, engine_on, existing_store
+from livingai.cli.where import Days, engine_on, existing_store
 from livingai.engine.engine import CheckpointEngine
 from livingai.node import Status
 from livingai.queue.directory import StateDirectory

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from livingai.adapters.messages import import_run_sync, read_runs
 from livingai.engine.engine import CheckpointEngine
-from livingai.importing import import_run_sync, read_runs
 from livingai.stores.opening import open_store
 
 

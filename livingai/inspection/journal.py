@@ -1,4 +1,5 @@
-"""The part of ``livingai check`` that looks at one journal (see :mod:`livingai.check`)."""
+"""The part of ``livingai check`` that looks at one journal (see
+:mod:`livingai.inspection.check`)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
-from livingai.index_check import check_index
+from livingai.inspection.index import check_index
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
 from livingai.queue.journal import OWNER_LOCK
@@ -28,7 +29,7 @@ from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
 from livingai.queue.segments import Segments
 
 if TYPE_CHECKING:
-    from livingai.check import Report
+    from livingai.inspection.check import Report
 
 
 def check_journal(path: str, where: str, report: Report) -> None:

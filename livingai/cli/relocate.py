@@ -9,7 +9,7 @@ import time
 
 import click
 
-from livingai.cli_where import existing_store
+from livingai.cli.where import existing_store
 from livingai.errors import (
     LivingAIError,
     RecordsLeftError,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from livingai.errors import CorruptRecordError, OddFileError
-from livingai.journal_check import check_journal
+from livingai.inspection.journal import check_journal
 from livingai.queue.directory import MANIFEST, StateDirectory, is_journal
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import SERVICE_STATE_BYTES

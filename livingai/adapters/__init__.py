@@ -1,0 +1,1 @@
+"""What connects livingai with other formats and frameworks, one module each."""

@@ -1,0 +1,1 @@
+"""The command line; :mod:`livingai.cli.main` is where it begins."""
