@@ -26,7 +26,7 @@ _REDIS: Final = {
     "redis": ("--appendonly", "yes", "--appendfsync", "everysec"),
     "redis:always": ("--appendonly", "yes", "--appendfsync", "always"),
 }
-_POSTGRES: Final = {"postgres": {"fsync": "on"}}
+_POSTGRES: Final[dict[str, dict[str, Any]]] = {"postgres": {"fsync": "on"}}
 NAMES: Final = (SQLITE, *_REDIS, *_POSTGRES)
 
 

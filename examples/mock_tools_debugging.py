@@ -7,6 +7,7 @@ MOCK_TOOLS runs the reasoning again and serves what the tools returned then: no 
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from livingai import CheckpointEngine, ReplayMode, ReplaySession, Run, SQLiteStore
 
@@ -37,7 +38,7 @@ def cheapest_fixed(flights: list[dict[str, str]]) -> str:
     return min(flights, key=lambda flight: int(flight["price"]))["flight"]
 
 
-async def agent(run: Run, choose=cheapest_with_bug) -> str:
+async def agent(run: Run, choose: Callable[[list[dict[str, str]]], str] = cheapest_with_bug) -> str:
     """Finds and books the cheapest flight."""
     flights = await run.tool("search_flights", search_flights, "JFK", "SEA")
     flight = await run.step("choose", choose, flights)

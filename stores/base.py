@@ -39,7 +39,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from livingai.errors import ConfigurationError
 from livingai.serial import pack
@@ -182,7 +182,7 @@ class Store(ABC):
         """Let go of what is not there any more, such as a file that was removed. Called about once
         a second by whoever has the store open and nothing to do; never opens anything."""
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         self.open()
         return self
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import redis
+from redis.crc import key_slot
 
 from livingai.errors import StoreUnavailableError
 from livingai.stores.redis import RedisStore
@@ -149,7 +149,7 @@ def test_slots_are_moved(place: Path) -> None:
     """ASK, TRYAGAIN and MOVED, in the midst of everything; and back again."""
     cluster = RedisCluster(0, *DURABLE).start()
     keys = Keys("livingai")
-    slots = sorted({redis.cluster.key_slot(keys.of(f"run-{n}").run) for n in range(8)})
+    slots = sorted({key_slot(keys.of(f"run-{n}").run) for n in range(8)})
     homes = dict.fromkeys(slots, -1)
     for slot in slots:
         homes[slot] = slot // (16384 // 3 + 1)

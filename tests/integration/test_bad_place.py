@@ -287,7 +287,7 @@ def test_newer_schema(state_dir: Place) -> None:
     check_kept(state_dir)
 
 
-def test_folder_of_the_database_is_missing(state_dir: Path) -> None:
+def test_folder_of_the_database_is_missing(state_dir: Place) -> None:
     folder = state_dir.folder / "missing"
     store = SQLiteStore(folder / "agent.db")
     with pytest.raises(StoreError, match="does not exist; create it"):

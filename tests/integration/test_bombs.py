@@ -134,10 +134,11 @@ def test_a_planted_bomb_does_not_fill_the_readers_memory(store: Store, tmp_path:
         assert engine.load_sync(engine.nodes_sync("good")[0].id)[1] == {"fine": True}
         directory = engine.open_local().directory
         (before,) = {_reader(directory, store.url)}
-        base = peak_bytes(before)
+        peak_before = peak_bytes(before)
         for name in [*names, "circle"]:
-            kind = StateTooLargeError if name.endswith(("honest", "huge")) else CorruptRecordError
-            with pytest.raises(kind, match=name if kind is StateTooLargeError else "."):
+            large = name.endswith(("honest", "huge"))
+            error = StateTooLargeError if large else CorruptRecordError
+            with pytest.raises(error, match=name if large else "."):
                 engine.latest_sync(name)
             with pytest.raises(LivingAIError):
                 engine.load_sync(f"{name}/3" if name == "circle" else f"{name}/2")
@@ -145,7 +146,7 @@ def test_a_planted_bomb_does_not_fill_the_readers_memory(store: Store, tmp_path:
         engine.save_sync(ExecutionNode("good"), {"fine": "still"}).result(30)
         assert engine.latest_sync("good")[1] == {"fine": "still"}
         assert _reader(directory, store.url) == before, "it is the same process"
-        assert peak_bytes(before) - base < SPARE
+        assert peak_bytes(before) - peak_before < SPARE
     me = psutil.Process()
     with SQLiteStore(tmp_path / "copied.db") as target:
         peak = me.memory_info().rss
@@ -177,9 +178,8 @@ def test_whoever_allows_more_is_sent_more(store: Store) -> None:
                 with pytest.raises(StateTooLargeError, match="big has 83886080 bytes by its row"):
                     read("big")
             assert engine.latest_sync("fits")[1] == raw
-        config = {"max_state_bytes": small, "cache_ttl_s": 0.001}
         with (
-            CheckpointEngine(spec.build(), **config) as engine,
+            CheckpointEngine(spec.build(), max_state_bytes=small, cache_ttl_s=0.001) as engine,
             pytest.raises(StateTooLargeError, match="max_state_bytes=65536"),
         ):
             engine.load_sync("m")

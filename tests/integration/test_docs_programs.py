@@ -18,10 +18,14 @@ RECOVERED = "done: {'plan': ['win', 'celebrate'], 'ticket': 'ticket-1'}"
 def program(document: str) -> str:
     """The one block of a document that imports what it needs and uses it."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-    (found,) = [b for b in blocks if b.startswith(("import", "from")) and "SQLiteStore(" in b
-                and ("asyncio.run(" in b or "with CheckpointEngine" in b.split("def ")[-1])
-                and "\nasync with" not in b]  # fmt: skip
-    return found
+    found: list[str] = [
+        block for block in blocks
+        if block.startswith(("import", "from")) and "SQLiteStore(" in block
+        and ("asyncio.run(" in block or "with CheckpointEngine" in block.split("def ")[-1])
+        and "\nasync with" not in block
+    ]  # fmt: skip
+    (only,) = found
+    return only
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, list[str]]:

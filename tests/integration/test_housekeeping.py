@@ -164,7 +164,9 @@ def test_pruning_gives_space_back(state_dir: Place) -> None:
         assert engine.size_sync() < before * 0.7
 
 
-def test_the_engines_policy_is_applied_by_the_service(state_dir: Place, monkeypatch) -> None:
+def test_the_engines_policy_is_applied_by_the_service(
+    state_dir: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LIVINGAI_RETAIN_EVERY_S", "0.2")
     with CheckpointEngine(state_dir.store(), retention=Retention(keep_last=2)) as engine:
         grow(engine, "run-1", 40)

@@ -6,6 +6,7 @@ The agent kills itself in the very next call, so nothing of its process can run 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -74,7 +75,7 @@ def all_killed(place: Place, tries: int) -> None:
         spared = {other.pid for other in place.agents if other is not agent}
         doomed = [p.pid for p in place.processes() if p.pid not in {*spared, agent.pid}]
         save_and_die(agent, execution, number, kill=doomed)
-        until(lambda spared=spared: _none_but(place, spared), what="all are dead")
+        until(partial(_none_but, place, spared), what="all are dead")
         assert peek.cached_state(place.directory, execution) == state_of(execution, number)
     reader, from_store = place.agent(), place.agent(**NO_CACHE)
     for number in range(tries):

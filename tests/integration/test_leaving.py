@@ -6,7 +6,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextvars import Context
+from functools import partial
+from typing import Any, TypeVarTuple
 
 import pytest
 
@@ -136,13 +138,11 @@ def test_closing_under_the_hands_of_others(served: Place) -> None:
         execution = f"{served.run} {turn}"
         engine.save_sync(ExecutionNode(execution), b"state").result(20)
         acts_: list[Callable[[], Any]] = [
-            lambda e=engine, x=execution: e.save_sync(ExecutionNode(x), b"state"),
-            lambda e=engine, x=execution: e.save_sync(
-                ExecutionNode(x), b"state", durability=Durability.FSYNC
-            ),
-            lambda e=engine, x=execution: e.latest_sync(x),
-            lambda e=engine, x=execution: e.latest_sync(f"{x} none"),
-            lambda e=engine, x=execution: e.claim_sync(f"{x} claimed"),
+            partial(save_new, engine, execution),
+            partial(save_new, engine, execution, durability=Durability.FSYNC),
+            partial(engine.latest_sync, execution),
+            partial(engine.latest_sync, f"{execution} none"),
+            partial(engine.claim_sync, f"{execution} claimed"),
         ]
         begun = threading.Barrier(len(acts_) + 1)
         found: list[BaseException] = []
@@ -155,6 +155,10 @@ def test_closing_under_the_hands_of_others(served: Place) -> None:
             thread.join(15)
             assert not thread.is_alive(), "it hangs"
         assert {type(error) for error in found} == {JournalClosedError}, found
+
+
+def save_new(engine: CheckpointEngine, execution: str, **how: Any) -> None:
+    engine.save_sync(ExecutionNode(execution), b"state", **how)
 
 
 def use(
@@ -202,15 +206,20 @@ def test_closed_though_the_last_sync_failed(state_dir: Place) -> None:
     assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
 
 
+Ts = TypeVarTuple("Ts")
+
+
 class ClosingLoop(asyncio.SelectorEventLoop):
     """Is closed by its thread in the moment in which somebody wants to wake it."""
 
     ending = False
 
-    def call_soon_threadsafe(self, *arguments: Any, **keywords: Any) -> Any:
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         if self.ending:
             self.close()
-        return super().call_soon_threadsafe(*arguments, **keywords)
+        return super().call_soon_threadsafe(callback, *args, context=context)
 
 
 def test_an_event_loop_that_ends_while_outcomes_arrive(served: Place) -> None:

@@ -332,7 +332,7 @@ def test_connections_killed_in_mid_batch(server: RedisServer, store: Store) -> N
     killer = redis.Redis(port=server.port, protocol=2)
 
     def kill() -> int:
-        return int(killer.execute_command("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes"))
+        return int(killer.client_kill_filter(_type="normal", skipme=True))
 
     with ThreadPoolExecutor(1) as pool, killer:
         killed = []

@@ -161,7 +161,7 @@ async def test_counterfactual_runs_what_depends_on_it(
     before = rows_of(state_dir.database, "run-1")
     session = ReplaySession(engine, "run-1")
     other = {"where": "x", "size": 99}
-    how = {"mode": "counterfactual", "node_id": recorded["look"].id}
+    how: dict[str, Any] = {"mode": "counterfactual", "node_id": recorded["look"].id}
     result = await session.run(Agent(called), **how, overrides={"output": other})
     assert called == ["think"], "the one inside of sub; all else is served"
     assert result.state == {"part": "thought 99", "paid": {"paid": 2}}

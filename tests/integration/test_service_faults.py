@@ -9,6 +9,7 @@ import signal
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import psutil
@@ -216,7 +217,7 @@ def test_requests_that_make_no_sense_are_answered(state_dir: Place) -> None:
         pids = state_dir.pids()
         with state_dir.directory.connect(10.0) as sock:
             sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, state_dir.store().url, os.getpid()))
-            requests = [
+            requests: list[tuple[Any, Any]] = [
                 ("latest", None), ("latest", []), ("latest", [3]), ("nodes", ["x", 1, 2]),
                 ("delete", [None]), ("claim", 7), ("prune", ["x"]), ("no such verb", []), ({}, {}),
             ]  # fmt: skip

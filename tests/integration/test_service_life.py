@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
@@ -118,6 +119,10 @@ def test_comes_back_for_the_next_agent(state_dir: Place) -> None:
 # -- the death of its parts --
 
 
+def _is_replaced(place: Place, role: str, pid: int) -> bool:
+    return worker(place, role) != pid
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_killed_while_agents_save(state_dir: Place, role: str) -> None:
     agents = [state_dir.agent(compressors=2) for _ in range(2)]
@@ -131,7 +136,8 @@ def test_killed_while_agents_save(state_dir: Place, role: str) -> None:
         gone(victim)
         for agent in agents:
             agent.call(acts.saved, 15)
-        until(lambda v=victim: worker(state_dir, role) != v, what=f"another {role}", timeout=20)
+        replaced = functools.partial(_is_replaced, state_dir, role, victim)
+        until(replaced, what=f"another {role}", timeout=60)
     for number, agent in enumerate(agents):
         rounds = agent.call(acts.halt)["rounds"]
         statuses = agent.settled(3 * rounds)

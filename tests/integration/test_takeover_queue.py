@@ -84,8 +84,8 @@ class Round:
         owner, execution = self.owners[number], random.choice(self.executions)
         if random.random() < 0.1:
             owner.places.pop(execution, None)
-        state = b"%d " % len(self.writes)
-        state = random.choice((None, state, state + self.noise, state + self.noise))
+        small = b"%d " % len(self.writes)
+        state = random.choice((None, small, small + self.noise, small + self.noise))
         history = random.random() < 0.3
         at = owner.save(execution, state, history=history)
         self.writes.append(
@@ -246,8 +246,8 @@ def test_order_of_take_overs_behind_a_power_loss(state_dir: Place) -> None:
     orders = list(itertools.permutations(range(3)))
     with locked(state_dir.database):
         for number, order in enumerate(orders):
-            for step, agent in enumerate(order):
-                crew[agent].call(acts.save, f"run-{number}", step)
+            for step, member in enumerate(order):
+                crew[member].call(acts.save, f"run-{number}", step)
         for agent in crew:
             agent.call(fsync)
         for process in state_dir.processes():

@@ -324,7 +324,7 @@ class CacheMachine(RuleBasedStateMachine):
         owner.enter(execution)
         if entered:
             intruder.enter(execution)
-        intruded = []
+        intruded: list[bool] = []
 
         def supersede(key: int) -> None:
             if not before:
@@ -431,7 +431,7 @@ class CacheMachine(RuleBasedStateMachine):
 def between(act: Callable[[], object], *, late: bool) -> Iterator[None]:
     """Do something once, right before (or after) a reader copies a record out."""
     read = JournalView.read
-    done = []
+    done: list[bool] = []
 
     def intruded(view: JournalView, at: int) -> Any:
         if late:

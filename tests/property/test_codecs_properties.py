@@ -97,18 +97,18 @@ def test_append_costs_what_was_appended(base: bytes, fresh: bytes) -> None:
     assert len(encoded.blob) <= len(alone) + 33 + 5 + 12 * 2 + 32 + 64
 
 
-def damaged(draw: st.DrawFn, blob: bytes, times: int) -> bytes:
+def damaged(data: st.DataObject, blob: bytes, times: int) -> bytes:
     """`blob`, so many times changed, cut or extended somewhere behind the codec's byte."""
     wrong = bytearray(blob)
     for _ in range(times):
-        at = draw(st.integers(1, max(1, len(wrong) - 1)))
-        action = draw(st.sampled_from(["change", "remove", "add", "cut"]))
+        at = data.draw(st.integers(1, max(1, len(wrong) - 1)))
+        action = data.draw(st.sampled_from(["change", "remove", "add", "cut"]))
         if action == "change" and at < len(wrong):
-            wrong[at] = draw(st.integers(0, 255))
+            wrong[at] = data.draw(st.integers(0, 255))
         elif action == "remove":
-            del wrong[at : at + draw(st.integers(1, 9))]
+            del wrong[at : at + data.draw(st.integers(1, 9))]
         elif action == "add":
-            wrong[at:at] = draw(st.binary(min_size=1, max_size=9))
+            wrong[at:at] = data.draw(st.binary(min_size=1, max_size=9))
         else:
             del wrong[at:]
     return bytes(wrong)
@@ -122,7 +122,7 @@ def test_damage_never_decodes_to_other_bytes(
     # A zstd frame's checksum has 32 bits and its header says whether there is one, so more than
     # one damage could by chance remove it and change the content.
     times = 1 if codec == "zstd" else data.draw(st.integers(1, 4))
-    blob = damaged(data.draw, encode(state, codec=codec, base=base).blob, times)
+    blob = damaged(data, encode(state, codec=codec, base=base).blob, times)
     try:
         result = decode(blob, fetch_base=lambda _: base, max_bytes=LIMIT)
     except CorruptBlobError:

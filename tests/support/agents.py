@@ -19,7 +19,7 @@ from tests.support.agent_main import from_json, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Short-lived services and few processes, so that tests are quick.
-DEFAULTS = {"idle_s": 0.2, "compressors": 1, "service_timeout_s": 20.0}
+DEFAULTS: dict[str, Any] = {"idle_s": 0.2, "compressors": 1, "service_timeout_s": 20.0}
 
 
 class AgentDied(AssertionError):

@@ -80,7 +80,8 @@ def check_database(database: Path) -> None:
 def stored_versions(database: Path, execution: str) -> list[tuple[int, int]]:
     """(epoch, seq) of every checkpoint of an execution, in order."""
     with closing(apsw.Connection(str(database))) as connection:
-        return connection.execute(
+        found: list[Any] = connection.execute(
             "SELECT epoch, seq FROM checkpoints WHERE execution_id = ? ORDER BY epoch, seq",
             (execution,),
         ).fetchall()
+    return found

@@ -95,7 +95,7 @@ def _template(version: int) -> Path:
     secret = folder / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
-    command = [
+    command: list[str | Path] = [
         _binaries(version) / "initdb", "--pgdata", folder / "data", "--username", "postgres",
         "--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256",
         "--pwfile", secret, "--no-sync",
@@ -111,7 +111,7 @@ class PostgresServer:
         self._bin = _binaries(version)
         self.folder = _folder()
         self._data = self.folder / "data"
-        command = ["cp", "-R", _template(version), self._data]
+        command: list[str | Path] = ["cp", "-R", _template(version), self._data]
         subprocess.run(command, check=True, **unprivileged())
         self.port = free_port()
         self._settings = {**_SETTINGS, **settings}
@@ -139,8 +139,8 @@ class PostgresServer:
     def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"the server ended: {self.said()}"
-        command = [self._bin / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)]
-        return subprocess.run(command, check=False).returncode == 0
+        command: list[str | Path] = [self._bin / "pg_isready", "-q", "-h", self.folder]
+        return subprocess.run([*command, "-p", str(self.port)], check=False).returncode == 0
 
     def url(self, database: str = "postgres") -> str:
         """Through the socket, as the superuser."""

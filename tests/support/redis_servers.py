@@ -285,7 +285,8 @@ class RedisCluster:
     @staticmethod
     def is_in_step(replica: RedisServer) -> bool:
         """Whether a replica has all that its primary has."""
-        return replica.client().info("replication").get("master_link_status") == "up"
+        status: str | None = replica.client().info("replication").get("master_link_status")
+        return status == "up"
 
     def close(self) -> None:
         """End all of them."""

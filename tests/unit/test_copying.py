@@ -225,7 +225,11 @@ def test_another_run_is_refused_before_anything_is_written(
     commit(source, [*history(), make_row("a", 1, blob=state("a")), make_row("z", 1)])
     deed(target)
     before, owners = contents(target), target.owners("run")
-    for copy in (lambda: copy_store(source, target), lambda: copy_execution(source, target, "run")):
+    copies: list[Callable[[], Any]] = [
+        lambda: copy_store(source, target),
+        lambda: copy_execution(source, target, "run"),
+    ]
+    for copy in copies:
         with pytest.raises(CopyConflictError) as refused:
             copy()
         assert says in str(refused.value)

@@ -173,12 +173,11 @@ def read_all(store: Store, other: Store) -> list[str]:
     and the other executions answer. What was raised."""
     raised: list[str] = []
 
-    def ask(what: Callable[[], Any]) -> Any:
+    def ask(read: Callable[..., Any], *given: Any, **named: Any) -> None:
         try:
-            return what()
+            read(*given, **named)
         except LivingAIError as error:
             raised.append(f"{type(error).__name__}: {error}")
-        return None
 
     for page in (1, 100):
         listed: list[str] = []
@@ -188,22 +187,24 @@ def read_all(store: Store, other: Store) -> list[str]:
         assert {"a", "z"} <= set(listed)
     for run in ("a", "run", "z"):
         before = len(raised)
-        ask(lambda run=run: store.latest_checkpoint(run))
-        ask(lambda run=run: store.load_node(f"{run}/1"))
-        ask(lambda run=run: list(store.nodes(run)))
-        ask(lambda run=run: _message(store, run))
-        ask(lambda run=run: list(store.checkpoints(run)))
-        ask(lambda run=run: list(store.checkpoints(run, blobs=False)))
-        ask(lambda run=run: store.owners(run))
-        ask(lambda run=run: store.sized_blob(run, make_row(run, 1, blob=state("one")).content_hash))
+        content = make_row(run, 1, blob=state("one")).content_hash
+        assert content is not None
+        ask(store.latest_checkpoint, run)
+        ask(store.load_node, f"{run}/1")
+        ask(lambda *given: list(store.nodes(*given)), run)
+        ask(_message, store, run)
+        ask(lambda *given: list(store.checkpoints(*given)), run)
+        ask(lambda *given: list(store.checkpoints(*given, blobs=False)), run)
+        ask(store.owners, run)
+        ask(store.sized_blob, run, content)
         if run != "run":
             assert raised[before:] == [], "another execution is not concerned"
         else:
             assert [text for text in raised[before:] if "run" not in text] == []
     for group in ("execution", "name", "day"):
-        ask(lambda group=group: store.costs(group=group))
-    ask(lambda: copy_store(store, other))
-    ask(lambda: prune(store, Retention(keep_last=1)))
+        ask(store.costs, group=group)
+    ask(copy_store, store, other)
+    ask(prune, store, Retention(keep_last=1))
     assert len(list(store.checkpoints("a"))) == 1, "the others were pruned"
     assert len(list(store.checkpoints("z"))) == 1
     return raised
@@ -258,9 +259,14 @@ def test_any_column_of_sqlite(tmp_path: Path, table: str, column: str) -> None:
 _BAD_TEXT = object()
 
 
+#: A store with three executions, another one, and how to plant a section of a node.
+Tampered = tuple[Store, Store, Callable[[bytes], object]]
+
+
 @pytest.fixture(params=["sqlite", "redis", "postgres"])
-def tampered(request: Any, tmp_path: Path) -> Iterator[tuple[Store, Store, Callable[..., None]]]:
-    """A store with three executions, another one, and how to plant a section of a node."""
+def tampered(request: Any, tmp_path: Path) -> Iterator[Tampered]:
+    store: Store
+    other: Store
     if request.param == "sqlite":
         with (
             SQLiteStore(tmp_path / "a.db") as store,
@@ -304,7 +310,7 @@ def tampered(request: Any, tmp_path: Path) -> Iterator[tuple[Store, Store, Calla
             )
 
 
-def test_sections_of_other_shapes(tampered: tuple[Store, Store, Callable[..., None]]) -> None:
+def test_sections_of_other_shapes(tampered: Tampered) -> None:
     store, other, plant = tampered
     right = make_row("run", 1).wire
     shapes: list[Any] = [*HOSTILE, right[:5], [], right[:12], [["run", "run/1"]], {"run": "run/1"}]
@@ -347,7 +353,7 @@ def test_any_key_of_redis(tmp_path: Path) -> None:
         RedisStore(shared_server().url, prefix=prefix) as store,
     ):
         fill(store)
-        fields: dict[bytes, bytes] = client.hgetall(run.run)  # type: ignore[assignment]
+        fields: dict[bytes, bytes] = client.hgetall(run.run)
         for field, before in fields.items():
             for value in (*garbage, None, before[:-1], _sum(b"\x90") + b"\x90", _sum(b"") + b""):
                 if value is None:
@@ -372,7 +378,7 @@ def test_any_key_of_redis(tmp_path: Path) -> None:
 @pytest.mark.postgres
 def test_any_column_of_postgres(tmp_path: Path) -> None:
     schema = f"cols{abs(hash(str(tmp_path))):x}"
-    hostile = {
+    hostile: dict[str, list[Any]] = {
         "bigint": [-1, 0, 1 << 62, -(1 << 63)], "integer": [-1, 0, (1 << 31) - 1],
         "smallint": [-1, 99], "bytea": [b"", b"x", b"\0" * 16],
         "text": ["", "x", "\1x", "\1", "\1\1\1"],

@@ -72,7 +72,7 @@ def test_bad_files(tmp_path: Path) -> None:
 
 
 def test_graph() -> None:
-    messages = [
+    messages: list[Any] = [
         SAID,
         {"role": "assistant", "content": None, "tool_calls": [call("c1", "look", '{"a": 1}')]},
         {"role": "tool", "tool_call_id": "c1", "name": "look", "content": "seen"},
@@ -94,7 +94,7 @@ def test_graph() -> None:
 
 def test_an_id_that_is_used_again() -> None:
     """As the recorded runs do: 49 of 200 have a call id twice."""
-    messages = []
+    messages: list[Any] = []
     for name in ("first", "second"):
         messages += [
             {"role": "assistant", "content": None, "tool_calls": [call("same", name)]},
@@ -106,7 +106,7 @@ def test_an_id_that_is_used_again() -> None:
 
 
 def test_several_calls_at_once_and_one_without_an_answer() -> None:
-    messages = [
+    messages: list[Any] = [
         {"role": "assistant", "tool_calls": [call("a", "one"), call("b", "two", "no json")]},
         {"role": "tool", "tool_call_id": "a", "content": 1},
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from livingai.errors import ConfigurationError
@@ -10,7 +12,7 @@ from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.tiered import TieredStore
 
 
-def test_sqlite_urls(tmp_path, monkeypatch) -> None:
+def test_sqlite_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("agent.db", "sqlite:///agent.db", f"sqlite:///{tmp_path}/agent.db"):
         store = open_store(url)
@@ -19,7 +21,7 @@ def test_sqlite_urls(tmp_path, monkeypatch) -> None:
         assert open_store(store.url).url == store.url
 
 
-def test_tiered_urls(tmp_path) -> None:
+def test_tiered_urls(tmp_path: Path) -> None:
     store = open_store(f"tiered:sqlite:///{tmp_path}/hot.db|sqlite:///{tmp_path}/cold.db")
     assert isinstance(store, TieredStore)
     assert open_store(store.url).url == store.url

@@ -21,9 +21,10 @@ from livingai import (
     Status,
 )
 from livingai.errors import ExecutionNotFoundError, FencedError, InDoubtError, RecordedError
-from livingai.protocol.history import PackedNode, pack_history, unpack_history
+from livingai.protocol.history import pack_history, unpack_history
 from livingai.runs.recovery import RecoveryPlan, make_plan
 from livingai.serial import pack
+from livingai.stores.records import PackedNode
 from tests.support.runs import engine_in, new_id
 
 

@@ -145,7 +145,8 @@ def play(
         {"mode": mode, "node_id": node_id, "overrides": overrides, "allow_side_effects": allow}
     )
     replay = GraphReplay(recording, request, "new-1", state)
-    ran, saves = [], []
+    ran: list[str] = []
+    saves: list[Save] = []
     answer = None
     script = replay.script()
     while True:

@@ -20,7 +20,8 @@ def histories(draw: st.DrawFn) -> list[StoredCheckpoint]:
     contents: list[bytes] = []
     for seq in range(1, draw(st.integers(1, 25)) + 1):
         content = bytes([draw(st.integers(0, 7))]) * 16
-        base = draw(st.sampled_from(contents)) if contents and draw(st.booleans()) else None
+        named = bool(contents) and draw(st.booleans())
+        base = draw(st.sampled_from(contents)) if named else None
         age = draw(st.floats(0, 100))
         contents.append(content)
         checkpoints.append(

@@ -175,7 +175,7 @@ async def test_misuse(engine: CheckpointEngine) -> None:
         with pytest.raises(ConfigurationError, match="name and a function"):
             run.step(3, "a")  # type: ignore[call-overload]
         with pytest.raises(RunError, match="asynchronous"):
-            run.step("a", asyncio.sleep, 0)
+            run.step("a", asyncio.sleep, 0)  # type: ignore[call-overload]
     with pytest.raises(RunError, match="entered before"), run:
         pass
 
@@ -205,7 +205,7 @@ def test_asynchronous_function_in_a_run_without_a_loop(engine: CheckpointEngine)
         raise AssertionError("called")
 
     with pytest.raises(RunError, match="asynchronous"), engine.run_sync(run_id) as run:
-        run.tool("charge", charge)
+        run.tool("charge", charge)  # type: ignore[call-overload]
     with engine.run_sync(run_id) as run:
         assert run.tool("charge", lambda: 5) == 5
 

@@ -67,7 +67,8 @@ def test_in_doubt_is_decided_once(engine: CheckpointEngine) -> None:
 
     assert crash_in_tool(engine, run_id, resolver=resolver) == [5, {"receipt": "R-1"}]
     with engine.run_sync(run_id) as run:
-        assert run.tool("charge", lambda _: 0, 5) == {"receipt": "R-1"}
+        receipt: Any = run.tool("charge", lambda _: 0, 5)
+        assert receipt == {"receipt": "R-1"}
     assert asked == [{"args": [5], "kwargs": {}}]
     assert nodes_of(engine, run_id, "charge")[0].metadata["resolved"] == "done"
 

@@ -129,7 +129,7 @@ async def test_decorated_functions(engine: CheckpointEngine) -> None:
     assert (await think("plain"), charge(1)) == ("PLAIN", 2)  # outside of a run: plain functions
     for _ in range(2):
         async with engine.run(run_id) as run:
-            assert await asyncio.gather(think("a"), think("b")) == ["A", "B"]
+            assert list(await asyncio.gather(think("a"), think("b"))) == ["A", "B"]
             assert charge(5) == 5
             assert await run.step("named", think, "c") == "C"
     assert len(calls.calls) == 6

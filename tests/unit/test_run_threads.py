@@ -256,8 +256,11 @@ async def test_recorded_calls_inside_of_a_thread(engine: CheckpointEngine) -> No
             orders = (run.step("order", order, number) for number in range(3))
             assert await asyncio.gather(*orders) == [1, 3, 5]
             assert await run.step("later", lambda: [ask()][0]) == "asked"
-            inner = run.step("outer", lambda run=run: run.step("inner", order, 7))
-            assert await inner == 15
+
+            def outer(run: Any = run) -> Any:
+                return run.step("inner", order, 7)
+
+            assert await run.step("outer", outer) == 15
     assert (calls.count("charge"), calls.count("order"), calls.count("ask")) == (8, 4, 1)
     paths = {node.metadata["call"] for node in nodes_of(engine, run_id, "charge")}
     assert paths == {"0.0", "0.1", "1.0", "1.1", "2.0", "2.1", "4.0.0", "4.0.1"}

@@ -8,6 +8,7 @@ import threading
 import time as clock
 import tracemalloc
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation, localcontext
@@ -47,7 +48,7 @@ def assert_survives(value: Any) -> None:
 
 # --- types ---------------------------------------------------------------------------------------
 
-VALUES = [
+VALUES: list[Any] = [
     None,
     True,
     0,
@@ -345,12 +346,13 @@ REFUSED = [
 
 @pytest.mark.parametrize(("value", "message"), REFUSED, ids=lambda part: str(part)[:30])
 def test_refusal_names_place_type_and_remedy(value: Any, message: str) -> None:
-    for build, place in [
+    places: list[tuple[Callable[[Any], Any], str]] = [
         (lambda v: v, r"state"),
         (lambda v: {"messages": [1, 2, 3, {"tool": v}]}, r"state\.messages\[3\]\.tool"),
         (lambda v: {"a b": {7: (0, v)}}, r"state\['a b'\]\[7\]\[1\]"),
         (lambda v: [bytearray(1), (2**70, [v])], r"state\[1\]\[1\]\[0\]"),
-    ]:
+    ]
+    for build, place in places:
         with pytest.raises(StateEncodingError, match=rf"^{place}: cannot encode .*{message}"):
             pack(build(value))
 

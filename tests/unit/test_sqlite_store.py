@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path) -> Iterator[SQLiteStore]:
     with SQLiteStore(path, busy_timeout_ms=100) as store:
-        yield store  # type: ignore[misc]
+        yield store
 
 
 def raw(path: Path, sql: str, *bindings: Any) -> list[Any]:
