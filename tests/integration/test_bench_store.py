@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.agents import ROOT
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import shared_server
 
-ROOT = Path(__file__).parents[2]
 ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer")
 
 

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-
 PROGRAM = """
 import os, signal, sys
 from livingai import CheckpointEngine, SQLiteStore

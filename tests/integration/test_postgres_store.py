@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -32,6 +31,7 @@ from livingai.stores.postgres import connection as postgres_connection
 from livingai.stores.postgres.schema import SCHEMA_VERSION
 from livingai.testing import make_row
 from livingai.testing.rows import REFUSED, STORED, commit, contents, state, statuses
+from tests.support.agents import ROOT
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres_servers import PASSWORD, PostgresServer, shared_url
 from tests.support.waiting import until
@@ -596,7 +596,7 @@ def test_odd_times_do_not_break_views(
 
 # -- docs/STORES.md --
 
-DOCS = (Path(__file__).parents[2] / "docs" / "STORES.md").read_text()
+DOCS = (ROOT / "docs" / "STORES.md").read_text()
 
 
 def test_documented_queries_run(

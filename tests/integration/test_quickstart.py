@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.errors import JournalClosedError
 from tests.support import peek
-from tests.support.agents import environment
+from tests.support.agents import ROOT, environment
 from tests.support.place import Place
 
 #: As it stands in the issue, but for the ids, which are printed to compare them.
@@ -211,7 +210,7 @@ def test_ctrl_c_in_a_sync_wait(state_dir: Place) -> None:
 
 def test_readme_example_runs(state_dir: Place) -> None:
     """As it stands, whatever it is."""
-    readme = Path(__file__).resolve().parents[2].joinpath("README.md").read_text()
+    readme = ROOT.joinpath("README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (example,) = [block for block in blocks if "engine.save(" in block]
     out = run(state_dir, example)

@@ -14,10 +14,11 @@ import psycopg
 import pytest
 
 from tests.support import acts, programs
+from tests.support.agents import ROOT
 from tests.support.place import Place
 from tests.support.postgres_servers import shared_url
 
-DOCS = (Path(__file__).parents[2] / "docs" / "STORES.md").read_text()
+DOCS = (ROOT / "docs" / "STORES.md").read_text()
 RUN = "run-1"
 Read = Callable[[str], list[tuple[Any, ...]]]
 

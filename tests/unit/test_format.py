@@ -20,8 +20,9 @@ from livingai.queue.cursor import CursorFile, create_cursor
 from livingai.queue.index import create_index
 from livingai.queue.record import RecordHeader, pack_outcome, pack_record, parse_header
 from livingai.queue.segment import segment_name
+from tests.support.agents import ROOT
 
-FORMAT = Path(__file__).resolve().parents[2] / "queue" / "FORMAT.md"
+FORMAT = ROOT / "queue" / "FORMAT.md"
 Table = list[list[str]]
 
 RECORD = "Record"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from hatchling import build
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.agents import ROOT
+
 LINKED = ("queue", "stores", "workers")
 
 

@@ -26,8 +26,7 @@ from livingai.testing.rows import (
     commit,
     make_row,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.agents import ROOT
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from livingai.errors import StoreUnavailableError
 from livingai.stores.base import RowStatus
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing.rows import commit, make_row
+from tests.support.agents import ROOT
 
-ROOT = Path(__file__).parents[2]
 READER = """
 import sys
 from livingai.stores.sqlite import SQLiteStore

@@ -31,8 +31,8 @@ from livingai.testing.rows import (
     state,
     statuses,
 )
+from tests.support.agents import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = (ROOT / "docs" / "STORES.md").read_text()
 
 

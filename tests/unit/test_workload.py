@@ -5,15 +5,14 @@ import itertools
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import zstandard
 
 from bench.tiers import TIERS
 from bench.workload import Growth, Workload
+from tests.support.agents import ROOT
 
-_ROOT = Path(__file__).parents[2]
 _SMALL = Growth(6, 1_000, 20_000)
 #: Figures of different machines can be compared as long as this holds.
 _KNOWN = "0d3a77325f1d855e1e7e330e7d4df8d6c70d7283ee294ee39201ed4da313d036"
@@ -43,7 +42,7 @@ def test_same_bytes_in_every_process(workload: Workload) -> None:
     found = {
         subprocess.run(
             [sys.executable, "-c", _DIGEST],
-            cwd=_ROOT, env={"PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True,
+            cwd=ROOT, env={"PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True,
         ).stdout.strip()
         for seed in ("1", "2")
     }  # fmt: skip
