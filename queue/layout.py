@@ -1,7 +1,7 @@
 """The bytes of the journal: every struct, flag and constant, beside the code that packs them.
 
-``FORMAT.md`` beside this file is the reference; ``tests/unit/test_format.py`` holds its tables
-against this module. All integers are little-endian. Positions are ``segment << 32 | offset``.
+``FORMAT.md`` beside this file is the reference; ``tests/unit/queue/test_format.py`` checks this
+module against its tables. All integers are little-endian. Positions are ``segment << 32 | offset``.
 
 Rules:
 

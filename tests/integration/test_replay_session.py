@@ -269,7 +269,7 @@ def test_a_record_that_grows_meanwhile_is_noticed(
 
 def test_import_runs_by_the_command_line(state_dir: Place, engine: CheckpointEngine) -> None:
     run = recorded_runs(1)[0]
-    from tests.unit.test_importing import write
+    from tests.unit.adapters.test_messages import write
 
     path = write(state_dir.folder / "runs.jsonl", {"id": "one", "messages": run.messages})
     command = [sys.executable, "-m", "livingai.cli", "import-runs", str(path)]
