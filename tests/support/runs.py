@@ -1,7 +1,7 @@
 """Runs in the test's own process: one engine for a module, and a crash that leaves it alive.
 
 A simulated crash is a BaseException: nothing of the program may catch it, and the recorder must not
-record it. What a real crash does to a process is in ``tests/integration/test_run_crash.py``.
+record it. What a real crash does to a process is in ``tests/integration/runs/test_crash.py``.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ def test_no_zombies_where_orphans_are_collected(state_dir: Place, how: str) -> N
 
 def test_a_service_of_another_version(state_dir: Place) -> None:
     """It is joined, and told of for as long as it is there."""
-    from tests.integration.test_service_start import copied_package
+    from tests.integration.service.test_start import copied_package
 
     copy = copied_package(state_dir.folder / "copy")
     other = state_dir.agent(env={"PYTHONPATH": f"{copy}:{environment()['PYTHONPATH']}"})
@@ -320,7 +320,7 @@ def test_a_service_of_another_version(state_dir: Place) -> None:
 
 
 def test_a_service_of_another_protocol(state_dir: Place) -> None:
-    from tests.integration.test_service_start import copied_package
+    from tests.integration.service.test_start import copied_package
 
     copy = copied_package(state_dir.folder / "copy")
     protocol = copy / "livingai" / "workers" / "protocol.py"

@@ -15,7 +15,7 @@ from livingai.errors import DirectoryMismatchError, StoreMismatchError
 from livingai.queue.waiting import waiting_records
 from livingai.stores.base import IDENTITY
 from livingai.stores.opening import open_store
-from tests.integration.test_every_store import url
+from tests.integration.stores.test_every_store import url
 from tests.support import acts
 from tests.support.agents import environment
 from tests.support.place import Place
