@@ -25,7 +25,7 @@ from livingai.errors import (
     StoreError,
 )
 from livingai.node import ErrorInfo, ExecutionNode
-from livingai.runs.exceptions.rebuild import rebuild as rebuild_exception
+from livingai.runs.exceptions.rebuild import rebuilt
 from livingai.runs.exceptions.record import CONTEXT, take_down
 from livingai.runs.exceptions.types import name_of
 from livingai.runs.exceptions.values import cut
@@ -99,14 +99,3 @@ def raise_again(error: BaseException) -> NoReturn:
         raise error
     finally:
         CONTEXT.__set__(error, context)  # its class may forbid that it is changed
-
-
-def rebuilt(type_name: str, message: str, description: dict[str, Any]) -> Exception:
-    """The exception of that name, text and description; as a last resort a plain RecordedError."""
-    named = {"module": "builtins", **description, "type": type_name, "message": message}
-    try:
-        return rebuild_exception(named)
-    except Exception as failure:
-        error = RecordedError(f"{type_name}: {message}", type_name)
-        error.add_note(f"what is recorded of it cannot be used ({type(failure).__name__})")
-        return error

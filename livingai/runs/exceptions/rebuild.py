@@ -165,7 +165,7 @@ class _Rebuilding:
         except Exception:
             made = stand_in_type(name, ())
             error = self._bare(made, entry)
-        attributes_of(error)[RECORDED] = (entry["message"], entry.get("repr"), entry)
+        attributes_of(error)[RECORDED] = (entry["message"], entry.get("repr"), entry, rebuilt)
         return error
 
     def _bare(self, cls: type[BaseException], entry: dict[str, Any]) -> BaseException:
@@ -221,6 +221,17 @@ class _Rebuilding:
             if key in entry:
                 slot.__set__(error, self.error(entry[key]))
         SUPPRESS.__set__(error, bool(entry.get("suppress")))
+
+
+def rebuilt(type_name: str, message: str, description: dict[str, Any]) -> Exception:
+    """The exception of that name, text and description; as a last resort a plain RecordedError."""
+    named = {"module": "builtins", **description, "type": type_name, "message": message}
+    try:
+        return rebuild(named)
+    except Exception as failure:
+        error = RecordedError(f"{type_name}: {message}", type_name)
+        error.add_note(f"what is recorded of it cannot be used ({type(failure).__name__})")
+        return error
 
 
 def _told(entry: dict[str, Any], *, exists: bool) -> str:

@@ -22,7 +22,8 @@ from livingai.errors import RecordedError
 Name = tuple[str, str]
 #: Too general to tell anything about an exception: every one is of these.
 ROOTS: Final = (Exception, BaseException, object)
-#: Attribute of a :class:`Revived`: its text, its repr, and what it was made from.
+#: Attribute of a :class:`Revived`: its text, its repr, what it was made from, and the function that
+#: makes it from that (and so makes it again from a pickle).
 RECORDED: Final = "_livingai_recorded"
 _MOST_BASES: Final = 32
 _MODULE: Final = vars(type)["__module__"]
@@ -129,10 +130,8 @@ class Revived(RecordedError):
         return type(self).__qualname__
 
     def __reduce__(self) -> Any:
-        from livingai.runs.failures import rebuilt  # noqa: PLC0415 - it needs this class
-
-        text, _, description = attributes_of(self)[RECORDED]
-        return rebuilt, (type(self).__qualname__, text, description)
+        text, _, description, make = attributes_of(self)[RECORDED]
+        return make, (type(self).__qualname__, text, description)
 
 
 @functools.lru_cache(maxsize=256)
