@@ -1,7 +1,7 @@
 """The tables of :class:`~livingai.stores.sqlite.SQLiteStore`, and how a file becomes ours.
 
-``docs/STORES.md`` documents every column; ``tests/unit/stores/test_sqlite_store.py``
-checks this module against it. Rules:
+``docs/STORES.md`` documents every column; ``tests/unit/stores/sqlite/test_store.py`` checks
+this module against it. Rules:
 
 1. A file is ours if its ``application_id`` is :data:`APPLICATION_ID`; ``user_version`` is then the
    schema's version, the number of :data:`MIGRATIONS` that ran. No table is needed to know it.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from livingai.stores.postgres import PostgresStore
-from tests.support.kill_campaign import TAG, campaign, service_is_gone
+from tests.support.kill_campaign import campaign
 from tests.support.postgres_servers import PostgresServer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(1800)]
@@ -23,15 +22,6 @@ KILLS = 5
 def server() -> Iterator[PostgresServer]:
     with PostgresServer(fsync="on", checkpoint_timeout="30s") as server:
         yield server
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder; at the end no process of its service is left."""
-    tag = secrets.token_hex(8)
-    monkeypatch.setenv(TAG, tag)
-    yield tmp_path
-    service_is_gone(tag)
 
 
 def run(server: PostgresServer, place: Path, kills: int) -> None:

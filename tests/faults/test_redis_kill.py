@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from livingai.stores.redis import RedisStore
 from livingai.stores.redis.keys import Keys
 from livingai.testing import make_row
 from livingai.testing.rows import commit
-from tests.support.kill_campaign import TAG, Break, campaign, service_is_gone
+from tests.support.kill_campaign import Break, campaign
 from tests.support.redis_servers import RedisCluster, RedisServer, needs_waitaof
 from tests.support.waiting import until
 
@@ -32,15 +31,6 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 def server() -> Iterator[RedisServer]:
     with RedisServer(*DURABLE) as server:
         yield server
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder; at the end no process of its service is left."""
-    tag = secrets.token_hex(8)
-    monkeypatch.setenv(TAG, tag)
-    yield tmp_path
-    service_is_gone(tag)
 
 
 def kill_and_restart(server: RedisServer, while_down: Callable[[], None]) -> None:

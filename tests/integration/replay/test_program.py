@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -23,12 +22,6 @@ from livingai.errors import (
 from livingai.runs.decorators import step, tool
 from tests.support.place import Place
 from tests.support.records import rows_of
-
-
-@pytest.fixture
-def engine(state_dir: Place) -> Iterator[CheckpointEngine]:
-    with state_dir.engine() as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,12 +29,6 @@ from tests.support import acts
 from tests.support.agents import environment
 from tests.support.place import Place
 from tests.support.records import recorded_runs, rows_of
-
-
-@pytest.fixture
-def engine(state_dir: Place) -> Iterator[CheckpointEngine]:
-    with state_dir.engine() as engine:
-        yield engine
 
 
 def record(engine: CheckpointEngine, execution: str = "run-1") -> list[ExecutionNode]:

@@ -11,16 +11,10 @@ import pytest
 from livingai.errors import JournalError
 from livingai.queue.journal import JournalLimits
 from tests.support import acts, peek
-from tests.support.agent_main import AgentSide
 from tests.support.journals import Writer
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import until
-
-
-def drain(agent: AgentSide) -> None:
-    """Wait until all that is queued is stored."""
-    agent.engine.drain_sync()
 
 
 @contextmanager
@@ -45,11 +39,11 @@ def test_barriers_wait_for_it(state_dir: Place) -> None:
         with no_descriptors(state_dir):
             for step in range(30):
                 writer.save("run-1", b"state", output={"step": step})
-            for act, arguments in ((drain, ()), (acts.steps, ("run-1",))):
+            for act, arguments in ((acts.drain, ()), (acts.steps, ("run-1",))):
                 with pytest.raises(JournalError, match=r"cannot be read.*Too many open files"):
                     agent.call(act, *arguments)
             assert "cannot be read" in agent.call(acts.sla)["trouble"]
-        agent.call(drain)
+        agent.call(acts.drain)
         assert agent.call(acts.steps, "run-1") == list(range(30))
         until(lambda: not agent.call(acts.sla)["trouble"], what="the end of the trouble")
 

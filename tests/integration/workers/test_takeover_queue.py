@@ -225,11 +225,6 @@ def owners(place: Place, execution: str) -> list[str | None]:
         return [claim for _, claim in store.owners(execution)]
 
 
-def drain(agent: AgentSide) -> None:
-    """Wait until all that is queued is stored."""
-    agent.engine.drain_sync()
-
-
 def fsync(agent: AgentSide) -> None:
     """All that is queued survives a power loss."""
     agent.engine.flush_sync(level=Durability.FSYNC)
@@ -254,7 +249,7 @@ def test_order_of_take_overs_behind_a_power_loss(state_dir: Place) -> None:
             kill(process.pid)
         state_dir.empty()
     survivor = state_dir.agent(prefix=other)
-    survivor.call(drain)
+    survivor.call(acts.drain)
     for number in range(len(orders)):
         execution = f"run-{number}"
         assert survivor.call(acts.latest, execution) == [{"step": 2}, state_of(execution, 2)]

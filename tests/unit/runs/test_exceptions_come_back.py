@@ -35,12 +35,7 @@ from livingai.errors import ConfigurationError, RecordedError
 from livingai.runs.exceptions.hooks import _registered
 from livingai.runs.failures import RAISED, rebuild
 from tests.support.exceptions import come_back, differences, recorded
-from tests.support.runs import engine_in, new_id
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
+from tests.support.runs import new_id
 
 
 def raised(provoke: Callable[[], Any]) -> Exception:

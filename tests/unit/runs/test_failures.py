@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,12 +16,7 @@ from livingai.errors import (
     RecordedError,
     ResultEncodingError,
 )
-from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
+from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
 async def test_nested_steps(engine: CheckpointEngine) -> None:

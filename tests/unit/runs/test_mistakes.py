@@ -8,7 +8,7 @@ import enum
 import functools
 import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,13 +37,7 @@ from livingai.errors import (
     ResultEncodingError,
     StateEncodingError,
 )
-from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
-
+from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 # -- values that cannot be recorded --
 

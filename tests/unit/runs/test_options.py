@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,12 +18,7 @@ from livingai import (
 from livingai.errors import (
     ConfigurationError,
 )
-from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
+from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
 def test_retries_are_recorded(engine: CheckpointEngine) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import pickle
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,12 +24,7 @@ from livingai.protocol.history import pack_history, unpack_history
 from livingai.runs.recovery import RecoveryPlan, make_plan
 from livingai.serial import pack
 from livingai.stores.records import PackedNode
-from tests.support.runs import engine_in, new_id
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("recovery"))
+from tests.support.runs import new_id
 
 
 class Run:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,12 +20,7 @@ from livingai.errors import (
     InvalidNodeError,
     RunError,
 )
-from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
+from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
 async def test_example_of_the_issue(engine: CheckpointEngine) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +15,7 @@ from livingai.errors import (
     FencedError,
     RunError,
 )
-from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
+from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
 async def test_gather_does_not_depend_on_speed(engine: CheckpointEngine) -> None:

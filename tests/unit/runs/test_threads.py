@@ -9,7 +9,6 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,15 +17,10 @@ from livingai import CheckpointEngine, Run, Status, step, tool
 from livingai.errors import RunError
 from livingai.runs import threads
 from livingai.runs.threads import MOST
-from tests.support.runs import engine_in, new_id, nodes_of
+from tests.support.runs import new_id, nodes_of
 
 DEADLINE_S = 30.0
 HERE: contextvars.ContextVar[str] = contextvars.ContextVar("here", default="unset")
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointEngine]:
-    yield from engine_in(tmp_path_factory.mktemp("runs"))
 
 
 class Gate:

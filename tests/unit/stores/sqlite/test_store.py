@@ -6,7 +6,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,36 +31,9 @@ from livingai.testing.rows import (
     statuses,
 )
 from tests.support.agents import ROOT
+from tests.support.sqlite import python, raw
 
 DOCS = (ROOT / "docs" / "STORES.md").read_text()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "agent.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SQLiteStore]:
-    with SQLiteStore(path, busy_timeout_ms=100) as store:
-        yield store
-
-
-def raw(path: Path, sql: str, *bindings: Any) -> list[Any]:
-    """Run SQL past the store. Through apsw: the standard library's SQLite, in this process, would
-    drop the store's locks."""
-    with closing(apsw.Connection(str(path))) as connection:
-        return connection.execute(sql, bindings).fetchall()
-
-
-def python(code: str, *arguments: object) -> str:
-    """Run ``code`` in another process; what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # -- identity ------------------------------------------------------------------------------------

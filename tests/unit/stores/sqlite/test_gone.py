@@ -161,8 +161,3 @@ def test_nothing_is_called_stored_that_went_into_a_file_without_a_name(
         assert [result.status for result in store.commit([row])] == [RowStatus.STORED]
         with SQLiteStore(path) as again:
             assert again.latest_checkpoint("new") is not None
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "agent.db"

@@ -3,10 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
@@ -18,25 +16,7 @@ from livingai.testing.rows import (
     commit,
     make_row,
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "agent.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SQLiteStore]:
-    with SQLiteStore(path, busy_timeout_ms=100) as store:
-        yield store
-
-
-def raw(path: Path, sql: str, *bindings: Any) -> list[Any]:
-    """Run SQL past the store. Through apsw: the standard library's SQLite, in this process, would
-    drop the store's locks."""
-    with closing(apsw.Connection(str(path))) as connection:
-        return connection.execute(sql, bindings).fetchall()
-
+from tests.support.sqlite import raw
 
 # -- the write-ahead log -------------------------------------------------------------------------
 

@@ -1,0 +1,30 @@
+"""SQLite past the store: SQL on its file, and other processes that use the file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from tests.support.agents import ROOT
+
+
+def raw(path: Path, sql: str, *bindings: Any) -> list[Any]:
+    """Run SQL past the store; its rows. Through apsw: the standard library has a second copy of SQLite,
+    and a connection of that copy, when closed, would release the store's file locks."""
+    with closing(apsw.Connection(str(path))) as connection:
+        return connection.execute(sql, bindings).fetchall()
+
+
+def python(code: str, *arguments: object) -> str:
+    """Run ``code`` in another process; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
