@@ -14,8 +14,8 @@ from tests.support.agents import ROOT
 
 
 def raw(path: Path, sql: str, *bindings: Any) -> list[Any]:
-    """Run SQL past the store; its rows. Through apsw: the standard library has a second copy of SQLite,
-    and a connection of that copy, when closed, would release the store's file locks."""
+    """Run SQL past the store; its rows. Through apsw: the standard library has a second copy of
+    SQLite, and closing a connection of that copy would release the store's file locks."""
     with closing(apsw.Connection(str(path))) as connection:
         return connection.execute(sql, bindings).fetchall()
 

@@ -61,7 +61,7 @@ async def coroutine() -> int:
         (object(), (r"'x' \(builtins.object\), call 0, .*: result: cannot encode object; return "
                    r"plain values \(dict, list, str, numbers, \.\.\.\)\.")),
         ({"a": [1, object()]}, r"\(builtins.dict\).*result\.a\[1\]: cannot encode object"),
-        (Colour.RED, r"test_run_mistakes.Colour\).*return its \.value"),
+        (Colour.RED, r"test_mistakes.Colour\).*return its \.value"),
         (Detail(1), r"return dataclasses\.asdict\(\) of it"),
         ((n for n in "ab"), r"\(builtins.generator\).*return list\(\) of it"),
         ([range(3)], r"result\[0\]: cannot encode range; return list\(\) of it"),
