@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from livingai import serial
 from livingai.errors import CorruptRecordError, OddFileError
+from livingai.inspection.report import Report
 from livingai.queue.index import Index, Slot
 from livingai.queue.lock import boot_id
 from livingai.queue.record import Record, execution_hash, read_record
 from livingai.queue.segment import segment_name
 from livingai.queue.segments import Segments
-
-if TYPE_CHECKING:
-    from livingai.inspection.check import Report
 
 
 def check_index(

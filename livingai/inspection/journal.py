@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
 from livingai.inspection.index import check_index
+from livingai.inspection.report import Report
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
 from livingai.queue.journal import OWNER_LOCK
@@ -27,9 +27,6 @@ from livingai.queue.opening import what_is
 from livingai.queue.record import RecordHeader, body_intact, parse_header, read_outcome
 from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
 from livingai.queue.segments import Segments
-
-if TYPE_CHECKING:
-    from livingai.inspection.check import Report
 
 
 def check_journal(path: str, where: str, report: Report) -> None:
