@@ -1,7 +1,7 @@
 """The tables of :class:`~livingai.stores.postgres.PostgresStore`, and how a schema becomes ours.
 
-``docs/STORES.md`` documents every column; ``tests/integration/stores/test_postgres_store.py``
-checks this module against it. Rules:
+``docs/STORES.md`` documents every column;
+``tests/integration/stores/postgres/test_tables.py`` checks this module against it. Rules:
 
 1. A schema is ours if it has a table ``livingai`` whose row says a version: the number of
    :data:`MIGRATIONS` that ran. Whatever else the schema holds stays as it is.
