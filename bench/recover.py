@@ -6,7 +6,8 @@ import multiprocessing
 from multiprocessing.connection import Connection
 
 from livingai.codecs import content_hash
-from livingai.engine.cache import Cached, HotCache
+from livingai.engine.cache import HotCache
+from livingai.protocol.sections import Cached
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import StoreSpec
 from livingai.workers.store.reader import Answerer

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from livingai.replay.compare import ReplayResult
     from livingai.replay.mode import ReplayMode
     from livingai.replay.session import ReplaySession
+    from livingai.runs.base import current_run
     from livingai.runs.calls import CallOptions
     from livingai.runs.decorators import step, tool
     from livingai.runs.exceptions.hooks import register_exception
     from livingai.runs.policy import Resolution, RunSettings
     from livingai.runs.recovery import RecoveryEngine, RecoveryPlan
     from livingai.runs.run import Run, SyncRun
-    from livingai.runs.scopes import current_run
     from livingai.service.service import Service
     from livingai.stores.opening import open_store
     from livingai.stores.postgres import PostgresStore
@@ -66,7 +66,7 @@ _HOMES = {
     "Status": "livingai.node",
     "SyncRun": "livingai.runs.run",
     "TieredStore": "livingai.stores.tiered",
-    "current_run": "livingai.runs.scopes",
+    "current_run": "livingai.runs.base",
     "open_store": "livingai.stores.opening",
     "register_exception": "livingai.runs.exceptions.hooks",
     "step": "livingai.runs.decorators",

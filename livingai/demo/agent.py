@@ -21,11 +21,12 @@ from typing import Any, Final, NamedTuple
 
 from livingai.demo.generator import Message
 from livingai.demo.runs import Run
-from livingai.engine.cache import Cached, HotCache
+from livingai.engine.cache import HotCache
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError, LivingAIError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt
+from livingai.protocol.sections import Cached
 from livingai.stores.sqlite import SQLiteStore
 from livingai.workers.process import die_with_parent
 

@@ -10,9 +10,9 @@ from typing import Final
 from livingai.demo.agent import digest
 from livingai.demo.crew import Broken
 from livingai.demo.interrupts import interrupts_held
-from livingai.engine.cache import decode_state
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import LivingAIError
+from livingai.protocol.sections import decode_state
 from livingai.stores.sqlite import SQLiteStore
 from livingai.workers.store.reader import Answerer
 

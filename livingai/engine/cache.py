@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from livingai import serial
-from livingai.errors import CorruptRecordError, JournalClosedError, JournalError, LivingAIError
+from livingai.errors import JournalClosedError, JournalError, LivingAIError
 from livingai.node import ExecutionNode
+from livingai.protocol.sections import Cached, decode_state
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import StateKind
 from livingai.queue.record import Record, execution_hash
 from livingai.queue.views import JournalView, Views
 
@@ -29,34 +29,6 @@ class Ask:
 
 #: The cache does not know; ask the service.
 ASK: Final = Ask()
-
-
-class Cached(NamedTuple):
-    """A verified hit: the node that was saved, its state, and the record it came from."""
-
-    node: ExecutionNode
-    state: Any
-    record: Record
-
-
-def decode_state(kind: int, raw: bytes) -> Any:
-    """The value that the caller saved, from a record's or checkpoint's raw state bytes.
-
-    Raises:
-        CorruptRecordError: they do not decode, or are of a kind that a newer version writes.
-    """
-    if kind == StateKind.BYTES:
-        return raw
-    if kind == StateKind.MSGPACK:
-        return serial.unpack(raw)
-    if kind == StateKind.BYTEARRAY:
-        return bytearray(raw)
-    if kind == StateKind.NONE:
-        return None
-    raise CorruptRecordError(
-        f"a state is of kind {kind!r}, this livingai knows kinds up to {max(StateKind)}; a newer "
-        "one may have written it: upgrade livingai to read it"
-    )
 
 
 class HotCache:

@@ -32,6 +32,7 @@ from livingai.protocol.sections import Sections, encode_sections
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.runs.policy import make_settings
+from livingai.runs.ports import ClaimState, OwnedClaim
 from livingai.stores.base import Store
 
 if TYPE_CHECKING:
@@ -278,6 +279,30 @@ class CheckpointEngine(Housekeeper):
         """Twin of :meth:`confirm_claim`."""
         return int(self._ask_sync("claim", execution_id, claim))
 
+    def claim_state(self, execution_id: str, owned: OwnedClaim) -> ClaimState:
+        """How a claim of this process appears in the shared indexes at this moment."""
+        local = self.open_local()
+        entry = local.entries.get(execution_id)
+        if entry is not None and entry is not owned:
+            return ClaimState.REPLACED
+        index = None if local.journal is None else local.journal.index
+        if entry is None or index is None or not index.owns(owned.slot, owned.key):
+            return ClaimState.DISPLACED
+        slot = index.get(owned.key)
+        if slot is None or slot.claim != owned.claim or slot.superseded:
+            return ClaimState.MARKED
+        return ClaimState.HELD
+
+    def others_enter(self, execution_id: str) -> bool:
+        """Whether another process may be taking the execution over at this moment, or has died
+        while it did so.
+
+        Raises:
+            JournalError: another journal cannot be opened for now.
+        """
+        local = self.open_local()
+        return local.cache.entering(execution_id, local.open_journal().id)
+
     # -- recorded programs --
 
     def run(self, execution_id: str, **settings: Any) -> Run:
@@ -291,13 +316,15 @@ class CheckpointEngine(Housekeeper):
             ConfigurationError: a setting that cannot work; the rest when the run is entered:
             FencedError, ServiceUnavailableError, and what :meth:`save` raises.
         """
-        from livingai.runs.run import Run  # noqa: PLC0415 - it needs this class
+        # Here, not above: importing runs adds a fifth to the import time of this module, and most
+        # engines only save.
+        from livingai.runs.run import Run  # noqa: PLC0415
 
         return Run(self, execution_id, make_settings(settings))
 
     def run_sync(self, execution_id: str, **settings: Any) -> SyncRun:
         """Twin of :meth:`run`: ``with engine.run_sync("run-1") as run: ...``."""
-        from livingai.runs.run import SyncRun  # noqa: PLC0415 - it needs this class
+        from livingai.runs.run import SyncRun  # noqa: PLC0415 - as in run()
 
         return SyncRun(self, execution_id, make_settings(settings))
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from livingai import serial
 from livingai.config import DEFAULT_MAX_STATE_BYTES
-from livingai.engine.cache import Ask, Cached, decode_state
+from livingai.engine.cache import Ask
 from livingai.engine.handle import Entry, Local
 from livingai.engine.lifecycle import Member
 from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.node import ExecutionNode
 from livingai.protocol.history import History, place_of, unpack_history
+from livingai.protocol.sections import Cached, decode_state
 from livingai.queue.layout import StateKind
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine

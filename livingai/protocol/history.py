@@ -24,9 +24,9 @@ from typing import Any, Final, NamedTuple
 from msgpack import ExtType, Unpacker
 
 from livingai import serial
-from livingai.engine.cache import Cached, decode_state
 from livingai.errors import CorruptRecordError
 from livingai.node import ExecutionNode
+from livingai.protocol.sections import Cached, decode_state
 from livingai.serial.scalars import MARKED_PREFIX
 from livingai.stores.base import PackedNode
 

@@ -1,14 +1,20 @@
-"""A record's sections: a node and a state, as bytes."""
+"""A record's sections: a node and a state, as bytes and back."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from livingai import serial
-from livingai.errors import InvalidNodeError, StateEncodingError, StateTooLargeError
+from livingai.errors import (
+    CorruptRecordError,
+    InvalidNodeError,
+    StateEncodingError,
+    StateTooLargeError,
+)
 from livingai.node import ExecutionNode, validate_node
 from livingai.queue.layout import StateKind
+from livingai.queue.record import Record
 
 #: Node section, extension section, state kind, state section.
 Sections = tuple[bytes, bytes, int, bytes]
@@ -77,3 +83,31 @@ def _pack_tags(tags: dict[str, Any]) -> bytes:
                 f"livingai's own), got {name!r}"
             )
     return serial.pack(tags, "tags")
+
+
+class Cached(NamedTuple):
+    """A verified hit: the node that was saved, its state, and the record it came from."""
+
+    node: ExecutionNode
+    state: Any
+    record: Record
+
+
+def decode_state(kind: int, raw: bytes) -> Any:
+    """The value that the caller saved, from a record's or checkpoint's raw state bytes.
+
+    Raises:
+        CorruptRecordError: they do not decode, or are of a kind that a newer version writes.
+    """
+    if kind == StateKind.BYTES:
+        return raw
+    if kind == StateKind.MSGPACK:
+        return serial.unpack(raw)
+    if kind == StateKind.BYTEARRAY:
+        return bytearray(raw)
+    if kind == StateKind.NONE:
+        return None
+    raise CorruptRecordError(
+        f"a state is of kind {kind!r}, this livingai knows kinds up to {max(StateKind)}; a newer "
+        "one may have written it: upgrade livingai to read it"
+    )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
-from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ReplayError
 from livingai.node import ExecutionNode, Status
 from livingai.replay.compare import How
@@ -17,10 +16,11 @@ from livingai.replay.rules import Rules, replace_input
 from livingai.replay.tape import ReplayTape
 from livingai.runs.base import BaseRun
 from livingai.runs.calls import CALL, CHECKPOINT, ROLE, Call, node_id
-from livingai.runs.effects import Effect, Save, Work
+from livingai.runs.effects import Effect, Save, Work, do
 from livingai.runs.failures import RAISED
 from livingai.runs.ownership import Ownership
 from livingai.runs.policy import ResumePolicy, RunSettings
+from livingai.runs.ports import RunEngine
 from livingai.runs.recorder import Recorder, raise_recorded
 from livingai.runs.scopes import Scope
 
@@ -46,15 +46,15 @@ class Replay:
 
 
 @dataclass(slots=True)
-class LoadState(Effect):
+class LoadState(Effect[Any]):
     """Read the state that a node of the record was saved with."""
 
     node_id: str
 
-    async def perform(self, engine: CheckpointEngine) -> Any:
+    async def perform(self, engine: RunEngine) -> Any:
         return (await engine.load(self.node_id))[1]
 
-    def perform_sync(self, engine: CheckpointEngine) -> Any:
+    def perform_sync(self, engine: RunEngine) -> Any:
         return engine.load_sync(self.node_id)[1]
 
 
@@ -119,7 +119,7 @@ class ReplayRecorder(Recorder):
             node.output, node.error = served.output, served.error
             if RAISED in recorded.metadata:
                 node.metadata[RAISED] = served.metadata[RAISED]
-        yield Save(node)
+        yield from do(Save(node))
         if how is How.SERVED:
             yield from self._give_inner(call, recorded)
         if node.status is Status.FAILED:
@@ -144,8 +144,8 @@ class ReplayRecorder(Recorder):
             inner.cost_tokens, inner.latency_ms = 0, 0.0
             state = None
             if inner.metadata.get(ROLE) == CHECKPOINT:
-                state = yield LoadState(inner_id)
-            yield Save(inner, None, state)
+                state = yield from do(LoadState(inner_id))
+            yield from do(Save(inner, None, state))
 
     def _marked(self, work: Work[Any], how: How, recorded: ExecutionNode | None) -> Work[Any]:
         """``work``, whose nodes say that they belong to a replay."""
@@ -160,7 +160,7 @@ class ReplayRecorder(Recorder):
         step = work.send
         while True:
             try:
-                effect: Effect = step(value)
+                effect: Effect[Any] = step(value)
             except StopIteration as end:
                 return end.value
             if isinstance(effect, Save):
@@ -197,7 +197,7 @@ def _own_mark(node: ExecutionNode) -> dict[str, Any]:
 
 
 def make_run(
-    kind: type[R], engine: CheckpointEngine, execution_id: str, replay: Replay
+    kind: type[R], engine: RunEngine, execution_id: str, replay: Replay
 ) -> tuple[R, ReplayRecorder]:
     """A run that replays another execution, and its recorder.
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from livingai import serial
 from livingai.errors import (
@@ -19,19 +19,16 @@ from livingai.errors import (
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Receipt
 from livingai.runs.calls import CALL, CHECKPOINT, ROLE, Call, CallOptions, Input, node_id
-from livingai.runs.decorators import recorded_function
-from livingai.runs.effects import ReadHistory, Save, Work, drive
+from livingai.runs.effects import ReadHistory, Save, Work, do, drive
 from livingai.runs.life import Life
 from livingai.runs.ownership import Ownership
 from livingai.runs.pending import PendingCall, PendingCalls, check_awaited
 from livingai.runs.policy import ResumePolicy, RunSettings
+from livingai.runs.ports import RunEngine
+from livingai.runs.recorded_function import recorded_function
 from livingai.runs.recorder import Recorder
 from livingai.runs.scopes import Scope, current_scope, enter, leave, strand
 from livingai.runs.tape import Tape, warn_of_other_state
-
-if TYPE_CHECKING:
-    from livingai.engine.engine import CheckpointEngine
-    from livingai.protocol.history import History
 
 _STEP = CallOptions()
 _TOOL = CallOptions(idempotent=False)
@@ -40,7 +37,7 @@ _TOOL = CallOptions(idempotent=False)
 class BaseRun:
     """What :class:`Run` and :class:`SyncRun` share."""
 
-    def __init__(self, engine: CheckpointEngine, execution_id: str, settings: RunSettings) -> None:
+    def __init__(self, engine: RunEngine, execution_id: str, settings: RunSettings) -> None:
         settings.validate()
         if not isinstance(execution_id, str) or not execution_id:
             raise InvalidNodeError(f"a run's id is a non-empty string, not {execution_id!r}")
@@ -68,7 +65,7 @@ class BaseRun:
         self._pending = PendingCalls(execution_id)
         self._token: Any = None
         #: Where it was entered: in another run, perhaps.
-        self._around: Scope | None = None
+        self.around: Scope | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} epoch {self.epoch}>"
@@ -106,7 +103,7 @@ class BaseRun:
             raise RunError(f"run {self.id!r} was entered before; ask the engine for a new one")
         known = self.engine.cached(self.id)
         yield from self._life.enter()
-        history: History = yield ReadHistory(self.id, known)
+        history = yield from do(ReadHistory(self.id, known))
         nodes = [found.node for found in history.nodes]
         tape = self._settings.tape
         self._recorder.tape = Tape(self.id, nodes) if tape is None else tape
@@ -135,7 +132,7 @@ class BaseRun:
         self._state = state
 
     def _open(self) -> None:
-        self._around = current_scope()
+        self.around = current_scope()
         self._root.strand = strand()
         self._token = enter(self._root)
 
@@ -189,7 +186,7 @@ class BaseRun:
         """Where this code is in the program."""
         scope = current_scope()
         while scope is not None and scope.run is not self:
-            scope = scope.run._around
+            scope = scope.run.around
         return scope or self._root
 
     def _take_down(
@@ -255,11 +252,10 @@ class BaseRun:
         if scope.names:
             node.metadata["names"] = dict(scope.names)
         try:
-            receipt: Receipt = yield Save(node, None, self.state)
+            return (yield from do(Save(node, None, self.state)))
         except StateEncodingError:
             serial.pack(self.state, "run.state")  # says where in the program's own terms
             raise
-        return receipt
 
     def record_cost(self, tokens: int) -> None:
         """Add ``tokens`` to the cost of the call that is under way; outside of any call, to this
@@ -293,3 +289,12 @@ class BaseRun:
 
 def _nothing() -> None:
     """What a checkpoint calls."""
+
+
+def current_run() -> BaseRun | None:
+    """The run that this code is part of; None outside of any run."""
+    scope = current_scope()
+    if scope is None or scope.run.closed:
+        return None
+    assert isinstance(scope.run, BaseRun)
+    return scope.run

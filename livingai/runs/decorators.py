@@ -10,30 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from livingai.node import NodeType
 from livingai.runs.calls import CallOptions, make_options
+from livingai.runs.recorded_function import MARK, RecordedFunction
 
-P = ParamSpec("P")
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-_MARK = "__livingai_call__"
-
-
-class RecordedFunction(NamedTuple):
-    """What a decorator knows of its function."""
-
-    kind: NodeType
-    name: str
-    function: Callable[..., Any]
-    options: CallOptions
-
-
-def recorded_function(function: Callable[..., Any]) -> RecordedFunction | None:
-    """What the decorator of ``function`` knows; None if it has none."""
-    found = getattr(function, _MARK, None)
-    return found if isinstance(found, RecordedFunction) else None
 
 
 @overload
@@ -73,9 +56,10 @@ def _decorator(
 
 
 def _wrap(recorded: RecordedFunction) -> Callable[..., Any]:
-    # Here, not above: a run needs to know decorated functions.
+    # Here, not above: a module of decorated functions, imported by a program that makes no run,
+    # does not load what a run consists of.
+    from livingai.runs.base import current_run  # noqa: PLC0415
     from livingai.runs.effects import drive_sync  # noqa: PLC0415
-    from livingai.runs.scopes import current_run  # noqa: PLC0415
 
     kind, name, function, options = recorded
     asynchronous = inspect.iscoroutinefunction(function)
@@ -90,7 +74,7 @@ def _wrap(recorded: RecordedFunction) -> Callable[..., Any]:
             return run.awaited(f"{getattr(function, '__name__', name)}(...)", work)
         return drive_sync(run.engine, work)
 
-    setattr(wrapper, _MARK, recorded)
+    setattr(wrapper, MARK, recorded)
     if asynchronous:
         # inspect.markcoroutinefunction is newer than the oldest Python that we support.
         mark = getattr(inspect, "markcoroutinefunction", None)

@@ -10,19 +10,22 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from livingai.engine.cache import Cached
-from livingai.engine.engine import CheckpointEngine
+from livingai.errors import StateTooLargeError
 from livingai.node import ExecutionNode
-from livingai.outcome import Durability
-from livingai.runs.failures import raise_again
+from livingai.outcome import Durability, Receipt
+from livingai.protocol.history import History
+from livingai.protocol.sections import Cached
+from livingai.runs.failures import raise_again, shorten
+from livingai.runs.ports import RunEngine
 
 T = TypeVar("T")
 
 
-class Effect(ABC):
+class Effect(ABC, Generic[T]):
     """Something to be done; see the module's text."""
 
     __slots__ = ()
@@ -33,11 +36,11 @@ class Effect(ABC):
         return False
 
     @abstractmethod
-    async def perform(self, engine: CheckpointEngine) -> Any:
+    async def perform(self, engine: RunEngine) -> T:
         """Do it in an event loop."""
 
     @abstractmethod
-    def perform_sync(self, engine: CheckpointEngine) -> Any:
+    def perform_sync(self, engine: RunEngine) -> T:
         """Do it without one."""
 
 
@@ -50,16 +53,26 @@ class Stopped(Exception):
 
 
 #: The logic of a run; its value is of the parameter's type.
-Work = Generator[Effect, Any, T]
+Work = Generator[Effect[Any], Any, T]
 
 
-async def drive(engine: CheckpointEngine, work: Work[T]) -> T:
+def do(effect: Effect[T]) -> Work[T]:
+    """``yield from do(effect)`` is ``yield effect``, with the type of the effect's answer.
+
+    Not for :class:`~livingai.runs.invoking.Invoke`, which may end with a StopIteration of the
+    program's: thrown into this generator, Python would turn it into a RuntimeError.
+    """
+    answer: T = yield effect
+    return answer
+
+
+async def drive(engine: RunEngine, work: Work[T]) -> T:
     """Do what ``work`` wants, in an event loop; its value.
 
     An effect that could not be stopped when the program was cancelled has been ``interrupted``.
     What came of it is still recorded, nothing else is begun, and then the cancellation goes on.
     """
-    step: Callable[[Any], Effect] = work.send
+    step: Callable[[Any], Effect[Any]] = work.send
     value: Any = None
     interrupted: asyncio.CancelledError | None = None
     while True:
@@ -85,9 +98,9 @@ async def drive(engine: CheckpointEngine, work: Work[T]) -> T:
         interrupted = interrupted or getattr(effect, "interrupted", None)
 
 
-def drive_sync(engine: CheckpointEngine, work: Work[T]) -> T:
+def drive_sync(engine: RunEngine, work: Work[T]) -> T:
     """Twin of :func:`drive`."""
-    step: Callable[[Any], Effect] = work.send
+    step: Callable[[Any], Effect[Any]] = work.send
     value: Any = None
     while True:
         try:
@@ -104,55 +117,55 @@ def drive_sync(engine: CheckpointEngine, work: Work[T]) -> T:
 
 
 @dataclass(slots=True)
-class Save(Effect):
+class Save(Effect[Receipt]):
     """Record a node; the value is its receipt."""
 
     node: ExecutionNode
     durability: Durability | None = None
     state: Any = None
 
-    async def perform(self, engine: CheckpointEngine) -> Any:
+    async def perform(self, engine: RunEngine) -> Receipt:
         return await engine.save(self.node, self.state, durability=self.durability)
 
-    def perform_sync(self, engine: CheckpointEngine) -> Any:
+    def perform_sync(self, engine: RunEngine) -> Receipt:
         return engine.save_sync(self.node, self.state, durability=self.durability)
 
 
 @dataclass(slots=True)
-class Claim(Effect):
+class Claim(Effect[int]):
     """Ask the store for the epoch of a claim; FencedError if it is not the newest."""
 
     execution_id: str
     token: str
 
-    async def perform(self, engine: CheckpointEngine) -> int:
+    async def perform(self, engine: RunEngine) -> int:
         return await engine.confirm_claim(self.execution_id, self.token)
 
-    def perform_sync(self, engine: CheckpointEngine) -> int:
+    def perform_sync(self, engine: RunEngine) -> int:
         return engine.confirm_claim_sync(self.execution_id, self.token)
 
 
 @dataclass(slots=True)
-class ReadHistory(Effect):
+class ReadHistory(Effect[History]):
     """Read what is recorded; the value is a :class:`~livingai.protocol.history.History`."""
 
     execution_id: str
     known: Cached | None = None
     behind_checkpoint: bool = False
 
-    async def perform(self, engine: CheckpointEngine) -> Any:
+    async def perform(self, engine: RunEngine) -> History:
         return await engine.history(
             self.execution_id, behind_checkpoint=self.behind_checkpoint, known=self.known
         )
 
-    def perform_sync(self, engine: CheckpointEngine) -> Any:
+    def perform_sync(self, engine: RunEngine) -> History:
         return engine.history_sync(
             self.execution_id, behind_checkpoint=self.behind_checkpoint, known=self.known
         )
 
 
 @dataclass(slots=True)
-class Pause(Effect):
+class Pause(Effect[None]):
     """Wait between two attempts."""
 
     seconds: float
@@ -162,9 +175,18 @@ class Pause(Effect):
         """It comes before another attempt."""
         return True
 
-    async def perform(self, engine: CheckpointEngine) -> None:
+    async def perform(self, engine: RunEngine) -> None:
         await asyncio.sleep(self.seconds)
 
-    def perform_sync(self, engine: CheckpointEngine) -> None:
+    def perform_sync(self, engine: RunEngine) -> None:
         # Nothing happens that could end the pause early: the program is in this very call.
         time.sleep(self.seconds)  # a synchronous program has asked to wait, and nothing ends that
+
+
+def save_failed(node: ExecutionNode) -> Work[None]:
+    """Record a failed node; its error is cut down if it is too large."""
+    with suppress(StateTooLargeError):
+        yield from do(Save(node))
+        return
+    shorten(node)
+    yield from do(Save(node))

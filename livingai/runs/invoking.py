@@ -21,15 +21,13 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from livingai.errors import RunError
 from livingai.runs.effects import Effect
+from livingai.runs.ports import RunEngine
 from livingai.runs.scopes import Scope, enter, leave, strand
 from livingai.runs.threads import Ended, call_in_thread
-
-if TYPE_CHECKING:
-    from livingai.engine.engine import CheckpointEngine
 
 _log = logging.getLogger("livingai")
 #: An event loop that is held up longer than this is worth a warning.
@@ -44,7 +42,7 @@ def asynchronous_error(function: Any) -> RunError:
 
 
 @dataclass(slots=True)
-class Invoke(Effect):
+class Invoke(Effect[Any]):
     """Call a function, in ``scope`` if there is one; the value is its result.
 
     ``timeout`` seconds: a coroutine is cancelled then; a plain function goes on in its thread,
@@ -66,7 +64,7 @@ class Invoke(Effect):
         """Nothing new is begun in a program that was cancelled."""
         return True
 
-    async def perform(self, engine: CheckpointEngine) -> Any:
+    async def perform(self, engine: RunEngine) -> Any:
         in_thread = self.thread or self.timeout is not None
         began = time.monotonic()
         with self._inside():
@@ -84,7 +82,7 @@ class Invoke(Effect):
             async with asyncio.timeout(left):
                 return await result
 
-    def perform_sync(self, engine: CheckpointEngine) -> Any:
+    def perform_sync(self, engine: RunEngine) -> Any:
         with self._inside():
             if self.timeout is None:
                 result = self._plainly()

@@ -23,10 +23,9 @@ from typing import Any
 from livingai.errors import FencedError, LivingAIError
 from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
 from livingai.runs.calls import ROLE, RUN
-from livingai.runs.effects import Save, Work
+from livingai.runs.effects import Save, Work, do, save_failed
 from livingai.runs.failures import RAISED
 from livingai.runs.ownership import Ownership
-from livingai.runs.recorder import save_failed
 
 _log = logging.getLogger("livingai")
 
@@ -74,7 +73,7 @@ class Life:
         self.active = True
         if self.node.status is Status.PENDING:
             self.node.status = Status.RUNNING
-            yield Save(self.node)
+            yield from do(Save(self.node))
 
     @property
     def looked_in(self) -> bool:
@@ -91,7 +90,7 @@ class Life:
         if error is None:
             node.status = Status.SUCCESS
             yield from self._owner.check()
-            yield Save(node)
+            yield from do(Save(node))
             return
         node.status = Status.FAILED
         node.error = ErrorInfo.from_exception(error)

@@ -28,35 +28,28 @@ A forked child is another process. It owns nothing, and may not act for its pare
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from livingai.errors import FencedError, RecordRefusedError, RunError
+from livingai.node import ExecutionNode
 from livingai.outcome import Durability
-from livingai.runs.effects import Claim, Save, Work
-
-if TYPE_CHECKING:
-    from livingai.engine.engine import CheckpointEngine
-    from livingai.engine.handle import Entry
-    from livingai.node import ExecutionNode
-    from livingai.outcome import Receipt
+from livingai.runs.effects import Claim, Save, Work, do
+from livingai.runs.ports import ClaimState, OwnedClaim, RunEngine
 
 
 class Ownership:
     """One process's ownership of one execution; see the module's text."""
 
-    def __init__(
-        self, engine: CheckpointEngine, execution_id: str, *, exclusive: bool = False
-    ) -> None:
+    def __init__(self, engine: RunEngine, execution_id: str, *, exclusive: bool = False) -> None:
         self._engine = engine
         self._execution_id = execution_id
         self._exclusive = exclusive
         self._pid = os.getpid()
-        self._entry: Entry | None = None
+        self._owned: OwnedClaim | None = None
         self._token = ""
         #: Somebody else was in the middle of entering when we did.
         self._contested = False
-        #: The entry for which the store has confirmed :attr:`epoch`.
-        self._confirmed: Entry | None = None
+        #: The claim for which the store has confirmed :attr:`epoch`.
+        self._confirmed: OwnedClaim | None = None
         #: The store's fencing token; 0 before :meth:`take`.
         self.epoch = 0
 
@@ -71,10 +64,10 @@ class Ownership:
         Raises:
             FencedError: yet another process did the same at the same time, and won.
         """
-        entry = self._enter()
-        yield Save(beginning)
-        epoch: int = yield Claim(self._execution_id, self._token)
-        self._confirm(entry, epoch)
+        owned = self._enter()
+        yield from do(Save(beginning))
+        epoch = yield from do(Claim(self._execution_id, self._token))
+        self._confirm(owned, epoch)
         if self._replaced():
             raise self._fenced()
 
@@ -91,9 +84,9 @@ class Ownership:
         while not self._held():
             if self._replaced():
                 raise self._fenced()
-            asked = self._entry
-            epoch: int = yield Claim(self._execution_id, self._token)
-            if asked is not self._entry:
+            asked = self._owned
+            epoch = yield from do(Claim(self._execution_id, self._token))
+            if asked is not self._owned:
                 continue  # somebody else of this process has entered anew meanwhile
             if asked is not self._confirmed:
                 if epoch != self.epoch + 1:
@@ -118,7 +111,7 @@ class Ownership:
             As :meth:`check`; then, too.
         """
         level = self.intent_level
-        receipt: Receipt = yield Save(node, level)
+        receipt = yield from do(Save(node, level))
         outcome = receipt.outcome if level is Durability.STORE else None
         if outcome is not None and outcome.status == "fenced":
             raise FencedError(f"{self._execution_id}: {outcome.reason}")
@@ -142,23 +135,14 @@ class Ownership:
             "give children plain functions (or runs of their own)"
         )
 
-    def _enter(self) -> Entry:
-        self._entry, self._token = self._engine.new_claim(self._execution_id)
-        self._contested = self._contested or self._others_enter()
-        return self._entry
+    def _enter(self) -> OwnedClaim:
+        self._owned, self._token = self._engine.new_claim(self._execution_id)
+        self._contested = self._contested or self._engine.others_enter(self._execution_id)
+        return self._owned
 
-    def _others_enter(self) -> bool:
-        local = self._engine.open_local()
-        return local.cache.entering(self._execution_id, local.open_journal().id)
-
-    def _confirm(self, entry: Entry, epoch: int) -> None:
-        self._confirmed = entry
-        self.epoch = entry.epoch = epoch
-
-    def _replaced(self) -> bool:
-        """Whether this very process has begun to run the execution once more."""
-        entry = self._engine.open_local().entries.get(self._execution_id)
-        return entry is not None and entry is not self._entry
+    def _confirm(self, owned: OwnedClaim, epoch: int) -> None:
+        self._confirmed = owned
+        self.epoch = owned.epoch = epoch
 
     def _fenced(self) -> FencedError:
         return FencedError(
@@ -166,21 +150,17 @@ class Ownership:
             "running; the later one goes on, this one has ended"
         )
 
+    def _state(self) -> ClaimState:
+        if self._owned is None:
+            return ClaimState.DISPLACED
+        return self._engine.claim_state(self._execution_id, self._owned)
+
+    def _replaced(self) -> bool:
+        """Whether this very process has begun to run the execution once more."""
+        return self._state() is ClaimState.REPLACED
+
     def _in_index(self) -> bool:
-        local = self._engine.open_local()
-        entry = self._entry
-        return (
-            entry is not None
-            and local.entries.get(self._execution_id) is entry
-            and local.journal is not None
-            and local.journal.index.owns(entry.slot, entry.key)
-        )
+        return self._state() in (ClaimState.HELD, ClaimState.MARKED)
 
     def _held(self) -> bool:
-        if self._entry is not self._confirmed or not self._in_index():
-            return False
-        local, entry = self._engine.open_local(), self._entry
-        assert local.journal is not None
-        assert entry is not None
-        slot = local.journal.index.get(entry.key)
-        return slot is not None and slot.claim == entry.claim and not slot.superseded
+        return self._owned is self._confirmed and self._state() is ClaimState.HELD

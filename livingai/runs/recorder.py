@@ -13,8 +13,7 @@ without an event loop.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from livingai import serial
 from livingai.errors import (
@@ -28,17 +27,15 @@ from livingai.errors import (
 )
 from livingai.node import ExecutionNode, Status, shown
 from livingai.runs.calls import Call
-from livingai.runs.effects import Pause, Save, Stopped, Work
-from livingai.runs.failures import RAISED, describe, is_own, raise_again, rebuild, shorten
+from livingai.runs.effects import Pause, Save, Stopped, Work, do, save_failed
+from livingai.runs.failures import RAISED, describe, is_own, raise_again, rebuild
 from livingai.runs.in_doubt import ask, in_doubt_error, is_lost, resolved_node
 from livingai.runs.invoking import Invoke
+from livingai.runs.life import Life
 from livingai.runs.ownership import Ownership
 from livingai.runs.policy import Decision, Policy, Resolution, ResolutionAction, Resolver
 from livingai.runs.scopes import Scope
 from livingai.runs.tape import Tape
-
-if TYPE_CHECKING:
-    from livingai.runs.life import Life
 
 _LONGEST_PAUSE_S = 60.0
 
@@ -120,14 +117,14 @@ class Recorder:
         outer = scope.call
         if outer is not None and not outer.announced:
             outer.announced = True
-            yield Save(outer.node(self.execution_id, Status.RUNNING))
+            yield from do(Save(outer.node(self.execution_id, Status.RUNNING)))
 
     # -- a tool in doubt --
 
     def _settle(self, call: Call, recorded: ExecutionNode, resolution: Resolution) -> Work[Any]:
         node = resolved_node(recorded, resolution)
         try:
-            yield Save(node)
+            yield from do(Save(node))
         except InvalidNodeError as error:
             why: Exception = error
             try:
@@ -152,7 +149,7 @@ class Recorder:
                 yield from self._record_intent(call)
             elif call.attempts:
                 call.announced = True
-                yield Save(call.node(self.execution_id, Status.RUNNING))
+                yield from do(Save(call.node(self.execution_id, Status.RUNNING)))
             self._remember(call, scope)
             inside = Scope(scope.run, f"{call.path}.", scope, call)
             began = time.perf_counter()
@@ -198,7 +195,7 @@ class Recorder:
         yield from self.owner.check()
         pause_s = options.backoff_s * 2 ** (len(call.attempts) - 1)
         if pause_s:
-            yield Pause(min(pause_s, _LONGEST_PAUSE_S))
+            yield from do(Pause(min(pause_s, _LONGEST_PAUSE_S)))
         return True
 
     def _record_success(self, call: Call, output: Any, latency_ms: float) -> Work[ExecutionNode]:
@@ -207,7 +204,7 @@ class Recorder:
         node.latency_ms, node.completed_at = latency_ms, time.time()
         yield from self.owner.check()
         try:
-            yield Save(node)
+            yield from do(Save(node))
         except (InvalidNodeError, StateTooLargeError) as error:
             failure = _result_error(call, output, error)
             failure.__cause__ = error
@@ -256,12 +253,3 @@ def raise_recorded(node: ExecutionNode) -> NoReturn:
     if isinstance(error, StopIteration):
         raise Stopped(error)
     raise_again(error)
-
-
-def save_failed(node: ExecutionNode) -> Work[None]:
-    """Record a failed node; its error is cut down if it is too large."""
-    with suppress(StateTooLargeError):
-        yield Save(node)
-        return
-    shorten(node)
-    yield Save(node)

@@ -24,17 +24,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.protocol.history import History, Recorded, without_collector
 from livingai.runs.calls import CHECKPOINT, ROLE, RUN
-from livingai.runs.effects import ReadHistory, Save, Work, drive, drive_sync
+from livingai.runs.effects import ReadHistory, Save, Work, do, drive, drive_sync
 from livingai.runs.failures import RAISED, describe
 from livingai.runs.in_doubt import ask, in_doubt_error, resolved_node
 from livingai.runs.invoking import Invoke
 from livingai.runs.ownership import Ownership
 from livingai.runs.policy import ResolutionAction, Resolver
+from livingai.runs.ports import RunEngine
 
 _CLASSES = {
     Status.SUCCESS: "skipped",
@@ -87,7 +87,7 @@ class RecoveryEngine:
     For programs that record their own nodes; a program inside of ``engine.run`` recovers by itself.
     """
 
-    def __init__(self, engine: CheckpointEngine) -> None:
+    def __init__(self, engine: RunEngine) -> None:
         self.engine = engine
 
     async def plan(self, execution_id: str) -> RecoveryPlan:
@@ -148,7 +148,7 @@ class RecoveryEngine:
     # -- how --
 
     def _take(self, execution_id: str) -> Work[tuple[Ownership, RecoveryPlan]]:
-        yield ReadHistory(execution_id, behind_checkpoint=True)  # raises if there is none
+        yield from do(ReadHistory(execution_id, behind_checkpoint=True))  # raises if there is none
         known = self.engine.cached(execution_id)
         owner = Ownership(self.engine, execution_id)
         beginning = ExecutionNode(
@@ -156,7 +156,7 @@ class RecoveryEngine:
             metadata={"name": "recovery", ROLE: RUN}, completed_at=time.time(),
         )  # fmt: skip
         yield from owner.take(beginning)
-        history: History = yield ReadHistory(execution_id, known, behind_checkpoint=True)
+        history = yield from do(ReadHistory(execution_id, known, behind_checkpoint=True))
         return owner, make_plan(execution_id, history)
 
     def _recover(self, execution_id: str, resolver: Resolver | None) -> Work[Recovery]:
@@ -178,7 +178,7 @@ class RecoveryEngine:
             if resolution.action is ResolutionAction.RETRY:
                 retry.append(node)
                 continue
-            yield Save(resolved_node(node, resolution))
+            yield from do(Save(resolved_node(node, resolution)))
             if resolution.error is not None:
                 errors[node.id] = resolution.error
             else:
@@ -202,15 +202,14 @@ class RecoveryEngine:
                 output = yield Invoke(handler, (node,))
             except Exception as error:
                 if node.id in again:
-                    yield Save(_failed(node, error))
+                    yield from do(Save(_failed(node, error)))
                 raise
             latency_ms = (time.perf_counter() - began) * 1e3
-            yield Save(
-                replace(
-                    node, status=Status.SUCCESS, output=output, error=None, latency_ms=latency_ms,
-                    completed_at=time.time(),
-                )
+            done = replace(
+                node, status=Status.SUCCESS, output=output, error=None, latency_ms=latency_ms,
+                completed_at=time.time(),
             )  # fmt: skip
+            yield from do(Save(done))
             recovery.outputs[node.id] = output
         return recovery
 

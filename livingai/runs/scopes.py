@@ -15,14 +15,22 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from livingai.errors import RunError
+from livingai.runs.calls import Call
 
-if TYPE_CHECKING:
-    from livingai.runs.base import BaseRun
-    from livingai.runs.calls import Call
+
+class ScopeOwner(Protocol):
+    """The run that a scope belongs to (:class:`livingai.runs.base.BaseRun`)."""
+
+    #: The execution's id.
+    id: str
+    #: Whether the run is not entered (yet, or any more).
+    closed: bool
+    #: The scope in which the run was entered; None outside of any other run.
+    around: Scope | None
 
 
 def strand() -> object:
@@ -40,7 +48,7 @@ class Scope:
     __slots__ = ("call", "closed", "names", "parent", "path", "position", "run", "strand", "tasks")
 
     def __init__(
-        self, run: BaseRun, path: str, parent: Scope | None, call: Call | None = None
+        self, run: ScopeOwner, path: str, parent: Scope | None, call: Call | None = None
     ) -> None:
         self.run = run
         #: What the paths of its calls begin with: "" or ends with a dot.
@@ -130,9 +138,3 @@ def leave(token: Any) -> None:
 def current_scope() -> Scope | None:
     """The innermost scope; None outside of any run."""
     return _current.get()
-
-
-def current_run() -> BaseRun | None:
-    """The run that this code is part of; None outside of any."""
-    scope = _current.get()
-    return scope.run if scope is not None and not scope.run.closed else None

@@ -9,7 +9,8 @@ from typing import Any
 import apsw
 
 from livingai import SQLiteStore, codecs
-from livingai.engine.cache import ASK, HotCache, decode_state
+from livingai.engine.cache import ASK, HotCache
+from livingai.protocol.sections import decode_state
 from livingai.queue.directory import StateDirectory
 from livingai.queue.record import read_outcome
 from livingai.queue.tail import Found, JournalTail

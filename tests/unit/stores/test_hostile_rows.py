@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livingai import ExecutionNode, NodeType, Status
-from livingai.engine.cache import decode_state
 from livingai.errors import CorruptRecordError, LivingAIError
 from livingai.protocol.history import pack_history, unpack_history
+from livingai.protocol.sections import decode_state
 from livingai.serial import pack
 from livingai.stores.base import ExecutionInfo, PackedNode, Store
 from livingai.stores.checked import execution_line, node_section, rows_of
