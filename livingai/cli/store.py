@@ -8,10 +8,10 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from livingai.cli.where import Days, engine_on, existing_store
+from livingai.cli.where import Days, engine_on, store_at
 from livingai.engine.engine import CheckpointEngine
+from livingai.inspection.directories import default_directory
 from livingai.node import Status
-from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.copying import copy_store, refuse_same
 from livingai.stores.opening import open_store
@@ -112,7 +112,7 @@ def copy(source: str, target: str, prefix: str) -> None:
     What is queued for either on this machine is stored first. Where TARGET has another run under
     one of the ids, or went on with one by itself, nothing at all is copied.
     """
-    with existing_store(source) as have, open_store(target) as want:
+    with store_at(source) as have, open_store(target) as want:
         refuse_same(have, want)
     _drain(have)
     _drain(want)
@@ -132,8 +132,7 @@ def copy(source: str, target: str, prefix: str) -> None:
 
 
 def _drain(store: Store) -> None:
-    """Have what waits in a store's journals stored, if there are any."""
-    directory = StateDirectory(store.default_directory())
-    if directory.journal_paths():
+    """Have the store's service store what waits in its journals, if there are any."""
+    if default_directory(store).journals():
         with CheckpointEngine(store) as engine:
             engine.drain_sync()

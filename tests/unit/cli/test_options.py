@@ -17,7 +17,10 @@ from livingai.cli.where import Days
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every command and the words that call it."""
     if isinstance(group, click.Group):
-        for name, command in group.commands.items():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
             yield from commands(command, (*path, name))
     else:
         yield group, path

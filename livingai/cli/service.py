@@ -1,0 +1,180 @@
+"""Commands on the service of a state directory: ``serve``, ``status``, ``stop``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import click
+import psutil
+
+from livingai._version import __version__
+from livingai.cli.where import find
+from livingai.config import EngineConfig
+from livingai.errors import ServiceUnavailableError
+from livingai.inspection.directories import DirectoryView
+from livingai.inspection.quarantine import list_aside
+from livingai.service.service import Service
+from livingai.stores.base import Store
+from livingai.stores.opening import open_store
+
+#: Seconds that ``status`` and ``stop`` wait for an answer.
+_PATIENCE_S = 5.0
+
+
+@click.command()
+@click.argument("store", metavar="STORE")
+@click.option("--directory", help="State directory (default: derived from the store).")
+@click.option(
+    "--compressors",
+    type=click.IntRange(1, 64),
+    help="Compressor processes (default: one per core).",
+)
+@click.option(
+    "--writers",
+    type=click.IntRange(1, 64),
+    help="Writer processes (default: what suits the store).",
+)
+@click.option(
+    "--codec",
+    default="auto",
+    show_default=True,
+    help="How states are stored.",
+    type=click.Choice(["auto", "zstd", "zlib", "raw"]),
+)
+def serve(
+    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
+) -> None:
+    """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
+
+    It stores what is queued before it ends. If an agent has already started a service for this
+    store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
+    everything is stored; the rest waits in the state directory.
+    """
+    config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
+    _serve(open_store(store), directory, config)
+
+
+def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
+    service = Service(store, directory, config, verbose=True, served=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        service.start()
+        _say(f"serving {store.url} in {service.directory.path}; Ctrl-C drains and stops")
+        code = service.wait()
+    except KeyboardInterrupt:
+        try:
+            _say("draining; Ctrl-C again stops at once, what is left stays in the journals")
+            service.stop()
+        except KeyboardInterrupt:
+            service.stop(drain=False)
+        code = service.exit_code
+    if code:
+        _say(
+            f"ended with {service.unstored()} records unstored; they wait in "
+            f"{service.directory.path}, the next service stores them"
+        )
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """Print. If standard output is closed (a terminal that hung up), discard this and all later
+    output, so that ``serve`` still drains."""
+    try:
+        click.echo(text)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@click.command()
+@click.argument("where")
+def status(where: str) -> None:
+    """Show what the service of a state directory is doing, and what is quarantined."""
+    view = find(where)
+    lines: list[tuple[str, str]] = [("state directory", view.path)]
+    try:
+        lines += _described(view.ask("status", timeout_s=_PATIENCE_S))
+    except ServiceUnavailableError:
+        if owner := view.owner():
+            what = f"process {owner.pid} does not answer (stopped, or starting, or ending)"
+        else:
+            what = "not running (the next save or read starts it)"
+        lines += [("store", view.store_url), ("service", what), *_without_service(view)]
+    aside = list_aside(view.directory)
+    lines.append(("quarantined", str(len(aside))))
+    for label, value in lines:
+        click.echo(f"{label:16} {value}".rstrip())
+    for record in aside:
+        name = f"{record.execution_id} {record.node_id}" if record.execution_id else "unreadable"
+        click.echo(f"  {os.path.basename(record.path)}  {name}: {record.reason}")
+
+
+def _without_service(view: DirectoryView) -> list[tuple[str, str]]:
+    """What can be seen while no service answers: how the last one ended, and what waits."""
+    report = view.report()
+    lines = [("journals", str(view.journals()))]
+    waiting = view.waiting()
+    hint = "; `livingai serve`, or the next agent's service, stores them" if waiting else ""
+    lines.append(("not stored yet", f"{waiting} records{hint}"))
+    if report.ended_at:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.ended_at))
+        left = f", with {report.left} records unstored" if report.left else ""
+        lines.append(("last service", f"ended {when}{left}"))
+    if report.trouble:
+        lines.append(("trouble", report.trouble))
+    return lines
+
+
+def _described(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer["started_at"]))
+    lines = [("store", str(answer["store"])), ("service", f"running since {since}")]
+    for role, pid in answer["pids"].items():
+        listed = ", ".join(map(str, pid)) if isinstance(pid, list) else str(pid or "not started")
+        lines.append((f"  {role}", listed))
+    dead = answer["journals_of_dead_owners"]
+    counts = ", ".join(f"{count} {name}" for name, count in answer["outcomes"].items() if count)
+    lines += [
+        ("agents", str(answer["agents"])),
+        ("journals", f"{answer['journals']} ({dead} of dead owners)"),
+        ("on their way", f"{answer['inflight']} ({answer['inflight_bytes']} bytes)"),
+        ("outcomes", counts or "none yet"),
+    ]
+    if "compression" in answer:  # a service of an earlier version does not say
+        lines.append(("compression", str(answer["compression"])))
+    if answer.get("version", __version__) != __version__:
+        lines.append(("version", f"{answer['version']}, this command has {__version__}"))
+    if answer["trouble"]:
+        lines.append(("trouble", str(answer["trouble"])))
+    return lines
+
+
+@click.command()
+@click.argument("where")
+def stop(where: str) -> None:
+    """Have the service of a state directory store what is queued, and end it.
+
+    The next save or read of an agent starts it again.
+    """
+    view = find(where)
+    if view.owner() is None:
+        click.echo("no service is running")
+        return
+    answer = view.ask("status", timeout_s=_PATIENCE_S)
+    pid = int(answer["pids"]["supervisor"])
+    try:
+        supervisor = psutil.Process(pid)
+        supervisor.terminate()
+        supervisor.wait(60)
+    except psutil.NoSuchProcess:
+        pass  # it ended before the signal
+    except psutil.TimeoutExpired:
+        raise click.ClickException(
+            f"process {pid} is still draining; see `livingai status`"
+        ) from None
+    left = view.waiting()
+    click.echo(f"stopped; {left} records wait in {view.path}" if left else "stopped")

@@ -1,0 +1,173 @@
+"""Bringing state directories to a database that was moved, so that what waits in them is stored.
+
+A state directory's manifest names its store by URL and identity. After the database, the directory
+or the server's name has changed, :func:`find_misplaced` lists the directories that belong to a
+store, and :func:`bring` rewrites one manifest and has its waiting records stored.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from livingai.errors import (
+    LivingAIError,
+    RecordsLeftError,
+    ServiceUnavailableError,
+    StoreMismatchError,
+)
+from livingai.queue.directory import MANIFEST, StateDirectory
+from livingai.queue.lock import owner_alive
+from livingai.queue.waiting import waiting_records
+from livingai.service.service import Service, ask_service
+from livingai.stores.base import IDENTITY, Store
+from livingai.stores.belonging import RELOCATING, default_directories, leads_to, left_behind
+
+#: Seconds within which at least one more record must be stored.
+_PATIENCE_S = 60.0
+#: Seconds within which a running service reads the changed manifest.
+_LOOK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """A state directory that can be brought to a store."""
+
+    directory: StateDirectory
+    #: The store that the directory's manifest names now.
+    url: str
+    #: The identity of the database at the new place; None if this store keeps none.
+    identity: str | None
+    #: A service for another store runs in the directory; it must end first.
+    occupied: bool
+    #: The manifest has the identity of another database.
+    foreign: bool
+
+    @property
+    def path(self) -> str:
+        """The directory's real path."""
+        return self.directory.path
+
+    def waiting(self) -> int:
+        """How many accepted records wait there."""
+        return waiting_records(self.directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What :func:`bring` did with one directory."""
+
+    path: str
+    #: Accepted records that were stored, and that still wait.
+    stored: int
+    waiting: int
+    #: Why records still wait; None if storing them did not fail.
+    error: LivingAIError | None
+
+
+def find_misplaced(store: Store, directory: str | None = None) -> list[Misplaced]:
+    """The state directories of ``store`` (or just the one at ``directory``), oldest first; empty if
+    none is known on this machine. A database without an identity gets one.
+
+    Raises:
+        DirectoryError: a manifest cannot be read.
+        StoreError: the database cannot be read.
+    """
+    found = _directories(store, directory)
+    if not found:
+        return []
+    identity = _identity(store)
+    return [_misplaced(store, one, identity) for one in found]
+
+
+def bring(store: Store, misplaced: Misplaced, reopen: Callable[[], Store]) -> Brought:
+    """Write ``store`` into the directory's manifest and have stored what waits there, by the
+    directory's service or by one that runs just for this. ``reopen`` opens the store anew.
+
+    Raises:
+        DirectoryError: the manifest cannot be written.
+    """
+    directory, error = misplaced.directory, None
+    own = directory.path in default_directories(store)
+    directory.change_manifest(
+        {
+            "store": store.url,
+            "directory": directory.path,
+            IDENTITY: misplaced.identity,
+            RELOCATING: None if own else "yes",
+        }
+    )
+    before = misplaced.waiting()
+    if before:
+        error = _store_what_waits(reopen(), directory)
+    directory.change_manifest({RELOCATING: None})
+    still = misplaced.waiting()
+    return Brought(directory.path, before - still, still, error)
+
+
+def _directories(store: Store, named: str | None) -> list[StateDirectory]:
+    """What was left behind comes first, because it is older."""
+    if named is not None:
+        directory = StateDirectory(named)
+        directory.manifest()  # raises before anything is written
+        return [directory]
+    usual = StateDirectory(default_directories(store)[0]) if default_directories(store) else None
+    found = {directory.path: directory for directory, _ in left_behind(store, usual)}
+    for path in reversed(default_directories(store)):
+        if os.path.lexists(os.path.join(path, MANIFEST)):
+            found.setdefault(StateDirectory(path).path, StateDirectory(path))
+    return list(found.values())
+
+
+def _identity(store: Store) -> str | None:
+    """The database's identity, made if it has none; None: this store keeps none."""
+    if store.marks() is None:
+        return None
+    store.mark(IDENTITY, secrets.token_hex(16), keep=True)
+    return (store.marks() or {})[IDENTITY]
+
+
+def _misplaced(store: Store, directory: StateDirectory, identity: str | None) -> Misplaced:
+    manifest = directory.manifest()
+    url, known = str(manifest.get("store")), manifest.get(IDENTITY)
+    return Misplaced(
+        directory,
+        url,
+        identity,
+        occupied=owner_alive(directory.lock) and not leads_to(url, store),
+        foreign=known not in (None, identity),
+    )
+
+
+def _store_what_waits(store: Store, directory: StateDirectory) -> LivingAIError | None:
+    """Have the directory's records stored, by its service if one runs; why not all were."""
+    try:
+        if owner_alive(directory.lock):
+            _drain(store, directory)
+        else:
+            with Service(store, directory.path):
+                _drain(store, directory)
+    except LivingAIError as error:
+        return error
+    return None
+
+
+def _drain(store: Store, directory: StateDirectory) -> None:
+    """Wait for the service for as long as it stores at least one record per ``_PATIENCE_S``."""
+    look_until = time.monotonic() + _LOOK_S
+    while True:
+        before = waiting_records(directory)
+        try:
+            ask_service(directory, store.url, "drain", timeout_s=_PATIENCE_S)
+        except (StoreMismatchError, RecordsLeftError):  # it may not have read the manifest yet
+            if time.monotonic() > look_until:
+                raise
+            time.sleep(0.1)
+        except ServiceUnavailableError:
+            if waiting_records(directory) >= before:
+                raise
+        else:
+            return
