@@ -323,7 +323,7 @@ def test_a_service_of_another_protocol(state_dir: Place) -> None:
     from tests.integration.service.test_start import copied_package
 
     copy = copied_package(state_dir.folder / "copy")
-    protocol = copy / "livingai" / "workers" / "protocol.py"
+    protocol = copy / "livingai" / "protocol" / "frames.py"
     protocol.write_text(protocol.read_text().replace("VERSION = 1", "VERSION = 2"))
     other = state_dir.agent(env={"PYTHONPATH": f"{copy}:{environment()['PYTHONPATH']}"})
     other.call(acts.save, "run-1", 0)

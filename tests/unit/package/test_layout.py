@@ -18,6 +18,8 @@ from hatchling import build
 from tests.support.agents import ROOT
 
 LINKED = ("queue", "stores", "workers")
+#: Suffixes of files that the package needs, or that explain a folder.
+SHIPPED = {".py", ".md", ".lua", ".sql", ".typed"}
 
 
 def sources(folder: Path) -> set[str]:
@@ -25,9 +27,7 @@ def sources(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file()
-        and path.suffix in {".py", ".md", ".lua"}
-        and "__pycache__" not in path.parts
+        if path.is_file() and path.suffix in SHIPPED and "__pycache__" not in path.parts
     }
 
 
@@ -96,6 +96,18 @@ def test_wheel_and_sdist_are_complete(tmp_path: Path, monkeypatch: pytest.Monkey
         assert in_wheel(direct, name) == expected
         assert in_wheel(again, name) == expected
         assert sources(unpacked / name) == expected
-    assert {"py.typed", "_version.py"} <= {
-        path.removeprefix("livingai/") for path in zipfile.ZipFile(again).namelist()
+    expected = sources(ROOT / "livingai") | {
+        f"{name}/{path}" for name in LINKED for path in sources(ROOT / name)
     }
+    for wheel in (direct, again):
+        with zipfile.ZipFile(wheel) as archive:
+            packed = set(archive.namelist())
+        found = {name.removeprefix("livingai/") for name in packed if name.startswith("livingai/")}
+        assert found == expected
+        assert not {name.split("/")[0] for name in packed} - {"livingai", *dist_info(packed)}
+    assert {"py.typed", "_version.py", "stores/redis/commit.lua"} <= expected
+
+
+def dist_info(names: set[str]) -> set[str]:
+    """The folder of the distribution's own description."""
+    return {name.split("/")[0] for name in names if ".dist-info/" in name}
