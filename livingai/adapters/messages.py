@@ -32,6 +32,7 @@ from typing import Any, Final
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, ExecutionNotFoundError, RunFormatError
 from livingai.node import ExecutionNode, NodeType, Status
+from livingai.runs.effects import ReadLatest, Save, Work, do, drive, drive_sync
 
 Message = dict[str, Any]
 
@@ -202,23 +203,23 @@ async def import_run(
         ConfigurationError: there is another execution of that name.
         LivingAIError: as :meth:`CheckpointEngine.save`; what was saved by then is there.
     """
-    with suppress(ExecutionNotFoundError):
-        if _complete(run, (await engine.latest(run.execution_id))[1]):
-            return False
-    for node, state in graph(run, idempotent):
-        await engine.save(node, state)
-    return True
+    return await drive(engine, _import(run, idempotent))
 
 
 def import_run_sync(
     engine: CheckpointEngine, run: RecordedRun, idempotent: Collection[str] = ()
 ) -> bool:
     """Twin of :func:`import_run`."""
+    return drive_sync(engine, _import(run, idempotent))
+
+
+def _import(run: RecordedRun, idempotent: Collection[str]) -> Work[bool]:
     with suppress(ExecutionNotFoundError):
-        if _complete(run, engine.latest_sync(run.execution_id)[1]):
+        _, state = yield from do(ReadLatest(run.execution_id))
+        if _complete(run, state):
             return False
     for node, state in graph(run, idempotent):
-        engine.save_sync(node, state)
+        yield from do(Save(node, None, state))
     return True
 
 

@@ -1,6 +1,6 @@
 """Replay over the recorded graph: the handler is called for nodes in recorded order.
 
-This is the logic alone, see :mod:`livingai.replay.script`. Rules, in this order:
+Written as :mod:`effects <livingai.runs.effects>`. Rules, in this order:
 
 1. A node whose output is replaced is not run. One whose input is replaced runs with it.
 2. FULL runs all. FROM_NODE serves what was saved before the node. MOCK_TOOLS serves tools.
@@ -25,19 +25,21 @@ from livingai.errors import (
     StateTooLargeError,
 )
 from livingai.node import MAX_ID_BYTES, ErrorInfo, ExecutionNode, NodeType, Status, _new_id
+from livingai.outcome import Durability
 from livingai.replay.compare import How, NodeComparison, compare, name_of
+from livingai.replay.handlers import CallHandler, NodeHandler, ReplayInputs
 from livingai.replay.mode import Override, ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
-from livingai.replay.script import Answer, Call, ReplayInputs, Save, Script
 from livingai.runs.calls import CHECKPOINT, ROLE
 from livingai.runs.diff import differences
+from livingai.runs.effects import Save, Work, do
 
 _NO_OVERRIDE = Override()
 _UNENCODABLE = (InvalidNodeError, StateEncodingError, StateTooLargeError)
 
 
 class GraphReplay:
-    """One replay of a graph: run :meth:`script` to its end, then read what it holds."""
+    """One replay of a graph: do the :meth:`work`, then read what it holds."""
 
     def __init__(
         self, recording: Recording, request: Request, execution_id: str, state: Any = None
@@ -111,8 +113,8 @@ class GraphReplay:
 
     # -- the replay --
 
-    def script(self) -> Script:
-        """Go through the graph; yields what is to be done and takes its result.
+    def work(self, handler: NodeHandler) -> Work[None]:
+        """Go through the graph: call the handler or take what is recorded, and save each node.
 
         Raises whatever a save raises. A handler's output that cannot be encoded raises that, too,
         after the node was saved as FAILED.
@@ -130,7 +132,7 @@ class GraphReplay:
                 yield from self._save(node, recorded, How.REPLACED)
             elif recorded.id in self._running:
                 first_run = False
-                yield from self._run(node, recorded)
+                yield from self._run(handler, node, recorded)
             else:
                 # What is restored belongs to the last node before the first one that runs.
                 rest = self.recording.nodes[position + 1 : position + 2]
@@ -145,11 +147,14 @@ class GraphReplay:
             node.input = override.input
         return node
 
-    def _run(self, node: ExecutionNode, recorded: ExecutionNode) -> Script:
+    def _run(
+        self, handler: NodeHandler, node: ExecutionNode, recorded: ExecutionNode
+    ) -> Work[None]:
         inputs = ReplayInputs(node, self.request.mode, self._outputs, self.state)
         if not node.idempotent:
-            yield Save(self._renamed(node, How.RUN, status=Status.RUNNING), intent=True)
-        answer: Answer = yield Call(node, inputs)
+            intent = self._renamed(node, How.RUN, status=Status.RUNNING)
+            yield from do(Save(intent, Durability.FSYNC))
+        answer = yield from do(CallHandler(handler, node, inputs))
         done = self._prepared(recorded)  # the handler may have changed the other one
         done.latency_ms, done.cost_tokens = answer.latency_ms, int(inputs.cost_tokens)
         self.state = inputs.state
@@ -168,18 +173,18 @@ class GraphReplay:
 
     def _save(
         self, node: ExecutionNode, recorded: ExecutionNode, how: How, state: Any = None
-    ) -> Script:
+    ) -> Work[None]:
         if how is not How.RUN:
             node.cost_tokens, node.latency_ms = 0, 0.0  # paid for in the recorded run
         saved = self._renamed(node, how)
         try:
-            yield Save(saved, state)
+            yield from do(Save(saved, None, state))
         except _UNENCODABLE as error:
             failed = replace(
                 saved, input=recorded.input, output=None, status=Status.FAILED,
                 error=ErrorInfo.from_exception(error),
             )  # fmt: skip
-            yield Save(failed)
+            yield from do(Save(failed))
             what = "what the handler returned for" if how is How.RUN else "the override of"
             error.add_note(f"it is {what} {name_of(recorded)!r} ({recorded.id})")
             raise

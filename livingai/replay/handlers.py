@@ -1,16 +1,94 @@
-"""What a replay may be given: a program, a handler, or functions by name."""
+"""What a replay may be given: a program, a handler, or functions by name; and calling a handler."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from livingai.errors import ConfigurationError, FunctionMissingError, NotRecordedError
 from livingai.node import ExecutionNode
 from livingai.replay.compare import name_of
-from livingai.replay.script import Call
+from livingai.replay.mode import ReplayMode
+from livingai.runs.effects import Effect
+from livingai.runs.ports import RunEngine
+
+
+class ReplayInputs:
+    """What a handler may want to know beside the node.
+
+    ``input`` is the node's input (perhaps replaced), ``parent_output`` the output of its parent in
+    this replay, ``outputs`` all outputs so far by recorded node id. ``state`` is the agent's state:
+    at first the restored checkpoint, later whatever the handler has set; a state is saved with each
+    node that runs. ``cost_tokens`` is for the handler to set.
+    """
+
+    __slots__ = ("cost_tokens", "input", "mode", "outputs", "parent_output", "state")
+
+    def __init__(
+        self, node: ExecutionNode, mode: ReplayMode, outputs: dict[str, Any], state: Any
+    ) -> None:
+        self.input = node.input
+        self.mode = mode
+        self.outputs: Mapping[str, Any] = MappingProxyType(outputs)
+        self.parent_output = outputs.get(node.parent_id) if node.parent_id else None
+        self.state = state
+        self.cost_tokens = 0
+
+
+#: A handler of any of the accepted kinds, as one of two arguments.
+NodeHandler = Callable[[ExecutionNode, ReplayInputs], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a handler returned or raised, and how long it took."""
+
+    output: Any = None
+    error: Exception | None = None
+    latency_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class CallHandler(Effect[Answer]):
+    """Call the handler for one node of the record; what it raises is part of the answer.
+
+    Raises:
+        ConfigurationError: it is asynchronous, and there is no event loop.
+    """
+
+    handler: NodeHandler
+    node: ExecutionNode
+    inputs: ReplayInputs
+
+    async def perform(self, engine: RunEngine) -> Answer:
+        began = time.perf_counter()
+        try:
+            output = self.handler(self.node, self.inputs)
+            if isinstance(output, Awaitable):
+                output = await output
+        except Exception as error:
+            return Answer(error=error, latency_ms=_since(began))
+        return Answer(output, latency_ms=_since(began))
+
+    def perform_sync(self, engine: RunEngine) -> Answer:
+        began = time.perf_counter()
+        try:
+            output = self.handler(self.node, self.inputs)
+        except Exception as error:
+            return Answer(error=error, latency_ms=_since(began))
+        if inspect.iscoroutine(output):
+            output.close()
+            raise ConfigurationError("the handler is a coroutine function: use `await run(...)`")
+        return Answer(output, latency_ms=_since(began))
+
+
+def _since(began: float) -> float:
+    return (time.perf_counter() - began) * 1e3
 
 
 def is_program(handler: Any) -> bool:
@@ -48,8 +126,8 @@ def _required(function: Callable[..., Any]) -> list[str] | None:
     return [each.name for each in parameters if each.kind in kinds and each.default is each.empty]
 
 
-def takes(handler: Any, running: Iterable[ExecutionNode]) -> Callable[[Call], Any]:
-    """The handler as a function of a :class:`Call`, whether it takes ``(node)`` or
+def takes(handler: Any, running: Iterable[ExecutionNode]) -> NodeHandler:
+    """The handler as a function of a node and its inputs, whether it takes ``(node)`` or
     ``(node, inputs)`` or is a dict of functions, which then has to have one for each node that is
     ``running``.
 
@@ -64,15 +142,16 @@ def takes(handler: Any, running: Iterable[ExecutionNode]) -> Callable[[Call], An
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):  # a builtin that does not say
-        return lambda call: handler(call.node)
+        return lambda node, inputs: handler(node)
     for count in (2, 1):
         try:
             signature.bind(*[None] * count)
         except TypeError:
             continue
         if count == 2:
-            return lambda call: handler(call.node, call.inputs)
-        return lambda call: handler(call.node)
+            both: NodeHandler = handler
+            return both
+        return lambda node, inputs: handler(node)
     raise ConfigurationError(
         f"a handler is called as handler(node) or handler(node, inputs), a program as program(run);"
         f" {handler!r} takes {signature}"
@@ -81,14 +160,14 @@ def takes(handler: Any, running: Iterable[ExecutionNode]) -> Callable[[Call], An
 
 def _by_name(
     functions: Mapping[str, Callable[..., Any]], running: Iterable[ExecutionNode]
-) -> Callable[[Call], Any]:
+) -> NodeHandler:
     missing = sorted({name_of(node) for node in running} - set(functions))
     if missing:
         raise FunctionMissingError(
             f"the record has calls of {', '.join(missing)}, and no such function is given: it was "
             "renamed or removed; map the recorded name to the function that does this today"
         )
-    return lambda call: _called(functions[name_of(call.node)], call.node)
+    return lambda node, inputs: _called(functions[name_of(node)], node)
 
 
 def _called(function: Callable[..., Any], node: ExecutionNode) -> Any:

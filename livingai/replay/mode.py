@@ -59,7 +59,7 @@ class Request:
     new_id: str | None = None
 
 
-class ReplayOptions(TypedDict, total=False):
+class ReplayKeywords(TypedDict, total=False):
     """Keywords of :meth:`ReplaySession.run <livingai.ReplaySession.run>`."""
 
     #: What runs again and what is served, see :class:`ReplayMode`; MOCK_TOOLS if it is not given.
@@ -80,14 +80,14 @@ class ReplayOptions(TypedDict, total=False):
     new_id: str | None
 
 
-def make_request(options: ReplayOptions) -> Request:
+def make_request(options: ReplayKeywords) -> Request:
     """Check what was asked for.
 
     Raises:
         ConfigurationError: a keyword or mode is unknown, or the mode lacks or cannot use what it
             was given.
     """
-    check_keywords(options, ReplayOptions.__annotations__, "option of a replay")
+    check_keywords(options, ReplayKeywords.__annotations__, "option of a replay")
     mode = options.get("mode", ReplayMode.MOCK_TOOLS)
     node_id, overrides = options.get("node_id"), options.get("overrides")
     try:
@@ -130,7 +130,7 @@ def make_request(options: ReplayOptions) -> Request:
 
 
 def _request(
-    mode: ReplayMode, overrides: Mapping[str, Override], options: ReplayOptions
+    mode: ReplayMode, overrides: Mapping[str, Override], options: ReplayKeywords
 ) -> Request:
     return Request(
         mode, options.get("node_id"), overrides, options.get("allow_side_effects", False),

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
-from livingai.errors import ReplayError
+from livingai.errors import ConfigurationError, ReplayError
 from livingai.node import ExecutionNode, Status
 from livingai.replay.compare import How
+from livingai.replay.handlers import program_of
+from livingai.replay.matching import ReplayTape
 from livingai.replay.mode import ReplayMode, Request
 from livingai.replay.recording import Recording, fresh
 from livingai.replay.rules import Rules, replace_input
-from livingai.replay.tape import ReplayTape
 from livingai.runs.base import BaseRun
 from livingai.runs.calls import CALL, CHECKPOINT, ROLE, Call, node_id
-from livingai.runs.effects import Effect, Save, Work, do
+from livingai.runs.effects import Effect, ReadState, Save, Work, do
 from livingai.runs.failures import RAISED
 from livingai.runs.ownership import Ownership
 from livingai.runs.policy import ResumePolicy, RunSettings
 from livingai.runs.ports import RunEngine
 from livingai.runs.recorder import Recorder, raise_recorded
+from livingai.runs.run import Run, SyncRun
 from livingai.runs.scopes import Scope
 
 R = TypeVar("R", bound=BaseRun)
@@ -43,19 +46,6 @@ class Replay:
             "replay_mode": self.request.mode.value,
         }
         return RunSettings(metadata=marks, tape=tape)
-
-
-@dataclass(slots=True)
-class LoadState(Effect[Any]):
-    """Read the state that a node of the record was saved with."""
-
-    node_id: str
-
-    async def perform(self, engine: RunEngine) -> Any:
-        return (await engine.load(self.node_id))[1]
-
-    def perform_sync(self, engine: RunEngine) -> Any:
-        return engine.load_sync(self.node_id)[1]
 
 
 class ReplayRecorder(Recorder):
@@ -144,7 +134,7 @@ class ReplayRecorder(Recorder):
             inner.cost_tokens, inner.latency_ms = 0, 0.0
             state = None
             if inner.metadata.get(ROLE) == CHECKPOINT:
-                state = yield from do(LoadState(inner_id))
+                state = yield from do(ReadState(inner_id))
             yield from do(Save(inner, None, state))
 
     def _marked(self, work: Work[Any], how: How, recorded: ExecutionNode | None) -> Work[Any]:
@@ -196,16 +186,52 @@ def _own_mark(node: ExecutionNode) -> dict[str, Any]:
     return {} if known is None else {"replay_of": known}
 
 
-def make_run(
-    kind: type[R], engine: RunEngine, execution_id: str, replay: Replay
-) -> tuple[R, ReplayRecorder]:
-    """A run that replays another execution, and its recorder.
+@dataclass(slots=True)
+class RunProgram(Effect[tuple[Any, Exception | None]]):
+    """Run a program against a record; the value is what it returned, and the error that ended it.
 
     The run is no subclass of its own: where it is an argument of a recorded call, its class is part
     of the call's input.
     """
-    tape = ReplayTape(replay.recording)
-    run = kind(engine, execution_id, replay.settings(tape))
-    recorder = ReplayRecorder(execution_id, run._owner, replay, tape)
-    run._recorder = recorder
-    return run, recorder
+
+    program: Any
+    execution_id: str
+    replay: Replay
+    #: The run's recorder, once the program has begun.
+    recorder: ReplayRecorder | None = None
+
+    async def perform(self, engine: RunEngine) -> tuple[Any, Exception | None]:
+        prepared = self._prepared(Run, engine)
+        try:
+            async with prepared as run:
+                self._restore(run)
+                output = await program_of(self.program, run)
+        except Exception as error:
+            return None, error
+        return output, None
+
+    def perform_sync(self, engine: RunEngine) -> tuple[Any, Exception | None]:
+        prepared = self._prepared(SyncRun, engine)
+        try:
+            with prepared as run:
+                self._restore(run)
+                output = program_of(self.program, run)
+                if inspect.iscoroutine(output):
+                    output.close()
+                    raise ConfigurationError("the program is asynchronous: use `await run(...)`")
+        except Exception as error:
+            return None, error
+        return output, None
+
+    def _prepared(self, kind: type[R], engine: RunEngine) -> R:
+        """A run that replays another execution."""
+        matching = ReplayTape(self.replay.recording)
+        run = kind(engine, self.execution_id, self.replay.settings(matching))
+        run._recorder = self.recorder = ReplayRecorder(
+            self.execution_id, run._owner, self.replay, matching
+        )
+        return run
+
+    def _restore(self, run: BaseRun) -> None:
+        state = self.replay.state
+        run.restored_state, run.resumed = state, state is not None

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import xxhash
 
 from livingai import serial
-from livingai.engine.engine import CheckpointEngine
 from livingai.errors import CorruptRecordError, NodeNotFoundError, StillBeingWrittenError
 from livingai.keywords import nearest
 from livingai.node import ExecutionNode, Status
@@ -24,6 +24,7 @@ from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import boot_id, owner_alive, owner_identity
 from livingai.queue.record import execution_hash
 from livingai.runs.calls import CALL, CHECKPOINT, ROLE, RUN
+from livingai.runs.effects import ReadLatest, ReadState, Work, do
 
 _MOST_LISTED = 12
 _UNFINISHED = (Status.RUNNING, Status.PENDING)
@@ -179,16 +180,16 @@ def live_owner(directory: StateDirectory, execution_id: str) -> int | None:
     return None
 
 
-def newest_state_before(engine: CheckpointEngine, recording: Recording, node_id: str) -> object:
+def newest_state_before(recording: Recording, node_id: str) -> Work[Any]:
     """The state of the newest checkpoint that was saved with a node before this one; None if there
-    is none. Blocks: run it in a thread from a coroutine."""
+    is none."""
     before = recording.before(node_id)
-    if not before or engine.latest_sync(recording.execution_id)[1] is None:
+    if not before or (yield from do(ReadLatest(recording.execution_id)))[1] is None:
         return None
     for node in before:
         if CALL in node.metadata and node.metadata.get(ROLE) != CHECKPOINT:
             continue  # a recorded call has no state; do not ask for thousands of them one by one
-        state: object = engine.load_sync(node.id)[1]
+        state = yield from do(ReadState(node.id))
         if state is not None:
             return state
     return None

@@ -7,9 +7,9 @@ from typing import Any
 from livingai.errors import ConfigurationError, ConsentRequiredError, NotRecordedError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.replay.compare import How
+from livingai.replay.matching import Match
 from livingai.replay.mode import Override, ReplayMode, Request
 from livingai.replay.recording import Recording
-from livingai.replay.tape import Match
 from livingai.runs.calls import CALL, Call, Input
 from livingai.runs.diff import differences
 

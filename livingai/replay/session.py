@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Unpack
 
 from livingai.engine.engine import CheckpointEngine
@@ -20,17 +20,16 @@ from livingai.errors import (
 from livingai.node import MAX_ID_BYTES, ErrorInfo, _new_id
 from livingai.replay.align import align
 from livingai.replay.compare import ReplayResult
-from livingai.replay.drive import drive, drive_sync
 from livingai.replay.graph import GraphReplay
-from livingai.replay.handlers import is_asynchronous, is_program, program_of, takes
-from livingai.replay.mode import ReplayMode, ReplayOptions, Request, make_request
-from livingai.replay.program import Replay, ReplayRecorder, make_run
+from livingai.replay.handlers import is_asynchronous, is_program, takes
+from livingai.replay.mode import ReplayKeywords, ReplayMode, Request, make_request
+from livingai.replay.program import Replay, RunProgram
 from livingai.replay.recording import Recording, newest_state_before
 from livingai.replay.rules import Rules
 from livingai.runs.calls import CALL
 from livingai.runs.diff import differences
+from livingai.runs.effects import Compute, ReadLatest, ReadNodes, Work, do, drive, drive_sync
 from livingai.runs.failures import is_own
-from livingai.runs.run import Run, SyncRun
 
 #: A handler ``(node)`` or ``(node, inputs)``, functions by name, or a program ``(run)``.
 Handler = Callable[..., Any] | Mapping[str, Callable[..., Any]]
@@ -48,17 +47,17 @@ class ReplaySession:
         self.engine = engine
         self.execution_id = execution_id
 
-    async def run(self, handler: Handler, **options: Unpack[ReplayOptions]) -> ReplayResult:
+    async def run(self, handler: Handler, **options: Unpack[ReplayKeywords]) -> ReplayResult:
         """Replay the record as a new execution, and compare the two.
 
         Args:
             handler: a *program*, which is a function of a run (its parameter is called ``run``, or
                 it has none), or a *handler*, called for node after node of the recorded graph as
                 ``handler(node)`` or ``handler(node, inputs)`` (a
-                :class:`~livingai.replay.script.ReplayInputs`), or a dict of functions by the name
+                :class:`~livingai.replay.handlers.ReplayInputs`), or a dict of functions by the name
                 of the node. Plain or asynchronous; a plain program runs in a thread.
             options: ``mode``, ``node_id``, ``overrides``, ``allow_side_effects``, ``allow_live``,
-                ``strict``, ``new_id``: see :class:`~livingai.replay.mode.ReplayOptions`.
+                ``strict``, ``new_id``: see :class:`~livingai.replay.mode.ReplayKeywords`.
 
         Raises:
             ExecutionNotFoundError, NodeNotFoundError: there is no such execution or node.
@@ -74,68 +73,50 @@ class ReplaySession:
         """
         request = make_request(options)
         if is_program(handler) and not is_asynchronous(handler):
-            return await asyncio.to_thread(self._replay_sync, handler, request)
-        recording = Recording(self.execution_id, await self.engine.nodes(self.execution_id))
-        request = _by_ids(request, recording)
-        state = await asyncio.to_thread(self._prepare, recording, request)
-        name = request.new_id or self._new_name()
-        if not is_program(handler):
-            graph = GraphReplay(recording, request, name, state)
-            await drive(self.engine, graph.script(), takes(handler, graph.running_nodes))
-            return await asyncio.to_thread(self._graph_result, graph)
-        replay = Replay(recording, request, Rules(recording, request), state)
-        run, recorder = make_run(Run, self.engine, name, replay)
-        output, error = None, None
-        try:
-            async with run:
-                run.restored_state, run.resumed = state, state is not None
-                output = await program_of(handler, run)
-        except Exception as failure:
-            error = failure
-        return await asyncio.to_thread(self._program_result, replay, recorder, output, error)
+            return await asyncio.to_thread(self._run_sync, handler, request)
+        return await drive(self.engine, self._replay(handler, request))
 
-    def run_sync(self, handler: Handler, **options: Unpack[ReplayOptions]) -> ReplayResult:
+    def run_sync(self, handler: Handler, **options: Unpack[ReplayKeywords]) -> ReplayResult:
         """Twin of :meth:`run`, for a handler or program that is not asynchronous."""
-        return self._replay_sync(handler, make_request(options))
+        return self._run_sync(handler, make_request(options))
 
-    def _replay_sync(self, handler: Handler, request: Request) -> ReplayResult:
-        recording = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
+    def _run_sync(self, handler: Handler, request: Request) -> ReplayResult:
+        return drive_sync(self.engine, self._replay(handler, request))
+
+    def _replay(self, handler: Handler, request: Request) -> Work[ReplayResult]:
+        recording = yield from self._read(self.execution_id)
         request = _by_ids(request, recording)
-        state = self._prepare(recording, request)
+        state = yield from self._prepare(recording, request)
         name = request.new_id or self._new_name()
         if not is_program(handler):
             graph = GraphReplay(recording, request, name, state)
-            drive_sync(self.engine, graph.script(), takes(handler, graph.running_nodes))
-            return self._graph_result(graph)
-        replay = Replay(recording, request, Rules(recording, request), state)
-        run, recorder = make_run(SyncRun, self.engine, name, replay)
-        output, error = None, None
-        try:
-            with run:
-                run.restored_state, run.resumed = state, state is not None
-                output = program_of(handler, run)
-                if inspect.iscoroutine(output):
-                    output.close()
-                    raise ConfigurationError("the program is asynchronous: use `await run(...)`")
-        except Exception as failure:
-            error = failure
-        return self._program_result(replay, recorder, output, error)
+            yield from graph.work(takes(handler, graph.running_nodes))
+            return (yield from self._graph_result(graph))
+        program = RunProgram(
+            handler, name, Replay(recording, request, Rules(recording, request), state)
+        )
+        output, error = yield from do(program)
+        return (yield from self._program_result(program, output, error))
 
-    def _prepare(self, recording: Recording, request: Request) -> Any:
+    def _read(self, execution_id: str) -> Work[Recording]:
+        nodes = yield from do(ReadNodes(execution_id))
+        return Recording(execution_id, nodes)
+
+    def _prepare(self, recording: Recording, request: Request) -> Work[Any]:
         """Check that the record can be replayed under that name; the state to start from."""
         if request.new_id is not None:
             with suppress(ExecutionNotFoundError):
-                self.engine.latest_sync(request.new_id)
+                yield from do(ReadLatest(request.new_id))
                 raise ConfigurationError(
                     f"there is an execution {request.new_id!r} already, and a replay never writes "
                     "into an old one; choose another new_id, or none"
                 )
         if not request.allow_live:
-            recording.require_settled(self.engine.directory)
+            yield from do(Compute(partial(recording.require_settled, self.engine.directory)))
         if request.mode is not ReplayMode.FROM_NODE:
             return None
         assert request.node_id is not None
-        return newest_state_before(self.engine, recording, request.node_id)
+        return (yield from newest_state_before(recording, request.node_id))
 
     def _new_name(self) -> str:
         own = f"replay-{_new_id()}"
@@ -144,39 +125,46 @@ class ReplaySession:
 
     # -- results --
 
-    def _changed(self, recording: Recording) -> bool:
+    def _changed(self, recording: Recording) -> Work[bool]:
         """Whether the record is no longer what was replayed."""
-        again = Recording(self.execution_id, self.engine.nodes_sync(self.execution_id))
-        return again.fingerprint() != recording.fingerprint()
+        again = yield from self._read(self.execution_id)
+        return (yield from do(Compute(lambda: again.fingerprint() != recording.fingerprint())))
 
-    def _graph_result(self, graph: GraphReplay) -> ReplayResult:
+    def _graph_result(self, graph: GraphReplay) -> Work[ReplayResult]:
+        changed = yield from self._changed(graph.recording)
         result = ReplayResult(
             execution_id=graph.execution_id, parent_execution=self.execution_id,
             mode=graph.request.mode, nodes=tuple(graph.nodes), state=graph.state,
-            error=graph.error, record_changed=self._changed(graph.recording),
+            error=graph.error, record_changed=changed,
         )  # fmt: skip
         return _checked(result, graph.request)
 
     def _program_result(
-        self, replay: Replay, recorder: ReplayRecorder, output: Any, error: Exception | None
-    ) -> ReplayResult:
+        self, program: RunProgram, output: Any, error: Exception | None
+    ) -> Work[ReplayResult]:
         """What the replay of a program has recorded, beside the record. ``error`` is for what it
         ended, or could not go on though the program let that pass."""
-        error, name = recorder.broken or error, recorder.execution_id
+        recorder, replay, name = program.recorder, program.replay, program.execution_id
+        assert recorder is not None
+        error = recorder.broken or error
         if error is not None and _is_ours(error):
             raise error
-        new = Recording(name, self.engine.nodes_sync(name))
-        state = self.engine.latest_sync(name)[1]
-        recorded_state = self.engine.latest_sync(self.execution_id)[1]
+        new = yield from self._read(name)
+        state = (yield from do(ReadLatest(name)))[1]
+        recorded_state = (yield from do(ReadLatest(self.execution_id)))[1]
+        changed = yield from self._changed(replay.recording)
         info = None if error is None else ErrorInfo.from_exception(error)
-        result = ReplayResult(
-            execution_id=name, parent_execution=self.execution_id, mode=replay.request.mode,
-            nodes=align(_calls(replay.recording), _calls(new)), output=output, state=state,
-            error=info, error_recorded=info is not None and _ended_so(replay.recording, info),
-            state_differences=differences(recorded_state, state, "state"),
-            record_changed=self._changed(replay.recording), unseen=recorder.unseen,
-        )  # fmt: skip
-        return _checked(result, replay.request)
+
+        def compared() -> ReplayResult:
+            return ReplayResult(
+                execution_id=name, parent_execution=self.execution_id, mode=replay.request.mode,
+                nodes=align(_calls(replay.recording), _calls(new)), output=output, state=state,
+                error=info, error_recorded=info is not None and _ended_so(replay.recording, info),
+                state_differences=differences(recorded_state, state, "state"),
+                record_changed=changed, unseen=recorder.unseen,
+            )  # fmt: skip
+
+        return _checked((yield from do(Compute(compared))), replay.request)
 
 
 def _by_ids(request: Request, recording: Recording) -> Request:

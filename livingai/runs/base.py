@@ -27,7 +27,7 @@ from livingai.runs.policy import ResumePolicy, RunSettings
 from livingai.runs.ports import RunEngine
 from livingai.runs.recorded_function import recorded_function
 from livingai.runs.recorder import Recorder
-from livingai.runs.scopes import Scope, current_scope, enter, leave, strand
+from livingai.runs.scopes import Scope, current_scope, enter, leave, task_or_thread
 from livingai.runs.tape import Tape, warn_of_other_state
 
 _STEP = CallOptions()
@@ -133,7 +133,7 @@ class BaseRun:
 
     def _open(self) -> None:
         self.around = current_scope()
-        self._root.strand = strand()
+        self._root.belongs_to = task_or_thread()
         self._token = enter(self._root)
 
     def _end(self, error: BaseException | None) -> Work[None]:

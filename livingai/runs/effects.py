@@ -165,7 +165,62 @@ class ReadHistory(Effect[History]):
 
 
 @dataclass(slots=True)
-class Pause(Effect[None]):
+class ReadNodes(Effect[list[ExecutionNode]]):
+    """Read all nodes of an execution, in the order of their first save."""
+
+    execution_id: str
+
+    async def perform(self, engine: RunEngine) -> list[ExecutionNode]:
+        return await engine.nodes(self.execution_id)
+
+    def perform_sync(self, engine: RunEngine) -> list[ExecutionNode]:
+        return engine.nodes_sync(self.execution_id)
+
+
+@dataclass(slots=True)
+class ReadLatest(Effect[tuple[ExecutionNode, Any]]):
+    """Read the newest checkpoint of an execution: its node and its state."""
+
+    execution_id: str
+
+    async def perform(self, engine: RunEngine) -> tuple[ExecutionNode, Any]:
+        return await engine.latest(self.execution_id)
+
+    def perform_sync(self, engine: RunEngine) -> tuple[ExecutionNode, Any]:
+        return engine.latest_sync(self.execution_id)
+
+
+@dataclass(slots=True)
+class ReadState(Effect[Any]):
+    """Read the newest state that a node was saved with; None if it was saved without one."""
+
+    node_id: str
+
+    async def perform(self, engine: RunEngine) -> Any:
+        return (await engine.load(self.node_id))[1]
+
+    def perform_sync(self, engine: RunEngine) -> Any:
+        return engine.load_sync(self.node_id)[1]
+
+
+@dataclass(slots=True)
+class Compute(Effect[T]):
+    """Call a function of livingai's own that takes long: in a thread where there is an event loop.
+
+    It must not raise StopIteration.
+    """
+
+    function: Callable[[], T]
+
+    async def perform(self, engine: RunEngine) -> T:
+        return await asyncio.to_thread(self.function)
+
+    def perform_sync(self, engine: RunEngine) -> T:
+        return self.function()
+
+
+@dataclass(slots=True)
+class Wait(Effect[None]):
     """Wait between two attempts."""
 
     seconds: float

@@ -26,7 +26,7 @@ from typing import Any, Final
 from livingai.errors import RunError
 from livingai.runs.effects import Effect
 from livingai.runs.ports import RunEngine
-from livingai.runs.scopes import Scope, enter, leave, strand
+from livingai.runs.scopes import Scope, enter, leave, task_or_thread
 from livingai.runs.threads import Ended, call_in_thread
 
 _log = logging.getLogger("livingai")
@@ -98,7 +98,7 @@ class Invoke(Effect[Any]):
         if self.scope is None:
             yield
             return
-        self.scope.strand = strand()
+        self.scope.belongs_to = task_or_thread()
         token = enter(self.scope)
         try:
             yield
@@ -138,14 +138,14 @@ class Invoke(Effect[Any]):
                     raise
                 self.interrupted = self.interrupted or error
         if self.scope is not None:
-            self.scope.strand = strand()  # what follows of the call is here again
+            self.scope.belongs_to = task_or_thread()  # what follows of the call is here again
         _take_over(context)
         return self._outcome(waiter.result())
 
     def _in_thread(self, context: contextvars.Context | None = None) -> Future[Ended]:
         def body() -> Any:
             if self.scope is not None:
-                self.scope.strand = strand()
+                self.scope.belongs_to = task_or_thread()
             return self.function(*self.args, **(self.kwargs or {}))
 
         return call_in_thread(

@@ -27,7 +27,7 @@ from livingai.errors import (
 )
 from livingai.node import ExecutionNode, Status, shown
 from livingai.runs.calls import Call
-from livingai.runs.effects import Pause, Save, Stopped, Work, do, save_failed
+from livingai.runs.effects import Save, Stopped, Wait, Work, do, save_failed
 from livingai.runs.failures import RAISED, describe, is_own, raise_again, rebuild
 from livingai.runs.in_doubt import ask, in_doubt_error, is_lost, resolved_node
 from livingai.runs.invoking import Invoke
@@ -195,7 +195,7 @@ class Recorder:
         yield from self.owner.check()
         pause_s = options.backoff_s * 2 ** (len(call.attempts) - 1)
         if pause_s:
-            yield from do(Pause(min(pause_s, _LONGEST_PAUSE_S)))
+            yield from do(Wait(min(pause_s, _LONGEST_PAUSE_S)))
         return True
 
     def _record_success(self, call: Call, output: Any, latency_ms: float) -> Work[ExecutionNode]:

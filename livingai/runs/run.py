@@ -16,15 +16,15 @@ from typing import Any
 from livingai.node import NodeType
 from livingai.outcome import Receipt
 from livingai.runs.base import BaseRun
+from livingai.runs.call_methods import METHODS, AsyncCallMethods, SyncCallMethods, named
 from livingai.runs.calls import CallOptions, make_options
 from livingai.runs.effects import drive, drive_sync
 from livingai.runs.invoking import asynchronous_error
 from livingai.runs.pending import PendingCall
-from livingai.runs.tasks import let_be, number_tasks
-from livingai.runs.verbs import VERBS, AsyncVerbs, SyncVerbs, named
+from livingai.runs.tasks import number_tasks, stop_numbering
 
 
-class Run(AsyncVerbs, BaseRun):
+class Run(AsyncCallMethods, BaseRun):
     """A run with an event loop; see :meth:`livingai.CheckpointEngine.run`.
 
     Calls take a name, a function (plain or asynchronous) and its arguments. Each is recorded with
@@ -38,7 +38,7 @@ class Run(AsyncVerbs, BaseRun):
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        let_be(self._loop)
+        stop_numbering(self._loop)
         forgotten = self._forgotten(error)
         await drive(self.engine, self._end(error or forgotten))
         if forgotten is not None:
@@ -58,7 +58,7 @@ class Run(AsyncVerbs, BaseRun):
     ) -> Coroutine[Any, Any, Any]:  # fmt: skip
         name, function, args = named(kind, given)
         return self.awaited(
-            f"run.{VERBS[kind]}({name!r}, ...)",
+            f"run.{METHODS[kind]}({name!r}, ...)",
             self.prepare(kind, name, function, args, kwargs, options),
         )
 
@@ -72,7 +72,7 @@ class Run(AsyncVerbs, BaseRun):
         return Using(self._start, options)
 
 
-class SyncRun(SyncVerbs, BaseRun):
+class SyncRun(SyncCallMethods, BaseRun):
     """Twin of :class:`Run` for programs without an event loop; functions are plain."""
 
     def __enter__(self) -> SyncRun:
@@ -121,9 +121,9 @@ class _Options:
         return self._start(kind, given, kwargs, options)
 
 
-class Using(_Options, AsyncVerbs):
+class Using(_Options, AsyncCallMethods):
     """A run with options for calls; see :meth:`Run.using`."""
 
 
-class SyncUsing(_Options, SyncVerbs):
+class SyncUsing(_Options, SyncCallMethods):
     """Twin of :class:`Using`; see :meth:`SyncRun.using`."""

@@ -5,7 +5,7 @@ Each scope counts its calls, so each call has a position. Rules:
 1. The program has one scope, and so has each call that is under way.
 2. A task that is started in a scope gets one of its own (``t0``, ``t1``, …) in the order of their
    creation (:mod:`livingai.runs.tasks`); so tasks of one ``gather`` do not mix, whoever is faster.
-3. A scope belongs to the task or thread (*strand*) that first makes a call in it. Threads have no
+3. A scope belongs to the task or thread that first makes a call in it. Threads have no
    order, so each has to say which scope it is in: ``with run.scope("name")``.
 """
 
@@ -33,7 +33,7 @@ class ScopeOwner(Protocol):
     around: Scope | None
 
 
-def strand() -> object:
+def task_or_thread() -> object:
     """What runs now: a task, else a thread."""
     try:
         task = asyncio.current_task()
@@ -45,7 +45,17 @@ def strand() -> object:
 class Scope:
     """A place where calls are counted; see the rules above."""
 
-    __slots__ = ("call", "closed", "names", "parent", "path", "position", "run", "strand", "tasks")
+    __slots__ = (
+        "belongs_to",
+        "call",
+        "closed",
+        "names",
+        "parent",
+        "path",
+        "position",
+        "run",
+        "tasks",
+    )
 
     def __init__(
         self, run: ScopeOwner, path: str, parent: Scope | None, call: Call | None = None
@@ -57,7 +67,7 @@ class Scope:
         #: The call whose function runs in this scope; None: the program itself.
         self.call: Call | None = call if call is not None else (parent.call if parent else None)
         #: None: nobody has made a call yet.
-        self.strand: object = None
+        self.belongs_to: object = None
         self.position = 0
         #: Tasks that were started here.
         self.tasks = 0
@@ -100,10 +110,10 @@ class Scope:
 
     def check(self, name: str) -> None:
         """Raise RunError unless the call ``name`` can be made here, now."""
-        here = strand()
-        if self.strand is None:
-            self.strand = here
-        if self.strand != here:
+        here = task_or_thread()
+        if self.belongs_to is None:
+            self.belongs_to = here
+        if self.belongs_to != here:
             raise RunError(
                 f"run {self.run.id!r}: {name!r} is called in a thread or task that the run cannot "
                 'tell from the others; tell its calls apart: `with run.scope("name"):`'

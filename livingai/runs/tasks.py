@@ -45,7 +45,8 @@ _factories: WeakKeyDictionary[asyncio.AbstractEventLoop, _Factory] = WeakKeyDict
 
 
 def number_tasks() -> asyncio.AbstractEventLoop:
-    """Number tasks of the running loop from now on; give the loop back to :func:`let_be`."""
+    """Number tasks of the running loop from now on; pass what this returns to
+    :func:`stop_numbering`."""
     loop = asyncio.get_running_loop()
     factory = _factories.get(loop)
     if factory is None:
@@ -55,7 +56,7 @@ def number_tasks() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def let_be(loop: asyncio.AbstractEventLoop) -> None:
+def stop_numbering(loop: asyncio.AbstractEventLoop) -> None:
     """Undo one :func:`number_tasks`."""
     factory = _factories[loop]
     factory.users -= 1

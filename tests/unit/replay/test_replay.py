@@ -15,12 +15,14 @@ from livingai.errors import (
     StateEncodingError,
 )
 from livingai.node import MAX_ID_BYTES
+from livingai.outcome import Durability
 from livingai.replay.compare import Change, How, compare
 from livingai.replay.graph import GraphReplay
+from livingai.replay.handlers import Answer, CallHandler
 from livingai.replay.mode import make_request
 from livingai.replay.recording import Recording, fresh
-from livingai.replay.script import Answer, Call, Save
 from livingai.runs.diff import MAX_DIFFERENCES, NOTHING, differences
+from livingai.runs.effects import Save
 
 # -- differences ---------------------------------------------------------------------------------
 
@@ -148,20 +150,21 @@ def play(
     ran: list[str] = []
     saves: list[Save] = []
     answer = None
-    script = replay.script()
+    work = replay.work(lambda node, inputs: handler(node))
     while True:
         try:
-            step = script.send(answer)
+            step = work.send(answer)
         except StopIteration:
             return ran, saves, replay
         answer = None
-        if isinstance(step, Call):
+        if isinstance(step, CallHandler):
             ran.append(step.node.id)
             try:
-                answer = Answer(handler(step.node))
+                answer = Answer(step.handler(step.node, step.inputs))
             except RuntimeError as error:
                 answer = Answer(error=error)
         else:
+            assert isinstance(step, Save)
             saves.append(step)
 
 
@@ -170,7 +173,7 @@ def test_full_runs_all_but_only_with_consent() -> None:
         play(CHAIN, ReplayMode.FULL)
     ran, saves, _ = play(CHAIN, ReplayMode.FULL, allow=True)
     assert ran == list("abCdef")
-    intent = [save for save in saves if save.intent]
+    intent = [save for save in saves if save.durability is Durability.FSYNC]
     assert [save.node.status for save in intent] == [Status.RUNNING]
     assert intent[0].node.output is None
 
@@ -303,15 +306,16 @@ def test_what_hangs_on_a_failure_is_missing() -> None:
 
 def test_what_cannot_be_encoded_is_saved_as_failed_and_raised() -> None:
     request = make_request({"mode": "mock_tools"})
-    script = GraphReplay(made(("a", "prompt", None)), request, "new-1").script()
-    assert isinstance(next(script), Call)
-    assert isinstance(script.send(Answer(object())), Save)
-    failed = script.throw(StateEncodingError("no"))
+    graph = GraphReplay(made(("a", "prompt", None)), request, "new-1")
+    work = graph.work(lambda node, inputs: None)
+    assert isinstance(next(work), CallHandler)
+    assert isinstance(work.send(Answer(object())), Save)
+    failed = work.throw(StateEncodingError("no"))
     assert isinstance(failed, Save)
     assert failed.node.status is Status.FAILED
     assert failed.node.output is None
     with pytest.raises(StateEncodingError):
-        next(script)
+        next(work)
 
 
 # -- comparison and report -----------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 
 from livingai import ExecutionNode, NodeType, Status
 from livingai.node import _new_id
+from livingai.replay.matching import ReplayTape, frozen
 from livingai.replay.recording import Recording
-from livingai.replay.tape import ReplayTape, frozen
 from livingai.runs.calls import CALL, Call, CallOptions, Input
 
 

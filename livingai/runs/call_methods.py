@@ -1,4 +1,4 @@
-"""The three verbs of a run, ``step``, ``tool`` and ``branch``: how they are called, and typed.
+"""The call methods of a run, ``step``, ``tool`` and ``branch``: how they are called, and typed.
 
 Each takes a name, a function and its arguments; or a function and its arguments, and then has the
 function's name. In a run without an event loop the function gives a plain value, which is all that
@@ -31,10 +31,10 @@ T = TypeVar("T")
 V = TypeVar("V", bound=Plain)
 
 #: What a call is called in a program.
-VERBS: Final = {NodeType.PROMPT: "step", NodeType.TOOL: "tool", NodeType.BRANCH: "branch"}
+METHODS: Final = {NodeType.PROMPT: "step", NodeType.TOOL: "tool", NodeType.BRANCH: "branch"}
 
 
-class AsyncVerbs(ABC):
+class AsyncCallMethods(ABC):
     """What makes calls that are awaited."""
 
     @abstractmethod
@@ -106,8 +106,8 @@ class AsyncVerbs(ABC):
         return self._call(NodeType.BRANCH, (first, *given), kwargs)
 
 
-class SyncVerbs(ABC):
-    """Twin of :class:`AsyncVerbs` for programs without an event loop."""
+class SyncCallMethods(ABC):
+    """Twin of :class:`AsyncCallMethods` for programs without an event loop."""
 
     @abstractmethod
     def _call(self, kind: NodeType, given: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -119,7 +119,7 @@ class SyncVerbs(ABC):
     @overload
     def step(self, function: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V: ...
     def step(self, first: Any = None, /, *given: Any, **kwargs: Any) -> Any:
-        """Twin of :meth:`AsyncVerbs.step`."""
+        """Twin of :meth:`AsyncCallMethods.step`."""
         return self._call(NodeType.PROMPT, (first, *given), kwargs)
 
     @overload
@@ -128,7 +128,7 @@ class SyncVerbs(ABC):
     @overload
     def tool(self, function: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V: ...
     def tool(self, first: Any = None, /, *given: Any, **kwargs: Any) -> Any:
-        """Twin of :meth:`AsyncVerbs.tool`."""
+        """Twin of :meth:`AsyncCallMethods.tool`."""
         return self._call(NodeType.TOOL, (first, *given), kwargs)
 
     @overload
@@ -137,40 +137,40 @@ class SyncVerbs(ABC):
     @overload
     def branch(self, function: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V: ...
     def branch(self, first: Any = None, /, *given: Any, **kwargs: Any) -> Any:
-        """Twin of :meth:`AsyncVerbs.branch`."""
+        """Twin of :meth:`AsyncCallMethods.branch`."""
         return self._call(NodeType.BRANCH, (first, *given), kwargs)
 
 
 def named(
     kind: NodeType, given: tuple[Any, ...]
 ) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
-    """Name, function and positional arguments out of what a verb was given.
+    """Name, function and positional arguments out of what a call method was given.
 
     Raises:
         ConfigurationError: they are not there; the message says how to write the call.
     """
-    verb = f"run.{VERBS[kind]}"
+    method = f"run.{METHODS[kind]}"
     if given[0] is None:
         raise ConfigurationError(
-            f"a recorded call takes a name and a function: {verb}('plan', make_plan, goal)"
+            f"a recorded call takes a name and a function: {method}('plan', make_plan, goal)"
         )
     if not isinstance(given[0], str):
-        return _own_name(verb, given[0]), given[0], given[1:]
+        return _own_name(method, given[0]), given[0], given[1:]
     name, *rest = given
     if not name or not rest:
         raise ConfigurationError(
-            f"a recorded call takes a name and a function: {verb}({name or 'plan'!r}, make_plan, "
+            f"a recorded call takes a name and a function: {method}({name or 'plan'!r}, make_plan, "
             f"goal), not {name!r} {'without a function' if name else 'as the name'}"
         )
     if not callable(rest[0]):
-        raise _no_function(f"{verb}({name!r}, ", rest[0])
+        raise _no_function(f"{method}({name!r}, ", rest[0])
     return name, rest[0], tuple(rest[1:])
 
 
-def _own_name(verb: str, function: Any) -> str:
+def _own_name(method: str, function: Any) -> str:
     """The name of a call that was given none."""
     if not callable(function):
-        raise _no_function(f"{verb}(", function)
+        raise _no_function(f"{method}(", function)
     marked = getattr(function, "__livingai_call__", None)
     if marked is not None:
         return str(marked.name)
@@ -179,7 +179,7 @@ def _own_name(verb: str, function: Any) -> str:
     name = getattr(function, "__name__", type(function).__name__)
     if name == "<lambda>":
         raise ConfigurationError(
-            f"a lambda has no name; give the call one: {verb}('plan', lambda: ...)"
+            f"a lambda has no name; give the call one: {method}('plan', lambda: ...)"
         )
     return str(name)
 
