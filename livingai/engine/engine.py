@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from livingai.config import EngineConfig
 from livingai.engine.handle import Entry, Local, Pending
@@ -31,7 +31,7 @@ from livingai.outcome import Durability, Outcome, Receipt
 from livingai.protocol.sections import Sections, encode_sections
 from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
-from livingai.runs.policy import make_settings
+from livingai.runs.policy import RunKeywords, make_settings
 from livingai.runs.ports import ClaimState, OwnedClaim
 from livingai.stores.base import Store
 
@@ -305,7 +305,7 @@ class CheckpointEngine(Housekeeper):
 
     # -- recorded programs --
 
-    def run(self, execution_id: str, **settings: Any) -> Run:
+    def run(self, execution_id: str, **settings: Unpack[RunKeywords]) -> Run:
         """A program whose calls are recorded: ``async with engine.run("run-1") as run: ...``.
 
         It resumes what is recorded under that id; see :class:`~livingai.runs.run.Run`. Keywords are
@@ -322,7 +322,7 @@ class CheckpointEngine(Housekeeper):
 
         return Run(self, execution_id, make_settings(settings))
 
-    def run_sync(self, execution_id: str, **settings: Any) -> SyncRun:
+    def run_sync(self, execution_id: str, **settings: Unpack[RunKeywords]) -> SyncRun:
         """Twin of :meth:`run`: ``with engine.run_sync("run-1") as run: ...``."""
         from livingai.runs.run import SyncRun  # noqa: PLC0415 - as in run()
 

@@ -13,7 +13,7 @@ import reprlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import xxhash
 
@@ -89,6 +89,17 @@ class CallOptions:
         return isinstance(error, self.retry_on or Exception)
 
 
+class CallKeywords(TypedDict, total=False):
+    """The fields of :class:`CallOptions` as keywords, for type checkers and editors."""
+
+    idempotent: bool
+    retries: int
+    backoff_s: float
+    retry_on: tuple[type[Exception], ...] | None
+    timeout: float | None
+    thread: bool
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -97,9 +108,10 @@ def _is_exception(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Exception)
 
 
-def make_options(given: dict[str, Any], *, idempotent: bool) -> CallOptions:
+def make_options(given: CallKeywords, *, idempotent: bool) -> CallOptions:
     """Options from keywords. Raises ConfigurationError for one that is not known or cannot work."""
-    options = CallOptions(**{"idempotent": idempotent, **given})
+    keywords: CallKeywords = {"idempotent": idempotent, **given}
+    options = CallOptions(**keywords)
     options.validate()
     return options
 

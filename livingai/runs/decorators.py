@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from livingai.node import NodeType
-from livingai.runs.calls import CallOptions, make_options
+from livingai.runs.calls import CallKeywords, CallOptions, make_options
 from livingai.runs.recorded_function import MARK, RecordedFunction
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,8 +22,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 @overload
 def step(function: F, /) -> F: ...
 @overload
-def step(*, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
-def step(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+def step(*, name: str | None = None, **options: Unpack[CallKeywords]) -> Callable[[F], F]: ...
+def step(
+    function: Any = None, /, *, name: str | None = None, **options: Unpack[CallKeywords]
+) -> Any:
     """``@step`` or ``@step(retries=2, timeout=30.0)``: idempotent work, recorded under the
     function's name. Keywords are those of :class:`~livingai.runs.calls.CallOptions`.
 
@@ -37,8 +39,10 @@ def step(function: Any = None, /, *, name: str | None = None, **options: Any) ->
 @overload
 def tool(function: F, /) -> F: ...
 @overload
-def tool(*, name: str | None = None, **options: Any) -> Callable[[F], F]: ...
-def tool(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+def tool(*, name: str | None = None, **options: Unpack[CallKeywords]) -> Callable[[F], F]: ...
+def tool(
+    function: Any = None, /, *, name: str | None = None, **options: Unpack[CallKeywords]
+) -> Any:
     """``@tool`` or ``@tool(idempotent=True, retries=2)``: a call with side effects, at most once
     unless it is idempotent. Keywords and errors as for :func:`step`."""
     made = make_options(options, idempotent=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import checked
@@ -126,7 +126,19 @@ class RunSettings:
             raise ConfigurationError("resolver must be a function of a node")
 
 
-def make_settings(given: dict[str, Any]) -> RunSettings:
+class RunKeywords(TypedDict, total=False):
+    """The fields of :class:`RunSettings` as keywords, for type checkers and editors."""
+
+    resolver: Resolver | None
+    exclusive: bool
+    resume: ResumeAt
+    retry_failed: bool
+    metadata: dict[str, Any] | None
+    policy: Policy | None
+    tape: Tape | None
+
+
+def make_settings(given: RunKeywords) -> RunSettings:
     """Settings from keywords. Raises ConfigurationError for an unknown one."""
     settings = RunSettings(**given)
     settings.validate()

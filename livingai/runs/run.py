@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Unpack
 
 from livingai.node import NodeType
 from livingai.outcome import Receipt
 from livingai.runs.base import BaseRun
 from livingai.runs.call_methods import METHODS, AsyncCallMethods, SyncCallMethods, named
-from livingai.runs.calls import CallOptions, make_options
+from livingai.runs.calls import CallKeywords, CallOptions, make_options
 from livingai.runs.effects import drive, drive_sync
 from livingai.runs.invoking import asynchronous_error
 from livingai.runs.pending import PendingCall
@@ -62,7 +62,7 @@ class Run(AsyncCallMethods, BaseRun):
             self.prepare(kind, name, function, args, kwargs, options),
         )
 
-    def using(self, **options: Any) -> Using:
+    def using(self, **options: Unpack[CallKeywords]) -> Using:
         """This run with :class:`~livingai.runs.calls.CallOptions` for the next call:
         ``await run.using(retries=3, timeout=20.0).step("ask", ask_model, question)``.
 
@@ -102,7 +102,7 @@ class SyncRun(SyncCallMethods, BaseRun):
             raise asynchronous_error(function)
         return drive_sync(self.engine, self.prepare(kind, name, function, args, kwargs, options))
 
-    def using(self, **options: Any) -> SyncUsing:
+    def using(self, **options: Unpack[CallKeywords]) -> SyncUsing:
         """Twin of :meth:`Run.using`."""
         return SyncUsing(self._start, options)
 
@@ -110,7 +110,7 @@ class SyncRun(SyncCallMethods, BaseRun):
 class _Options:
     """A run's way of starting calls, and options for them."""
 
-    def __init__(self, start: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(self, start: Callable[..., Any], options: CallKeywords) -> None:
         self._start = start
         self._options = options
         # What is unknown or cannot work is said here. A tool may do with less than a step.

@@ -23,6 +23,7 @@ from livingai import (
     SyncRun,
 )  # fmt: skip
 from livingai.node import ErrorInfo
+from livingai.runs.calls import CallKeywords
 from tests.support.records import rows_of
 
 _numbers = itertools.count()
@@ -157,7 +158,7 @@ class Program:
                 if kind == "step":
                     so_far += run.step(name, self.step, run, so_far, seed, fails, inside)
                 else:
-                    options = {"idempotent": True} if kind == "safe" else {}
+                    options: CallKeywords = {"idempotent": True} if kind == "safe" else {}
                     so_far += run.using(**options).tool(name, self.tool, so_far, seed, fails)
         return so_far
 

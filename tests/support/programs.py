@@ -17,6 +17,7 @@ from typing import Any
 
 from livingai import ExecutionNode, Resolution, SyncRun, failpoint
 from livingai.errors import LivingAIError
+from livingai.runs.policy import RunKeywords
 from tests.support.agent_main import AgentSide
 from tests.support.waiting import until
 
@@ -51,7 +52,7 @@ def look_up(file: str, node: ExecutionNode) -> Resolution:
     return Resolution.retry()
 
 
-def _settings(file: str, resolve: bool, exclusive: bool) -> dict[str, Any]:
+def _settings(file: str, resolve: bool, exclusive: bool) -> RunKeywords:
     if not resolve:
         return {"exclusive": exclusive}
     return {"exclusive": exclusive, "resolver": lambda node: look_up(file, node)}
@@ -165,9 +166,10 @@ class _Background(threading.Thread):
 
     def run(self) -> None:
         try:
-            settings = {"exclusive": self.exclusive}
             with self.agent.engine.run_sync(
-                self.run_id, resolver=lambda _: Resolution.done("decided"), **settings
+                self.run_id,
+                resolver=lambda _: Resolution.done("decided"),
+                exclusive=self.exclusive,
             ) as run:
                 self.work(run)
         except BaseException as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from livingai import CheckpointEngine
+from livingai import CheckpointEngine, ReplaySession, step, tool
 
 
 class Thing:
@@ -46,3 +46,16 @@ async def asynchronous(engine: CheckpointEngine) -> None:
         await run.step("find", find(1))  # wrong
         text: str = run.step("ask", ask, number)  # wrong
         await run.step("ask", ask, len(text))
+
+
+def keywords(engine: CheckpointEngine) -> None:
+    engine.run_sync("a", exclusive="yes")  # wrong
+    engine.run_sync("a", exclusiv=True)  # wrong
+    engine.run("a", resume="end")  # wrong
+    with engine.run_sync("a") as run:
+        run.using(retrys=1)  # wrong
+        run.using(timeout="1 s")  # wrong
+    step(retries="2")  # wrong
+    tool(idempotent=True, retry_on=OSError)  # wrong
+    ReplaySession(engine, "a").run_sync(thing, strict=1)  # wrong
+    ReplaySession(engine, "a").run_sync(thing, modus="full")  # wrong

@@ -7,7 +7,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, assert_type
 
-from livingai import CallOptions, CheckpointEngine, Resolution, RunSettings, SQLiteStore, step, tool
+from livingai import (
+    CallOptions,
+    CheckpointEngine,
+    ReplayResult,
+    ReplaySession,
+    Resolution,
+    RunSettings,
+    SQLiteStore,
+    step,
+    tool,
+)
 
 
 class Found(TypedDict):
@@ -56,6 +66,11 @@ async def send(a: int) -> str:
     return str(a)
 
 
+@step(name="named", retries=2, backoff_s=0.5, retry_on=(OSError,), timeout=None, thread=False)
+def optional(a: int) -> str:
+    return str(a)
+
+
 settings = RunSettings(resolver=lambda node: Resolution.done(node.id))
 options = CallOptions(retries=1)
 
@@ -95,6 +110,18 @@ async def asynchronous(engine: CheckpointEngine) -> None:
         assert_type(await send(1), str)
         await run.step("three", lambda: 3)
         await run.checkpoint()
+
+
+def keywords(engine: CheckpointEngine) -> None:
+    with engine.run_sync(
+        "a", resolver=lambda node: Resolution.retry(), exclusive=True, resume="checkpoint",
+        retry_failed=True, metadata={"a": 1},
+    ) as run:  # fmt: skip
+        assert_type(run.using(retries=1, retry_on=(OSError,), timeout=1).step(find, 1), list[str])
+        assert_type(optional(1), str)
+    session = ReplaySession(engine, "a")
+    result = session.run_sync({"find": find}, mode="full", allow_side_effects=True, new_id="b")
+    assert_type(result, ReplayResult)
 
 
 def main() -> None:

@@ -136,8 +136,8 @@ def test_what_a_resolver_gives(engine: CheckpointEngine) -> None:
         (lambda e: Retention(state="x"), r"of Retention: state"),  # type: ignore[call-arg]
         (lambda e: open_store("redis://h/0?prefx=a"), r"URL: prefx; did you mean 'prefix'"),
         (lambda e: open_store("sqlite:///a.db?timeout=3"), r"takes no parameters \(timeout=3\)"),
-        (lambda e: step(retrys=1), r"'retries'"),
-        (lambda e: tool(idempotend=True), r"'idempotent'"),
+        (lambda e: step(retrys=1), r"'retries'"),  # type: ignore[call-overload]
+        (lambda e: tool(idempotend=True), r"'idempotent'"),  # type: ignore[call-overload]
         (lambda e: ReplaySession(e, "x").run_sync(print, overides={}), r"'overrides'"),  # type: ignore[call-arg]
         (lambda e: e.run("x").using(retries="3"), r"retries is a whole number"),
         (lambda e: e.run("x").using(timeout=0), r"timeout is seconds above 0"),

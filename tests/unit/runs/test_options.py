@@ -34,7 +34,7 @@ def test_retries_are_recorded(engine: CheckpointEngine) -> None:
         with pytest.raises(ConfigurationError, match="retry_on"):
             run.using(retries=1).tool("flaky", flaky)
         with pytest.raises(ConfigurationError, match="unknown option"):
-            run.using(retrys=1).step("flaky", flaky)
+            run.using(retrys=1).step("flaky", flaky)  # type: ignore[call-arg]
     (node,) = nodes_of(engine, run_id, "flaky")
     assert [a[:2] for a in node.metadata["attempts"]] == [["ConnectionError", "busy"]] * 2
 

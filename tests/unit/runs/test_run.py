@@ -162,9 +162,9 @@ async def test_misuse(engine: CheckpointEngine) -> None:
     with pytest.raises(RunError, match="not entered"):
         run.step("a", str)
     with pytest.raises(ConfigurationError, match="unknown setting"):
-        engine.run("x", resolve=None)
+        engine.run("x", resolve=None)  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match="start or checkpoint"):
-        engine.run("x", resume="end")
+        engine.run("x", resume="end")  # type: ignore[arg-type]
     with run:
         with pytest.raises(ConfigurationError, match="name and a function"):
             run.step(3, "a")  # type: ignore[call-overload]

@@ -19,6 +19,7 @@ from livingai import (
     SyncRun,
 )
 from livingai.errors import DivergenceError, FencedError, InDoubtError, RunError
+from livingai.runs.policy import ResumeAt
 from livingai.stores.base import ExecutionInfo
 from tests.support.runs import Counter, Crash, engine_in, new_id, nodes_of
 
@@ -196,7 +197,7 @@ def failed(engine: CheckpointEngine) -> str:
 @pytest.mark.parametrize("resume", ["start", "checkpoint"])
 @pytest.mark.parametrize("make", [finished, failed, interrupted])
 async def test_to_look_in_changes_nothing(
-    engine: CheckpointEngine, make: Callable[[CheckpointEngine], str], resume: str
+    engine: CheckpointEngine, make: Callable[[CheckpointEngine], str], resume: ResumeAt
 ) -> None:
     run_id = await asyncio.to_thread(make, engine)
     before = await asyncio.to_thread(
