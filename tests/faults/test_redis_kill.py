@@ -120,7 +120,7 @@ def test_store_opened_in_the_midst_of_a_failover(tmp_path: Path) -> None:
               what="a failover", timeout=60)  # fmt: skip
         until(lambda: cluster.is_whole(replica), what="a whole cluster", timeout=60)
         for store in stores:
-            until(lambda s=store: _takes_a_row(s), what="a store that has noticed", timeout=20)  # type: ignore[misc]
+            until(lambda s=store: _takes_a_row(s), what="a store that has noticed")  # type: ignore[misc]
             store.close()
     finally:
         cluster.close()

@@ -90,7 +90,7 @@ class Agent:
                 raise AssertionError(f"no answer within {timeout} s; {self.said()}")
             data = os.read(fd, 1 << 20)
             if not data:
-                raise AgentDied(f"agent ended with {self.process.wait(10)}; {self.said()}")
+                raise AgentDied(f"agent ended with {self.process.wait(30)}; {self.said()}")
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         answer = json.loads(line, object_hook=from_json)
@@ -112,14 +112,14 @@ class Agent:
         """What it wrote to standard error."""
         return self.log.read_text(errors="replace")
 
-    def died(self, timeout: float = 10.0) -> int:
+    def died(self, timeout: float = 30.0) -> int:
         """Wait for its end; the exit status."""
         return self.process.wait(timeout)
 
     def kill(self) -> None:
         """kill -9, and wait for it."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
 
     def stop(self) -> None:
         """SIGSTOP, and wait until it has stopped."""

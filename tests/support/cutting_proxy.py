@@ -34,7 +34,7 @@ class CuttingProxy:
     def __exit__(self, *exc: object) -> None:
         self._closing.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
         self._listener.close()
 
     def _start(self, target: object, *arguments: object) -> None:

@@ -84,7 +84,7 @@ class PgBouncer:
         """kill -9, and wait for its end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(30)
 
     def said(self) -> str:
         """The end of its log."""

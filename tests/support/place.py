@@ -84,7 +84,7 @@ class Place:
                 return found
             return {}
 
-        return until(look, what="a service that answers", timeout=20)
+        return until(look, what="a service that answers", timeout=60)
 
     def processes(self) -> list[psutil.Process]:
         """Every process that works here, but this one."""
@@ -123,7 +123,7 @@ class Place:
         self._check_own_process()
         self.agents.clear()
 
-    def empty(self, timeout: float = 10.0) -> None:
+    def empty(self, timeout: float = 30.0) -> None:
         """Wait until no process is left here."""
         until(lambda: not self.processes(), what="no process left", timeout=timeout)
 

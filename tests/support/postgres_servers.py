@@ -174,7 +174,7 @@ class PostgresServer:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(30)
         gone(*(process.pid for process in processes))
 
     def stop(self) -> None:

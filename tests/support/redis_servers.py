@@ -141,7 +141,7 @@ class RedisServer:
         """kill -9, and wait for its end."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(30)
 
     def freeze(self) -> None:
         """SIGSTOP: it takes connections (the kernel does) and answers nothing."""

@@ -25,4 +25,4 @@ def until_taken(store: Store, batch: list[Any]) -> None:
             return False
         return True
 
-    until(look, what="a batch that is taken", timeout=20)
+    until(look, what="a batch that is taken")

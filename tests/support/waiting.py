@@ -18,7 +18,7 @@ import psutil
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, what: str, timeout: float = 10.0) -> T:
+def until(look: Callable[[], T], *, what: str, timeout: float = 30.0) -> T:
     """The first truthy answer of ``look``; AssertionError after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -45,7 +45,7 @@ def kill(*pids: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def gone(*pids: int, timeout: float = 10.0) -> None:
+def gone(*pids: int, timeout: float = 30.0) -> None:
     """Wait until none of the processes runs."""
     until(lambda: not any(map(is_running, pids)), what=f"end of {pids}", timeout=timeout)
 

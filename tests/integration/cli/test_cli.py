@@ -30,7 +30,7 @@ def test_ids_are_printed_as_they_are(served: Place) -> None:
     """A terminal library's markup in an id is no markup, and long lines are not wrapped."""
     name = "run [/x] [bold]" + "y" * 100
     with served.engine() as engine:
-        engine.save_sync(ExecutionNode(name), b"state").result(20)
+        engine.save_sync(ExecutionNode(name), b"state").result(60)
     told = livingai(served, "fork", "agent.db", name, f"{name} 2")
     assert (told.returncode, told.stdout) == (0, f"copied 1 nodes to {name} 2\n")
     told = livingai(served, "delete", "agent.db", name)
@@ -161,7 +161,7 @@ def test_delete_asks_on_a_terminal_and_nowhere_else(served: Place) -> None:
     def save() -> None:
         with served.engine() as engine:
             for _ in range(2):
-                engine.save_sync(ExecutionNode(served.run), b"state").result(20)
+                engine.save_sync(ExecutionNode(served.run), b"state").result(60)
 
     name = served.run
     save()
@@ -195,7 +195,7 @@ def test_prune_tells_what_it_would_drop(served: Place) -> None:
     name = served.run
     with served.engine() as engine:
         for step in range(4):
-            engine.save_sync(ExecutionNode(name), b"state %d" % step).result(20)
+            engine.save_sync(ExecutionNode(name), b"state %d" % step).result(60)
     arguments = ("prune", "agent.db", "--keep-last", "2", "--prefix", name)
     told = livingai(served, *arguments, "--dry-run")
     assert told.returncode == 0

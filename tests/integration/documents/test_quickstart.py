@@ -95,13 +95,13 @@ def test_sync_twins(served: Place) -> None:
         node = ExecutionNode(served.run, status=Status.SUCCESS, output="plan ready")
         receipt = engine.save_sync(node, {"messages": ["hi"], "turn": (1, 2.5, None, b"x")})
         assert receipt
-        assert receipt.result(20).stored
+        assert receipt.result(60).stored
         for found, state in (engine.latest_sync(served.run), engine.load_sync(node.id)):
             assert found == node
             assert state == {"messages": ["hi"], "turn": (1, 2.5, None, b"x")}
         effect = ExecutionNode(served.run, NodeType.TOOL, Status.SUCCESS)
         engine.save_sync(effect)
-        engine.flush_sync(timeout=20)
+        engine.flush_sync(timeout=60)
         plan = RecoveryEngine(engine).plan_sync(served.run)
         assert (plan.resume_node_id, plan.skipped_nodes) == (node.id, (effect,))
     with pytest.raises(JournalClosedError, match="create a new one"):
@@ -117,7 +117,7 @@ def test_async_with(served: Place) -> None:
             outcome = await receipt
             assert outcome is await receipt, "a receipt can be awaited again"
             assert outcome.stored
-            await engine.flush(timeout=20)
+            await engine.flush(timeout=60)
             assert await engine.latest(served.run) == (node, bytearray(b"state"))
             assert await engine.load(node.id) == (node, bytearray(b"state"))
         with pytest.raises(JournalClosedError):
@@ -130,7 +130,7 @@ def test_close_leaves_no_descriptor_thread_or_mapping(served: Place) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     for round_ in range(3):
         engine = served.engine()
-        engine.save_sync(ExecutionNode(served.run), b"%d" % round_).result(20)
+        engine.save_sync(ExecutionNode(served.run), b"%d" % round_).result(60)
         assert engine.latest_sync(served.run)[1] == b"%d" % round_
         engine.close_sync()
         assert sorted(os.listdir("/proc/self/fd")) == before

@@ -54,7 +54,7 @@ def check_kept(place: Place) -> None:
     with place.engine() as engine:
         for execution in ("stored", "queued"):
             assert engine.latest_sync(execution)[1] == state_of(execution, 0)
-        assert engine.save_sync(ExecutionNode("stored"), b"more").result(20).stored
+        assert engine.save_sync(ExecutionNode("stored"), b"more").result(60).stored
         place.ask("drain")
     assert peek.stored_state(place.database, "queued") == state_of("queued", 0)
 
@@ -86,7 +86,7 @@ def test_newer_format(state_dir: Place) -> None:
 
 def test_damaged_manifest(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
     state_dir.empty()
     manifest = Path(state_dir.directory.path, MANIFEST)
     before = manifest.read_text()
@@ -120,7 +120,7 @@ def test_made_for_its_user_alone(state_dir: Place) -> None:
     umask = os.umask(0)
     try:
         with state_dir.engine() as engine:
-            engine.save_sync(ExecutionNode("run-1"), b"secret").result(20)
+            engine.save_sync(ExecutionNode("run-1"), b"secret").result(60)
             made = list(os.walk(state_dir.directory.path))
             for folder, _, names in made:
                 assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700

@@ -78,9 +78,9 @@ def save_in_child(agent: AgentSide, execution: str, steps: int, settle: bool) ->
         os.write(writer, journal_of(agent).encode())
         if settle:
             for receipt in receipts:
-                assert receipt.result(20).stored
+                assert receipt.result(60).stored
             assert agent.engine.sla().saves == steps, "the parent's saves are counted"
-            agent.engine.flush_sync(timeout=20)
+            agent.engine.flush_sync(timeout=60)
 
     pid = in_child(work)
     os.close(writer)
@@ -164,7 +164,7 @@ def end_in_child(agent: AgentSide, how: str) -> float:
                 return
             raise AssertionError("saved after close")
         if how == "flush":
-            agent.engine.flush_sync(timeout=20)
+            agent.engine.flush_sync(timeout=60)
         else:
             assert agent.engine.sla().pending == 0
             assert agent.engine.sla().queue_age_ms == 0.0

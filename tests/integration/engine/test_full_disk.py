@@ -142,6 +142,6 @@ def test_file_size_limit_below_one_segment(state_dir: Place) -> None:
         with pytest.raises(JournalError, match="file size limit"):
             agent.call(acts.save, "run-1", 0)
         with state_dir.engine() as engine:
-            engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+            engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
     assert peek.stored_state(state_dir.database, "run-1") == b"state"
     assert Path(state_dir.directory.journals).exists()

@@ -28,7 +28,7 @@ from tests.support.waiting import frozen, until
 
 def test_waiting_for_an_outcome_ends_with_the_engine(served: Place) -> None:
     engine = served.engine()
-    engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+    engine.save_sync(ExecutionNode(served.run), b"first").result(60)
     with frozen(served.service_processes()):
         receipt = engine.save_sync(ExecutionNode(served.run), b"second")
         found: list[BaseException] = []
@@ -42,7 +42,7 @@ def test_waiting_for_an_outcome_ends_with_the_engine(served: Place) -> None:
         waiting = threading.Thread(target=wait)
         waiting.start()
         engine.close_sync(0.05)
-        waiting.join(10)
+        waiting.join(30)
         assert [type(error) for error in found] == [OutcomeUnknownError]
         with pytest.raises(OutcomeUnknownError, match="Nothing is lost"):
             receipt.result(0)
@@ -72,7 +72,7 @@ def test_awaiting_an_outcome_ends_with_the_engine(served: Place) -> None:
 
 def test_asking_ends_with_the_engine(served: Place) -> None:
     engine = served.engine()
-    engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+    engine.save_sync(ExecutionNode(served.run), b"first").result(60)
     with frozen(served.service_processes()):
         found: list[BaseException] = []
 
@@ -87,7 +87,7 @@ def test_asking_ends_with_the_engine(served: Place) -> None:
         requests = engine.open_local().client._requests
         until(lambda: requests, what="the question")
         engine.close_sync(0.05)
-        asking.join(10)
+        asking.join(30)
         assert found
 
 
@@ -136,7 +136,7 @@ def test_closing_under_the_hands_of_others(served: Place) -> None:
     for turn in range(10):
         engine = served.engine()
         execution = f"{served.run} {turn}"
-        engine.save_sync(ExecutionNode(execution), b"state").result(20)
+        engine.save_sync(ExecutionNode(execution), b"state").result(60)
         acts_: list[Callable[[], Any]] = [
             partial(save_new, engine, execution),
             partial(save_new, engine, execution, durability=Durability.FSYNC),
@@ -149,10 +149,10 @@ def test_closing_under_the_hands_of_others(served: Place) -> None:
         threads = [threading.Thread(target=use, args=(engine, act, begun, found)) for act in acts_]
         for thread in threads:
             thread.start()
-        begun.wait(10)
+        begun.wait(30)
         engine.close_sync(0.01)
         for thread in threads:
-            thread.join(15)
+            thread.join(30)
             assert not thread.is_alive(), "it hangs"
         assert {type(error) for error in found} == {JournalClosedError}, found
 
@@ -169,7 +169,7 @@ def use(
 ) -> None:
     """Act until that fails."""
     try:
-        begun.wait(10)
+        begun.wait(30)
         while True:
             try:
                 act()
@@ -225,7 +225,7 @@ class ClosingLoop(asyncio.SelectorEventLoop):
 def test_an_event_loop_that_ends_while_outcomes_arrive(served: Place) -> None:
     """Others wait for outcomes, too."""
     with served.engine() as engine:
-        engine.save_sync(ExecutionNode(served.run), b"first").result(20)
+        engine.save_sync(ExecutionNode(served.run), b"first").result(60)
         loop = ClosingLoop()
 
         async def wait(receipt: Any) -> None:
@@ -237,7 +237,7 @@ def test_an_event_loop_that_ends_while_outcomes_arrive(served: Place) -> None:
             loop.run_until_complete(asyncio.sleep(0.01))
             loop.ending = True
             other = engine.save_sync(ExecutionNode(served.run), b"third")
-        assert other.result(20).stored
-        assert engine.save_sync(ExecutionNode(served.run), b"fourth").result(20).stored
+        assert other.result(60).stored
+        assert engine.save_sync(ExecutionNode(served.run), b"fourth").result(60).stored
         waiting._log_destroy_pending = False  # type: ignore[attr-defined]
         until(loop.is_closed, what="the loop is closed")

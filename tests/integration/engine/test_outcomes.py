@@ -26,7 +26,7 @@ from tests.support.waiting import frozen, until
 
 def test_met(served: Place) -> None:
     with served.engine(budget_ms=60_000) as engine:
-        outcome = engine.save_sync(ExecutionNode(served.run), b"state").result(20)
+        outcome = engine.save_sync(ExecutionNode(served.run), b"state").result(60)
         assert (outcome.status, outcome.level, outcome.stored) == ("met", Durability.STORE, True)
         assert 0 < outcome.latency_ms < 60_000
         assert outcome.reason == ""
@@ -35,7 +35,7 @@ def test_met(served: Place) -> None:
 def test_late(served: Place) -> None:
     with served.engine() as engine:
         receipt = engine.save_sync(ExecutionNode(served.run), b"state", budget_ms=0.001)
-        outcome = receipt.result(20)
+        outcome = receipt.result(60)
         assert (outcome.status, outcome.level, outcome.stored) == ("late", Durability.STORE, True)
         assert outcome.latency_ms > 0.001
     assert peek.stored_state(served.database, served.run) == b"state"

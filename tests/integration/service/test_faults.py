@@ -169,7 +169,7 @@ def test_rows_are_not_blamed_for_a_writer_that_does_not_start(tmp_path: Path) ->
         for name, value in environment().items():
             patch.setenv(name, value)
         with CheckpointEngine(store, compressors=1, idle_s=0.2) as engine:
-            engine.save_sync(ExecutionNode("run-1"), b"before").result(20)
+            engine.save_sync(ExecutionNode("run-1"), b"before").result(60)
             broken.touch()
             kill(*place.pids()["writers"])
             receipts = [engine.save_sync(ExecutionNode("run-1"), b"%d" % n) for n in range(3)]

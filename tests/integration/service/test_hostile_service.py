@@ -29,7 +29,7 @@ def left_behind(place: Place, steps: int = 30) -> str:
     for step in range(1, steps):
         agent.call(acts.save, "run-1", step)
     agent.kill()
-    until(lambda: _all_gone(place), what="no process of the service", timeout=20)
+    until(lambda: _all_gone(place), what="no process of the service")
     place.service_killed = True
     (journal,) = place.journals()
     return journal

@@ -87,7 +87,7 @@ def test_goes_when_idle(state_dir: Place) -> None:
     agent.call(acts.save_many, "run-1", 10)
     agent.call(acts.close)
     assert agent.leave() == 0
-    state_dir.empty(timeout=10)
+    state_dir.empty()
     assert not os.path.exists(f"{state_dir.directory.path}/service.sock")
     assert not owner_alive(state_dir.directory.lock)
     assert state_dir.journals() == []

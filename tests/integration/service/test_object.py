@@ -30,10 +30,10 @@ def test_service_object(state_dir: Place) -> None:
     service.start()  # a second time
     assert service.status()["store"] == SQLiteStore(state_dir.database).url
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
         assert engine.latest_sync("run-1")[1] == b"state"
     service.stop()
-    state_dir.empty(timeout=5)
+    state_dir.empty()
     service.stop()  # a second time
     with state_dir.service() as again:
         assert again.status()["journals"] == 0
@@ -103,7 +103,7 @@ def test_sigterm_drains(state_dir: Place) -> None:
         os.kill(pids["supervisor"], signal.SIGTERM)
     assert service.wait() == 0
     service.stop()
-    state_dir.empty(timeout=2)
+    state_dir.empty()
     assert peek.stored_steps(state_dir.database, "run-1") == list(range(30))
     assert state_dir.journals() == []
 
@@ -118,7 +118,7 @@ def test_stop_without_drain_keeps_the_journal(state_dir: Place) -> None:
             agent.call(acts.save, "run-1", step)
         agent.kill()
         service.stop(drain=False, timeout=1)
-    state_dir.empty(timeout=5)
+    state_dir.empty()
     assert len(state_dir.journals()) == 1
     with state_dir.service():
         state_dir.ask("drain")
@@ -133,12 +133,12 @@ def test_service_of_a_dead_program_goes(state_dir: Place) -> None:
     )
     command = [sys.executable, "-c", code, str(state_dir.database)]
     assert subprocess.run(command, env=environment(), timeout=60, check=False).returncode == -9
-    state_dir.empty(timeout=10)
+    state_dir.empty()
 
 
 def test_two_stores_do_not_share_a_directory(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"state").result(20)
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
         other = SQLiteStore(state_dir.folder / "other.db")
         intruder = CheckpointEngine(other, directory=state_dir.directory.path)
         with pytest.raises(DirectoryMismatchError, match="directory="):

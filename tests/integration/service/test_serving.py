@@ -80,14 +80,14 @@ def trouble(agent: AgentSide) -> list[str]:
 def test_attached_agents_never_start_one(state_dir: Place) -> None:
     agent = state_dir.agent(service="attach")
     agent.call(acts.save, "run-1", 0)
-    until(lambda: "livingai serve" in agent.call(trouble)[1], what="trouble told", timeout=20)
+    until(lambda: "livingai serve" in agent.call(trouble)[1], what="trouble told")
     assert agent.call(trouble)[0] == "waiting"
     assert state_dir.service_processes() == []
     with serving(state_dir):
         agent.settled(1)
         assert agent.call(trouble) == ["connected", ""]
     agent.call(acts.save, "run-1", 1)
-    until(lambda: "livingai serve" in agent.call(trouble)[1], what="trouble told", timeout=20)
+    until(lambda: "livingai serve" in agent.call(trouble)[1], what="trouble told")
     with serving(state_dir):
         agent.settled(2)
     assert agent.leave() == 0
@@ -107,13 +107,13 @@ def test_agents_wait_for_a_service_that_was_served(
         else:
             pids = state_dir.pids()
             first.process.kill()
-            first.process.wait(10)
+            first.process.wait(30)
             gone(pids["supervisor"], pids["dispatcher"])
     agent.call(acts.save, "run-1", 1)
-    until(lambda: "return" in agent.call(trouble)[1], what="the wait told", timeout=20)
+    until(lambda: "return" in agent.call(trouble)[1], what="the wait told")
     newcomer = state_dir.agent(served_grace_s=60.0)
     newcomer.call(acts.save, "run-2", 0)
-    until(lambda: "return" in newcomer.call(trouble)[1], what="the wait told", timeout=20)
+    until(lambda: "return" in newcomer.call(trouble)[1], what="the wait told")
     assert state_dir.service_processes() == []
     with serving(state_dir):
         agent.settled(2)
@@ -139,7 +139,7 @@ def test_agents_do_not_wait_for_one_of_long_ago(state_dir: Place) -> None:
         agent.settled(1)
         pids = state_dir.pids()
         served.process.kill()
-        served.process.wait(10)
+        served.process.wait(30)
         gone(pids["supervisor"], pids["dispatcher"])
     agent.end()
     assert read_report(state_dir.directory.path).served
@@ -330,7 +330,7 @@ def test_a_service_of_another_protocol(state_dir: Place) -> None:
     other.settled(1)
     agent = state_dir.agent(service_timeout_s=20.0)
     agent.call(acts.save, "run-2", 0)
-    until(lambda: "protocol 2" in agent.call(trouble)[1], what="trouble told", timeout=20)
+    until(lambda: "protocol 2" in agent.call(trouble)[1], what="trouble told")
     assert "the same livingai" in agent.call(ask_mismatch)
     other.kill()  # its service goes, ours comes
     agent.settled(1)

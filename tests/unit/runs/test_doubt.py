@@ -141,7 +141,7 @@ async def test_cancelled_while_the_intent_is_synced(engine: CheckpointEngine) ->
         saving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await saving
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await engine.save(node, durability=Durability.FSYNC)
 
 

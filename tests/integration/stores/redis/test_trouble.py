@@ -51,7 +51,7 @@ def test_read_only_replica(server: RedisServer, tmp_path: Path) -> None:
         commit(primary, rows())
         other.client().replicaof("127.0.0.1", server.port)
         replicated = f"{prefix}:schema"
-        until(lambda: other.client().exists(replicated), what="replication", timeout=20)
+        until(lambda: other.client().exists(replicated), what="replication")
         with RedisStore(other.url, prefix=prefix) as store:
             refuses(store, 1, "READONLY")
             assert contents(store) == contents(primary)
@@ -132,7 +132,7 @@ def _until_unavailable(store: Store) -> None:
             return True
         return False
 
-    until(look, what="a server that sleeps", timeout=1.4)
+    until(look, what="a server that sleeps")
 
 
 def test_too_many_clients(server: RedisServer, tmp_path: Path) -> None:
