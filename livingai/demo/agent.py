@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
 
 from livingai.demo.generator import Message
-from livingai.demo.runs import Run
+from livingai.demo.runs import MessageRun
 from livingai.engine.cache import HotCache
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError, LivingAIError
@@ -76,7 +76,7 @@ class Job:
 
     parent: int
     database: str
-    runs: list[Run]
+    runs: list[MessageRun]
     seconds: float
     seed: int
     taken_over: frozenset[str] = field(default_factory=frozenset)
@@ -114,7 +114,7 @@ class _Crew:
             work = [self._go_through(run, starts[run.execution_id]) for run in self._job.runs]
             await asyncio.gather(*work)
 
-    async def _find(self, run: Run) -> int:
+    async def _find(self, run: MessageRun) -> int:
         """The step at which to go on: behind the newest state, if the run was taken over."""
         if run.execution_id not in self._job.taken_over:
             return 0
@@ -129,7 +129,7 @@ class _Crew:
         self._pipe.send(TookOver(run.execution_id, digest(state), from_cache))
         return len(json.loads(state))
 
-    async def _go_through(self, run: Run, start: int) -> None:
+    async def _go_through(self, run: MessageRun, start: int) -> None:
         rng = random.Random(f"{self._job.seed}/{run.execution_id}/{start}")
         pause_s = self._job.seconds / len(run.messages)
         await asyncio.sleep(rng.uniform(0, pause_s))
@@ -149,7 +149,9 @@ class _Crew:
                 outcome = await receipt
                 self._pipe.send(Settled(str(outcome.status), outcome.latency_ms))
 
-    async def _save(self, run: Run, step: int, node: ExecutionNode, state: bytes | None) -> Receipt:
+    async def _save(
+        self, run: MessageRun, step: int, node: ExecutionNode, state: bytes | None
+    ) -> Receipt:
         began = time.perf_counter_ns()
         receipt = await self._engine.save(node, state=state)
         held_us = (time.perf_counter_ns() - began) / 1000
@@ -158,7 +160,7 @@ class _Crew:
         return receipt
 
 
-def _node(run: Run, step: int) -> ExecutionNode:
+def _node(run: MessageRun, step: int) -> ExecutionNode:
     """The node that message ``step`` stands for."""
     message = run.messages[step]
     kind = _TYPES.get(str(message.get("role")), NodeType.MEMORY)

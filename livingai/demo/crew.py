@@ -23,7 +23,7 @@ from livingai.demo.agent import (
     digest,
 )
 from livingai.demo.interrupts import interrupts_held
-from livingai.demo.runs import Run
+from livingai.demo.runs import MessageRun
 
 
 class Broken(Exception):
@@ -65,7 +65,9 @@ class Crew:
     newest state whose ``save`` has returned.
     """
 
-    def __init__(self, database: str, runs: list[Run], processes: int, seconds: float, seed: int):
+    def __init__(
+        self, database: str, runs: list[MessageRun], processes: int, seconds: float, seed: int
+    ):
         self.runs = {run.execution_id: run for run in runs}
         self.acknowledged: dict[str, tuple[int, str]] = {}
         self.saves = 0

@@ -29,15 +29,15 @@ class RunFileError(LivingAIError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class MessageRun:
     """One agent's run: its ``execution_id`` and what was said."""
 
     execution_id: str
     messages: list[Message]
 
-    def renamed(self, execution_id: str) -> Run:
+    def renamed(self, execution_id: str) -> MessageRun:
         """The same run under another id."""
-        return Run(execution_id, self.messages)
+        return MessageRun(execution_id, self.messages)
 
     def state(self, step: int) -> bytes:
         """The agent's state after message ``step`` (from 0)."""
@@ -94,7 +94,7 @@ def _messages(line: bytes, where: str) -> list[Message]:
     return messages
 
 
-def choose_runs(path: str | None, count: int, seed: int) -> tuple[list[Run], str]:
+def choose_runs(path: str | None, count: int, seed: int) -> tuple[list[MessageRun], str]:
     """``count`` runs with ids of their own, and where they come from in words.
 
     They come from ``path``, else from the recorded files, else from the generator. A file with
@@ -114,4 +114,6 @@ def choose_runs(path: str | None, count: int, seed: int) -> tuple[list[Run], str
     else:
         found = [make_run(f"{seed}/{number}", 16 + number * 7 % 25) for number in range(count)]
         source = f"made-up runs, seed {seed}"
-    return [Run(f"run-{number:03d}", found[number % len(found)]) for number in range(count)], source
+    return [
+        MessageRun(f"run-{number:03d}", found[number % len(found)]) for number in range(count)
+    ], source

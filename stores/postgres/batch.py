@@ -49,7 +49,7 @@ _PLACES: Final = ", ".join(["%b"] * (3 + len(_TYPES)))
 Group = list[int]  # places in the batch of rows of one execution and claim, in order
 
 
-class Call:
+class FunctionCall:
     """One call of ``commit_rows`` and which rows of the batch it holds."""
 
     def __init__(self, writes: Sequence[Write], groups: list[Group], human: bool) -> None:
@@ -90,7 +90,7 @@ class Call:
             yield at, RowResult(RowStatus(status), epoch, reason)
 
 
-def calls(writes: Sequence[Write], *, human: bool = True) -> Iterator[Call]:
+def calls(writes: Sequence[Write], *, human: bool = True) -> Iterator[FunctionCall]:
     """The calls of one transaction."""
     executions = sorted(range(len(writes)), key=lambda at: key(writes[at].row.execution_id))
     waves: list[list[Group]] = []
@@ -104,9 +104,9 @@ def calls(writes: Sequence[Write], *, human: bool = True) -> Iterator[Call]:
             waves[number].append(list(run))
         size += sum(writes[at].stored_bytes + len(writes[at].wire) for at in places)
         if size > CALL_BYTES:
-            yield from (Call(writes, groups, human) for groups in waves)
+            yield from (FunctionCall(writes, groups, human) for groups in waves)
             waves, size = [], 0
-    yield from (Call(writes, groups, human) for groups in waves)
+    yield from (FunctionCall(writes, groups, human) for groups in waves)
 
 
 def _row(write: Write, x: int, held: dict[bytes, int], human: bool) -> tuple[Any, ...]:

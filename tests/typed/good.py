@@ -10,6 +10,9 @@ from typing import Any, Literal, TypedDict, assert_type
 from livingai import (
     CallOptions,
     CheckpointEngine,
+    ExecutionNode,
+    NodeType,
+    Receipt,
     ReplayResult,
     ReplaySession,
     Resolution,
@@ -18,6 +21,8 @@ from livingai import (
     step,
     tool,
 )
+from livingai.protocol.history import Recorded
+from livingai.runs.effects import Claim, ReadHistory, Save, Work, do
 
 
 class Found(TypedDict):
@@ -122,6 +127,14 @@ def keywords(engine: CheckpointEngine) -> None:
     session = ReplaySession(engine, "a")
     result = session.run_sync({"find": find}, mode="full", allow_side_effects=True, new_id="b")
     assert_type(result, ReplayResult)
+
+
+def effects() -> Work[int]:
+    assert_type((yield from do(Save(ExecutionNode("a", NodeType.MEMORY)))), Receipt)
+    assert_type((yield from do(ReadHistory("a"))).nodes, list[Recorded])
+    epoch = yield from do(Claim("a", "token"))
+    assert_type(epoch, int)
+    return epoch
 
 
 def main() -> None:
