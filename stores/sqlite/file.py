@@ -59,7 +59,8 @@ class DatabaseFile:
         self._log = LogTruncation(path)
         #: The log and index that are still there, of a database that is not: no other's.
         self._lost: list[tuple[int, int] | None] = []
-        #: How many times another file was opened than before.
+        #: How many times the file was opened again. Another one may be there each time, and have the
+        #: number of the one before.
         self.replacements = 0
 
     # -- life --
@@ -86,9 +87,8 @@ class DatabaseFile:
             except BaseException:
                 connection.close(True)
                 raise
-        before, self._files = self._files[:1], [identity for identity, _ in self._look()]
-        if before and before != self._files[:1]:
-            self.replacements += 1
+        self.replacements += bool(self._files)
+        self._files = [identity for identity, _ in self._look()]
         self._connection, self._pid, self._lost = connection, os.getpid(), []
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class SQLiteStore(Store):
 
     @property
     def replacements(self) -> int:
-        """How many times another file was found at its place."""
+        """How many times the file was opened again: another one may be there."""
         return self._file.replacements
 
     @property

@@ -15,7 +15,7 @@ class Asked(Role):
     """A role that may be asked to open its store, and no more."""
 
     def do_open(self) -> None:
-        self._open()
+        self._open().open()
 
 
 class Meanwhile(StateDirectory):
@@ -68,3 +68,19 @@ def test_one_that_is_late_does_not_write_the_old_identity_down(tmp_path: Path) -
     with SQLiteStore(path) as store:
         assert identity(store) != old
         assert directory.manifest()[IDENTITY] == identity(store)
+
+
+def test_one_that_was_idle_knows_the_database_for_another(tmp_path: Path) -> None:
+    """Closed when it was removed, its file's number is free, and often the next file's."""
+    path = tmp_path / "agent.db"
+    directory = StateDirectory(SQLiteStore(path).default_directory())
+    directory.ensure(SQLiteStore(path).url)
+    writer = Asked(SQLiteStore(path), directory)
+    for _ in range(5):
+        writer.handle("open", [])
+        with SQLiteStore(path) as store:
+            assert directory.manifest()[IDENTITY] == identity(store)
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        writer.idle()
+    writer.close()
