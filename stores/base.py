@@ -155,7 +155,7 @@ class Store(ABC):
 
     @property
     def replacements(self) -> int:
-        """How many times, since this object was made, another database may have come to its place."""
+        """How often, since this object was made, another database may have come to its place."""
         return 0
 
     @property

@@ -59,8 +59,8 @@ class DatabaseFile:
         self._log = LogTruncation(path)
         #: The log and index that are still there, of a database that is not: no other's.
         self._lost: list[tuple[int, int] | None] = []
-        #: How many times the file was opened again. Another one may be there each time, and have the
-        #: number of the one before.
+        #: How many times the file was opened again. Another one may be there each time, even with
+        #: the inode number of the one before.
         self.replacements = 0
 
     # -- life --
