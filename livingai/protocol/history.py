@@ -8,7 +8,7 @@ A message is ``[checkpoint, state, array, marked, versions]``:
 * *checkpoint*: ``[node id, epoch, seq, owner]`` of the newest write with a state; None without one;
 * *state*: ``[kind, bytes]``; None if there is none, or if the agent has it already;
 * *array*: a msgpack array of node sections; null where the section holds marks
-  (:mod:`livingai.serial`), since those cannot stand inside of others;
+  (:mod:`livingai.serial`), since such a section cannot be part of another msgpack value;
 * *marked*: ``[index, section]`` of these;
 * *versions*: u32 epoch, u64 seq, u8 "carries a state" of each node, little-endian.
 """
@@ -66,7 +66,7 @@ def pack_history(
     marked: list[list[Any]] = []
     versions = bytearray()
     for wire, epoch, seq, has_state, _ in nodes:
-        if epoch >= _EPOCHS:  # nobody is given one; a row that brings it is none of ours
+        if epoch >= _EPOCHS:  # no store gives such an epoch: livingai has not written this row
             raise CorruptRecordError(f"a node has the epoch {epoch}; its row is damaged")
         if wire[0] == MARKED_PREFIX[0]:
             marked.append([len(parts), wire])

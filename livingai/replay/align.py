@@ -1,4 +1,4 @@
-"""Which node of a replayed program stands for which recorded one.
+"""Which recorded node each node of a replayed program is compared with.
 
 In this order: same place and same call; same call elsewhere, in order; same place and name with
 other arguments; same name, in order. What is left is new or missing.

@@ -6,7 +6,7 @@ Written as :mod:`effects <livingai.runs.effects>`. Rules, in this order:
 2. FULL runs all. FROM_NODE serves what was saved before the node. MOCK_TOOLS serves tools.
    COUNTERFACTUAL serves what does not descend (by ``parent_id``) from a node that is replaced by
    something other than was recorded.
-3. Of what is left, a node that is not idempotent is served as long as its recorded input stands,
+3. Of what is left, a node that is not idempotent is served if its input is the recorded one,
    unless side effects are allowed.
 4. A node below one that failed in the replay, though not in the record, does not run: it is missing
    in the replay.
@@ -70,7 +70,7 @@ class GraphReplay:
     # -- what runs --
 
     def _choose(self) -> set[str]:
-        """Ids of the nodes that run; see the rules above. A checkpoint is nobody's work."""
+        """Ids of the nodes that run; see the rules above. Checkpoints never run."""
         return self._chosen() - {
             node.id for node in self.recording.nodes if node.metadata.get(ROLE) == CHECKPOINT
         }
@@ -220,7 +220,7 @@ def _replaces(recorded: ExecutionNode, override: Override) -> bool:
 
 
 def _replay_id(node_id: str) -> str:
-    """An id of its own that tells where the node comes from, as far as that fits."""
+    """A new id that begins with the recorded node's id, if both fit into the longest id."""
     own = _new_id()
     name = f"{node_id}~{own}"
     return name if len(name.encode("utf-8", "replace")) <= MAX_ID_BYTES else own

@@ -19,7 +19,7 @@ from livingai.runs.ports import RunEngine
 
 
 class ReplayInputs:
-    """What a handler may want to know beside the node.
+    """The second argument of a handler: what it may need besides the node.
 
     ``input`` is the node's input (perhaps replaced), ``parent_output`` the output of its parent in
     this replay, ``outputs`` all outputs so far by recorded node id. ``state`` is the agent's state:
@@ -101,7 +101,7 @@ def is_program(handler: Any) -> bool:
 
 
 def is_asynchronous(function: Any) -> bool:
-    """Whether calling it gives something to be awaited, as far as can be told before; a partial
+    """Whether calling it gives something to be awaited, as far as its declaration says; a partial
     function or a lambda is looked into no further."""
     while isinstance(function, functools.partial):
         function = function.func

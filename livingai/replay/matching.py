@@ -31,8 +31,8 @@ class Match(NamedTuple):
 
 
 class ReplayTape(Tape):
-    """See the module's text. ``put`` takes nodes of the replay itself: what a call that is tried
-    again did in its earlier attempt."""
+    """The record of a replayed execution, searched by what is called. ``put`` takes nodes of the
+    replay itself: what a call that is tried again did in its earlier attempt."""
 
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording.execution_id, recording.nodes)
@@ -74,7 +74,8 @@ class ReplayTape(Tape):
         return None
 
     def match(self, call: Call) -> Match:
-        """The recorded call that comes closest; see the module's text."""
+        """The recorded call that is most like ``call``, in the order that this module's text
+        gives."""
         found = self._closest(call)
         if found.node is not None:
             self._given.add(found.node.id)
@@ -95,7 +96,7 @@ class ReplayTape(Tape):
 
 
 def _key(node: ExecutionNode) -> tuple[NodeType, str] | None:
-    """Kind and name; None for a checkpoint, which nothing but its place stands for."""
+    """Kind and name; None for a checkpoint, which is found by its place alone."""
     if node.metadata.get(ROLE) == CHECKPOINT:
         return None
     return (node.type, str(node.metadata.get("name")))

@@ -1,7 +1,7 @@
 """The record of an execution, as a replay reads it: once, whole, and never written to.
 
-Whether somebody still writes it is found out without asking anyone: the journal that owns the
-execution is held by a process that lives (its lock), and a node is unfinished. An owner on another
+An execution counts as still being written if a live process holds the lock of the journal that owns
+it, and a node is unfinished; neither service nor store is asked for that. An owner on another
 machine cannot be seen here; that the record grew meanwhile is noticed at the end of the replay.
 """
 
@@ -31,11 +31,11 @@ _UNFINISHED = (Status.RUNNING, Status.PENDING)
 
 
 class Recording:
-    """All nodes of an execution in the order of their first save, and who depends on whom.
+    """All nodes of an execution in the order of their first save, and which node has which parent.
 
-    ``lives`` are the nodes that only say that a process began to run the program, and how that
-    ended: nothing to be replayed, so they are not among ``nodes``. Those of whoever only looked in
-    (PENDING) are left out.
+    ``lives`` are the nodes that record that a process entered the run, and how that ended
+    (:mod:`livingai.runs.life`). They are not replayed, so they are not among ``nodes``. Those of
+    processes that made no call (PENDING) are left out.
     """
 
     def __init__(self, execution_id: str, nodes: Sequence[ExecutionNode]) -> None:
@@ -130,7 +130,8 @@ class Recording:
 
     def require_settled(self, directory: StateDirectory) -> None:
         """Raise StillBeingWrittenError if a live process is at work on this execution."""
-        # Of the lives, earlier ones may have been killed; the last one tells.
+        # Processes of earlier lives may have been killed, which left them RUNNING; only the last
+        # life says whether the run is being written now.
         unfinished = [
             node for node in (*self.nodes, *self.lives[-1:]) if node.status in _UNFINISHED
         ]
@@ -162,10 +163,10 @@ def fresh(node: ExecutionNode) -> ExecutionNode:
 def live_owner(directory: StateDirectory, execution_id: str) -> int | None:
     """The process id of the live owner of an execution on this machine; None without one."""
     key = execution_hash(execution_id)
-    # The service takes the locks of dead owners' journals over; it is nobody's agent.
+    # The service holds the locks of dead owners' journals; it is not the owner of an execution.
     service = owner_identity(directory.lock).get("pid")
     for path in directory.journal_paths():
-        # A journal may be removed, or be damaged, while we look: then it is nobody's.
+        # A journal may be removed, or be damaged, meanwhile: then it has no live owner.
         with contextlib.suppress(OSError, ValueError, CorruptRecordError):
             index = Index(path)
             try:

@@ -1,4 +1,5 @@
-"""What becomes of each call of a replaying program; ``docs/REPLAY.md`` has the table."""
+"""Whether each call of a replayed program is served, made or replaced; ``docs/REPLAY.md`` has the
+table."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Arguments that cannot be encoded, as plain values: enough to tell two calls apart, and to read.
 
-They are never given back to anyone, so nothing has to come back as it was. An object of a class
-that declares its fields (dataclass, pydantic model, attrs class, named tuple) is described by them,
-an enum's member by its name, anything else by its type alone: its attributes may be anything, such
-as an open connection or a counter, and differ between two processes.
+The description is only compared and shown, never passed to a function, so it need not be
+reversible. An object of a class that declares its fields (dataclass, pydantic model, attrs class,
+named tuple) is described by them, an enum's member by its name, anything else by its type alone:
+its attributes may be anything, such as an open connection or a counter, and differ between two
+processes.
 """
 
 from __future__ import annotations

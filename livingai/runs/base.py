@@ -1,4 +1,5 @@
-"""What the runs with and without an event loop share: life, places of calls, checkpoints."""
+"""What :class:`Run` and :class:`SyncRun` share: entering and leaving, places of calls,
+checkpoints."""
 
 from __future__ import annotations
 
@@ -59,12 +60,12 @@ class BaseRun:
         )  # fmt: skip
         self._root = Scope(self, "", None)
         self._life = Life(execution_id, self._owner, settings.metadata)
-        #: Places in tasks and named scopes where this life has made calls.
+        #: Paths of the calls that this process has made in tasks and named scopes.
         self._reached: set[str] = set()
         self._lock = threading.Lock()
         self._pending = PendingCalls(execution_id)
         self._token: Any = None
-        #: Where it was entered: in another run, perhaps.
+        #: The scope in which the run was entered; None outside of any other run.
         self.around: Scope | None = None
 
     def __repr__(self) -> str:
@@ -96,7 +97,7 @@ class BaseRun:
         self._state = state
         self._life.active = True
 
-    # -- life --
+    # -- entering and leaving --
 
     def _begin(self) -> Work[None]:
         if not self.closed or self._owner.epoch:
@@ -147,7 +148,7 @@ class BaseRun:
         leave(self._token)
         if self._owner.forked:
             return  # the run is the parent's, which goes on
-        # What the program caught in vain has ended it, too.
+        # An error that ends the run does so even if the program has caught it.
         ended_by = error if error is not None else self._recorder.broken
         divergence = self._left_out() if ended_by is None else None
         yield from self._life.end(ended_by if divergence is None else divergence)
@@ -155,8 +156,8 @@ class BaseRun:
             raise divergence
 
     def _left_out(self) -> DivergenceError | None:
-        """The error for a program that ended before the record does. One that has done nothing at
-        all may have looked in."""
+        """The error for a program that ended without making all recorded calls; None if it made
+        them, or did nothing at all (it may only have read the state)."""
         if self._life.looked_in:
             return None
         left_out = self.tape.left_out(self._root.position, self._reached)
@@ -168,8 +169,8 @@ class BaseRun:
         )
 
     def _forgotten(self, error: BaseException | None) -> NotAwaitedError | None:
-        """What to raise at the end if a call was not awaited; a note for an error that ended the
-        program, which may be due to that."""
+        """What to raise at the end if a call was not awaited. If the program ended with an error of
+        its own, that error gets a note instead: the missing await may have caused it."""
         forgotten = self._pending.error()
         if forgotten is not None and isinstance(error, Exception):
             with suppress(AttributeError):  # its class may forbid that it is changed
@@ -179,11 +180,12 @@ class BaseRun:
     # -- calls --
 
     def awaited(self, name: str, work: Work[Any]) -> PendingCall[Any]:
-        """A call that is to be awaited; ``name`` is how the program has written it."""
+        """A call that the program has to await; ``name`` is how the program has written the
+        call."""
         return PendingCall(self._pending, name, drive(self.engine, work))
 
     def _scope(self) -> Scope:
-        """Where this code is in the program."""
+        """The innermost scope of this run around the code that runs now."""
         scope = current_scope()
         while scope is not None and scope.run is not self:
             scope = scope.run.around
@@ -193,7 +195,7 @@ class BaseRun:
         self, kind: NodeType, name: str, function: Callable[..., Any],
         args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None,
     ) -> tuple[Call, Scope]:  # fmt: skip
-        """Take a call down at the moment at which it is made: its place and its arguments."""
+        """Describe a call at the moment at which it is made: its place and its arguments."""
         if self.closed:
             raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
         if self._owner.forked:
@@ -223,17 +225,19 @@ class BaseRun:
         self, kind: NodeType, name: str, function: Callable[..., Any],
         args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None,
     ) -> Work[Any]:  # fmt: skip
-        """The work of a call. Its place is where this is called, not where the work is done.
+        """The work of a call. The call's place in the program is fixed now, not when the work is
+        done.
 
         Raises:
-            RunError: nobody can make a recorded call here.
+            RunError: the run is not entered, or this thread or task cannot make a recorded call.
             ConfigurationError: the call's options cannot work.
         """
         call, scope = self._take_down(kind, name, function, args, kwargs, options)
         return self._recorder.perform(call, scope)
 
     def _checkpoint(self) -> Work[Receipt | None]:
-        """Record the state, unless that was done at this place before."""
+        """Record the state, unless a checkpoint at this place of the program is recorded
+        already."""
         call, scope = self._take_down(NodeType.MEMORY, CHECKPOINT, _nothing, (), {})
         if self._recorder.broken is not None:
             raise self._recorder.broken
@@ -259,7 +263,8 @@ class BaseRun:
 
     def record_cost(self, tokens: int) -> None:
         """Add ``tokens`` to the cost of the call that is under way; outside of any call, to this
-        life of the run. :meth:`CheckpointEngine.costs` sums them. A served call costs nothing.
+        process's part of the run. :meth:`CheckpointEngine.costs` sums them. A served call costs
+        nothing.
 
         Raises:
             ValueError: ``tokens`` is no whole number of 0 or more.

@@ -1,9 +1,10 @@
-"""What a run is asked to do: one :class:`Call`, its identity, and what is recorded of its input.
+"""One recorded call: its options, its identity, and what is recorded of its input.
 
 A call's identity is its *path*: the position in its scope behind the path of that scope, such as
 ``2`` (the third call of the program), ``2.0`` (the first call inside of that one), ``t1.0`` (the
 first call of the second task that the program started), ``(left).0`` (in ``run.scope("left")``).
-It does not depend on what finishes first, so a resumed program finds its own records.
+The path does not depend on which call finishes first, so a resumed program finds the records of
+its own calls.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from livingai.serial.scalars import MARKED_PREFIX
 
 #: Key of a node's metadata that holds its path in the program.
 CALL: Final = "call"
-#: Key of a node's metadata that says what part it plays in a run: see ``RUN`` and ``CHECKPOINT``.
+#: Key of a node's metadata that marks nodes which are no calls: see ``RUN`` and ``CHECKPOINT``.
 ROLE: Final = "role"
-#: One process's life in a run: from entering it to leaving it.
+#: Role of the node that records that a process entered a run, and how that ended.
 RUN: Final = "run"
-#: A node that carries ``run.state``.
+#: Role of a node that was saved with ``run.state``.
 CHECKPOINT: Final = "checkpoint"
-#: Inputs up to this size are recorded whole; of larger ones a sum and the beginning.
+#: Inputs of up to so many bytes are recorded whole; of larger ones a hash and the beginning.
 INPUT_BYTES: Final = 16_384
 _PREVIEW_CHARS: Final = 200
 _LONGEST_PATH: Final = 400
@@ -147,7 +148,8 @@ class Input:
         return cls(value, packed)
 
     def recorded(self) -> Any:
-        """The value as it was at the moment of the call, whatever has become of it since."""
+        """The value as it was at the moment of the call, even if the program has changed it
+        since."""
         return serial.unpack(self.packed)
 
     def same_as(self, recorded: Any) -> bool:
@@ -190,7 +192,7 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     options: CallOptions
-    #: Its node is recorded.
+    #: Whether its node is recorded.
     announced: bool = False
     created_at: float = field(default_factory=time.time)
     cost_tokens: int = 0
@@ -204,8 +206,8 @@ class Call:
         return f"{module}:{getattr(self.function, '__qualname__', type(self.function).__name__)}"
 
     def node(self, execution_id: str, status: Status) -> ExecutionNode:
-        """The call's node. Its id follows from execution and path, so whoever makes the call
-        again, in whatever process, updates the same node."""
+        """The call's node. Its id is derived from execution and path, so when another process
+        makes the call again, it updates the same node."""
         metadata: dict[str, Any] = {
             "name": self.name, CALL: self.path, "function": self.function_name,
         }  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: Of two values that differ everywhere, so many places are told.
+#: Most differences that are listed for two values.
 MAX_DIFFERENCES: Final = 20
 #: Characters of a value that are shown, and of a text around the place where it differs.
 _SHOWN: Final = 70
@@ -19,13 +19,13 @@ _CONTEXT: Final = 24
 
 
 class _Nothing:
-    """Stands where one side has nothing."""
+    """Placeholder for a value that one side does not have."""
 
     def __repr__(self) -> str:
         return "(nothing)"
 
 
-#: Stands where one side has nothing at all, which is not None.
+#: The value of a side that has none at this place (which differs from having None there).
 NOTHING: Final = _Nothing()
 
 

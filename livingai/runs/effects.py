@@ -1,7 +1,8 @@
-"""What a run wants done, apart from how: the logic of a run is written once, as generators that
-yield effects, and driven by an event loop or without one.
+"""Effects: the logic of runs is written once and carried out with or without an event loop.
 
-The generator is sent the effect's value, or the exception that it ended with.
+That logic consists of generators. Each yields an effect (save this node, call that function);
+:func:`drive` or :func:`drive_sync` performs it and sends its value into the generator, or throws
+the exception that it ended with.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ T = TypeVar("T")
 
 
 class Effect(ABC, Generic[T]):
-    """Something to be done; see the module's text."""
+    """One operation that the logic of a run needs; ``T`` is the type of its value."""
 
     __slots__ = ()
 
     @property
     def begins_work(self) -> bool:
-        """Whether this is work of the program, rather than the recording of what it did."""
+        """Whether this starts work of the program, and does not only record what it did."""
         return False
 
     @abstractmethod
     async def perform(self, engine: RunEngine) -> T:
-        """Do it in an event loop."""
+        """Perform it in an event loop; returns its value."""
 
     @abstractmethod
     def perform_sync(self, engine: RunEngine) -> T:
-        """Do it without one."""
+        """Perform it without an event loop; returns its value."""
 
 
 class Stopped(Exception):
@@ -52,7 +53,7 @@ class Stopped(Exception):
         self.error = error
 
 
-#: The logic of a run; its value is of the parameter's type.
+#: A generator of effects that returns a value of the parameter's type.
 Work = Generator[Effect[Any], Any, T]
 
 
@@ -67,10 +68,11 @@ def do(effect: Effect[T]) -> Work[T]:
 
 
 async def drive(engine: RunEngine, work: Work[T]) -> T:
-    """Do what ``work`` wants, in an event loop; its value.
+    """Perform the effects of ``work`` in an event loop; returns the value of ``work``.
 
-    An effect that could not be stopped when the program was cancelled has been ``interrupted``.
-    What came of it is still recorded, nothing else is begun, and then the cancellation goes on.
+    An effect that cannot be stopped when the program is cancelled (a plain function in a thread) is
+    waited for and marked ``interrupted``. Its outcome is still recorded, no other work is started,
+    and then CancelledError is raised.
     """
     step: Callable[[Any], Effect[Any]] = work.send
     value: Any = None
@@ -227,14 +229,13 @@ class Wait(Effect[None]):
 
     @property
     def begins_work(self) -> bool:
-        """It comes before another attempt."""
+        """Another attempt follows."""
         return True
 
     async def perform(self, engine: RunEngine) -> None:
         await asyncio.sleep(self.seconds)
 
     def perform_sync(self, engine: RunEngine) -> None:
-        # Nothing happens that could end the pause early: the program is in this very call.
         time.sleep(self.seconds)  # a synchronous program has asked to wait, and nothing ends that
 
 

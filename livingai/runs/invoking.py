@@ -1,9 +1,10 @@
 """Calling a function of the program: in the event loop, in a thread, or plainly.
 
 In a program with an event loop, asynchronous functions run in it, and plain ones in threads
-(:mod:`livingai.runs.threads`): in the loop they would hold up every other task until they return.
-Nobody can stop a thread, so a plain function that is cancelled is waited for, what comes of it is
-recorded, and then the cancellation goes on; only its own timeout leaves it alone. ``thread=False``
+(:mod:`livingai.runs.threads`): in the loop they would block every other task until they return.
+A thread cannot be stopped. So when a call of a plain function is cancelled, the run waits for the
+function, records its outcome, and then raises CancelledError. Only after the call's own timeout
+does the run go on while the function still runs. ``thread=False``
 (:class:`~livingai.runs.calls.CallOptions`) calls a plain function in the loop, for what belongs to
 the loop's thread.
 """
@@ -30,10 +31,10 @@ from livingai.runs.scopes import Scope, enter, leave, task_or_thread
 from livingai.runs.threads import Ended, call_in_thread
 
 _log = logging.getLogger("livingai")
-#: An event loop that is held up longer than this is worth a warning.
+#: A function that blocks the event loop for longer than so many seconds is warned of.
 _HELD_UP_S: Final = 0.1
 #: Names of functions that were warned of.
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def asynchronous_error(function: Any) -> RunError:
@@ -45,9 +46,9 @@ def asynchronous_error(function: Any) -> RunError:
 class Invoke(Effect[Any]):
     """Call a function, in ``scope`` if there is one; the value is its result.
 
-    ``timeout`` seconds: a coroutine is cancelled then; a plain function goes on in its thread,
-    which is left alone. ``thread``: where there is an event loop, a plain function is called in a
-    thread in any case.
+    After ``timeout`` seconds a coroutine is cancelled; a plain function is not waited for any
+    longer and goes on in its thread. ``thread``: where there is an event loop, a plain function is
+    called in a thread in any case.
     """
 
     function: Callable[..., Any]
@@ -61,7 +62,7 @@ class Invoke(Effect[Any]):
 
     @property
     def begins_work(self) -> bool:
-        """Nothing new is begun in a program that was cancelled."""
+        """A function is not called any more once the program was cancelled."""
         return True
 
     async def perform(self, engine: RunEngine) -> Any:
@@ -75,7 +76,7 @@ class Invoke(Effect[Any]):
                     raise self.interrupted
             else:
                 result = self._plainly()
-            # Perhaps a lambda around an asynchronous function: no one can tell before.
+            # A lambda around an asynchronous function is recognised only by its result.
             if not inspect.isawaitable(result):
                 return result
             left = None if self.timeout is None else began + self.timeout - time.monotonic()
@@ -113,7 +114,7 @@ class Invoke(Effect[Any]):
         finally:
             held_s = time.monotonic() - began
             if held_s > _HELD_UP_S and asyncio._get_running_loop() is not None:
-                _tell_of(self.function, held_s)
+                _warn_of(self.function, held_s)
 
     # -- in a thread --
 
@@ -165,12 +166,12 @@ class Invoke(Effect[Any]):
         raise error
 
 
-def _tell_of(function: Any, held_s: float) -> None:
+def _warn_of(function: Any, held_s: float) -> None:
     """Warn of a function that has held up the event loop, once."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    if name in _told:
+    if name in _warned:
         return
-    _told.add(name)
+    _warned.add(name)
     _log.warning(
         "%r held up the event loop for %.1f s, and with it every other task: call it by "
         "`await run.step(...)` or `await run.tool(...)`, without thread=False, or make it "

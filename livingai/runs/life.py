@@ -1,14 +1,17 @@
-"""One process's life in a run: what is recorded of it, and so what the run's status says.
+"""A *life*: the time from when one process enters a run until it leaves it or dies.
 
-A life's node is saved three times:
+The run's status is the status of its newest life that is not PENDING. A life's node is saved up to
+three times:
 
-* PENDING as the run is entered: that is how this process takes it over. It says nothing of the run;
-* RUNNING before the first thing that this life adds to the record (at once, if the run is new);
-* SUCCESS or FAILED at the end, with the error that ended it, whatever that was: what a call raised,
-  a divergence, Ctrl-C, a cancelled task.
+* PENDING when the run is entered. This save takes the execution over; it does not change the status
+  of the run.
+* RUNNING before this life adds anything else to the record (at once, if the run is new).
+* SUCCESS or FAILED at the end, with the error that ended the program: what a call raised, a
+  divergence, KeyboardInterrupt, a cancelled task.
 
-A life that makes no call, sets no state and ends in order has only looked in, and is not saved
-again, so the run stands as before. Nor is one that was fenced: the run is its successor's.
+A life in which the program makes no call, sets no state and ends without an error is not saved
+again, so the run keeps its status. Neither is a life that was fenced: its successor decides the
+status of the run.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _log = logging.getLogger("livingai")
 
 
 class Life:
-    """See the module's text."""
+    """The node of one process's time in a run, and when it is saved."""
 
     def __init__(
         self, execution_id: str, owner: Ownership, metadata: dict[str, Any] | None
@@ -44,9 +47,9 @@ class Life:
                 "pid": os.getpid(),
             },
         )  # fmt: skip
-        #: Whether the program has done anything that only a program does.
+        #: Whether the program has made a call or set a state.
         self.active = False
-        #: Nothing was recorded before.
+        #: Whether nothing was recorded before.
         self._is_first = False
         self._was_finished = False
 
@@ -54,7 +57,8 @@ class Life:
         """Take the run over.
 
         Raises:
-            FencedError: another process did so at the same time, and won.
+            FencedError: another process took it over at the same time, and its claim is the newer
+                one.
         """
         self.node.created_at = time.time()
         yield from self._owner.take(self.node)
@@ -62,14 +66,14 @@ class Life:
     def follow(self, before: Iterable[ExecutionNode]) -> Work[None]:
         """``before`` is what was recorded when the run was entered."""
         others = [node for node in before if node.id != self.node.id]
-        told = [node for node in others if is_life(node) and node.status is not Status.PENDING]
+        recorded = [node for node in others if is_life(node) and node.status is not Status.PENDING]
         self._is_first = not others
-        self._was_finished = bool(told) and told[-1].status is Status.SUCCESS
+        self._was_finished = bool(recorded) and recorded[-1].status is Status.SUCCESS
         if self._is_first:
             yield from self.go_on()
 
     def go_on(self) -> Work[None]:
-        """Something is about to be recorded: the run is running (again)."""
+        """Call before anything else is recorded: saves the life as RUNNING, if it is not yet."""
         self.active = True
         if self.node.status is Status.PENDING:
             self.node.status = Status.RUNNING
@@ -77,12 +81,12 @@ class Life:
 
     @property
     def looked_in(self) -> bool:
-        """Whether this life was nothing but a look at what is recorded."""
+        """Whether the program has made no call and set no state."""
         return not self.active
 
     def end(self, error: BaseException | None) -> Work[None]:
-        """Record how it ended; with an error as far as that can be done: the error goes up in any
-        case."""
+        """Record how the life ended. If it ended with an error, trouble while that is recorded is
+        only logged: the program's own error is the one that is raised."""
         if self.looked_in and (error is None or self._was_finished):
             return
         node = self.node
@@ -99,7 +103,7 @@ class Life:
             yield from self._owner.check()
             yield from save_failed(node)
         except FencedError:
-            return  # how the run stands is its successor's to say
+            return  # its successor decides the status of the run
         except LivingAIError as trouble:
             _log.warning(
                 "run %r ended with %s; that could not be recorded, so it still reads as running: "

@@ -1,4 +1,4 @@
-"""Who may run a program: one process owns an execution, and knows when it no longer does.
+"""Ownership: one process at a time may run an execution, and notices when it no longer may.
 
 Taking an execution over, step by step, and why a tool is never run by two owners:
 
@@ -37,7 +37,8 @@ from livingai.runs.ports import ClaimState, OwnedClaim, RunEngine
 
 
 class Ownership:
-    """One process's ownership of one execution; see the module's text."""
+    """One process's ownership of one execution: takes it, checks it, and records intents under
+    it."""
 
     def __init__(self, engine: RunEngine, execution_id: str, *, exclusive: bool = False) -> None:
         self._engine = engine
@@ -46,7 +47,7 @@ class Ownership:
         self._pid = os.getpid()
         self._owned: OwnedClaim | None = None
         self._token = ""
-        #: Somebody else was in the middle of entering when we did.
+        #: Whether another process may have been entering at the same time.
         self._contested = False
         #: The claim for which the store has confirmed :attr:`epoch`.
         self._confirmed: OwnedClaim | None = None
@@ -59,10 +60,11 @@ class Ownership:
         return os.getpid() != self._pid
 
     def take(self, beginning: ExecutionNode) -> Work[None]:
-        """Become the owner, whoever was it before, and record ``beginning``.
+        """Take the execution over from its owner, if it has one, and record ``beginning``.
 
         Raises:
-            FencedError: yet another process did the same at the same time, and won.
+            FencedError: another process did the same at the same time, and its claim is the newer
+                one.
         """
         owned = self._enter()
         yield from do(Save(beginning))
@@ -72,12 +74,13 @@ class Ownership:
             raise self._fenced()
 
     def check(self) -> Work[None]:
-        """Go on if this process is still the owner.
+        """Return if this process is still the owner.
 
         Raises:
             FencedError: it is not.
             RunError: it is a forked child of the owner.
-            ServiceUnavailableError: it has reason to doubt it, and cannot ask.
+            ServiceUnavailableError: the execution is marked as taken, and the service, which could
+                confirm or deny that, does not answer.
         """
         if self.forked:
             raise self.forked_error()
@@ -87,7 +90,7 @@ class Ownership:
             asked = self._owned
             epoch = yield from do(Claim(self._execution_id, self._token))
             if asked is not self._owned:
-                continue  # somebody else of this process has entered anew meanwhile
+                continue  # another task or thread of this run has entered anew meanwhile
             if asked is not self._confirmed:
                 if epoch != self.epoch + 1:
                     raise FencedError(
@@ -98,13 +101,13 @@ class Ownership:
                 self._confirm(asked, epoch)
             if self._in_index():
                 return
-            # Pushed out of the index by thousands of others. Enter anew, and see that nobody came
-            # between: he could not have marked an entry that was not there.
+            # Thousands of other executions displaced the entry. Enter anew, and have the new claim
+            # confirmed: a process that took over meanwhile had no entry that it could mark.
             self._enter()
 
     def record_intent(self, node: ExecutionNode) -> Work[None]:
-        """Record that a call is about to be made. From here on it may have been made, as far as a
-        successor can tell.
+        """Record that a call is about to be made. From then on a successor has to assume that it
+        may have been made.
 
         Raises:
             RecordRefusedError: the store does not take the record. The call must not be made.
@@ -124,7 +127,8 @@ class Ownership:
 
     @property
     def intent_level(self) -> Durability:
-        """How far an intent has to get before the call: see the module's text."""
+        """The durability that an intent has to reach before the call: STORE for an exclusive run
+        and for one that another process may have been entering at the same time, else FSYNC."""
         return Durability.STORE if self._exclusive or self._contested else Durability.FSYNC
 
     def forked_error(self) -> RunError:

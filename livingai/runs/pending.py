@@ -1,7 +1,8 @@
-"""A recorded call of an asynchronous run between being made and being done.
+"""Recorded calls of an asynchronous run that were made and are not done.
 
-Its place in the program is taken when it is made. If nobody awaits it, nothing happens, and Python
-says so too late, and of an inner function; so the run keeps a list, and does not end as a success.
+A call gets its place in the program when it is made, and does its work when it is awaited. Python
+reports a coroutine that was never awaited late, and by the name of an inner function. So the run
+keeps a list of its calls, and raises NotAwaitedError at its end if one is left.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class PendingCalls:
         self._under_way[number] = self._waiting.pop(number)
 
     def done(self, number: int) -> None:
-        """A call has ended, or was given up."""
+        """A call has ended, or was closed without being awaited."""
         self._waiting.pop(number, None)
         self._under_way.pop(number, None)
 
     def error(self) -> NotAwaitedError | None:
-        """What to raise at the run's end; None if all were awaited."""
+        """What to raise at the run's end; None if all calls were awaited and have ended."""
         if self._waiting:
             names = list(self._waiting.values())
             what = "called but never awaited, so nothing was done: write"
@@ -61,7 +62,7 @@ class PendingCalls:
 
 def check_awaited(name: str, values: Iterable[Any]) -> None:
     """Raise NotAwaitedError if one of the arguments of the call ``name`` is a call that was not
-    awaited. (What it does with that would be recorded for good.)"""
+    awaited: the outcome of such a call would be recorded and served ever after."""
     for value in values:
         if isinstance(value, PendingCall) and not value.begun:
             raise NotAwaitedError(

@@ -1,4 +1,4 @@
-"""What becomes of a call that the record knows: served, made (again), or put to a resolver."""
+"""What a run does with a call: serve it from the record, make it (again), or ask a resolver."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from livingai.runs.tape import Tape
 
 
 class Decision(StrEnum):
-    """See :class:`Policy`."""
+    """What a :class:`Policy` decides about one call."""
 
-    #: Call the function, and record what comes of it.
+    #: Call the function, and record its outcome.
     CALL = "call"
     #: Return the recorded output, or raise the recorded exception.
     SERVE = "serve"
-    #: It may have happened: ask the resolver.
+    #: It may have been made before a crash: ask the resolver.
     RESOLVE = "resolve"
 
 
@@ -34,7 +34,8 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ResumePolicy:
-    """What has an outcome is served, what has none is made again, unless it is a tool.
+    """Serve calls that have an outcome; make those that have none, but ask the resolver about
+    tools.
 
     With ``retry_failed`` idempotent calls that failed are made again.
     """
@@ -53,7 +54,7 @@ class ResumePolicy:
 
 
 class ResolutionAction(StrEnum):
-    """See :class:`Resolution`."""
+    """The three answers of a resolver, see :class:`Resolution`."""
 
     DONE = "done"
     RETRY = "retry"
@@ -62,7 +63,7 @@ class ResolutionAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a resolver says of a tool in doubt; recorded, so it is asked once.
+    """A resolver's answer about a tool in doubt. It is recorded, so each tool is asked about once.
 
     * ``Resolution.done(output)``: it happened, and this is its result.
     * ``Resolution.retry()``: it did not happen (or may happen twice): call it.

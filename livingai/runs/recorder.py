@@ -1,4 +1,4 @@
-"""What is recorded around a call, and what a recorded call gives: the inside of a run.
+"""The recorder: what is recorded around each call of a run, and what a recorded call returns.
 
 The order of things is the guarantee (``docs/RECOVERY.md`` has the table of what a crash at each
 place means):
@@ -41,8 +41,8 @@ _LONGEST_PAUSE_S = 60.0
 
 
 class Recorder:
-    """Performs the calls of one run. ``broken`` is the error that ended it for good: a program
-    that catches that and goes on gets it again."""
+    """Performs the calls of one run. ``broken`` is the error that ended the run: each later call
+    raises it again if the program catches it and goes on."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Recorder:
         self.owner = owner
         self.tape = Tape(execution_id)
         self.broken: Exception | None = None
-        #: Says that the run is running before anything is recorded of it; None before it is entered
+        #: Recorded as RUNNING before anything else is recorded; None before the run is entered.
         self.life: Life | None = None
         self._policy = policy
         self._resolver = resolver
@@ -110,8 +110,8 @@ class Recorder:
         return recorded.output
 
     def _announce(self, scope: Scope) -> Work[None]:
-        """Before anything of a call is recorded: this life has begun, and a step that makes calls
-        itself is recorded before them, so that none lacks its parent."""
+        """Call before anything of a call is recorded: saves the life as RUNNING, and the step that
+        the call is made in, so that the call's node never lacks its parent."""
         if self.life is not None:
             yield from self.life.go_on()
         outer = scope.call
@@ -138,7 +138,7 @@ class Recorder:
             raise resolution.error
         return resolution.output
 
-    # -- a call that is made --
+    # -- making a call --
 
     def _call(self, call: Call, scope: Scope, recorded: ExecutionNode | None) -> Work[Any]:
         if recorded is not None:
@@ -183,7 +183,8 @@ class Recorder:
                 self.tape.put(node)
 
     def _record_intent(self, call: Call) -> Work[None]:
-        """From here on the tool may have been called, as far as a successor can tell."""
+        """Record that the tool is about to be called: a successor then has to assume that it may
+        have been."""
         call.announced = True
         yield from self.owner.record_intent(call.node(self.execution_id, Status.RUNNING))
 

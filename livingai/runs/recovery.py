@@ -1,8 +1,8 @@
-"""Recovery: from where an execution goes on, and which of its side effects have happened.
+"""Recovery: where an execution resumes, and which of its side effects have happened.
 
 A node belongs to the plan if its newest version was written after the newest checkpoint, or if it
-still runs. (So a call that was under way when the checkpoint was taken is in it, wherever its first
-record stands.) Each falls in one class:
+still runs. So a call that was under way when the checkpoint was taken is in the plan, even if it
+was first recorded long before. Each node is in one class:
 
 ==================  ==========================================  =================================
 class               nodes                                       on resume
@@ -14,7 +14,7 @@ class               nodes                                       on resume
 ``pending_nodes``   not idempotent, PENDING                      was not begun
 ==================  ==========================================  =================================
 
-Nodes that stand for no work (a checkpoint, a process's life in a run) are in none.
+Checkpoints, and the nodes that record that a process entered a run, are in no class.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Recovery:
 class RecoveryEngine:
     """Plans and carries out the recovery of executions that an engine's store knows.
 
-    For programs that record their own nodes; a program inside of ``engine.run`` recovers by itself.
+    For programs that save their own nodes; a program inside of ``engine.run`` needs no plan, it is
+    run again.
     """
 
     def __init__(self, engine: RunEngine) -> None:

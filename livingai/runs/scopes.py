@@ -1,10 +1,11 @@
-"""Where a program is: scopes, and the call that is being made.
+"""Scopes: the places of a program in which its calls are counted.
 
 Each scope counts its calls, so each call has a position. Rules:
 
 1. The program has one scope, and so has each call that is under way.
 2. A task that is started in a scope gets one of its own (``t0``, ``t1``, …) in the order of their
-   creation (:mod:`livingai.runs.tasks`); so tasks of one ``gather`` do not mix, whoever is faster.
+   creation (:mod:`livingai.runs.tasks`); so calls of the tasks of one ``gather`` are told apart,
+   whichever task is faster.
 3. A scope belongs to the task or thread that first makes a call in it. Threads have no
    order, so each has to say which scope it is in: ``with run.scope("name")``.
 """
@@ -34,7 +35,7 @@ class ScopeOwner(Protocol):
 
 
 def task_or_thread() -> object:
-    """What runs now: a task, else a thread."""
+    """The asyncio task that runs now; outside of a task, the id of the thread."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -66,7 +67,7 @@ class Scope:
         self.parent = parent
         #: The call whose function runs in this scope; None: the program itself.
         self.call: Call | None = call if call is not None else (parent.call if parent else None)
-        #: None: nobody has made a call yet.
+        #: The task or thread that makes the calls here; None before the first one.
         self.belongs_to: object = None
         self.position = 0
         #: Tasks that were started here.
@@ -105,7 +106,7 @@ class Scope:
             scope = scope.parent
 
     def close(self) -> None:
-        """Its call has ended: nobody may make calls in it any more."""
+        """Call when the scope's call has ended: no call can be made in the scope any more."""
         self.closed = True
 
     def check(self, name: str) -> None:
@@ -133,7 +134,7 @@ _current: ContextVar[Scope | None] = ContextVar("livingai_scope", default=None)
 
 
 def enter(scope: Scope) -> Any:
-    """Make ``scope`` the one of what runs now; give the token back to :func:`leave`."""
+    """Make ``scope`` the current one; pass what this returns to :func:`leave`."""
     return _current.set(scope)
 
 

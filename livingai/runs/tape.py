@@ -23,7 +23,7 @@ _MOST_LINES: Final = 40
 
 
 class Tape:
-    """Recorded calls by path; see the module's text."""
+    """The recorded calls of one execution, by path."""
 
     def __init__(self, execution_id: str, nodes: Iterable[ExecutionNode] = ()) -> None:
         self.execution_id = execution_id

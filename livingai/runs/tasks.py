@@ -1,8 +1,9 @@
 """Tasks that a program starts: each gets a scope of its own, numbered as it is created.
 
 Which of several tasks makes its first call first depends on chance; which was created first does
-not. Only the event loop's task factory sees that, so while a run is entered, its loop has one of
-ours in front of its own. It leaves tasks alone that do not belong to a run.
+not. Only the event loop's task factory sees that order. So while a run is entered, its loop has a
+task factory of livingai's, which calls the loop's former one. It does not change tasks outside of
+runs.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def stop_numbering(loop: asyncio.AbstractEventLoop) -> None:
     """Undo one :func:`number_tasks`."""
     factory = _factories[loop]
     factory.users -= 1
-    # Somebody may have put a factory in front of ours: then it stays, and does nothing.
+    # The program may have installed a factory around ours: then ours stays, and changes nothing.
     if factory.users == 0 and cast(Any, loop.get_task_factory()) is factory:
         loop.set_task_factory(factory.former)
         del _factories[loop]

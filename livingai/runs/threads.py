@@ -1,9 +1,10 @@
-"""Threads for the plain functions of asynchronous programs, which would hold their event loop up.
+"""Threads for the plain functions of asynchronous programs, which would block the event loop.
 
-A thread that has done its work waits :data:`IDLE_S` for more, which is quicker than to start one.
-There are at most :data:`MOST` at a time; what comes then waits for its turn. Two kinds of work do
-not wait, and do not count: what is started from one of these threads (it may be what that thread
-waits for), and calls that have a timeout (one that hangs is left alone).
+A thread that has done its work waits :data:`IDLE_S` seconds for more, because reusing a thread is
+faster than starting one. There are at most :data:`MOST` threads at a time; further work is queued.
+Two kinds of work do not wait, and do not count: what is started from one of these threads (it may
+be what that thread waits for), and calls that have a timeout (after it, a function that hangs keeps
+its thread).
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def call_in_thread(
     context: Context, function: Callable[[], Any], *, counted: bool = True
 ) -> Future[Ended]:
     """Call ``function`` in ``context`` in another thread; the future is of how it ended. It can be
-    cancelled as long as no thread has come to it.
+    cancelled until a thread has begun to call the function.
 
     Not ``counted``: at once, in a thread of its own.
 
@@ -111,7 +112,7 @@ def call_in_thread(
 
 
 def _start(body: Callable[[], None]) -> None:
-    # A daemon: a call that hangs shall not keep the process from its end.
+    # A daemon thread, so that a call that hangs does not keep the process from ending.
     threading.Thread(target=_working, args=(body,), name="recorded call", daemon=True).start()
 
 

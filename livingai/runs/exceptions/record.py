@@ -2,7 +2,8 @@
 
 A record is a table, for exceptions hold each other, and in circles. Entry 0 is the exception that
 the call raised; the others (causes, contexts, members of groups, exceptions among arguments and
-attributes) are in its ``others``, and are told of by their number. An entry has, as far as needed:
+attributes) are in its ``others``, and are referred to by their number. An entry has, as far as
+needed:
 
 ================ =================================================================================
 ``module``       of the class; its name is the node's ``error.type`` (``type`` in ``others``)

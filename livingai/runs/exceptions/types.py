@@ -20,7 +20,7 @@ from livingai.errors import RecordedError
 
 #: Module and qualified name.
 Name = tuple[str, str]
-#: Too general to tell anything about an exception: every one is of these.
+#: Bases that every exception has, so they say nothing about a particular one.
 ROOTS: Final = (Exception, BaseException, object)
 #: Attribute of a :class:`Revived`: its text, its repr, what it was made from, and the function that
 #: makes it from that (and so makes it again from a pickle).

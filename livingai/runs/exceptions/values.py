@@ -37,7 +37,7 @@ _MOST_CHARS: Final = 1024
 _MOST_BYTES: Final = 1 << 20
 #: Values that are taken down one by one, in all.
 _MOST_VALUES: Final = 10_000
-#: Their subclasses are recorded as these; whoever compares them finds them equal.
+#: Their subclasses are recorded as these; they compare equal to the original.
 _PLAIN: Final = (str, bytes, bytearray, int, float, dict, list, tuple, set, frozenset)
 _SLOTS: Final = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
@@ -57,8 +57,8 @@ class Redacted(list[Any]):
 
 
 class LeftOut:
-    """Stands for something that an exception held and that could not be recorded; it shows as the
-    original did. ``docs/RECOVERY.md`` says what is recorded."""
+    """Takes the place of something that an exception held and that could not be recorded; it shows
+    as the original did. ``docs/RECOVERY.md`` says what is recorded."""
 
     def __init__(self, shown_repr: str, shown_str: str) -> None:
         self._repr = shown_repr
