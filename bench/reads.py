@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from bench.figures import Figures, quantile
 from bench.workload import Growth, Source, Workload
 from livingai import CheckpointEngine, ExecutionNode, NodeType, Service, SQLiteStore, Status
-from livingai.workers.store.reader import Answerer
+from livingai.workers.store.reader import ReaderRole
 
 _SMALL, _MEDIUM, _LARGE = 5_000, 100_000, 800_000
 
@@ -78,7 +78,7 @@ def _reader(database: str, rounds: int, pipe: Connection[Figures, None]) -> None
     with CheckpointEngine(SQLiteStore(database), cache_ttl_s=1e-9) as engine:
         engine.latest_sync(large)
         figures |= _timed("store by the service, 0.8 MB", few, lambda: engine.latest_sync(large))
-    worker = Answerer(SQLiteStore(database))
+    worker = ReaderRole(SQLiteStore(database))
     figures |= _timed("store, opened file, 0.8 MB", few, lambda: worker.do_latest(large))
     worker.close()
     pipe.send(figures)

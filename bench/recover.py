@@ -10,7 +10,7 @@ from livingai.engine.cache import HotCache
 from livingai.protocol.sections import Cached
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import StoreSpec
-from livingai.workers.store.reader import Answerer
+from livingai.workers.store.reader import ReaderRole
 
 Saved = dict[str, bytes]  # execution id: content hash of its last state
 
@@ -28,7 +28,7 @@ def from_cache(store: StoreSpec, directory: str, saved: Saved) -> int:
 
 def from_store(store: StoreSpec, directory: str, saved: Saved) -> int:
     """How many executions' last states the database has, read without journals."""
-    worker = Answerer(store.build())
+    worker = ReaderRole(store.build())
     right = 0
     for execution_id, expected in saved.items():
         _, _, raw = worker.do_latest(execution_id)

@@ -11,75 +11,14 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from typing import NamedTuple
 
 from livingai import codecs
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
 from livingai.queue.record import read_record, sections_sum
-from livingai.queue.tail import Segments
+from livingai.queue.segment_cache import SegmentCache
+from livingai.workers.encoding_task import EncodingResult, EncodingTask
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
-
-#: Journals whose mappings a process keeps.
-_MAX_JOURNALS = 64
-
-
-class Task(NamedTuple):
-    """A record to encode: its journal's folder, its position, and the position in the same journal
-    of the previous state of the execution (0: none)."""
-
-    journal: str
-    position: int
-    base_position: int = 0
-
-
-class Encoded(NamedTuple):
-    """A checkpoint, encoded; ``error`` is set instead where the record is damaged. ``sections`` is
-    the :func:`~livingai.queue.record.sections_sum` of what the writer still has to read: it needs
-    neither the state nor its checksum again."""
-
-    blob: bytes
-    content_hash: bytes
-    base_hash: bytes | None
-    sections: int
-    error: str = ""
-
-
-class SegmentCache:
-    """Mapped segments of several journals; forgets the oldest journals, and those that are gone:
-    a mapping keeps the disk space of a file that was deleted."""
-
-    def __init__(self) -> None:
-        self._journals: dict[str, Segments] = {}
-
-    def segments(self, journal: str) -> Segments:
-        """The mapped segments of a journal."""
-        found = self._journals.get(journal)
-        if found is None:
-            for name in [name for name in self._journals if not os.path.exists(name)]:
-                self._journals.pop(name).close()
-            while len(self._journals) >= _MAX_JOURNALS:
-                self._journals.pop(next(iter(self._journals))).close()
-            found = self._journals[journal] = Segments(journal)
-        return found
-
-    def view(self, journal: str, position: int) -> memoryview:
-        """The mapped bytes of a position's segment.
-
-        Raises:
-            CorruptRecordError: the segment is gone.
-        """
-        segment = self.segments(journal).get(position >> 32)
-        if segment is None:
-            raise CorruptRecordError(f"segment {position >> 32} of {journal} is gone")
-        return segment.view
-
-    def close(self) -> None:
-        """Unmap everything."""
-        for segments in self._journals.values():
-            segments.close()
-        self._journals.clear()
-
 
 _cache = SegmentCache()
 
@@ -112,21 +51,21 @@ def forget_segments() -> None:
     _cache.close()
 
 
-def encode_tasks(tasks: list[Task], codec: str) -> list[Encoded]:
+def encode_tasks(tasks: list[EncodingTask], codec: str) -> list[EncodingResult]:
     """Encode the states of ``tasks``, in order."""
     return [_encode(task, codec) for task in tasks]
 
 
-def _encode(task: Task, codec: str) -> Encoded:
+def _encode(task: EncodingTask, codec: str) -> EncodingResult:
     failpoint("compressor.before_encode")
     try:
         view = _cache.view(task.journal, task.position)
         record = read_record(view, task.position & 0xFFFF_FFFF)
     except CorruptRecordError as error:
-        return Encoded(b"", b"", None, 0, str(error))
+        return EncodingResult(b"", b"", None, 0, str(error))
     encoded = codecs.encode(record.state, codec=codec, base=_base(task))
     failpoint("compressor.after_encode")
-    return Encoded(
+    return EncodingResult(
         encoded.blob,
         codecs.content_hash(record.state),
         encoded.base_hash,
@@ -134,7 +73,7 @@ def _encode(task: Task, codec: str) -> Encoded:
     )
 
 
-def _base(task: Task) -> bytes | None:
+def _base(task: EncodingTask) -> bytes | None:
     """The previous state, if it is still in the journal."""
     if not task.base_position:
         return None

@@ -14,7 +14,7 @@ from livingai.engine.engine import CheckpointEngine
 from livingai.errors import LivingAIError
 from livingai.protocol.sections import decode_state
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.store.reader import Answerer
+from livingai.workers.store.reader import ReaderRole
 
 _ANSWER_S: Final = 60.0
 
@@ -29,7 +29,7 @@ def by_latest(database: str, executions: list[str]) -> Digests:
 
 def from_database(database: str, executions: list[str]) -> Digests:
     """Straight from the SQLite file; journals, cache and service have no part in it."""
-    worker = Answerer(SQLiteStore(database))
+    worker = ReaderRole(SQLiteStore(database))
     found = {}
     for name in executions:
         _, kind, raw = worker.do_latest(name)

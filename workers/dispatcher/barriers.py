@@ -56,7 +56,7 @@ class Barriers:
             return False
         if key is not None:
             lane = dispatcher.writers[key % len(dispatcher.writers)]
-            return not lane.partition.has_older(key, since)
+            return not lane.lanes.has_older(key, since)
         return all(
             not feed.inflight or (feed.same_boot and feed.inflight[0].header.mono_ns > since)
             for feed in dispatcher.intake.feeds.values()

@@ -11,9 +11,9 @@ from livingai.errors import LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
 from livingai.workers.dispatcher.feed import Item
-from livingai.workers.dispatcher.lanes import Partition, overtaken
+from livingai.workers.dispatcher.lanes import Lanes, overtaken
 from livingai.workers.dispatcher.spawning import Spawned
-from livingai.workers.dispatcher.store_link import Backoff, WorkerLink
+from livingai.workers.dispatcher.store_link import Backoff, StoreLink
 from livingai.workers.store.writer import DAMAGED
 
 if TYPE_CHECKING:
@@ -40,18 +40,18 @@ _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 Decided = tuple[Item, int, int, str]
 
 
-class WriterLane:
+class BatchWriter:
     """Keeps one batch under way: what becomes ready meanwhile makes up the next one, so batches
     grow with the load by themselves (group commit)."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        partition: Partition,
+        lanes: Lanes,
     ) -> None:
-        self.partition = partition
+        self.lanes = lanes
         self._dispatcher = dispatcher
-        self._link = WorkerLink(dispatcher.config, "writer", dispatcher.kick)
+        self._link = StoreLink(dispatcher.config, "writer", dispatcher.kick)
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
@@ -100,20 +100,20 @@ class WriterLane:
                 self._task = asyncio.create_task(self._write(batch))
 
     def _next_batch(self) -> list[Item]:
-        batch = self.partition.batch(_BATCH_ROWS, _BATCH_BYTES)
+        batch = self.lanes.batch(_BATCH_ROWS, _BATCH_BYTES)
         if len(batch) > 1 and any(item.attempts >= _SUSPECT_AFTER for item in batch):
             first = next(i for i, item in enumerate(batch) if item.attempts >= _SUSPECT_AFTER)
             rest = batch[max(first, 1) :]
             batch = batch[: max(first, 1)]
-            self.partition.put_back(rest)
-            self.partition.hold(batch)
+            self.lanes.put_back(rest)
+            self.lanes.hold(batch)
         return batch
 
     async def _write(self, batch: list[Item]) -> None:
         try:
             decided = await self._commit(batch)
             if decided is not None:
-                self.partition.release(batch)
+                self.lanes.release(batch)
                 self._dispatcher.store_answered(decided)
         except Exception as error:  # this batch would wait for ever
             self._dispatcher.fail(error)
@@ -176,7 +176,7 @@ class WriterLane:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
                 self._dispatcher.outcomes.set_aside(item, what + reason)
         if again:  # in their order, and before anything that came behind them
-            self.partition.put_back([item for item in batch if item in again])
+            self.lanes.put_back([item for item in batch if item in again])
             batch[:] = [item for item in batch if item not in again]
             self._dispatcher.encode_again(baseless)
         return decided
@@ -188,11 +188,11 @@ class WriterLane:
             for item in batch:
                 item.attempts += 1
             if len(batch) == 1 and batch[0].attempts >= _QUARANTINE_AFTER:
-                self.partition.release(batch)
+                self.lanes.release(batch)
                 what = f"it ended the writer {batch[0].attempts} times: {error}"
                 self._dispatcher.outcomes.set_aside(batch[0], what)
                 return
-        self.partition.put_back(batch)
+        self.lanes.put_back(batch)
         if not self._closed:
             await asyncio.sleep(self._backoff.next_s())
 
@@ -222,7 +222,7 @@ class WriterLane:
 
 
 def _request(item: Item) -> list[Any]:
-    """A record of a commit request; see :meth:`Committer.do_commit`."""
+    """A record of a commit request; see :meth:`WriterRole.do_commit`."""
     place = [item.feed.path, item.at]
     done = item.encoded
     if done is None:

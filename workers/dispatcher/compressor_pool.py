@@ -25,13 +25,14 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple, Protocol
 
-from livingai.workers.compressor import Encoded, Task, encode_tasks, forget_segments, warm_up
+from livingai.workers.compressor import encode_tasks, forget_segments, warm_up
 from livingai.workers.dispatcher.compressor_executors import (
     end_processes,
     make_processes,
     make_thread,
     processes_of,
 )
+from livingai.workers.encoding_task import EncodingResult, EncodingTask
 
 _log = logging.getLogger("livingai.service")
 #: A task holds at most this many records and raw bytes: large enough to pay for its hand-over,
@@ -52,12 +53,12 @@ _MAX_FAILED_STARTS = 3
 _START_S = 60.0
 
 
-class Job(Protocol):
+class EncodingJob(Protocol):
     """What the pool needs to know of a record."""
 
     breaks: int
 
-    def task(self) -> Task:
+    def task(self) -> EncodingTask:
         """The record's place."""
 
     def raw_bytes(self) -> int:
@@ -65,7 +66,7 @@ class Job(Protocol):
 
 
 class _Running(NamedTuple):
-    jobs: list[Job]
+    jobs: list[EncodingJob]
     executor: Executor
 
 
@@ -79,9 +80,9 @@ class CompressorPool:
         self._codec = codec
         self._done = done
         self._careful = careful
-        self._queue: collections.deque[Job] = collections.deque()
+        self._queue: collections.deque[EncodingJob] = collections.deque()
         #: Those that the thread must not see.
-        self._suspects: collections.deque[Job] = collections.deque()
+        self._suspects: collections.deque[EncodingJob] = collections.deque()
         self._running: dict[int, _Running] = {}
         self._number = 0
         self._loop = asyncio.get_running_loop()
@@ -186,7 +187,7 @@ class CompressorPool:
         else:
             self._dead_seen = dead
 
-    def _of(self, executor: Executor) -> list[list[Job]]:
+    def _of(self, executor: Executor) -> list[list[EncodingJob]]:
         """What an executor has under way."""
         return [running.jobs for running in self._running.values() if running.executor is executor]
 
@@ -218,7 +219,7 @@ class CompressorPool:
 
     # -- the work --
 
-    def add(self, job: Job) -> None:
+    def add(self, job: EncodingJob) -> None:
         """Queue a record; call :meth:`flush` when all of a turn are queued."""
         (self._suspects if job.breaks or self._careful else self._queue).append(job)
 
@@ -247,11 +248,11 @@ class CompressorPool:
         self._thread_used = True
         return self._thread
 
-    def _next_jobs(self) -> list[Job]:
+    def _next_jobs(self) -> list[EncodingJob]:
         if self._up and self._suspects and self._suspects[0].breaks:
             return [self._suspects.popleft()]  # alone: if it is to blame, it only costs itself
         queue = self._suspects if self._up and self._suspects else self._queue
-        jobs: list[Job] = []
+        jobs: list[EncodingJob] = []
         size = 0
         while queue and len(jobs) < _TASK_RECORDS and size < _TASK_BYTES:
             if queue[0].breaks:
@@ -261,7 +262,7 @@ class CompressorPool:
             size += job.raw_bytes()
         return jobs
 
-    def _submit(self, executor: Executor, jobs: list[Job]) -> bool:
+    def _submit(self, executor: Executor, jobs: list[EncodingJob]) -> bool:
         self._number += 1
         number = self._number
         self._running[number] = _Running(jobs, executor)
@@ -273,12 +274,12 @@ class CompressorPool:
         future.add_done_callback(lambda f: self._notify(number, f))
         return True
 
-    def _notify(self, number: int, future: Future[list[Encoded]]) -> None:
+    def _notify(self, number: int, future: Future[list[EncodingResult]]) -> None:
         """Called in a thread of the executor."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._finished, number, future)
 
-    def _finished(self, number: int, future: Future[list[Encoded]]) -> None:
+    def _finished(self, number: int, future: Future[list[EncodingResult]]) -> None:
         if number not in self._running or self._closed:
             return  # its pool broke and it was submitted again
         self._silent_checks = 0

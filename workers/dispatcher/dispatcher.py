@@ -24,18 +24,18 @@ from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.opening import open_binary
-from livingai.workers.compressor import Encoded
 from livingai.workers.dispatcher.barriers import Barriers
-from livingai.workers.dispatcher.batches import WriterLane
+from livingai.workers.dispatcher.batches import BatchWriter
 from livingai.workers.dispatcher.compressor_pool import CompressorPool
 from livingai.workers.dispatcher.delta_bases import Bases
 from livingai.workers.dispatcher.feed import Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.keeper import Farewell, Keeper
-from livingai.workers.dispatcher.lanes import Partition
+from livingai.workers.dispatcher.lanes import Lanes
 from livingai.workers.dispatcher.outcomes import Outcomes
 from livingai.workers.dispatcher.requests import Requests
 from livingai.workers.dispatcher.server import AgentServer
+from livingai.workers.encoding_task import EncodingResult
 
 _log = logging.getLogger("livingai.service")
 #: Records and raw bytes on their way at once.
@@ -76,7 +76,7 @@ class Dispatcher:
             self._encoded,
             careful=deaths > 0,
         )
-        self.writers = [WriterLane(self, Partition()) for _ in range(config.writers)]
+        self.writers = [BatchWriter(self, Lanes()) for _ in range(config.writers)]
         self.server = AgentServer(self)
         self.requests = Requests(self)
         self.store_url = config.spec().build().url
@@ -222,26 +222,26 @@ class Dispatcher:
         if encode:
             self._bases.choose(item)
         item.ready = not encode
-        self.lane_of(header.execution_hash).partition.add(item)
+        self.writer_of(header.execution_hash).lanes.add(item)
         if encode:
             self.pool.add(item)
 
-    def lane_of(self, key: int) -> WriterLane:
+    def writer_of(self, key: int) -> BatchWriter:
         """The lane that writes the execution with this hash."""
         return self.writers[key % len(self.writers)]
 
-    def _encoded(self, item: Item, encoded: Encoded | None) -> None:
+    def _encoded(self, item: Item, encoded: EncodingResult | None) -> None:
         """The pool has encoded a record; None: store it raw."""
         if item.done:
             return
-        lane = self.lane_of(item.header.execution_hash)
+        writer = self.writer_of(item.header.execution_hash)
         if encoded is not None and encoded.error:
-            lane.partition.discard(item)
+            writer.lanes.discard(item)
             self.outcomes.set_aside(item, encoded.error)
         else:
             item.encoded = encoded
-            lane.partition.mark_ready(item)
-        lane.flush()
+            writer.lanes.mark_ready(item)
+        writer.flush()
         self.outcomes.tell()
 
     def encode_again(self, items: list[Item]) -> None:

@@ -20,7 +20,7 @@ from livingai.queue.opening import open_file
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
 from livingai.queue.segment import segment_name, segment_numbers
 from livingai.queue.tail import Damage, Found, JournalTail
-from livingai.workers.compressor import Encoded, Task
+from livingai.workers.encoding_task import EncodingResult, EncodingTask
 
 _log = logging.getLogger("livingai.service")
 #: Headers that are read ahead of each journal.
@@ -52,7 +52,7 @@ class Item:
         self.feed = feed
         self.header = header
         self.at = at
-        self.encoded: Encoded | None = None
+        self.encoded: EncodingResult | None = None
         self.base_at = 0
         #: Deltas between its state and a whole one.
         self.chain = 0
@@ -62,16 +62,16 @@ class Item:
         self.spared = 0
         #: Its owner died before it was published, and another process has taken over since.
         self.overtaken = False
-        #: Encoded, or needs no encoding: may be written.
+        #: EncodingResult, or needs no encoding: may be written.
         self.ready = False
         self.done = False
         #: Broken compressor pools and dead writers that it was part of.
         self.breaks = 0
         self.attempts = 0
 
-    def task(self) -> Task:
+    def task(self) -> EncodingTask:
         """Its place, for the compressor pool."""
-        return Task(self.feed.path, self.at, self.base_at)
+        return EncodingTask(self.feed.path, self.at, self.base_at)
 
     def raw_bytes(self) -> int:
         """Size of its state."""

@@ -9,9 +9,9 @@ A record's life in the service::
 
 Rules:
 
-1. A partition belongs to one writer. Within it every execution has a lane; only a lane's leading
-   ready records may be written, so an execution's writes are committed in order while a slow
-   encoding holds up nobody else.
+1. Lanes belong to one writer, and every execution has one. Only a lane's leading ready records may
+   be written, so an execution's writes are committed in order while a slow encoding holds up no
+   other execution.
 2. A batch takes records of one claim only from a lane, and the lane then waits until they are
    terminal. So nothing of a later claim is committed while a record of an earlier one may have to
    be sent again, and a record is never overtaken by one with another claim's between them.
@@ -26,8 +26,8 @@ from livingai.queue.layout import Flag
 from livingai.workers.dispatcher.feed import Item
 
 
-class Partition:
-    """The lanes of one writer."""
+class Lanes:
+    """The lanes of one writer; see the rules above."""
 
     def __init__(self) -> None:
         self._lanes: dict[int, collections.deque[Item]] = {}

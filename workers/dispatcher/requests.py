@@ -12,7 +12,7 @@ from livingai.errors import LivingAIError, ServiceError, ServiceUnavailableError
 from livingai.protocol.frames import Message, error_parts, frame
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
-from livingai.workers.dispatcher.store_link import WorkerLink
+from livingai.workers.dispatcher.store_link import StoreLink
 
 if TYPE_CHECKING:
     from livingai.workers.dispatcher.dispatcher import Dispatcher
@@ -30,9 +30,9 @@ class Requests:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._reader = WorkerLink(dispatcher.config, "reader", dispatcher.kick)
+        self._reader = StoreLink(dispatcher.config, "reader", dispatcher.kick)
         #: Retention, deletes and forks: slow work that no read or write should wait for.
-        self._housekeeper = WorkerLink(dispatcher.config, "housekeeper", dispatcher.kick)
+        self._housekeeper = StoreLink(dispatcher.config, "housekeeper", dispatcher.kick)
 
     @property
     def trouble(self) -> str:
@@ -83,7 +83,7 @@ class Requests:
         if verb == "claim":
             key = execution_hash(arguments[0])
             await dispatcher.barriers.passed(key)
-            return await dispatcher.lane_of(key).ask("claim", *arguments)
+            return await dispatcher.writer_of(key).ask("claim", *arguments)
         if verb == "status":
             return self.status()
         raise ServiceError(f"the service does not know the request {verb!r}")

@@ -11,7 +11,7 @@ from livingai.config import ServiceConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.workers.deaths import Deaths
 from livingai.workers.dispatcher.spawning import Spawned, spawn_worker
-from livingai.workers.dispatcher.store_process import Worker
+from livingai.workers.dispatcher.store_process import StoreProcess
 
 
 class Backoff:
@@ -32,7 +32,7 @@ class Backoff:
         self._delay_s = 0.0
 
 
-class WorkerLink:
+class StoreLink:
     """A worker process with a request and reply connection, in the dispatcher's event loop.
 
     ``died()`` is called when the process is gone; requests under way then raise
@@ -43,7 +43,7 @@ class WorkerLink:
         self._config = config
         self._role = role
         self._died = died
-        self._worker: Worker | None = None
+        self._worker: StoreProcess | None = None
         self._starting = asyncio.Lock()
         self._backoff = Backoff()
         self._deaths = Deaths(role)
@@ -59,7 +59,7 @@ class WorkerLink:
         """Process id of the worker that runs now."""
         return self._worker.pid if self._worker is not None else None
 
-    async def worker(self) -> Worker:
+    async def worker(self) -> StoreProcess:
         """The process, up and fit for requests; started if there is none, after a delay if it died
         lately. Only once its predecessor is gone for sure: two must not write at once.
 
@@ -82,14 +82,14 @@ class WorkerLink:
         """Take on a worker that was started before there was a link."""
         self._worker = self._greet(spawned)
 
-    def _start(self) -> Worker:
+    def _start(self) -> StoreProcess:
         try:
             return self._greet(spawn_worker(self._role))
         except OSError as error:
             raise ServiceUnavailableError(f"the {self._role} cannot be started: {error}") from error
 
-    def _greet(self, spawned: Spawned) -> Worker:
-        return Worker(
+    def _greet(self, spawned: Spawned) -> StoreProcess:
+        return StoreProcess(
             self._role, spawned.process, spawned.sock, self._config, self._answered, self._ended
         )
 

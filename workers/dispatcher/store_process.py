@@ -21,7 +21,7 @@ _log = logging.getLogger("livingai.service")
 _REAP_S = 5.0
 
 
-class Worker:
+class StoreProcess:
     """One life of a worker process. It greets once it can take requests."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Worker:
         await asyncio.shield(self._life)
 
     async def ask(self, verb: str, *arguments: Any) -> Any:
-        """Its answer. Raises: see :meth:`WorkerLink.call`."""
+        """Its answer. Raises: see :meth:`StoreLink.call`."""
         if self.ended or self._writer is None:
             raise self._gone_error()
         number = next(self._numbers)

@@ -11,7 +11,7 @@ from livingai.stores.retention import Retention, prune
 from livingai.workers.store.role import Role
 
 
-class Housekeeper(Role):
+class HousekeeperRole(Role):
     """Verbs of the housekeeper. Each may be killed half-way and asked again."""
 
     def do_prune(self, policy: dict[str, Any], dry_run: bool = False) -> list[Any]:

@@ -24,9 +24,9 @@ from livingai.workers.store.role import Role
 _IDLE_MS: Final = 1000
 #: Module and class by role.
 _ROLES: Final = {
-    "writer": ("livingai.workers.store.writer", "Committer"),
-    "reader": ("livingai.workers.store.reader", "Answerer"),
-    "housekeeper": ("livingai.workers.store.housekeeper", "Housekeeper"),
+    "writer": ("livingai.workers.store.writer", "WriterRole"),
+    "reader": ("livingai.workers.store.reader", "ReaderRole"),
+    "housekeeper": ("livingai.workers.store.housekeeper", "HousekeeperRole"),
 }
 
 

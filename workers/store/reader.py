@@ -15,7 +15,7 @@ from livingai.stores.states import StateDecoder
 from livingai.workers.store.role import Role
 
 
-class Answerer(Role):
+class ReaderRole(Role):
     """Verbs of the reader."""
 
     def do_latest(self, execution_id: str, max_bytes: int = DEFAULT_MAX_STATE_BYTES) -> list[Any]:

@@ -17,9 +17,9 @@ from livingai.failpoint import failpoint
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.record import read_record, read_sections
+from livingai.queue.segment_cache import SegmentCache
 from livingai.stores.base import Row, RowStatus, Store
 from livingai.stores.belonging import look_elsewhere
-from livingai.workers.compressor import SegmentCache
 from livingai.workers.store.role import Role
 
 _log = logging.getLogger("livingai.service")
@@ -27,7 +27,7 @@ _log = logging.getLogger("livingai.service")
 DAMAGED = 100
 
 
-class Committer(Role):
+class WriterRole(Role):
     """Verbs of a writer."""
 
     def __init__(self, store: Store, directory: StateDirectory | None = None) -> None:

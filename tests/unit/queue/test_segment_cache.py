@@ -7,7 +7,7 @@ from pathlib import Path
 
 from livingai.queue.directory import remove_journal
 from livingai.queue.journal import JournalLimits
-from livingai.workers.compressor import SegmentCache
+from livingai.queue.segment_cache import SegmentCache
 from tests.support.journals import Writer, state_directory
 
 

@@ -15,7 +15,7 @@ from livingai.stores.retention import Dropped, Retention, prune
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.tiered import TieredStore
 from livingai.testing.rows import EPOCH_S, commit, contents, make_row, state
-from livingai.workers.store.housekeeper import Housekeeper
+from livingai.workers.store.housekeeper import HousekeeperRole
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import prefix_for, shared_server
 
@@ -83,7 +83,7 @@ def test_what_a_dry_run_lists(store: Store) -> None:
 
 
 def test_delete(store: Store) -> None:
-    keeper = Housekeeper(store)
+    keeper = HousekeeperRole(store)
     before = contents(store)
     assert keeper.do_delete("run", True) == 4
     assert keeper.do_delete("not there", True) == 0

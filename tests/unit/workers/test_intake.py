@@ -17,7 +17,7 @@ from livingai.queue.journal import JournalLimits
 from livingai.workers.dispatcher import intake
 from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.dispatcher.intake import Intake
-from livingai.workers.dispatcher.lanes import Partition
+from livingai.workers.dispatcher.lanes import Lanes
 from tests.support.journals import Writer, state_directory
 
 
@@ -134,30 +134,30 @@ def test_the_horizon_is_not_ahead(owners: list[Writer], merged: Intake) -> None:
 
 def test_a_lane_tells_old_from_new(owners: list[Writer], merged: Intake) -> None:
     """A reader of a busy execution waits for what was accepted before it asked, not for more."""
-    partition = Partition()
+    lanes = Lanes()
 
     def save() -> int:
         accepted = owners[0].save("run-1", b"x").mono_ns
         for item in merged.take(10):
             item.ready = True
-            partition.add(item)
+            lanes.add(item)
         return accepted
 
     key = 0
     first, since = save(), time.monotonic_ns()
-    batch = partition.batch(1, 1 << 20)
+    batch = lanes.batch(1, 1 << 20)
     key = batch[0].header.execution_hash
     assert first <= since
     save()
-    assert partition.has_older(key, since)
-    partition.put_back(batch)
-    assert partition.has_older(key, since)
-    partition.release(partition.batch(1, 1 << 20))
-    assert key in partition
-    assert not partition.has_older(key, since)
-    partition.batch(1, 1 << 20)
-    assert key in partition
-    assert not partition.has_older(key, since)
+    assert lanes.has_older(key, since)
+    lanes.put_back(batch)
+    assert lanes.has_older(key, since)
+    lanes.release(lanes.batch(1, 1 << 20))
+    assert key in lanes
+    assert not lanes.has_older(key, since)
+    lanes.batch(1, 1 << 20)
+    assert key in lanes
+    assert not lanes.has_older(key, since)
 
 
 @pytest.mark.parametrize("before", [3, 510, 511, 512])

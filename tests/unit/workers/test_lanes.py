@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from livingai.queue.journal import JournalLimits
 from livingai.queue.layout import Flag, Kind
 from livingai.queue.record import RecordHeader, pack_record, parse_header
-from livingai.workers.compressor import Encoded
 from livingai.workers.dispatcher.delta_bases import Bases
 from livingai.workers.dispatcher.feed import Feed, Item
-from livingai.workers.dispatcher.lanes import Partition, overtaken
+from livingai.workers.dispatcher.lanes import Lanes, overtaken
+from livingai.workers.encoding_task import EncodingResult
 from tests.support.journals import Writer, state_directory
 
 
@@ -27,15 +27,15 @@ def test_one_execution_does_not_have_it_all(tmp_path: Path) -> None:
         writer.save(name, b"state")
     feed = Feed(writer.journal.directory)
     feed.read_ahead()
-    partition = Partition()
+    lanes = Lanes()
     for found in feed.ahead:
         item = Item(feed, found.header, found.position)
         item.ready = True
-        partition.add(item)
+        lanes.add(item)
     sizes = []
-    while batch := partition.batch(10, 1 << 20):
+    while batch := lanes.batch(10, 1 << 20):
         sizes.append(len({item.header.execution_hash for item in batch}))
-        partition.release(batch)
+        lanes.release(batch)
     assert sizes == [1, 3, 1, 1], "executions in each batch"
     feed.close()
     writer.close()
@@ -46,7 +46,7 @@ def test_a_base_is_written_before_what_builds_on_it(seed: int) -> None:
     """Whatever is overtaken, sent again or refused: when a delta is sent, its base was sent before,
     and is not among those that are superseded."""
     random = Random(seed)
-    partition, bases = Partition(), Bases()
+    lanes, bases = Lanes(), Bases()
     feeds = [object(), object()]
     items: list[Item] = []
     sent: set[tuple[object, int]] = set()
@@ -56,12 +56,10 @@ def test_a_base_is_written_before_what_builds_on_it(seed: int) -> None:
         item = Item(feeds[feed], header(feed, number, flags), number + 1)  # type: ignore[arg-type]
         items.append(item)
         bases.choose(item)
-        item.encoded = Encoded(b"", b"", None, 0)
+        item.encoded = EncodingResult(b"", b"", None, 0)
         item.ready = True
-        partition.add(item)
-        while random.random() < 0.3 and (
-            batch := partition.batch(random.randrange(1, 20), 1 << 20)
-        ):
+        lanes.add(item)
+        while random.random() < 0.3 and (batch := lanes.batch(random.randrange(1, 20), 1 << 20)):
             assert len({i.header.journal_id for i in batch}) == 1, "one claim at a time"
             shadows = overtaken(batch)
             hidden = {item for older in shadows.values() for item in older}
@@ -71,10 +69,10 @@ def test_a_base_is_written_before_what_builds_on_it(seed: int) -> None:
                     bases.sent(item)
                     sent.add((item.feed, item.at))
             if random.random() < 0.3:
-                partition.put_back(batch)  # the store is away
+                lanes.put_back(batch)  # the store is away
                 sent.difference_update((item.feed, item.at) for item in batch)
             else:
-                partition.release(batch)
+                lanes.release(batch)
 
 
 def header(journal: int, seq: int, flags: int) -> RecordHeader:

@@ -1,0 +1,26 @@
+"""What goes to a compressor and what comes back: places in journals, never states themselves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class EncodingTask(NamedTuple):
+    """A record to encode: its journal's folder, its position, and the position in the same journal
+    of the previous state of the execution (0: none)."""
+
+    journal: str
+    position: int
+    base_position: int = 0
+
+
+class EncodingResult(NamedTuple):
+    """A checkpoint, encoded; ``error`` is set instead where the record is damaged. ``sections`` is
+    the :func:`~livingai.queue.record.sections_sum` of what the writer still has to read: it needs
+    neither the state nor its checksum again."""
+
+    blob: bytes
+    content_hash: bytes
+    base_hash: bytes | None
+    sections: int
+    error: str = ""
