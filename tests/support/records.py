@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,3 +47,12 @@ def recorded_runs(count: int) -> list[RecordedRun]:
         RecordedRun(f"made-up-{number}", make_run(f"replay/{number}", 12 + number % 20))
         for number in range(count)
     ]
+
+
+def write_lines(path: Path, *lines: Any) -> Path:
+    """A file of recorded runs, one a line; compressed if its name ends in ``.gz``."""
+    text = "".join(
+        (line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines
+    ).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path

@@ -28,7 +28,7 @@ from livingai.errors import (
 from tests.support import acts
 from tests.support.agents import environment
 from tests.support.place import Place
-from tests.support.records import recorded_runs, rows_of
+from tests.support.records import recorded_runs, rows_of, write_lines
 
 
 def record(engine: CheckpointEngine, execution: str = "run-1") -> list[ExecutionNode]:
@@ -262,9 +262,7 @@ def test_a_record_that_grows_meanwhile_is_noticed(
 
 def test_import_runs_by_the_command_line(state_dir: Place, engine: CheckpointEngine) -> None:
     run = recorded_runs(1)[0]
-    from tests.unit.adapters.test_messages import write
-
-    path = write(state_dir.folder / "runs.jsonl", {"id": "one", "messages": run.messages})
+    path = write_lines(state_dir.folder / "runs.jsonl", {"id": "one", "messages": run.messages})
     command = [sys.executable, "-m", "livingai.cli", "import-runs", str(path)]
 
     def imported(*options: str) -> subprocess.CompletedProcess[str]:
@@ -281,7 +279,7 @@ def test_import_runs_by_the_command_line(state_dir: Place, engine: CheckpointEng
     failed = imported("--prefix", "x/")
     assert failed.returncode == 1
     assert "that is not this run" in failed.stderr
-    write(path, "no json")
+    write_lines(path, "no json")
     failed = imported()
     assert "RunFormatError" in failed.stderr
     assert "Traceback" not in failed.stderr

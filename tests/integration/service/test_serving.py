@@ -18,6 +18,7 @@ from livingai.service.report import read_report
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.agents import environment
+from tests.support.packages import copied_package
 from tests.support.place import Place
 from tests.support.waiting import gone, until
 
@@ -303,8 +304,6 @@ def test_no_zombies_where_orphans_are_collected(state_dir: Place, how: str) -> N
 
 def test_a_service_of_another_version(state_dir: Place) -> None:
     """It is joined, and told of for as long as it is there."""
-    from tests.integration.service.test_start import copied_package
-
     copy = copied_package(state_dir.folder / "copy")
     other = state_dir.agent(env={"PYTHONPATH": f"{copy}:{environment()['PYTHONPATH']}"})
     other.call(acts.save, "run-1", 0)
@@ -320,8 +319,6 @@ def test_a_service_of_another_version(state_dir: Place) -> None:
 
 
 def test_a_service_of_another_protocol(state_dir: Place) -> None:
-    from tests.integration.service.test_start import copied_package
-
     copy = copied_package(state_dir.folder / "copy")
     protocol = copy / "livingai" / "protocol" / "frames.py"
     protocol.write_text(protocol.read_text().replace("VERSION = 1", "VERSION = 2"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,8 @@ import pytest
 from livingai.service.launch import service_environment
 from livingai.service.report import read_report
 from tests.support import acts, peek
-from tests.support.agents import ROOT, environment
+from tests.support.agents import environment
+from tests.support.packages import copied_package
 from tests.support.place import Place
 from tests.support.sandbox import small_disk
 from tests.support.waiting import kill, until
@@ -190,14 +190,6 @@ def test_kinds_of_programs(state_dir: Place, how: str) -> None:
     }
     stored(run(state_dir, *commands[how], stdin=text if how == "stdin" else ""))
     state_dir.empty()
-
-
-def copied_package(to: Path) -> Path:
-    """A copy of livingai of another version, in a folder of its own."""
-    shutil.copytree(ROOT / "livingai", to / "livingai", ignore=shutil.ignore_patterns("__pyc*"))
-    version = to / "livingai" / "_version.py"
-    version.write_text(version.read_text().replace('"0.', '"9.'))
-    return to
 
 
 @pytest.mark.parametrize("how", ["PYTHONPATH", "zipapp"])

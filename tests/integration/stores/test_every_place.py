@@ -15,13 +15,10 @@ from livingai.errors import DirectoryMismatchError, StoreMismatchError
 from livingai.queue.waiting import waiting_records
 from livingai.stores.base import IDENTITY
 from livingai.stores.opening import open_store
-from tests.integration.stores.test_every_store import url
 from tests.support import acts
 from tests.support.agents import environment
 from tests.support.place import Place
 from tests.support.places import RUN, command, leave_a_record, manifest
-
-__all__ = ["url"]
 
 
 def forget_everything(url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,7 @@ from livingai import NodeType, Status
 from livingai.adapters.messages import RecordedRun, graph, read_runs
 from livingai.demo.generator import make_run
 from livingai.errors import RunFormatError
-
-
-def write(path: Path, *lines: Any) -> Path:
-    text = "".join(
-        (line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines
-    ).encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
-    return path
+from tests.support.records import write_lines
 
 
 def call(call_id: str, name: str, arguments: str = "{}") -> dict[str, Any]:
@@ -32,7 +24,7 @@ SAID = {"role": "user", "content": "hello"}
 
 @pytest.mark.parametrize("name", ["runs.jsonl", "runs.jsonl.gz"])
 def test_read(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / name, {"id": "one", "messages": [SAID], "reward": 1.0}, "",
+    path = write_lines(tmp_path / name, {"id": "one", "messages": [SAID], "reward": 1.0}, "",
                  {"messages": [SAID]})  # fmt: skip
     one, two = read_runs(path, "p/")
     assert (one.execution_id, two.execution_id) == ("p/one", "p/runs-3")
@@ -55,7 +47,7 @@ def test_read(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_bad_lines(tmp_path: Path, line: Any, why: str) -> None:
-    path = write(tmp_path / "runs.jsonl", {"messages": [SAID]}, line)
+    path = write_lines(tmp_path / "runs.jsonl", {"messages": [SAID]}, line)
     runs = read_runs(path)
     next(runs)
     with pytest.raises(RunFormatError, match=why):
@@ -64,8 +56,8 @@ def test_bad_lines(tmp_path: Path, line: Any, why: str) -> None:
 
 def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}" * 5000)[:-9])
-    write(tmp_path / "empty.jsonl")
-    write(tmp_path / "plain.jsonl", "x").rename(tmp_path / "plain.gz")
+    write_lines(tmp_path / "empty.jsonl")
+    write_lines(tmp_path / "plain.jsonl", "x").rename(tmp_path / "plain.gz")
     for name in ("none.jsonl", "empty.jsonl", "", "cut.jsonl.gz", "plain.gz"):
         with pytest.raises(RunFormatError):
             list(read_runs(tmp_path / name))

@@ -1,0 +1,140 @@
+"""A database is replaced, restored from a backup, or deleted, under its state directory."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
+from livingai.errors import (
+    DirectoryMismatchError,
+    ExecutionNotFoundError,
+    StoreMismatchError,
+)
+from livingai.queue.waiting import waiting_records
+from livingai.stores.base import IDENTITY
+from tests.support import acts, peek
+from tests.support.place import Place
+from tests.support.places import (
+    RUN,
+    command,
+    leave_a_record,
+    manifest,
+    move_database,
+    newest,
+)
+from tests.support.waiting import gone, kill
+
+
+def test_backup_is_another_truth(state_dir: Place) -> None:
+    """A copy of the database alone, while the original lives where its directory says."""
+    old, new = state_dir.folder / "old", state_dir.folder / "new"
+    old.mkdir()
+    leave_a_record(state_dir, old / "agent.db")
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns("*-livingai"))
+    agent = state_dir.agent(database=new / "agent.db")
+    assert newest(agent) == 0
+    agent.call(acts.save, RUN, 5)
+    agent.settled(1)
+    assert agent.call(acts.sla)["trouble"] == ""
+    agent.leave()
+    # But one directory is not for both.
+    intruder = state_dir.agent(database=new / "agent.db", directory=f"{old}/agent.db-livingai")
+    with pytest.raises(DirectoryMismatchError, match="1 accepted record waits there"):
+        intruder.call(acts.save, RUN, 6)
+
+
+@pytest.mark.parametrize("what", ["removed", "moved", "another"])
+def test_database_is_replaced_while_records_wait(state_dir: Place, what: str) -> None:
+    database, kept = state_dir.database, state_dir.folder / "kept.db"
+    leave_a_record(state_dir, database)
+    move_database(database, kept)
+    if what == "another":
+        with SQLiteStore(database) as store:
+            store.mark(IDENTITY, "another")
+    for act in (acts.save, acts.latest):
+        agent = state_dir.agent()
+        with pytest.raises(DirectoryMismatchError, match=r"1 accepted record .*relocate.*--yes"):
+            agent.call(act, RUN)
+    with pytest.raises(DirectoryMismatchError):
+        state_dir.service().start()
+    assert database.exists() == (what == "another"), "a new database was made"
+    if what == "moved":  # the usual choice: bring the directory to it
+        told = command(state_dir, "relocate", kept, "--directory", state_dir.directory.path)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert peek.stored_steps(kept, RUN) == [0, 1]
+        state_dir.service_killed = False  # its directory is another database's now
+        return
+    if what == "removed":  # restore it: it just goes on
+        move_database(kept, database)
+        assert newest(state_dir.agent()) == 1
+        return
+    told = command(state_dir, "relocate", database)
+    assert told.returncode == 1
+    assert "--yes" in told.stderr
+    assert waiting_records(state_dir.directory) == 1
+    told = command(state_dir, "relocate", database, "--yes")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert peek.stored_steps(database, RUN) == [1]
+
+
+def test_database_is_made_anew_when_nothing_waits(state_dir: Place) -> None:
+    """Also while an agent and the service live, and once they have gone."""
+    for step in range(3):
+        agent = state_dir.agent()
+        agent.call(acts.save, f"run-{step}", step)
+        agent.settled(1)
+        assert peek.stored_steps(state_dir.database, f"run-{step}") == [step]
+        identity = manifest(state_dir.directory.path)[IDENTITY]
+        for suffix in ("-wal", "-shm", ""):
+            (state_dir.folder / f"agent.db{suffix}").unlink(missing_ok=True)
+        if step == 1:
+            agent.call(acts.save, "again", 7)
+            assert agent.call(acts.statuses)[-1] in ("met", "late")
+            assert peek.stored_steps(state_dir.database, "again") == [7]
+            assert manifest(state_dir.directory.path)[IDENTITY] != identity
+            with SQLiteStore(state_dir.database) as store:
+                assert store.marks()[IDENTITY] == manifest(state_dir.directory.path)[IDENTITY]
+        agent.call(acts.close)
+        agent.leave()
+        state_dir.empty()
+
+
+def test_the_service_alone_sees_another_database(state_dir: Place) -> None:
+    """What an agent cannot tell (the file is open here by other means), the service does: nothing
+    is read and nothing is stored until it is settled."""
+    leave_a_record(state_dir, state_dir.database)
+    move_database(state_dir.database, state_dir.folder / "kept.db")
+    with SQLiteStore(state_dir.database) as other:
+        other.mark(IDENTITY, "another")
+        with CheckpointEngine(state_dir.store(), idle_s=0.2) as engine:
+            with pytest.raises(StoreMismatchError, match=r"1 accepted record .*relocate"):
+                engine.latest_sync("run-2")
+            engine.save_sync(ExecutionNode("run-2"), b"new")
+            told = command(state_dir, "relocate", state_dir.database, "--yes")
+            assert told.returncode == 0, told.stderr
+            engine.flush_sync(timeout=30)
+            assert engine.latest_sync("run-2")[1] == b"new"
+            with pytest.raises(ExecutionNotFoundError):
+                engine.latest_sync("run-3")
+    assert peek.stored_steps(state_dir.database, RUN) == [1]
+
+
+def test_agent_outlives_its_database_and_then_its_service(state_dir: Place) -> None:
+    """It came by the identity of the old database, and comes back to a service that knows only the
+    new one's."""
+    for _ in range(2):  # the second one finds the identity
+        agent = state_dir.agent()
+        agent.call(acts.save, "run-1", 0)
+        agent.settled(1)
+    for suffix in ("-wal", "-shm", ""):
+        (state_dir.folder / f"agent.db{suffix}").unlink(missing_ok=True)
+    agent.call(acts.save, "run-2", 1)
+    agent.settled(2)
+    services = state_dir.service_processes()
+    kill(*services)
+    gone(*services)
+    agent.call(acts.save, "run-2", 2)
+    agent.settled(3)
+    assert peek.stored_steps(state_dir.database, "run-2") == [1, 2]
