@@ -78,7 +78,9 @@ def _measure(options: argparse.Namespace, stores: list[Target]) -> int:
     try:
         settings = _settings(options, stores)
         for tier in dict.fromkeys(setting.tier for setting in settings):
-            for number in range(repeat):  # in turns: what drifts, drifts for all
+            for number in range(
+                repeat
+            ):  # in turns, so that a drift of the machine affects all alike
                 for setting in (one for one in settings if one.tier == tier):
                     title = f"{tier.name}, {setting.name}, run {number + 1} of {repeat}"
                     with log.status(title):
@@ -102,7 +104,7 @@ def _measure(options: argparse.Namespace, stores: list[Target]) -> int:
 
 
 def _verdict(console: Console, results: Results) -> int:
-    """The exit status, and a sentence for each thing that is not as it must be."""
+    """The exit status, and a sentence for each failure."""
     wrong = 0
     for setting, runs in results.items():
         for figures in runs:

@@ -1,4 +1,4 @@
-"""A process of agents: makes its states, waits for the start, saves, and says what it saw.
+"""A process of agents: makes its states, waits for the start, saves, and reports its measurements.
 
 What goes through the pipe, in turn: ``"ready"``; then the parent sends the time to start; a
 :class:`Seen`; then, unless the peer runs, the parent asks for a last save of every agent and kills
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(slots=True)
 class Seen:
-    """What a process saw. Times in nanoseconds, CLOCK_MONOTONIC where they are points in time."""
+    """The measurements of a process, in nanoseconds; points in time are of CLOCK_MONOTONIC."""
 
     held_ns: list[int] = field(default_factory=list)
     bare_ns: list[int] = field(default_factory=list)
@@ -116,7 +116,7 @@ class Crew:
     async def _closed(self, agent: int, states: list[bytes], start_ns: int) -> None:
         ready_ns = start_ns
         for step, state in enumerate(states):
-            await asyncio.sleep(0)  # whoever never waits lets the others have their turn
+            await asyncio.sleep(0)  # an agent that never waits lets the others run
             receipt, waited_ms = await self._save(agent, step, state, ready_ns)
             self._note(await receipt, waited_ms)
             ready_ns = time.monotonic_ns()
@@ -135,7 +135,7 @@ class Crew:
     async def _save(self, agent: int, step: int, state: bytes, ready_ns: int) -> tuple[Any, float]:
         """Save; the receipt, and how long the event loop kept the agent from saving (ms)."""
         node = _node(_run(agent), step)
-        # In front of every other save: whoever comes second finds warm processor caches.
+        # Before every other save: the second of the two finds warm processor caches.
         turn, probed = divmod(agent + step, self._job.tier.probe_every)
         if not probed and turn % 2:
             self.seen.bare_ns.append(self._bare.write(state))

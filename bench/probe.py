@@ -57,7 +57,7 @@ class BareWrites:
 
 class LoopLag:
     """How late a timer of 1 ms fires in an event loop. The selector rounds timers up to whole
-    milliseconds, so an idle loop shows some lag as well; it is measured first and told beside."""
+    milliseconds, so an idle loop has some lag, too; that is measured first and reported as well."""
 
     def __init__(self) -> None:
         self.lags_ns: list[int] = []

@@ -74,7 +74,7 @@ def _reader(database: str, rounds: int, pipe: Connection[Figures, None]) -> None
         figures |= _timed("other process, 100 KB", rounds, lambda: engine.latest_sync(medium))
         figures |= _timed("other process, 0.8 MB", rounds, lambda: engine.latest_sync(large))
     few = max(5, rounds // 10)
-    # A cache that believes nothing: every read is the service's.
+    # This cache takes no entry as new enough, so the service answers every read.
     with CheckpointEngine(SQLiteStore(database), cache_ttl_s=1e-9) as engine:
         engine.latest_sync(large)
         figures |= _timed("store by the service, 0.8 MB", few, lambda: engine.latest_sync(large))

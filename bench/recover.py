@@ -1,4 +1,4 @@
-"""After everything was killed: what a process that knows nothing can still read."""
+"""After every process was killed: what a new process can still read."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _PRIVATE: Final = {"directory", "target"}
 
 
 def _short(value: float) -> str:
-    """Three digits or so."""
+    """A figure with about three digits."""
     if value >= 100 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"

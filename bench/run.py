@@ -99,7 +99,7 @@ class AgentProcesses:
 
 
 def run_once(setting: Setting) -> Figures:
-    """Do it once, in a directory of its own which is removed."""
+    """Run once, in a new directory that is removed at the end."""
     directory = tempfile.mkdtemp(prefix="livingai-bench-", dir=setting.directory)
     try:
         state = os.path.join(directory, "state")
@@ -152,7 +152,7 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
 
 
 def _stored(store: Store) -> Figures:
-    """Encoded bytes of all checkpoints of agents, and what the store says it takes."""
+    """Encoded bytes of all checkpoints of agents, and the size that the store reports."""
     with store:
         page = store.list_executions(prefix="agent-", limit=10_000)
         size = store.size_bytes()

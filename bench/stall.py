@@ -1,8 +1,8 @@
-"""``python -m bench.stall``: how long ``save`` holds an agent while nobody stores anything.
+"""``python -m bench.stall``: how long ``save`` holds an agent while nothing is stored.
 
 The SQLite writer, then every process of the service, is stopped with SIGSTOP for ``--seconds``,
-with the agents saving on. It tells how long each save held them before, during and after the stop,
-and what became of the writes: every one has its outcome at the end.
+while the agents keep saving. It prints how long each save held them before, during and after the
+stop, and the outcomes of the writes: every write has one at the end.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from livingai.stores.base import Store
 from livingai.stores.opening import open_store
 
 SQLITE: Final = "sqlite"
-#: What a server of our own is told; the first of each is the server's usual setting.
+#: Settings of a server that the benchmark starts; the first of each is the server's usual setting.
 _REDIS: Final = {
     "valkey": ("--appendonly", "yes", "--appendfsync", "everysec"),
     "valkey:always": ("--appendonly", "yes", "--appendfsync", "always"),

@@ -89,7 +89,7 @@ def _generated(seed: int) -> list[list[dict[str, object]]]:
 
 
 def _recorded() -> list[list[dict[str, object]]]:
-    """Recorded runs; the instructions, which are the same in each, stand in front of the first."""
+    """Recorded runs; the instructions, which are the same in each, precede the first."""
     paths = recorded_files()
     if not paths:
         raise FileNotFoundError("there are no recorded runs here; use --source generated")

@@ -2,8 +2,8 @@
 
     python examples/card_not_charged_twice.py
 
-Whoever simply tries again charges twice. Here the intent is on disk before the call, so the call is
-known to be in doubt, and is never repeated silently: somebody who can know decides.
+A program that simply tries again charges twice. Here the intent is on disk before the call, so the
+call is known to be in doubt, and is never repeated silently: a resolver decides.
 """
 
 import os
@@ -29,7 +29,7 @@ def charge(order: str, amount: int) -> str:
 
 
 def times_charged(order: str) -> int:
-    """What the provider knows."""
+    """How often the provider has charged for an order."""
     lines = LEDGER.read_text().splitlines() if LEDGER.exists() else []
     return sum(line.startswith(f"{order} ") for line in lines)
 
@@ -50,7 +50,7 @@ def ask_provider(node: ExecutionNode) -> Resolution:
 
 
 def main() -> None:
-    """Charge and die; try again without, then with somebody who decides."""
+    """Charge and die; try again without a resolver, then with one."""
     order = f"order-{os.getpid()}"
     print("first life", flush=True)
     child = os.fork()
@@ -62,7 +62,7 @@ def main() -> None:
     print(f"  killed by signal {os.WTERMSIG(os.waitpid(child, 0)[1])}")
 
     with CheckpointEngine(SQLiteStore("orders.db")) as engine:
-        print("second life, nobody decides: the run stops before it could charge again")
+        print("second life, no resolver: the run stops before it could charge again")
         try:
             with engine.run_sync(order) as run:
                 agent(run, order)

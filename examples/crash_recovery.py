@@ -17,7 +17,7 @@ CITIES = ["Lisbon", "Oslo", "Rome", "Quito"]
 
 
 def research(city: str) -> str:
-    """Stands for a slow and expensive model call."""
+    """In place of a slow and expensive model call."""
     print(f"  process {os.getpid()}: researching {city}", flush=True)
     return f"{city} is worth a visit"
 

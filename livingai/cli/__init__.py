@@ -1,1 +1,1 @@
-"""The command line; :mod:`livingai.cli.main` is where it begins."""
+"""The command line. :mod:`livingai.cli.main` has the group and the table of its commands."""

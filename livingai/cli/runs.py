@@ -14,12 +14,15 @@ from livingai.stores.opening import open_store
 @click.argument("store", metavar="STORE")
 @click.option("--prefix", default="", help="Put this before the id of each run.")
 @click.option(
-    "--idempotent", multiple=True, metavar="TOOL", help="A tool that may be called again."
+    "--idempotent",
+    multiple=True,
+    metavar="TOOL",
+    help="A tool that is safe to call again; may be repeated.",
 )
 def import_runs(file: str, store: str, prefix: str, idempotent: tuple[str, ...]) -> None:
     """Import the recorded runs of FILE (JSONL, may be .gz) into STORE as execution graphs.
 
-    A run that is there already is left alone, so an import that was cut short is simply repeated.
+    A run that STORE already has is skipped, so an interrupted import can be run again.
     """
     done = there = messages = 0
     with CheckpointEngine(open_store(store)) as engine:

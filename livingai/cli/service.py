@@ -42,7 +42,7 @@ _PATIENCE_S = 5.0
     "--codec",
     default="auto",
     show_default=True,
-    help="How states are stored.",
+    help="Codec of stored states.",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
 def serve(

@@ -1,4 +1,4 @@
-"""Commands on what a store holds: ``prune``, ``delete``, ``fork``, ``copy``."""
+"""Commands on the contents of a store: ``prune``, ``delete``, ``fork``, ``copy``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from livingai.stores.retention import Dropped, Retention
 @click.command()
 @click.argument("where")
 @click.option(
-    "--keep-last", type=click.IntRange(min=1), help="Keep so many checkpoints of each execution."
+    "--keep-last", type=click.IntRange(min=1), help="Keep this many checkpoints of each execution."
 )
-@click.option("--max-age", type=Days(), help="Drop checkpoints older than so many days.")
-@click.option("--expire", type=Days(), help="Delete executions untouched for so many days.")
+@click.option("--max-age", type=Days(), help="Drop checkpoints older than this many days.")
+@click.option("--expire", type=Days(), help="Delete executions without a save for this many days.")
 @click.option(
     "--status",
     "statuses",
@@ -32,13 +32,13 @@ from livingai.stores.retention import Dropped, Retention
     type=click.Choice(list(map(str, Status))),
     help="Only executions of this status.",
 )
-@click.option("--prefix", default="", help="Only executions whose id begins so (a tenant).")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and drop nothing.")
+@click.option("--prefix", default="", help="Only executions whose id begins with this.")
+@click.option("--dry-run", is_flag=True, help="List what would be dropped; drop nothing.")
 def prune(
     where: str, keep_last: int | None, max_age: float | None, expire: float | None,
     statuses: tuple[str, ...], prefix: str, dry_run: bool,
 ) -> None:  # fmt: skip
-    """Drop old checkpoints; never one that another still needs. Agents may go on writing."""
+    """Drop old checkpoints, but none that another one still needs. Agents may save meanwhile."""
     if keep_last is None and max_age is None and expire is None:
         raise click.UsageError("say what to drop: --keep-last, --max-age or --expire")
     policy = Retention(keep_last, max_age, expire, statuses, prefix)
@@ -71,12 +71,12 @@ def _would_drop(dropped: Dropped) -> str:
 @click.command()
 @click.argument("where")
 @click.argument("execution_id")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask. Where there is no terminal nobody is asked.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. Without a terminal, no question is asked.")
 def delete(where: str, execution_id: str, dry_run: bool, yes: bool) -> None:
     """Delete an execution for good. Exit status 1 if there was none.
 
-    On a terminal it says what would go, and asks.
+    On a terminal it shows what would be deleted, and asks.
     """
     with engine_on(where) as engine:
         ask = not yes and not dry_run and sys.stdin is not None and sys.stdin.isatty()
@@ -105,12 +105,12 @@ def fork(where: str, execution_id: str, new_id: str) -> None:
 @click.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--prefix", default="", help="Only executions whose id begins so.")
+@click.option("--prefix", default="", help="Only executions whose id begins with this.")
 def copy(source: str, target: str, prefix: str) -> None:
     """Copy everything from store SOURCE to store TARGET; run it again to resume or catch up.
 
-    What is queued for either on this machine is stored first. Where TARGET has another run under
-    one of the ids, or went on with one by itself, nothing at all is copied.
+    What is queued for either store on this machine is stored first. If TARGET has another execution
+    under one of the ids, or newer records of one that SOURCE lacks, nothing is copied.
     """
     with store_at(source) as have, open_store(target) as want:
         refuse_same(have, want)

@@ -1,7 +1,7 @@
 """The demo: many agents checkpoint their runs while processes are killed, and nothing is lost.
 
 ``make demo``, or ``python -m livingai.demo``; ``--help`` lists the choices. Read in this order:
-``runs`` and ``generator`` (what the agents say), ``agent`` (a process of agents), ``crew`` (who
-watches them), ``faults`` (who is killed), ``verify`` (what is left), ``screen`` (what you see),
-``main``.
+``runs`` and ``generator`` (the agents' messages), ``agent`` (a process of agents), ``crew`` (its
+parent's view of all such processes), ``faults`` (which processes are killed), ``verify`` (reading
+the states back), ``screen`` (the output), ``main``.
 """

@@ -1,10 +1,10 @@
-"""A process of agents, and what it tells the parent.
+"""A process of agents, and what it reports to its parent.
 
-Each agent goes through its run: it saves a node and its state for every message, waits as if for a
-model or a tool, and then for the outcome. Right after ``save`` has returned, and not before, it
-tells the parent which state that was: so the parent knows what must never be lost.
+Each agent goes through its run. For every message it saves a node and a state, waits as if for a
+model or a tool, and then waits for the outcome. Right after ``save`` has returned, and not before,
+it reports that state to the parent, so the parent knows which states must not be lost.
 
-An agent that takes a run over from a dead process starts with what ``latest`` gives it.
+An agent that takes over the run of a dead process starts from the state that ``latest`` returns.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ class Job:
 
 
 def digest(state: bytes) -> str:
-    """What stands for a state's bytes."""
+    """The SHA-256 of a state, in hexadecimal."""
     return hashlib.sha256(state).hexdigest()
 
 
 def agent_process(job: Job, pipe: Connection[Report, None]) -> None:
-    """The process's body."""
+    """Work through the runs of ``job``; the function that the process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     die_with_parent(job.parent)
     try:
@@ -108,7 +108,7 @@ class _Crew:
         self._engine = CheckpointEngine(SQLiteStore(job.database))
 
     async def work(self) -> None:
-        """All runs to their ends."""
+        """Go through all runs to their ends."""
         async with self._engine:
             starts = {run.execution_id: await self._find(run) for run in self._job.runs}
             work = [self._go_through(run, starts[run.execution_id]) for run in self._job.runs]
@@ -137,7 +137,7 @@ class _Crew:
             node = _node(run, step)
             receipts = []
             if node.type is NodeType.TOOL:
-                # A tool's intent stands in the record before the tool runs.
+                # A tool's intent is saved before the tool runs.
                 intent = ExecutionNode(
                     run.execution_id, NodeType.TOOL, Status.RUNNING, id=node.id, input=node.input
                 )
@@ -161,7 +161,7 @@ class _Crew:
 
 
 def _node(run: MessageRun, step: int) -> ExecutionNode:
-    """The node that message ``step`` stands for."""
+    """The node that records message ``step``."""
     message = run.messages[step]
     kind = _TYPES.get(str(message.get("role")), NodeType.MEMORY)
     return ExecutionNode(

@@ -1,4 +1,4 @@
-"""The agents' processes as their parent sees them: what was acknowledged, and who goes on."""
+"""The agents' processes as their parent sees them: acknowledged states, and successors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from livingai.demo.runs import MessageRun
 
 
 class Broken(Exception):
-    """Something is not as it must be; the text is a sentence."""
+    """The demo has failed; the text says why, as a sentence."""
 
 
 class Worker:
@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
         self.job = job
-        #: We have killed it; its runs go to a successor.
+        #: The demo has killed it; a successor takes its runs over.
         self.killed = False
         self.finished = False
         self.pipe: Connection[Any, Report]
@@ -53,7 +53,7 @@ class Worker:
         self.process.kill()
 
     def close(self) -> None:
-        """Let go of a process that has ended."""
+        """Release a process that has ended."""
         self.process.join()
         self.pipe.close()
 
@@ -103,16 +103,16 @@ class Crew:
 
     @property
     def resumed(self) -> int:
-        """Runs that a successor went on with."""
+        """How many runs a successor continued."""
         return self.exact + self.newer
 
     @property
     def working(self) -> list[Worker]:
-        """Processes that are there."""
+        """Processes that are alive."""
         return [worker for worker in self.workers if worker.process.is_alive()]
 
     def watch(self, timeout_s: float) -> Iterator[str]:
-        """Read what comes within ``timeout_s`` seconds; yields what is worth telling.
+        """Read what arrives within ``timeout_s`` seconds; yields lines for the screen.
 
         Raises:
             Broken: a process failed, or a successor found a wrong state.
@@ -159,7 +159,7 @@ class Crew:
         self.from_cache += found.from_cache
 
     def _ended(self, worker: Worker) -> Iterator[str]:
-        """A process is gone and all that it said has been read."""
+        """A process has ended, and all that it sent has been read."""
         self.workers.remove(worker)
         worker.close()
         if worker.killed:
@@ -182,7 +182,7 @@ class Crew:
         ]
 
     def close(self) -> None:
-        """Kill whoever is still there."""
+        """Kill the processes that are still alive."""
         for worker in self.workers:
             worker.kill()
         for worker in self.workers:

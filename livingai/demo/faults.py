@@ -1,4 +1,4 @@
-"""Who is killed, and when: SIGKILL for an agent process, a compressor and the writer, in turn."""
+"""Which processes are killed, and when: an agent's, a compressor and the writer, with SIGKILL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GONE_S: Final = 10.0
 
 
 class Faults:
-    """Kills as the runs go on. :attr:`done` says who was killed."""
+    """Kills processes as the runs progress. :attr:`done` lists those that were killed."""
 
     def __init__(self, crew: Crew, service: Service) -> None:
         self._crew = crew
@@ -35,12 +35,12 @@ class Faults:
         self.done: list[str] = []
 
     def turn(self) -> Iterator[str]:
-        """Kill whoever is due; yields what happened."""
+        """Kill the processes whose turn it is; yields a line about each."""
         while self._plan and self._crew.done_steps >= self._plan[0][0] * self._crew.total_steps:
             _, kill = self._plan.pop(0)
-            who = kill()
-            self.done.append(who)
-            yield f"SIGKILL: {who}"
+            killed = kill()
+            self.done.append(killed)
+            yield f"SIGKILL: {killed}"
 
     def _kill_agent(self) -> str:
         worker = max(self._crew.working, key=lambda worker: len(worker.job.runs), default=None)

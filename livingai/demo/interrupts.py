@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal reaches every process of the group; here only the parent takes notice."""
+"""Signals in the demo: Ctrl-C reaches every process of the terminal; only the parent acts on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _INTERRUPT = {signal.SIGINT}
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Inside the block SIGINT waits; processes started there never get one (masks are inherited).
+    """Block SIGINT; it is delivered at the end. Processes started meanwhile inherit the mask, so
+    they never get one.
 
     Call in a process's only thread.
     """
@@ -23,13 +24,13 @@ def interrupts_held() -> Iterator[None]:
 
 
 def ignore_interrupts() -> None:
-    """From here on nothing keeps us from tidying up."""
+    """Ignore SIGINT and SIGTERM from now on, so that the demo can tidy up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def stop_on_terminate() -> None:
-    """SIGTERM ends the process like Ctrl-C does, with exit status 143."""
+    """Let SIGTERM end the process as Ctrl-C does, with exit status 143."""
 
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)

@@ -116,14 +116,14 @@ class Demo:
         return _judge(crew, faults, counts, cached, stored)
 
     def _watch(self, crew: Crew, faults: Faults) -> None:
-        """Until all runs are at their ends."""
+        """Follow the agents until all runs have ended."""
         moved_at, seen = time.monotonic(), -1
         with Screen(self._console, crew.total_steps) as screen:
             while crew.workers:
                 for text in crew.watch(0.1):
-                    screen.tell(text)
+                    screen.say(text)
                 for text in faults.turn():
-                    screen.tell(text)
+                    screen.say(text)
                 screen.show(crew.done_steps)
                 if crew.saves != seen:
                     moved_at, seen = time.monotonic(), crew.saves
@@ -167,7 +167,7 @@ def _equal(crew: Crew, found: Digests) -> int:
 def _judge(
     crew: Crew, faults: Faults, counts: dict[str, int], cached: Digests, stored: Digests
 ) -> list[str]:
-    """What was not right, as sentences."""
+    """What was wrong, as sentences; empty if nothing was."""
     wrong = []
     total = len(crew.runs)
     for found, where in ((cached, "`latest` gives"), (stored, "The database holds")):
@@ -176,14 +176,14 @@ def _judge(
     if unfinished := crew.unfinished():
         wrong.append(f"{len(unfinished)} agents did not come to the end of their runs.")
     if len(faults.done) < faults.planned:
-        wrong.append("Not everybody who should have been killed was.")
+        wrong.append("Not every process that should have been killed was.")
     if crew.resumed != len(crew.taken_over):
         wrong.append(f"Of {len(crew.taken_over)} agents only {crew.resumed} were taken over.")
-    # Killed agents do not hear their outcomes, so the service was asked.
+    # Killed agents receive no outcomes, so the counts are the service's.
     written = counts.get("met", 0) + counts.get("late", 0)
     if written != sum(counts.values()):
         wrong.append(f"Not every write was stored: {counts}.")
-    # A write that a killed agent was making may be there without our having heard of it.
+    # A killed agent's last write may be stored although its parent has no report of it.
     if not crew.saves <= written <= crew.saves + len(crew.taken_over):
         wrong.append(f"{crew.saves} saves were acknowledged, but {written} writes were stored.")
     return wrong

@@ -1,4 +1,4 @@
-"""What you see: a progress bar in a terminal, plain lines elsewhere, and the table at the end."""
+"""The output: a progress bar in a terminal, plain lines elsewhere, and the table at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Screen:
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._total = total
-        self._told = 0
+        self._printed = 0
         self._drawn = 0
         self._drawn_at = 0.0
         self._progress: Progress | None = None
@@ -29,7 +29,7 @@ class Screen:
             self._progress = Progress(
                 TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(),
                 TimeElapsedColumn(), console=console, transient=True,
-                auto_refresh=False,  # its thread would get the signals that we hold back
+                auto_refresh=False,  # its thread would get signals that interrupts_held blocks
             )  # fmt: skip
             self._task = self._progress.add_task("states saved", total=total)
 
@@ -48,18 +48,18 @@ class Screen:
             self._progress.stop()
 
     def show(self, done: int) -> None:
-        """So many states are saved."""
+        """Show that ``done`` states are saved."""
         if self._progress is not None:
             last = done == self._total > self._drawn
             if last or time.monotonic() - self._drawn_at > _REFRESH_S:
                 self._drawn, self._drawn_at = done, time.monotonic()
                 self._progress.update(self._task, completed=done, refresh=True)
-        elif done * _LINES // self._total > self._told:
-            self._told = done * _LINES // self._total
+        elif done * _LINES // self._total > self._printed:
+            self._printed = done * _LINES // self._total
             self._console.print(f"{done} of {self._total} states saved")
 
-    def tell(self, text: str) -> None:
-        """Something happened."""
+    def say(self, text: str) -> None:
+        """Print a line about an event."""
         self._console.print(text, highlight=False)
 
 
@@ -70,7 +70,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def print_table(console: Console, rows: list[tuple[str, str]]) -> None:
-    """The summary."""
+    """Print the summary: a name and a value per row."""
     table = Table(show_header=False, title="livingai demo", title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column()

@@ -1,4 +1,4 @@
-"""The end: what can be read back, and by whom."""
+"""Reading the states back in new processes: through an engine, and from the database alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Digests = dict[str, str]  # execution id: digest of its newest state
 
 
 def by_latest(database: str, executions: list[str]) -> Digests:
-    """As any agent reads: ``latest``, from the hot cache or the store."""
+    """Read with ``latest`` as any agent does: from the hot cache or the store."""
     with CheckpointEngine(SQLiteStore(database)) as engine:
         return {name: digest(engine.latest_sync(name)[1]) for name in executions}
 
@@ -53,7 +53,11 @@ def _child(
 def in_new_process(
     read: Callable[[str, list[str]], Digests], database: str, executions: list[str]
 ) -> Digests:
-    """Have a process that knows nothing read; raises :class:`Broken` if it cannot."""
+    """Read in a new process, which shares no memory with this one.
+
+    Raises:
+        Broken: it cannot read them, or takes more than 60 seconds.
+    """
     context = multiprocessing.get_context("spawn")
     with interrupts_held():
         ours, theirs = context.Pipe(duplex=False)

@@ -1,1 +1,1 @@
-"""Looking inside: what lies in a state directory, and whether it keeps its promises."""
+"""Looking into a state directory from outside: finding it, checking it, and its quarantine."""

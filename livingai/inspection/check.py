@@ -1,9 +1,9 @@
-"""``livingai check``: does a state directory keep its promises?
+"""The check behind ``livingai check``: whether the files of a state directory are consistent.
 
-Verifies what can be verified without the store: every record's checksums, that none is missing,
-that every record which the cursor has passed has its outcome (I4), that the hot cache's index says
-what the journals say, and what a crash left lying about. It only reads, and it may run while agents
-and service work: what changes under its eyes is looked at again or left out.
+It verifies what needs no store: the checksums of every record, that no record is missing, that
+every record before the cursor has its outcome (I4), and that the hot cache's index agrees with the
+journals. It also lists files that a crash left behind. It only reads, and it may run while agents
+and the service work: what changes during the check is read again or left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from livingai.queue.quarantine import aside_paths, read_aside
 
 
 def check_directory(path: str | os.PathLike[str]) -> Report:
-    """Verify the state directory at ``path``; changes nothing. See the module's text.
+    """Verify the state directory at ``path``; changes nothing.
 
     Raises:
         DirectoryError: it is no state directory, or its manifest cannot be read.
@@ -58,7 +58,7 @@ def _check_top(directory: StateDirectory, report: Report) -> None:
 
 
 def _alive(path: str) -> bool:
-    """Whether a lock is held, as far as anybody can tell."""
+    """Whether a lock is held; False if its file cannot be read as one."""
     try:
         return owner_alive(path)
     except OddFileError:
@@ -107,7 +107,7 @@ def _check_quarantine(directory: StateDirectory, report: Report) -> None:
         if name.startswith(".aside-"):
             _litter(report, f"quarantine/{name}", "left from setting a record aside")
         elif ".odd" in name:
-            report.notice(f"quarantine/{name}", "stood where a file of a journal should be")
+            report.notice(f"quarantine/{name}", "was in the place of a journal's file")
     for path in aside_paths(directory.quarantine):
         report.counts["quarantined"] += 1
         try:

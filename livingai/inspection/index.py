@@ -1,8 +1,7 @@
-"""The part of ``livingai check`` that looks at a journal's index (see
-:mod:`livingai.inspection.check`).
+"""The part of :mod:`livingai.inspection.check` that compares a journal's index with its records.
 
-The index is a hint, so an entry that leads nowhere is harmless and only noticed. An entry that
-leads to something else, or to less than the journal has, is an error: it should not happen.
+The index is a hint, so an entry for which there is no record is harmless and a notice. An entry
+that leads to another record, or to an older one than the journal has, is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def check_index(
     segments: Segments,
     newest: dict[tuple[int, int], int],
 ) -> None:
-    """Hold a journal's index against its records; ``newest`` is the largest published seq of each
+    """Compare a journal's index with its records; ``newest`` is the largest published seq of each
     (execution, claim)."""
     try:
         index = Index(path, write=False)
@@ -39,7 +38,7 @@ def check_index(
         report.error(where, f"the index is damaged: {error}")
         return
     with contextlib.closing(index):
-        if index.boot == boot_id():  # else nobody believes it
+        if index.boot == boot_id():  # else no reader uses it
             check = _IndexCheck(where, report, segments, index)
             for key, slot in index.slots():
                 check.slot(key, slot, newest.get((key, slot.claim), 0))
@@ -68,7 +67,7 @@ class _IndexCheck:
                 errors.append(f"the index has an execution at {at:#x}, where there is another one")
         if slot.newest and newest > slot.seq:
             errors.append(f"the index has seq {slot.seq} of an execution, the journal {newest}")
-        if self._index.get(key) == slot:  # it is not changing while we look
+        if self._index.get(key) == slot:  # it has not changed meanwhile
             for what in errors:
                 self._report.error(self._where, what)
             for what in notices:
@@ -78,7 +77,7 @@ class _IndexCheck:
         """One node's entry."""
         record = self._record_at(at)
         if self._index.get_node(key) != at:
-            return  # it is changing while we look
+            return  # it changed meanwhile
         if record is not None and _node_key(record) != key:
             self._report.error(self._where, f"the index has a node at {at:#x}, which is another")
         elif record is None and self._is_there(at):

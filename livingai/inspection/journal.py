@@ -1,5 +1,4 @@
-"""The part of ``livingai check`` that looks at one journal (see
-:mod:`livingai.inspection.check`)."""
+"""The part of :mod:`livingai.inspection.check` that verifies one journal."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def check_journal(path: str, where: str, report: Report) -> None:
         alive = owner_alive(os.path.join(path, OWNER_LOCK))
     except OddFileError as error:
         report.error(where, str(error))
-        alive = True  # as far as anybody can tell
+        alive = True  # it cannot be known, and a living owner may still write
     report.counts["journals"] += 1
     report.counts["alive"] += alive
     try:
@@ -61,8 +60,8 @@ class _JournalCheck:
         self._control = control
         self._alive = alive
         self.segments = Segments(path)
-        #: What the owner had published when we began (the lsn is read first, so it is not newer);
-        #: of a living one nothing behind that is judged.
+        #: The last lsn that the owner had published when the check began. It is read before the
+        #: tail, so it is not newer. What a living owner wrote behind that is not judged.
         self._promised = control.tail_lsn
         self._stop = control.tail if alive and not control.damaged else None
         self._cursor = Cursor(0, 0)
@@ -174,7 +173,7 @@ class _JournalCheck:
             elif word:
                 self._error(f"the outcome of {name} is damaged")
         if header.lsn == self._cursor.lsn and at + header.length != self._cursor.position:
-            self._error(f"the cursor stands at {self._cursor.position:#x}, not behind {name}")
+            self._error(f"the cursor is at {self._cursor.position:#x}, not behind {name}")
         if header.lsn <= self._promised or self._control.damaged:
             key = (header.execution_hash, header.claim)
             self._newest[key] = max(self._newest.get(key, 0), header.seq)
@@ -204,6 +203,6 @@ class _JournalCheck:
         elif control.synced_lsn <= control.tail_lsn:
             self._expect(control.synced_lsn, together=False)
         if control.boot == boot_id() and self._cursor.lsn > max(self._lsn, control.tail_lsn):
-            self._error(f"the cursor stands behind record {self._cursor.lsn}, which does not exist")
+            self._error(f"the cursor is behind record {self._cursor.lsn}, which does not exist")
         if not self._alive and control.synced_lsn > max(control.tail_lsn, self._lsn):
             self._error(f"record {control.synced_lsn} is said to be synced, and does not exist")

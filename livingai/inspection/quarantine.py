@@ -1,4 +1,4 @@
-"""Quarantine, from the user's side: what was set aside, and giving it another try."""
+"""Quarantined records from a user's side: listing them, and queueing one again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from livingai.queue.record import read_record
 
 @dataclass(frozen=True, slots=True)
 class AsideRecord:
-    """A quarantined record: its file, why it is there, and whose it is (None: unreadable)."""
+    """A quarantined record: its file, the reason, and its ids (None if it cannot be read)."""
 
     path: str
     reason: str
@@ -49,14 +49,14 @@ def list_aside(directory: StateDirectory) -> list[AsideRecord]:
 
 def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -> Outcome:
     """Queue a quarantined record again, as the write that it was (same claim, same sequence), and
-    wait for its outcome; the file goes once that is not ``quarantined``.
+    wait for its outcome. The file is removed if the outcome is not ``quarantined``.
 
-    It is older than what is stored by now, so a prune may be about to drop the state before it: it
-    is stored as a whole.
+    The record is older than what is stored now, and a prune may be dropping the state before it.
+    So its state is stored as a whole, never as a difference.
 
     Raises:
-        CorruptRecordError: the record is damaged, there is nothing to queue.
-        OutcomeTimeoutError: no outcome in time; it is queued, and the file stays.
+        CorruptRecordError: the record is damaged; nothing is queued.
+        OutcomeTimeoutError: no outcome within ``timeout`` seconds; it is queued, the file stays.
     """
     aside = read_aside(path)
     header, node, ext, state = _record(aside)

@@ -10,9 +10,9 @@ from enum import StrEnum
 class Severity(StrEnum):
     """How bad a finding is."""
 
-    #: Something that was promised does not hold.
+    #: Records, or what was promised about them, may be lost.
     ERROR = "error"
-    #: Worth knowing; nothing is lost.
+    #: Nothing is lost.
     NOTICE = "notice"
 
 
@@ -30,9 +30,12 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What a check has found, and how much it has looked at: ``counts`` has journals, alive,
-    segments, records, waiting (without an outcome yet), damaged, indexed (slots of the hot cache),
-    quarantined, litter."""
+    """The findings of a check, and how much it has read.
+
+    The keys of ``counts``: journals, alive (journals with a living owner), segments, records,
+    waiting (records without an outcome), damaged, indexed (slots of the hot cache), quarantined,
+    litter (files that a crash left).
+    """
 
     path: str
     findings: list[Finding] = field(default_factory=list)
