@@ -35,6 +35,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import livingai
+from livingai.protocol.exit_codes import EXIT_LEFT, EXIT_RUNNING
 from livingai.workers.deaths import Deaths, how_it_ended
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 _HEALTHY_S, _SOUND_S = 5.0, 60.0
 _MAX_EARLY, _MAX_DEATHS = 8, 20
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.02, 2.0
-EXIT_RUNNING, EXIT_LEFT = 3, 4
 #: Seconds that a supervisor which takes over waits for the one before, and between two looks.
 _HAND_OVER_S, _LOOK_S = 60.0, 0.01
 #: Seconds that the last of the service's processes may take to end after the dispatcher.

@@ -21,6 +21,7 @@ from livingai.errors import (
     ServiceRunningError,
     ServiceUnavailableError,
 )
+from livingai.protocol.exit_codes import EXIT_LEFT, EXIT_RUNNING
 from livingai.protocol.frames import (
     PROTOCOL_VERSION,
     FrameBuffer,
@@ -36,7 +37,6 @@ from livingai.service.logfile import open_log
 from livingai.service.report import read_report
 from livingai.stores.base import Store
 from livingai.stores.belonging import enter
-from livingai.workers.supervisor import EXIT_LEFT, EXIT_RUNNING
 
 _log = logging.getLogger("livingai")
 #: Seconds that a service which hands over may take.
@@ -109,7 +109,7 @@ class Service:
         #: This is ``livingai serve``: agents wait for its return when it ends, and it takes over
         #: from a service that an agent has started.
         self._served = served
-        #: Exit status of the last process; see :mod:`livingai.workers.supervisor`.
+        #: Exit status of the last process; see :mod:`livingai.protocol.exit_codes`.
         self._code = 0
         #: Supervisors that were told to hand over.
         self._told_to_go: set[int] = set()

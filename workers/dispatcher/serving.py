@@ -18,6 +18,7 @@ from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceRunningError
+from livingai.protocol.exit_codes import EXIT_RUNNING
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import OwnerLock, owner_identity
 from livingai.queue.removal import remove_if_stored
@@ -26,7 +27,6 @@ from livingai.workers.dispatcher.dispatcher import Dispatcher
 from livingai.workers.dispatcher.keeper import Farewell
 from livingai.workers.dispatcher.spawning import Spawned
 from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
-from livingai.workers.supervisor import EXIT_RUNNING
 
 _log = logging.getLogger("livingai.service")
 
