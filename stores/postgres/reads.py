@@ -26,7 +26,7 @@ from livingai.stores.checked import (
 )
 from livingai.stores.postgres.connection import Session
 from livingai.stores.postgres.rows import is_text, jsonb, key, read_blob, read_wire, unkey
-from livingai.stores.sqlite.reads import behind
+from livingai.stores.shared.prefixes import behind
 
 #: Lines fetched at a time, and checkpoints with their blobs.
 _PAGE: Final = 256

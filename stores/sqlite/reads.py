@@ -27,6 +27,7 @@ from livingai.stores.checked import (
     text,
     whole,
 )
+from livingai.stores.shared.prefixes import behind
 from livingai.stores.shared.rows import check_wire, read_blob, read_wire
 from livingai.stores.sqlite import keeping
 from livingai.stores.sqlite.file import DatabaseFile
@@ -34,7 +35,6 @@ from livingai.stores.sqlite.file import DatabaseFile
 _log = logging.getLogger("livingai.stores")
 #: Nodes fetched at a time.
 _NODES_PAGE: Final = 256
-_LAST_CODE_POINT: Final = 0x10FFFF
 
 _LATEST = """
 SELECT c.epoch, c.seq, c.state_kind, c.raw_bytes, c.blob_sum, b.blob, c.node_id, n.wire_sum, n.wire
@@ -208,14 +208,3 @@ def _list_singly(
         if not rows:
             break
     return found
-
-
-def behind(prefix: str) -> str | None:
-    """The smallest text that is larger than all that begin with ``prefix``; None: there is none."""
-    while prefix:
-        point = ord(prefix[-1]) + 1
-        prefix = prefix[:-1]
-        if point <= _LAST_CODE_POINT:
-            # Surrogates are no characters: U+D7FF is followed by U+E000.
-            return prefix + chr(0xE000 if 0xD800 <= point <= 0xDFFF else point)
-    return None

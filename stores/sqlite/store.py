@@ -36,6 +36,7 @@ from livingai.stores.base import (
     StoredNode,
     StoreSpec,
 )
+from livingai.stores.shared.prefixes import behind
 from livingai.stores.sqlite import keeping, marks, reads
 from livingai.stores.sqlite.errors import check_place, is_open_here, translated
 from livingai.stores.sqlite.file import DatabaseFile, connect
@@ -300,7 +301,7 @@ class SQLiteStore(Store):
 
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Sums of nodes by execution, name or day."""
-        return keeping.costs(self._file, group, prefix, reads.behind(prefix))
+        return keeping.costs(self._file, group, prefix, behind(prefix))
 
     def size_bytes(self) -> int:
         """Bytes of the database, its write-ahead log and the log's index on disk."""
