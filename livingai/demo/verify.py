@@ -28,7 +28,7 @@ def by_latest(database: str, executions: list[str]) -> Digests:
 
 
 def from_database(database: str, executions: list[str]) -> Digests:
-    """Straight from the SQLite file; journals, cache and service have no part in it."""
+    """Read the SQLite file directly, without journals, cache and service."""
     worker = ReaderRole(SQLiteStore(database))
     found = {}
     for name in executions:
