@@ -7,14 +7,15 @@ have them, and perhaps an ``id``. Message *k* of a run becomes node ``<execution
 role         type      input                                       output
 ===========  ========  ==========================================  ===============================
 system,user  MEMORY    None                                        the message
-assistant    PROMPT    ``{"messages": k}``: it saw so many          the message
+assistant    PROMPT    ``{"messages": k}``: how many it saw        the message
 tool         TOOL      ``{"name", "arguments", "call_id"}``         the message's content
 ===========  ========  ==========================================  ===============================
 
-The state saved with a node is the list of all messages so far. Each node's parent is the one before
-it, so all that came later descends from it; that is the message that made the call, or, where one
-message made several, the answer to the call before (``metadata["caller"]`` names the message).
-A call without an answer at the end of a run is a TOOL that is RUNNING: in doubt.
+The state saved with a node is the list of all messages so far. Each node's parent is the node
+before it, so all later nodes descend from it. For the answer of a tool that is the message that
+made the call or, if a message made several calls, the answer to the previous one;
+``metadata["caller"]`` is the id of the message's node. A call without an answer at the end of a run
+is a TOOL that is RUNNING: in doubt.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _MAX_LINE_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """One run: its name, its messages, and what else its line says (source, reward, ...)."""
+    """One run: its id, its messages, and the other fields of its line (source, reward, ...)."""
 
     execution_id: str
     messages: list[Message]
@@ -136,8 +137,8 @@ def graph(
 
 
 class _Calls:
-    """Tool calls that wait for their answer, with the node that made them. Real runs use an id
-    again once its call was answered, so an id alone says nothing about the whole run."""
+    """Tool calls that wait for their answer, with the node that made them. An id may be used again
+    once its call was answered, so it is unique only among the calls that wait."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, list[tuple[str, Message]]] = {}
@@ -197,11 +198,13 @@ def _tool_node(
 async def import_run(
     engine: CheckpointEngine, run: RecordedRun, idempotent: Collection[str] = ()
 ) -> bool:
-    """Save a run as an execution, or what is missing of it; False if nothing is.
+    """Save a run as an execution; returns False if the execution is complete already.
+
+    If an earlier import was interrupted, its nodes are saved again, and then the rest.
 
     Raises:
-        ConfigurationError: there is another execution of that name.
-        LivingAIError: as :meth:`CheckpointEngine.save`; what was saved by then is there.
+        ConfigurationError: there is an execution of that id with other messages.
+        LivingAIError: as :meth:`CheckpointEngine.save`; the nodes before the failed one are saved.
     """
     return await drive(engine, _import(run, idempotent))
 

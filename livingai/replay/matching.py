@@ -1,12 +1,12 @@
-"""The record as a replaying program sees it: it may make other calls than the recorded ones.
+"""Matching: which recorded call is the counterpart of a call that a replayed program makes.
 
-Where :class:`livingai.runs.tape.Tape` refuses a program that diverges, this one looks for the
-recorded call that comes closest:
+The program may make other calls than the recorded ones. :class:`livingai.runs.tape.Tape` raises
+DivergenceError then; this one looks for the recorded call that is most like it:
 
 1. at the same place, with the same arguments;
-2. with the same arguments elsewhere, one that no call was given yet before one that was;
-3. at the same place, or else the next one that no call was given yet, with the same name but
-   other arguments.
+2. with the same arguments elsewhere, preferably one that no call was matched with yet;
+3. at the same place, or else the next one that no call was matched with yet, with the same name
+   but other arguments.
 """
 
 from __future__ import annotations

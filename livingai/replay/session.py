@@ -36,7 +36,7 @@ Handler = Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
 
 class ReplaySession:
-    """Replays one recorded execution, as often as you like. The record is only read.
+    """Replays one recorded execution, any number of times. The record is only read.
 
     Args:
         engine: reads the record and writes the replays.
@@ -142,8 +142,8 @@ class ReplaySession:
     def _program_result(
         self, program: RunProgram, output: Any, error: Exception | None
     ) -> Work[ReplayResult]:
-        """What the replay of a program has recorded, beside the record. ``error`` is for what it
-        ended, or could not go on though the program let that pass."""
+        """Compare what the replay of a program recorded with the record. ``error`` is what ended
+        the program; an error that ended the replay counts even if the program caught it."""
         recorder, replay, name = program.recorder, program.replay, program.execution_id
         assert recorder is not None
         error = recorder.broken or error

@@ -1,4 +1,4 @@
-"""Decorators: functions that are recorded calls wherever a run is under way.
+"""Decorators: functions whose calls are recorded while a run is entered.
 
 Inside of a run, in its task or thread, a decorated function is what ``run.step`` or ``run.tool``
 would be. Outside of any run it is called plainly, so it can be tested and used without an engine.

@@ -1,8 +1,8 @@
-"""The record of a run, as a program that runs again sees it: call by call.
+"""The tape: what is recorded of a run, looked up call by call when its program runs again.
 
-A call finds its node by its path, and has to be the same call: kind, name and arguments. Anything
-else means that the program has changed, or does not do the same again, and is a
-:class:`~livingai.errors.DivergenceError` with both sides.
+The node of a call is found by the call's path. It has to record the same kind, name and arguments;
+else the program has changed or is not deterministic, and the run raises
+:class:`~livingai.errors.DivergenceError`, which shows both calls.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tape:
         return list(self._calls.values())
 
     def in_doubt(self) -> list[ExecutionNode]:
-        """Tools whose beginning is recorded and whose end is not."""
+        """Tools whose intent is recorded, and no outcome."""
         return [
             node
             for node in self._calls.values()
@@ -73,8 +73,8 @@ class Tape:
     def left_out(self, position: int, reached: Collection[str]) -> ExecutionNode | None:
         """The first call that a program which has ended should have made: one of its own that is
         recorded at ``position`` or behind it, or a tool in a task or named scope that is not among
-        the ``reached`` places. (Idempotent calls of tasks are left to chance, such as how often a
-        heartbeat came.)"""
+        the ``reached`` places. Idempotent calls of tasks may be missing: how many there are may
+        depend on timing, such as those of a heartbeat."""
         behind = [int(path) for path in self._calls if path.isdecimal() and int(path) >= position]
         if behind:
             return self._calls[str(min(behind))]
@@ -120,9 +120,9 @@ def show_call(kind: NodeType, name: str, call_input: Any) -> list[str]:
 
 
 def warn_of_other_state(checkpoint: ExecutionNode, recorded: Any, now: Any) -> None:
-    """Say so if a resumed program comes to the newest checkpoint with another state than the one
-    that is recorded there: it goes on with its own, which may lack something."""
-    from livingai.runs.diff import differences  # noqa: PLC0415 - rarely needed; it imports runs
+    """Log a warning if a resumed program reaches the newest checkpoint with another state than the
+    recorded one. The program goes on with its own state."""
+    from livingai.runs.diff import differences  # noqa: PLC0415 - for this warning only
 
     if recorded == now or not (found := differences(recorded, now, "state", limit=3)):
         return

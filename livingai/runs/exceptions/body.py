@@ -13,7 +13,7 @@ import time
 from typing import Any, Final
 
 _MOST_BYTES: Final = 64 * 1024
-#: A server sends the body of an error right behind its headers; so long may that take.
+#: Longest wait for a body, in seconds: a server sends the body of an error right after its headers.
 _WAIT_S: Final = 0.2
 
 
@@ -23,8 +23,8 @@ def fits(body: Any) -> bool:
 
 
 def body_of(file: Any) -> bytes | None:
-    """What a file in memory, or a response that has come whole, still has to give; None if that
-    cannot be seen. The file stays as it is."""
+    """The unread bytes of a file in memory, or of a response that was received completely; None if
+    they cannot be seen. The position in the file is not changed."""
     if hasattr(file, "getvalue"):
         rest = file.getvalue()[file.tell() :]
         return bytes(rest) if len(rest) <= _MOST_BYTES else None
@@ -38,7 +38,7 @@ def body_of(file: Any) -> bytes | None:
 
 
 def _arrived(reader: Any, connection: socket.socket, length: int) -> bytes | None:
-    """The next ``length`` bytes of a buffered reader over a socket, if they come in time."""
+    """The next ``length`` bytes of a buffered reader over a socket, if they arrive in time."""
     deadline = time.monotonic() + _WAIT_S
     timeout = connection.gettimeout()
     try:

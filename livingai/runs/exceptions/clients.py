@@ -1,4 +1,4 @@
-"""What exceptions of usual client libraries hold: how it is recorded.
+"""How objects that exceptions of common client libraries hold are recorded.
 
 Classes are known by module and name, so that no library is imported; objects are made again with
 the constructors that are named here, and only if the library is loaded.

@@ -1,4 +1,5 @@
-"""How exceptions of a class are taken down and made again where livingai cannot do it by itself."""
+"""Hooks: how exceptions of a class are recorded and made again if livingai cannot do it by
+itself."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _log = logging.getLogger("livingai")
 
 
 class Hook(NamedTuple):
-    """See :func:`register_exception`."""
+    """A pair of functions that :func:`register_exception` was given for a class."""
 
     take_down: Callable[[Any], Any]
     rebuild: Callable[[Any], BaseException]
@@ -57,7 +58,7 @@ def register_exception(
 
 def hook_for(error: BaseException, known: dict[Name, Hook]) -> tuple[Name, Hook] | None:
     """The hook of the nearest class that has one, and the name of that class. ``known`` are
-    livingai's own, which what is registered goes before."""
+    livingai's own hooks; one that the program registered is preferred to them."""
     for cls in type(error).__mro__:
         if cls in _registered:
             return name_of(cls), _registered[cls]
@@ -76,7 +77,7 @@ def hook_named(name: Name, known: dict[Name, Hook]) -> Hook | None:
 
 
 def complain(what: str, name: Name, error: Exception) -> None:
-    """A hook has failed: say so, and go on without it."""
+    """Log that a hook has failed; the exception is recorded or made without it."""
     _log.warning(
         "register_exception: %s of %s.%s raised %s; going on without it",
         what, *name, type(error).__qualname__, exc_info=error,

@@ -1,4 +1,4 @@
-"""Exceptions, made again from what :mod:`livingai.runs.exceptions.record` has taken down.
+"""Makes exceptions again from what :mod:`livingai.runs.exceptions.record` has recorded.
 
 1. The class is found among what is loaded, never imported; without it, and where the exception
    would not say what it said, there is a stand-in (:mod:`livingai.runs.exceptions.types`).
@@ -53,7 +53,7 @@ def rebuild(description: dict[str, Any]) -> Exception:
 
 
 class _Rebuilding:
-    """One try; the numbers in ``inexact`` get stand-ins."""
+    """One attempt; the exceptions whose numbers are in ``inexact`` become stand-ins."""
 
     def __init__(self, entries: list[dict[str, Any]], inexact: set[int]) -> None:
         self._entries = entries
@@ -64,7 +64,7 @@ class _Rebuilding:
         self.error(0)
 
     def inexact(self) -> set[int]:
-        """Those that do not say what they said."""
+        """Numbers of the exceptions whose text or repr differs from the recorded one."""
         return {number for number, each in self._made.items() if self._differs(number, each)}
 
     def _differs(self, number: int, error: BaseException) -> bool:
@@ -80,7 +80,7 @@ class _Rebuilding:
         return "repr" in entry and said(repr, error) != entry["repr"]
 
     def error(self, number: int) -> BaseException:
-        """The exception of that number, made at the first need."""
+        """The exception of that number, made when it is first asked for."""
         if number in self._made:
             return self._made[number]
         if number in self._begun:
@@ -119,8 +119,8 @@ class _Rebuilding:
     def _complete(
         self, error: BaseException, entry: dict[str, Any], root: type[BaseException]
     ) -> None:
-        """Give what a hook has made the recorded class, if that is below its own, and attributes
-        that it lacks."""
+        """Complete an exception that a hook has made: set its class to the recorded one, if that is
+        a subclass of its own, and add attributes that it lacks."""
         name = (entry["module"], entry["type"])
         cls = find_exception(name, entry.get("bases", ()), root)
         if cls is not None and cls is not type(error) and issubclass(cls, type(error)):
@@ -149,7 +149,7 @@ class _Rebuilding:
         with suppress(Exception):
             self._fill(error, entry)
         held = attributes_of(error)
-        held["__notes__"] = [*held.get("__notes__", ()), _told(entry, exists=cls is not None)]
+        held["__notes__"] = [*held.get("__notes__", ()), _note(entry, exists=cls is not None)]
         return error
 
     def _stand_in(
@@ -169,7 +169,7 @@ class _Rebuilding:
         return error
 
     def _bare(self, cls: type[BaseException], entry: dict[str, Any]) -> BaseException:
-        """An exception of ``cls`` without anything in it; only code of builtin classes is run."""
+        """An exception of ``cls`` with nothing set; runs no code but that of builtin classes."""
         for base in cls.__mro__:
             new = vars(base).get("__new__")
             if not isinstance(new, types.BuiltinFunctionType):
@@ -234,8 +234,8 @@ def rebuilt(type_name: str, message: str, description: dict[str, Any]) -> Except
         return error
 
 
-def _told(entry: dict[str, Any], *, exists: bool) -> str:
-    """The note of a stand-in."""
+def _note(entry: dict[str, Any], *, exists: bool) -> str:
+    """The note that a stand-in carries."""
     name = f"{entry['module']}.{entry['type']}"
     why = "could not be made again" if exists else "is not loaded in this process"
     return f"{entry['type']}: {entry['message']:.200} (as recorded; {name} {why})"
@@ -254,8 +254,8 @@ def _earlier(entry: dict[str, Any]) -> Exception:
 
 
 def _initialize(error: BaseException, entry: dict[str, Any]) -> None:
-    """Give an exception that an earlier version recorded what its builtin class makes of the
-    arguments."""
+    """Initialize an exception that an earlier version recorded: call the ``__init__`` of its
+    builtin class with the recorded arguments."""
     if isinstance(error, BaseExceptionGroup):
         return
     for base in type(error).__mro__:

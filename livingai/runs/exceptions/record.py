@@ -1,9 +1,9 @@
 """Exceptions as plain values: everything that a program's ``except`` can look at.
 
-A record is a table, for exceptions hold each other, and in circles. Entry 0 is the exception that
-the call raised; the others (causes, contexts, members of groups, exceptions among arguments and
-attributes) are in its ``others``, and are referred to by their number. An entry has, as far as
-needed:
+A record is a table of exceptions, because they refer to each other, sometimes in circles. Entry 0
+is the exception that the call raised; the others (causes, contexts, members of groups, exceptions
+among arguments and attributes) are in its ``others``, and are referred to by their number. An entry
+has, as far as needed:
 
 ================ =================================================================================
 ``module``       of the class; its name is the node's ``error.type`` (``type`` in ``others``)
@@ -34,7 +34,7 @@ from livingai.runs.exceptions.hooks import complain, hook_for
 from livingai.runs.exceptions.types import RECORDED, attributes_of, base_names, name_of
 from livingai.runs.exceptions.values import Lowering, cut, said
 
-#: Exceptions in a record, and how far from the first one: each step is a cause, say.
+#: Most exceptions in a record, and most steps (causes, contexts, members) from the first one.
 _MOST_ENTRIES: Final = 2000
 _MOST_STEPS: Final = 32
 LONGEST_MESSAGE: Final = 8192
@@ -47,7 +47,8 @@ SUPPRESS: Final = vars(BaseException)["__suppress_context__"]
 
 
 def slots_of(cls: type) -> Iterator[tuple[str, Any]]:
-    """What instances hold besides their ``__dict__``: names and descriptors."""
+    """Names and descriptors of the slots in which instances hold values besides their
+    ``__dict__``."""
     seen = set()
     for each in cls.__mro__:
         if each is BaseException or each is object:
@@ -59,12 +60,13 @@ def slots_of(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def take_down(error: BaseException) -> dict[str, Any]:
-    """``error`` and what hangs on it; see the module's text."""
+    """``error``, and all exceptions that it refers to, as the table that this module's text
+    describes."""
     return _Table(error).first
 
 
 class _Table:
-    """One record that is being made."""
+    """Builds one record."""
 
     def __init__(self, error: BaseException) -> None:
         self._numbers: dict[int, int] = {}
@@ -81,7 +83,8 @@ class _Table:
             self.first["others"] = others
 
     def _place(self, error: BaseException) -> int | None:
-        """The number of an exception that is met; None if that would be too much."""
+        """The number of an exception in the table, which it is added to; None if the table is
+        full."""
         known = self._numbers.get(id(error))
         if known is not None:
             return known
@@ -104,7 +107,7 @@ class _Table:
         for part in (self._arguments, self._slots, self._attributes, self._chain, self._hook):
             try:
                 part(error, entry, first)
-            except Exception:  # an object that does not want to be looked at
+            except Exception:  # looking at the object raises
                 continue
         if self._lowering.redacted:
             entry.pop("repr", None)
@@ -183,7 +186,8 @@ _HEAP: Final = 1 << 9
 
 
 def _reduced(error: BaseException) -> dict[str, Any]:
-    """The attributes that it would have pickled: some classes put plain values in their place."""
+    """The attributes that pickle would store: some classes replace objects by plain values
+    there."""
     cls = type(error)
     if cls.__reduce__ is BaseException.__reduce__ and cls.__reduce_ex__ is object.__reduce_ex__:
         return {}

@@ -1,4 +1,4 @@
-"""What exceptions of the standard library hold: how it is recorded, and what is shared with
+"""How objects that exceptions of the standard library hold are recorded, and what is shared with
 :mod:`~livingai.runs.exceptions.clients`.
 
 Objects are made again with the constructors that are named here, and only if their module is
@@ -25,7 +25,7 @@ from livingai.runs.exceptions.values import Adapter, Redacted
 _SECRET: Final = re.compile(
     "auth|cookie|key|token|secret|session|password|signature", re.IGNORECASE
 )
-#: Named alike, and needed: what is left of a limit, how to sign in.
+#: Headers with names like these that hold no secret: rate limits, and how to authenticate.
 _OPEN: Final = re.compile("ratelimit|rate-limit|authenticate$", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""What exceptions hold: arguments and attributes, as plain values and back.
+"""Arguments and attributes of exceptions, as plain values and back.
 
 A value is recorded as a list that begins with what it is:
 
@@ -12,7 +12,7 @@ A value is recorded as a list that begins with what it is:
 ``["fields", module, name, {...}]`` a dataclass, attrs class or pydantic model, by its fields
 ``["named", module, name, [...]]``  a named tuple
 ``["object", adapter, value]``      of a class that :mod:`livingai.runs.exceptions.clients` knows
-``["lost", module, name, repr, str]`` anything else: it looks like it, and that is all
+``["lost", module, name, repr, str]`` anything else: only how it looks is kept
 =================================== ==============================================================
 
 Nothing is called to make these again but the constructors of the adapters, which are livingai's.
@@ -33,9 +33,9 @@ from livingai.runs.exceptions.types import Name, find_class, name_of
 #: Deeper values, and those that contain themselves, are lost.
 _MOST_LEVELS: Final = 12
 _MOST_CHARS: Final = 1024
-#: What all arguments and attributes but the first exception's arguments may take.
+#: Most bytes of all arguments and attributes, without the first exception's arguments.
 _MOST_BYTES: Final = 1 << 20
-#: Values that are taken down one by one, in all.
+#: Most values that are recorded one by one, in all.
 _MOST_VALUES: Final = 10_000
 #: Their subclasses are recorded as these; they compare equal to the original.
 _PLAIN: Final = (str, bytes, bytearray, int, float, dict, list, tuple, set, frozenset)
@@ -53,7 +53,7 @@ class Adapter(NamedTuple):
 
 
 class Redacted(list[Any]):
-    """What an adapter gives that has left out a secret."""
+    """The result of an adapter that left out a secret."""
 
 
 class LeftOut:
@@ -78,7 +78,7 @@ def cut(text: str, most: int = _MOST_CHARS) -> str:
 
 
 def said(show: Callable[[Any], str], value: Any) -> str:
-    """``str()`` or ``repr()`` of something, whatever that does."""
+    """``str()`` or ``repr()`` of something; if that raises, a text that says so."""
     try:
         return cut(show(value))
     except Exception as failure:
@@ -89,7 +89,7 @@ def size_of(value: Any) -> int | None:
     """Bytes of a plain value; None if it is none."""
     try:
         return len(serial.pack(value))
-    except Exception:  # it cannot be encoded, or does not want to be looked at
+    except Exception:  # it cannot be encoded, or looking at it raises
         return None
 
 
@@ -122,7 +122,7 @@ class Lowering:
         return size_of(value) is not None
 
     def lower(self, value: Any, levels: int = _MOST_LEVELS) -> list[Any]:
-        """``value`` as the table above has it; whatever it does when it is looked at."""
+        """``value`` as the table above describes it; as lost, if looking at it raises."""
         self._values_left -= 1
         try:
             return self._lower(value, levels)
