@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from livingai.errors import CorruptRecordError, InvalidNodeError
@@ -42,8 +42,27 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class NodeField(IntEnum):
+    """Where each field of a node is in its wire list (:meth:`ExecutionNode.to_wire`)."""
+
+    EXECUTION_ID = 0
+    ID = 1
+    TYPE = 2
+    STATUS = 3
+    PARENT_ID = 4
+    CREATED_AT = 5
+    COMPLETED_AT = 6
+    COST_TOKENS = 7
+    LATENCY_MS = 8
+    INPUT = 9
+    OUTPUT = 10
+    #: None, or a list of type, message, traceback and whether it may be retried.
+    ERROR = 11
+    METADATA = 12
+
+
 #: Fields of a node section.
-_FIELDS = 13
+_FIELDS = len(NodeField)
 #: Four times faster than calling the enum; ten thousand nodes are read at once.
 _TYPES = {kind.value: kind for kind in NodeType}
 _STATUSES = {status.value: status for status in Status}
@@ -155,30 +174,33 @@ class ExecutionNode:
             CorruptRecordError: it is no node section, or one of a newer version.
         """
         try:
-            error = wire[11]
+            (
+                execution_id, node_id, kind, status, parent_id, created_at, completed_at,
+                cost_tokens, latency_ms, value, output, error, metadata,
+            ) = wire[:_FIELDS]  # fmt: skip
             if (
-                type(wire[0]) is str
-                and type(wire[1]) is str
-                and type(wire[12]) is dict
+                type(execution_id) is str
+                and type(node_id) is str
+                and type(metadata) is dict
                 and (error is None or type(error) is list)
-                and (wire[4] is None or type(wire[4]) is str)
+                and (parent_id is None or type(parent_id) is str)
             ):
                 return cls(
-                    wire[0],
-                    _TYPES[wire[2]],
-                    _STATUSES[wire[3]],
-                    wire[9],
-                    wire[10],
+                    execution_id,
+                    _TYPES[kind],
+                    _STATUSES[status],
+                    value,
+                    output,
                     None if error is None else ErrorInfo(*error[:4]),
-                    wire[4],
-                    wire[7],
-                    wire[8],
-                    wire[12],
-                    wire[1],
-                    wire[5],
-                    wire[6],
+                    parent_id,
+                    cost_tokens,
+                    latency_ms,
+                    metadata,
+                    node_id,
+                    created_at,
+                    completed_at,
                 )
-        except (LookupError, TypeError) as problem:
+        except (LookupError, TypeError, ValueError) as problem:
             raise CorruptRecordError(_no_section(wire)) from problem
         raise CorruptRecordError(_no_section(wire))
 
@@ -188,8 +210,9 @@ def _no_section(wire: Any) -> str:
     if type(wire) is not list or len(wire) < _FIELDS:
         what = f"a list of {len(wire)} fields" if type(wire) is list else type(wire).__name__
         return f"what is stored as a node is {what}, not a list of {_FIELDS} fields or more"
-    name = f"node {str(wire[1])[:600]} of execution {str(wire[0])[:600]}"
-    for word, known in ((wire[2], _TYPES), (wire[3], _STATUSES)):
+    node_id, execution_id = wire[NodeField.ID], wire[NodeField.EXECUTION_ID]
+    name = f"node {str(node_id)[:600]} of execution {str(execution_id)[:600]}"
+    for word, known in ((wire[NodeField.TYPE], _TYPES), (wire[NodeField.STATUS], _STATUSES)):
         if type(word) is str and word not in known:
             what = "type" if known is _TYPES else "status"
             return (

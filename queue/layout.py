@@ -1,7 +1,8 @@
 """The bytes of the journal: every struct, flag and constant, beside the code that packs them.
 
 ``FORMAT.md`` beside this file is the reference; ``tests/unit/queue/test_format.py`` checks this
-module against its tables. All integers are little-endian. Positions are ``segment << 32 | offset``.
+module against its tables. All integers are little-endian. Positions are made by
+:func:`position` and taken apart by :func:`segment_of` and :func:`offset_of`.
 
 Rules:
 
@@ -182,8 +183,23 @@ class ServiceWord(IntEnum):
 
 
 def position(segment: int, offset: int) -> int:
-    """``segment << 32 | offset``."""
+    """The place of byte ``offset`` of segment ``segment`` in its journal, as one number."""
     return segment << 32 | offset
+
+
+def segment_of(position: int) -> int:
+    """The number of the segment that a position is in."""
+    return position >> 32
+
+
+def offset_of(position: int) -> int:
+    """The offset of a position in its segment, in bytes."""
+    return position & 0xFFFF_FFFF
+
+
+def owner_token(journal_id: int, claim: int) -> str:
+    """The name under which a store knows the claim of a journal: both numbers in hex."""
+    return f"{journal_id:016x}-{claim:x}"
 
 
 def aligned(nbytes: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from livingai.queue.layout import SEGMENT_HEADER_BYTES
+from livingai.queue.layout import SEGMENT_HEADER_BYTES, segment_of
 from livingai.queue.record import parse_header
 from livingai.queue.segment import segment_name, segment_numbers
 from livingai.queue.segments import Segments
@@ -29,7 +29,7 @@ def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tup
         if first is None or first.journal_id != journal_id or segment.header() is not None:
             continue
         number = first.segment
-        if number in numbers or not cursor >> 32 <= number < 1 << 32 or not number:
+        if number in numbers or not segment_of(cursor) <= number < 1 << 32 or not number:
             continue
         segments.drop(name)
         os.rename(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from livingai.queue.layout import Kind, position
+from livingai.queue.layout import Kind, offset_of, position, segment_of
 from livingai.queue.record import RecordHeader, read_outcome
 from livingai.queue.segment import segment_numbers
 from livingai.queue.segments import Segments
@@ -40,7 +40,7 @@ def start_of(segments: Segments, journal_id: int, at: int, lsn: int) -> Start:
 
 
 def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
-    number, offset = at >> 32, at & 0xFFFF_FFFF
+    number, offset = segment_of(at), offset_of(at)
     numbers = segment_numbers(segments.directory)
     seen = 0
     for earlier in (n for n in reversed(numbers) if n <= number):

@@ -6,6 +6,7 @@ import os
 from typing import Final
 
 from livingai.errors import CorruptRecordError
+from livingai.queue.layout import segment_of
 from livingai.queue.segments import Segments
 
 #: Journals whose mappings a process keeps.
@@ -36,9 +37,9 @@ class SegmentCache:
         Raises:
             CorruptRecordError: the segment is gone.
         """
-        segment = self.segments(journal).get(position >> 32)
+        segment = self.segments(journal).get(segment_of(position))
         if segment is None:
-            raise CorruptRecordError(f"segment {position >> 32} of {journal} is gone")
+            raise CorruptRecordError(f"segment {segment_of(position)} of {journal} is gone")
         return segment.view
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from livingai.errors import OddFileError
-from livingai.queue.layout import OUTCOME_OFFSET, OUTCOME_WORD
+from livingai.queue.layout import OUTCOME_OFFSET, OUTCOME_WORD, offset_of, segment_of
 from livingai.queue.opening import open_file
 from livingai.queue.record import pack_outcome
 from livingai.queue.segment import SegmentMap, segment_name
@@ -57,7 +57,7 @@ class Segments:
         Only the service calls it, and only for a record that has no outcome yet: its owner cannot
         recycle the segment before the cursor has passed. Raises OSError.
         """
-        number, offset = at >> 32, at & 0xFFFF_FFFF
+        number, offset = segment_of(at), offset_of(at)
         fd = self._fds.get(number)
         if fd is None:
             path = os.path.join(self.directory, segment_name(number))

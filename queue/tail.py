@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from livingai.queue.control import Control
 from livingai.queue.damage import Damage, DamageLog
-from livingai.queue.layout import SEGMENT_HEADER_BYTES, Kind, position
+from livingai.queue.layout import SEGMENT_HEADER_BYTES, Kind, offset_of, position, segment_of
 from livingai.queue.lock import boot_id
 from livingai.queue.record import RecordHeader, body_intact, parse_header
 from livingai.queue.resume import start_of
@@ -66,8 +66,8 @@ class JournalTail:
         self.doubt = start.doubt
         #: The last record that was found.
         self.lsn = start.lsn
-        self._number = start.position >> 32
-        self._offset = max(start.position & 0xFFFF_FFFF, SEGMENT_HEADER_BYTES)
+        self._number = segment_of(start.position)
+        self._offset = max(offset_of(start.position), SEGMENT_HEADER_BYTES)
         #: Where the last record ended, if that is not in this segment: how many bytes before it
         #: begins (what is missing was there), place and length of what was left of its own segment.
         self._before = 0
@@ -126,10 +126,10 @@ class JournalTail:
                 if header.kind != Kind.SEAL:
                     self._offset += header.length
                     return Found(self._in_time(header), at)
-            elif stop is not None and self._number >= stop >> 32:
+            elif stop is not None and self._number >= segment_of(stop):
                 return None
             sure = header is not None or stop is not None or not alive
-            if not self._advance(sure=sure, last=stop >> 32 if stop is not None else None):
+            if not self._advance(sure=sure, last=segment_of(stop) if stop is not None else None):
                 if not alive:
                     self._judge_end()
                 return None
@@ -198,8 +198,8 @@ class JournalTail:
         if segment is None:
             return None
         start, end = self._offset, len(segment.view)
-        if stop is not None and stop >> 32 == self._number:
-            end = min(end, stop & 0xFFFF_FFFF)
+        if stop is not None and segment_of(stop) == self._number:
+            end = min(end, offset_of(stop))
         # The name may have led to another file a moment ago, so the first place counts, too.
         places = intact_records(segment, self.journal_id, self._number, start=start, end=end)
         for _, at in places:
@@ -243,7 +243,7 @@ class JournalTail:
         tail = self.control.tail
         if not self._same_boot:
             return True
-        return tail > self.position or (tail > 0 and self.segments.get(tail >> 32) is None)
+        return tail > self.position or (tail > 0 and self.segments.get(segment_of(tail)) is None)
 
     def _judge_end(self) -> None:
         """Nothing valid follows, and the owner is dead: did it say that there is more?"""
@@ -254,8 +254,8 @@ class JournalTail:
         published = control.tail_lsn if self._same_boot else control.synced_lsn
         missing = published - self.lsn if self._tail_is_behind() else 0
         length = 0
-        if self._same_boot and segment is not None and control.tail >> 32 == self._number:
-            length = (control.tail & 0xFFFF_FFFF) - self._offset
+        if self._same_boot and segment is not None and segment_of(control.tail) == self._number:
+            length = offset_of(control.tail) - self._offset
             if not 0 < length <= len(segment.view) - self._offset:
                 length = 0
         if has_room(missing, self._before + (length or LARGEST_SEGMENT)):

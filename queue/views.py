@@ -23,6 +23,7 @@ from typing import Final
 from livingai.errors import CorruptRecordError, OddFileError
 from livingai.queue.control import Control
 from livingai.queue.index import Index, Slot
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import boot_id
 from livingai.queue.record import Record, read_record
 from livingai.queue.segment import journal_error
@@ -45,10 +46,10 @@ class JournalView:
 
     def read(self, at: int) -> Record | None:
         """The record at a position, verified; None if it is no longer there."""
-        number = at >> 32
+        number = segment_of(at)
         try:
             segment = self.segments.get(number)
-            record = read_record(segment.view, at & 0xFFFF_FFFF) if segment is not None else None
+            record = read_record(segment.view, offset_of(at)) if segment is not None else None
         except (CorruptRecordError, OSError):
             record = None
         if (

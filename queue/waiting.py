@@ -9,6 +9,7 @@ from livingai.errors import LivingAIError
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.queue.new_journal import OWNER_LOCK
 from livingai.queue.record import read_outcome
@@ -47,8 +48,8 @@ def _waiting_in(path: str, *, alive: bool) -> int:
     start = JournalTail(path, position=cursor.position, after_lsn=cursor.lsn)
     with contextlib.closing(start) as tail:
         for found in tail.read(alive=alive):
-            segment = tail.segments.get(found.position >> 32)
-            at = found.position & 0xFFFF_FFFF
+            segment = tail.segments.get(segment_of(found.position))
+            at = offset_of(found.position)
             if segment is None or read_outcome(segment.view, at, found.header.lsn) is None:
                 count += 1
     return count

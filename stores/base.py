@@ -42,6 +42,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from livingai.errors import ConfigurationError
+from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.records import (
     CostLine,
@@ -248,7 +249,9 @@ class Store(ABC):
         """As :meth:`nodes`, packed. A store that keeps packed wires need not decode them."""
         for node in self.nodes(execution_id):
             packed = pack(node.wire)
-            yield PackedNode(packed, node.epoch, node.seq, node.has_state, str(node.wire[3]))
+            yield PackedNode(
+                packed, node.epoch, node.seq, node.has_state, str(node.wire[NodeField.STATUS])
+            )
 
     @abstractmethod
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from livingai.errors import CorruptBlobError, CorruptRecordError, LivingAIError
+from livingai.node import NodeField
 from livingai.serial import unpack
 from livingai.stores.base import ExecutionInfo, StoredCheckpoint
 
@@ -145,7 +146,8 @@ def newest_checkpoint(
         )  # fmt: skip
     except ValueError as error:
         raise CorruptBlobError(
-            f"a checkpoint of execution {execution_id} (node {wire[1]}) has a damaged row: {error}"
+            f"a checkpoint of execution {execution_id} (node {wire[NodeField.ID]}) has a damaged "
+            f"row: {error}"
         ) from error
 
 

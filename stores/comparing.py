@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import xxhash
 
+from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.base import SizedBlob, Store, StoredCheckpoint
 from livingai.stores.states import StateDecoder
@@ -105,12 +106,12 @@ def read_holding(store: Store, execution_id: str) -> Holding:
     for node in store.nodes(execution_id):
         version = (node.epoch, node.seq)
         first = node.first if node.first[0] else version
-        held.nodes[str(node.wire[1])] = NodePrint(first, version, wire_hash(node.wire))
+        held.nodes[str(node.wire[NodeField.ID])] = NodePrint(first, version, wire_hash(node.wire))
         if not node.has_state:
             held.stateless.add(version)
     hasher = Hasher(store, execution_id)
     for checkpoint in store.checkpoints(execution_id):
-        print_ = hasher.print_of(checkpoint, str(checkpoint.wire[1]))
+        print_ = hasher.print_of(checkpoint, str(checkpoint.wire[NodeField.ID]))
         held.states[checkpoint.epoch, checkpoint.seq] = print_
         held.blob_bytes += len(checkpoint.blob or b"")
     return held

@@ -27,6 +27,7 @@ from livingai.errors import (
     ExecutionNotFoundError,
     StoreError,
 )
+from livingai.node import NodeField
 from livingai.stores.base import (
     ExecutionInfo,
     Row,
@@ -93,7 +94,7 @@ def copy_execution(
     if not nodes:
         raise ExecutionNotFoundError(f"no execution {execution_id!r} in {source.url}")
     name = as_id or execution_id
-    rename = _Renamer(execution_id, as_id, nodes[0].wire[1])
+    rename = _Renamer(execution_id, as_id, nodes[0].wire[NodeField.ID])
     there = read_holding(target, name)
     if there.owners or there.nodes:
         why = conflict(_renamed_holding(source, execution_id, rename), there)
@@ -230,12 +231,13 @@ class _Renamer:
         if self._as_id is None:
             return wire
         renamed = list(wire)
-        renamed[0] = self._as_id
-        renamed[1] = f"{wire[1]}{self._tail}"
-        if wire[4] is not None:
-            renamed[4] = f"{wire[4]}{self._tail}"
-        if wire[1] == self._first_node and isinstance(wire[12], dict):
-            renamed[12] = {**wire[12], "forked_from": self._source}
+        renamed[NodeField.EXECUTION_ID] = self._as_id
+        renamed[NodeField.ID] = f"{wire[NodeField.ID]}{self._tail}"
+        if wire[NodeField.PARENT_ID] is not None:
+            renamed[NodeField.PARENT_ID] = f"{wire[NodeField.PARENT_ID]}{self._tail}"
+        metadata = wire[NodeField.METADATA]
+        if wire[NodeField.ID] == self._first_node and isinstance(metadata, dict):
+            renamed[NodeField.METADATA] = {**metadata, "forked_from": self._source}
         return renamed
 
 
@@ -261,7 +263,7 @@ def _rows(
         epoch, seq = version
         renamed = rename.wire(wire)
         made = Row(
-            execution_id=str(renamed[0]), node_id=str(renamed[1]),
+            execution_id=str(renamed[NodeField.EXECUTION_ID]), node_id=str(renamed[NodeField.ID]),
             claim=claims.get(epoch) or copied_claim(epoch), epoch=epoch, seq=seq, wire=renamed,
             blob=checkpoint.blob if checkpoint else None,
             state_kind=checkpoint.state_kind if checkpoint else 0,
@@ -286,7 +288,7 @@ def _rows(
 
 def _saved_at(wire: list[object]) -> float:
     """A time for a write whose own is not kept: when the node ended, else when it began."""
-    for value in (wire[6], wire[5]):
+    for value in (wire[NodeField.COMPLETED_AT], wire[NodeField.CREATED_AT]):
         if isinstance(value, int | float):
             return float(value)
     return 0.0

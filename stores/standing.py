@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from livingai.node import NodeField
 from livingai.stores.shared.human import plain_text, real
 
 #: What :class:`livingai.runs.run.Run` writes of its lives (``livingai/runs/calls.py``), and what
@@ -20,6 +21,13 @@ from livingai.stores.shared.human import plain_text, real
 _TYPE, _ROLE, _RUN, _RECOVERY = "memory", "role", "run", "recovery"
 _PENDING: Final = "pending"
 _LONGEST_CHARS: Final = 400
+# Plain integers: an index through the enum costs twice as much, and every write takes several.
+_KIND: Final = int(NodeField.TYPE)
+_STATUS: Final = int(NodeField.STATUS)
+_CREATED_AT: Final = int(NodeField.CREATED_AT)
+_COMPLETED_AT: Final = int(NodeField.COMPLETED_AT)
+_ERROR: Final = int(NodeField.ERROR)
+_METADATA: Final = int(NodeField.METADATA)
 
 
 class Standing(NamedTuple):
@@ -34,12 +42,12 @@ class Standing(NamedTuple):
 
 def is_life(wire: list[Any]) -> bool:
     """Whether a node section is the record of a life that has begun its work (rules 1 and 2)."""
-    metadata = wire[12]
+    metadata = wire[_METADATA]
     return (
         isinstance(metadata, dict)
         and metadata.get(_ROLE) == _RUN
-        and wire[2] == _TYPE
-        and wire[3] != _PENDING
+        and wire[_KIND] == _TYPE
+        and wire[_STATUS] != _PENDING
         and metadata.get("name") != _RECOVERY
     )
 
@@ -47,8 +55,13 @@ def is_life(wire: list[Any]) -> bool:
 def standing(wire: list[Any]) -> Standing:
     """What a node section says of its execution."""
     if not is_life(wire):
-        return Standing(False, _error_line(wire[11]), None, None)
-    return Standing(True, _error_line(wire[11]), real(wire[5]), real(wire[6]))
+        return Standing(False, _error_line(wire[_ERROR]), None, None)
+    return Standing(
+        True,
+        _error_line(wire[_ERROR]),
+        real(wire[_CREATED_AT]),
+        real(wire[_COMPLETED_AT]),
+    )
 
 
 def _error_line(error: Any) -> str:

@@ -29,6 +29,7 @@ from livingai.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from livingai.node import NodeField
 from livingai.stores.base import (
     Capabilities,
     CostLine,
@@ -277,10 +278,12 @@ class TieredStore(Store):
         """The newest version of a node with the newest state that it was saved with."""
         hint = self._with_hot(lambda: self._hot.load_node(node_id), None)
         if hint is not None:
-            return self._read(str(hint.wire[0]), lambda store: store.load_node(node_id))
+            return self._read(
+                str(hint.wire[NodeField.EXECUTION_ID]), lambda store: store.load_node(node_id)
+            )
         found = self._cold.load_node(node_id)
         if found is not None:
-            self._with_hot(lambda: self._refresh(str(found.wire[0])), None)
+            self._with_hot(lambda: self._refresh(str(found.wire[NodeField.EXECUTION_ID])), None)
         return found
 
     def _refresh(self, execution_id: str) -> None:

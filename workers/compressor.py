@@ -15,6 +15,7 @@ import threading
 from livingai import codecs
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
+from livingai.queue.layout import offset_of
 from livingai.queue.record import read_record, sections_sum
 from livingai.queue.segment_cache import SegmentCache
 from livingai.workers.encoding_task import EncodingResult, EncodingTask
@@ -60,7 +61,7 @@ def _encode(task: EncodingTask, codec: str) -> EncodingResult:
     failpoint("compressor.before_encode")
     try:
         view = _cache.view(task.journal, task.position)
-        record = read_record(view, task.position & 0xFFFF_FFFF)
+        record = read_record(view, offset_of(task.position))
     except CorruptRecordError as error:
         return EncodingResult(b"", b"", None, 0, str(error))
     encoded = codecs.encode(record.state, codec=codec, base=_base(task))
@@ -79,6 +80,6 @@ def _base(task: EncodingTask) -> bytes | None:
         return None
     try:
         view = _cache.view(task.journal, task.base_position)
-        return read_record(view, task.base_position & 0xFFFF_FFFF).state
+        return read_record(view, offset_of(task.base_position)).state
     except CorruptRecordError:
         return None

@@ -29,7 +29,7 @@ from livingai.errors import (
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
 from livingai.protocol.sections import Sections, encode_sections
-from livingai.queue.layout import Flag
+from livingai.queue.layout import Flag, owner_token
 from livingai.queue.record import execution_hash
 from livingai.runs.policy import RunKeywords, make_settings
 from livingai.runs.ports import ClaimState, OwnedClaim
@@ -269,7 +269,7 @@ class CheckpointEngine(Housekeeper):
         with local.lock:
             local.entries.pop(execution_id, None)
             entry = local.enter(execution_id, journal)
-        return entry, f"{journal.id:016x}-{entry.claim:x}"
+        return entry, owner_token(journal.id, entry.claim)
 
     async def confirm_claim(self, execution_id: str, claim: str) -> int:
         """The second half of :meth:`claim`: the epoch that the store gives, or has given, to it."""

@@ -38,6 +38,7 @@ from livingai.outcome import (
 from livingai.protocol.frames import OUTCOME_PAIR
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import owner_alive
 from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
 from livingai.queue.removal import remove_if_stored
@@ -226,10 +227,10 @@ class Local:
         settled = []
         with self.lock:
             for lsn, (receipt, _, _) in list(self.pending.items()):
-                segment = own.get(receipt.position >> 32)
+                segment = own.get(segment_of(receipt.position))
                 if segment is None:
                     continue
-                known = read_outcome(segment.view, receipt.position & 0xFFFF_FFFF, lsn)
+                known = read_outcome(segment.view, offset_of(receipt.position), lsn)
                 waiting = self.pending.pop(lsn, None) if known is not None else None
                 if known is not None and waiting is not None:
                     settled.append((receipt, self._outcome(waiting, known)))
@@ -241,7 +242,7 @@ class Local:
         waiting = [
             (lsn, receipt)
             for lsn, (receipt, _, _) in list(self.pending.items())
-            if receipt.position >> 32 == number
+            if segment_of(receipt.position) == number
         ]
         if not waiting or self.journal is None:
             return
@@ -250,7 +251,7 @@ class Local:
         except (OSError, ValueError):
             return  # out of descriptors: better a late outcome than a failing save
         for lsn, receipt in waiting:
-            known = read_outcome(segment.view, receipt.position & 0xFFFF_FFFF, lsn)
+            known = read_outcome(segment.view, offset_of(receipt.position), lsn)
             outcome = outcome_from_code(*known) if known is not None else _DAMAGED
             if self.pending.pop(lsn, None) is not None:
                 self._late.append((receipt, outcome))

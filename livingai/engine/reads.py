@@ -16,7 +16,7 @@ from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.node import ExecutionNode
 from livingai.protocol.history import History, place_of, unpack_history
 from livingai.protocol.sections import Cached, decode_state
-from livingai.queue.layout import StateKind
+from livingai.queue.layout import StateKind, offset_of, segment_of
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine
 
@@ -157,16 +157,16 @@ class CheckpointReader(Member):
             if journal.index.taken(entry.slot) > entry.claim:
                 return None
             try:
-                segment = own.get(at >> 32)
+                segment = own.get(segment_of(at))
                 if segment is None:
                     return None
-                record = read_record(segment.view, at & 0xFFFF_FFFF)
+                record = read_record(segment.view, offset_of(at))
             except CorruptRecordError:
-                own.drop(at >> 32)
+                own.drop(segment_of(at))
                 return None
             except OSError:  # out of descriptors: whoever is asked next may know
                 return None
-        if record.header.segment != at >> 32 or record.header.execution_hash != entry.key:
+        if record.header.segment != segment_of(at) or record.header.execution_hash != entry.key:
             return None
         if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:
             return None

@@ -13,7 +13,9 @@ from typing import Any
 from livingai import serial
 from livingai.errors import CorruptRecordError, OddFileError
 from livingai.inspection.report import Report
+from livingai.node import NodeField
 from livingai.queue.index import Index, Slot
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import boot_id
 from livingai.queue.record import Record, execution_hash, read_record
 from livingai.queue.segment import segment_name
@@ -86,24 +88,24 @@ class _IndexCheck:
 
     def _is_there(self, at: int) -> bool:
         """Whether the segment of a position is in the journal (and not recycled)."""
-        path = os.path.join(self._segments.directory, segment_name(at >> 32))
-        segment = self._segments.get(at >> 32)
+        path = os.path.join(self._segments.directory, segment_name(segment_of(at)))
+        segment = self._segments.get(segment_of(at))
         return segment is not None and segment.header() is not None and os.path.exists(path)
 
     def _record_at(self, at: int) -> Record | None:
-        segment = self._segments.get(at >> 32)
+        segment = self._segments.get(segment_of(at))
         if segment is None:
             return None
         try:
-            record = read_record(segment.view, at & 0xFFFF_FFFF)
+            record = read_record(segment.view, offset_of(at))
         except CorruptRecordError:
             return None
-        return record if record.header.segment == at >> 32 else None
+        return record if record.header.segment == segment_of(at) else None
 
 
 def _node_key(record: Record) -> int:
     try:
         wire: Any = serial.unpack(record.node)
-        return execution_hash(wire[1])
+        return execution_hash(wire[NodeField.ID])
     except (CorruptRecordError, IndexError, TypeError):
         return 0

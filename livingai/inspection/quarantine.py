@@ -10,9 +10,16 @@ from livingai import serial
 from livingai.engine.engine import CheckpointEngine
 from livingai.engine.handle import Pending
 from livingai.errors import CorruptRecordError
+from livingai.node import NodeField
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import OUTCOME_OFFSET, RECORD_HEADER_BYTES, Flag
+from livingai.queue.layout import (
+    OUTCOME_OFFSET,
+    RECORD_HEADER_BYTES,
+    ExtensionKey,
+    Flag,
+    owner_token,
+)
 from livingai.queue.quarantine import Quarantined, aside_paths, read_aside
 from livingai.queue.record import read_record
 
@@ -40,7 +47,7 @@ def list_aside(directory: StateDirectory) -> list[AsideRecord]:
             continue
         try:
             wire: Any = serial.unpack(_record(aside).node)
-            names = (str(wire[0]), str(wire[1]))
+            names = (str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]))
         except (CorruptRecordError, IndexError, TypeError):
             names = (None, None)  # type: ignore[assignment]
         found.append(AsideRecord(path, str(aside.about.get("reason", "")), *names))
@@ -61,7 +68,7 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
     aside = read_aside(path)
     header, node, ext, state = _record(aside)
     tags: Any = serial.unpack(ext) if ext else {}
-    tags.setdefault("_owner", f"{header.journal_id:016x}-{header.claim:x}")
+    tags.setdefault(ExtensionKey.OWNER.value, owner_token(header.journal_id, header.claim))
     wire: Any = serial.unpack(node)
     local = engine.open_local()
     journal = local.open_journal()
@@ -72,7 +79,9 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
             state_kind=header.state_kind, node=node, ext=serial.pack(tags), state=state,
             budget_us=header.budget_us,
         )  # fmt: skip
-        receipt = Receipt(str(wire[0]), str(wire[1]), at.lsn, at.position, None)
+        receipt = Receipt(
+            str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]), at.lsn, at.position, None
+        )
         local.pending[at.lsn] = Pending(receipt, at.mono_ns, None)
     local.client.wake()
     local.sync_soon()

@@ -27,6 +27,7 @@ from livingai import serial
 from livingai.errors import CorruptRecordError
 from livingai.node import ExecutionNode
 from livingai.protocol.sections import Cached, decode_state
+from livingai.queue.layout import owner_token
 from livingai.serial.scalars import MARKED_PREFIX
 from livingai.stores.base import PackedNode
 
@@ -156,4 +157,4 @@ def place_of(cached: Cached | None) -> list[Any] | None:
     if cached is None:
         return None
     header = cached.record.header
-    return [cached.node.id, header.seq, f"{header.journal_id:016x}-{header.claim:x}"]
+    return [cached.node.id, header.seq, owner_token(header.journal_id, header.claim)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from livingai.errors import ConfigurationError
-from livingai.node import NodeType, Status
+from livingai.node import NodeField, NodeType, Status
 from livingai.stores.base import ExecutionFilter, Store
 from livingai.testing.rows import EPOCH_S, commit, contents, listing, make_row, state
 
@@ -34,7 +34,7 @@ class KeepingTests:
             (2, 2, b"22"),
         ]
         last = found[-1]
-        assert (last.node_id, last.wire[1], last.state_kind) == ("n", "n", 1)
+        assert (last.node_id, last.wire[NodeField.ID], last.state_kind) == ("n", "n", 1)
         assert (last.base_hash, last.content_hash) == (b"1" * 16, rows[1].content_hash)
         assert (last.raw_bytes, last.stored_bytes, last.saved_at) == (2, 2, EPOCH_S + 2)
         light = list(store.checkpoints("run", blobs=False))
@@ -208,7 +208,7 @@ class KeepingTests:
             make_row("a", 0, cost_tokens=7, type=NodeType.TOOL, latency_ms=2.0),
             make_row("a", 1, cost_tokens=1, **named),
         ]
-        rows[3].wire[5] = EPOCH_S + _DAY
+        rows[3].wire[NodeField.CREATED_AT] = EPOCH_S + _DAY
         commit(store, rows)
 
         def lines(**how: str) -> list[tuple[str, int, int, float]]:
@@ -225,7 +225,7 @@ class KeepingTests:
 
     def test_costs_of_odd_numbers(self, store: Store) -> None:
         row = make_row(latency_ms=math.nan)
-        row.wire[5] = math.inf
+        row.wire[NodeField.CREATED_AT] = math.inf
         commit(store, [row])
         for group in ("execution", "name", "day"):
             (line,) = store.costs(group=group)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.standing import is_life
@@ -177,9 +178,15 @@ class StoreModel:
         """Status, whether it is a run, error, when its last life began and ended."""
         lives = [version for version, row in rows.items() if is_life(row.wire)]
         wire = rows[max(lives or rows)].wire
-        error = f"{wire[11][0]}: {wire[11][1]}" if wire[11] else ""
-        times = (wire[5], wire[6]) if lives else (None, None)
-        return (wire[3], bool(lives), error, *times)
+        error = (
+            f"{wire[NodeField.ERROR][0]}: {wire[NodeField.ERROR][1]}"
+            if wire[NodeField.ERROR]
+            else ""
+        )
+        times = (
+            (wire[NodeField.CREATED_AT], wire[NodeField.COMPLETED_AT]) if lives else (None, None)
+        )
+        return (wire[NodeField.STATUS], bool(lives), error, *times)
 
     @staticmethod
     def _node(execution: _Execution, node_id: str) -> tuple[Any, ...]:

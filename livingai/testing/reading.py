@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
+from livingai.node import ErrorInfo, ExecutionNode, NodeField, NodeType, Status
 from livingai.serial import pack
 from livingai.stores.base import Store
 from livingai.testing.rows import commit, listing, make_row, state
@@ -47,7 +47,7 @@ class ReadingTests:
         commit(store, [make_row(seq=0), make_row(seq=1, node_id="n"), make_row(seq=2, node_id="m")])
         latest = store.latest_checkpoint("run")
         assert latest is not None
-        assert (latest.wire[1], latest.epoch, latest.seq) == ("m", 1, 2)
+        assert (latest.wire[NodeField.ID], latest.epoch, latest.seq) == ("m", 1, 2)
         assert (latest.blob, latest.state_kind) == (None, 0)
 
     def test_latest_is_the_newest_write_with_a_state(self, store: Store) -> None:
@@ -55,7 +55,7 @@ class ReadingTests:
         commit(store, [make_row(seq=2), make_row(seq=3)])
         latest = store.latest_checkpoint("run")
         assert latest is not None
-        assert (latest.wire[1], latest.seq, latest.blob) == ("run/1", 1, state("1"))
+        assert (latest.wire[NodeField.ID], latest.seq, latest.blob) == ("run/1", 1, state("1"))
         assert latest.state_kind == 1
 
     def test_latest_has_the_newest_version_of_its_node(self, store: Store) -> None:
@@ -63,7 +63,11 @@ class ReadingTests:
         commit(store, [running, make_row(seq=1, node_id="n", status=Status.SUCCESS)])
         latest = store.latest_checkpoint("run")
         assert latest is not None
-        assert (latest.seq, latest.blob, latest.wire[3]) == (0, state("s"), "success")
+        assert (latest.seq, latest.blob, latest.wire[NodeField.STATUS]) == (
+            0,
+            state("s"),
+            "success",
+        )
 
     def test_empty_blob_is_a_state(self, store: Store) -> None:
         commit(store, [make_row(blob=b"")])
@@ -90,28 +94,34 @@ class ReadingTests:
         commit(store, [make_row(seq=2, node_id="n", output=2), make_row(seq=3, node_id="m")])
         found = store.load_node("n")
         assert found is not None
-        assert (found.wire[10], found.epoch, found.seq, found.blob) == (2, 1, 2, state("1"))
+        assert (found.wire[NodeField.OUTPUT], found.epoch, found.seq, found.blob) == (
+            2,
+            1,
+            2,
+            state("1"),
+        )
 
     def test_executions_may_share_a_node_id(self, store: Store) -> None:
         commit(store, [make_row("x", 0, node_id="n", output="x", blob=state("x"))])
         commit(store, [make_row("y", 5, node_id="n", output="y")])
         for name in "xy":
             (node,) = store.nodes(name)
-            assert (node.wire[0], node.wire[10]) == (name, name)
+            assert (node.wire[NodeField.EXECUTION_ID], node.wire[NodeField.OUTPUT]) == (name, name)
         found = store.load_node("n")  # the one saved last
         assert found is not None
-        assert (found.wire[0], found.blob) == ("y", None)
+        assert (found.wire[NodeField.EXECUTION_ID], found.blob) == ("y", None)
         assert store.delete_execution("y") == 1
         found = store.load_node("n")
         assert found is not None
-        assert (found.wire[0], found.blob) == ("x", state("x"))
+        assert (found.wire[NodeField.EXECUTION_ID], found.blob) == ("x", state("x"))
 
     def test_nodes_come_in_order_of_their_first_save(self, store: Store) -> None:
         rows = [make_row(seq=seq, node_id=name) for seq, name in enumerate("zyxzaby")]
         commit(store, rows)
         commit(store, [make_row(seq=0, claim="next", node_id="a", blob=state("a"))])
         found = [
-            (node.wire[1], node.epoch, node.seq, node.has_state) for node in store.nodes("run")
+            (node.wire[NodeField.ID], node.epoch, node.seq, node.has_state)
+            for node in store.nodes("run")
         ]
         assert found == [
             ("z", 1, 3, False),
@@ -125,7 +135,7 @@ class ReadingTests:
         rows = [make_row(seq=seq, output=value) for seq, value in enumerate(VALUES.values())]
         commit(store, [*rows, make_row(seq=100, node_id="run/3", blob=state("s"))])
         assert list(store.packed_nodes("run")) == [
-            (pack(node.wire), node.epoch, node.seq, node.has_state, node.wire[3])
+            (pack(node.wire), node.epoch, node.seq, node.has_state, node.wire[NodeField.STATUS])
             for node in store.nodes("run")
         ]
         assert list(store.packed_nodes("not there")) == []
@@ -133,9 +143,9 @@ class ReadingTests:
     def test_many_nodes_and_writes_while_they_are_listed(self, store: Store) -> None:
         commit(store, [make_row(seq=seq) for seq in range(700)])
         listed = store.nodes("run")
-        first = next(listed).wire[1]
+        first = next(listed).wire[NodeField.ID]
         commit(store, [make_row(seq=700 + seq, node_id=f"run/{seq}") for seq in range(700)])
-        ids = [first, *(node.wire[1] for node in listed)]
+        ids = [first, *(node.wire[NodeField.ID] for node in listed)]
         assert ids == [f"run/{seq}" for seq in range(700)]
 
     # -- blob_by_hash --

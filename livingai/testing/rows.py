@@ -8,7 +8,7 @@ from typing import Any
 import xxhash
 
 from livingai.errors import CorruptRecordError
-from livingai.node import ExecutionNode, NodeType, Status
+from livingai.node import ExecutionNode, NodeField, NodeType, Status
 from livingai.serial import pack
 from livingai.stores.base import Row, RowStatus, Store
 
@@ -104,7 +104,7 @@ def contents(store: Store, node_ids: Iterable[str] = ()) -> dict[str, Any]:
     ids = set(node_ids)
     for execution_id in lines:
         nodes = list(store.nodes(execution_id))
-        ids.update(node.wire[1] for node in nodes)
+        ids.update(node.wire[NodeField.ID] for node in nodes)
         told[f"nodes {execution_id}"] = [
             (pack(node.wire), node.epoch, node.seq, node.has_state, tuple(node.first))
             for node in nodes

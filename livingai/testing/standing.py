@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from livingai.errors import ConfigurationError
-from livingai.node import ErrorInfo, NodeType, Status
+from livingai.node import ErrorInfo, NodeField, NodeType, Status
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, Row, Store
 from livingai.stores.copying import copy_execution
 from livingai.testing.rows import EPOCH_S, commit, make_row
@@ -126,7 +126,7 @@ class StandingTests:
 
 
 def _renamed(row: Row, execution_id: str) -> Row:
-    node = [execution_id, f"{execution_id}/{row.wire[1]}", *row.wire[2:]]
+    node = [execution_id, f"{execution_id}/{row.wire[NodeField.ID]}", *row.wire[2:]]
     return Row(
         execution_id, str(node[1]), row.claim, row.epoch, row.seq, node, row.blob, row.state_kind,
         row.raw_bytes, row.saved_at,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from livingai.node import Status
+from livingai.node import NodeField, Status
 from livingai.stores.base import Row, Store
 from livingai.testing.model import StoreModel
 from livingai.testing.rows import (
@@ -125,10 +125,10 @@ class WritingTests:
         commit(store, [make_row(seq=5, node_id="n", output="newer")])
         commit(store, [make_row(seq=4, node_id="n", output="older", blob=state("older"))])
         (node,) = store.nodes("run")
-        assert (node.wire[10], node.seq, node.has_state) == ("newer", 5, False)
+        assert (node.wire[NodeField.OUTPUT], node.seq, node.has_state) == ("newer", 5, False)
         found = store.load_node("n")
         assert found is not None
-        assert (found.wire[10], found.blob) == ("newer", state("older"))
+        assert (found.wire[NodeField.OUTPUT], found.blob) == ("newer", state("older"))
 
     def test_state_that_comes_late_joins_its_node(self, store: Store) -> None:
         commit(store, [make_row(seq=2, node_id="n", output="first"), make_row(seq=3, node_id="m")])
@@ -137,9 +137,11 @@ class WritingTests:
         commit(store, [make_row(seq=4, node_id="n", blob=state("later, and older"))])
         found = store.load_node("n")
         assert found is not None
-        assert (found.wire[10], found.seq, found.blob) == ("newest", 9, state("late"))
+        assert (found.wire[NodeField.OUTPUT], found.seq, found.blob) == ("newest", 9, state("late"))
         commit(store, [make_row(seq=1, node_id="m")])
-        assert [node.wire[1] for node in store.nodes("run")] == ["m", "n"], "not by first save"
+        assert [node.wire[NodeField.ID] for node in store.nodes("run")] == ["m", "n"], (
+            "not by first save"
+        )
 
     def test_latest_is_the_maximum(self, store: Store) -> None:
         commit(store, [make_row(seq=7, blob=state("7"))])

@@ -16,6 +16,7 @@ from livingai.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from livingai.node import NodeField
 from livingai.stores.base import (
     CostLine,
     ExecutionFilter,
@@ -261,7 +262,8 @@ class Reads:
         else:
             _, error, entered, ended = standing_fields(standing(last.wire))
             fields = {
-                "life": version(last.epoch, last.seq).encode(), "status": as_bytes(last.wire[3]),
+                "life": version(last.epoch, last.seq).encode(),
+                "status": as_bytes(last.wire[NodeField.STATUS]),
                 "error": error.encode(), "entered": entered.encode(), "ended": ended.encode(),
                 "told": newest,
             }  # fmt: skip
@@ -305,8 +307,9 @@ class Reads:
                 wire = node.wire
                 line = sums.setdefault(_group(group, wire), [0, 0, 0.0])
                 line[0] += 1
-                line[1] += wire[7] if isinstance(wire[7], int) and abs(wire[7]) < 1 << 63 else 0
-                line[2] += number(wire[8])
+                tokens = wire[NodeField.COST_TOKENS]
+                line[1] += tokens if isinstance(tokens, int) and abs(tokens) < 1 << 63 else 0
+                line[2] += number(wire[NodeField.LATENCY_MS])
         return [
             CostLine(name, int(sums[name][0]), int(sums[name][1]), sums[name][2])
             for name in sorted(sums)
@@ -336,12 +339,13 @@ def _line(execution_id: str, line: dict[str, bytes]) -> ExecutionInfo:
 
 def _group(group: str, wire: list[Any]) -> str:
     if group == "execution":
-        return str(wire[0])
+        return str(wire[NodeField.EXECUTION_ID])
     if group == "name":
-        name = wire[12].get("name") if isinstance(wire[12], dict) else None
-        return name if isinstance(name, str) else str(wire[2])
+        metadata = wire[NodeField.METADATA]
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        return name if isinstance(name, str) else str(wire[NodeField.TYPE])
     try:
-        return time.strftime("%Y-%m-%d", time.gmtime(wire[5]))
+        return time.strftime("%Y-%m-%d", time.gmtime(wire[NodeField.CREATED_AT]))
     except (TypeError, ValueError, OverflowError, OSError):
         return ""
 

@@ -16,6 +16,7 @@ import msgpack
 import xxhash
 
 from livingai.errors import CorruptBlobError, CorruptRecordError, LivingAIError
+from livingai.node import NodeField
 from livingai.stores.base import Row
 from livingai.stores.checked import digest, moment, node_section, whole
 from livingai.stores.redis.keys import MAX_EPOCH, Keys, as_bytes, sortable
@@ -75,7 +76,7 @@ def row_arguments(write: Write, blob_key: int) -> tuple[bytes, bytes, bytes, byt
     base, content = _plain(row.base_hash), _plain(row.content_hash)
     claim, node_id = as_bytes(row.claim), as_bytes(row.node_id)
     fields = (
-        claim, row.epoch, sortable(row.seq), node_id, plain_text(row.wire[3]),
+        claim, row.epoch, sortable(row.seq), node_id, plain_text(row.wire[NodeField.STATUS]),
         repr(write.saved_at), base, content, blob_key if row.blob is not None else 0,
         *standing_fields(standing(row.wire)),
     )  # fmt: skip

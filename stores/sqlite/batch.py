@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from livingai.node import NodeField
 from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.shared.human import plain_text
 from livingai.stores.shared.rows import (
@@ -294,4 +295,4 @@ class Batch:
 
 def _status(write: Write) -> tuple[str | None, str | None]:
     """Status, and what went wrong, as columns of ``executions``."""
-    return plain_text(write.row.wire[3]), standing(write.row.wire).error or None
+    return plain_text(write.row.wire[NodeField.STATUS]), standing(write.row.wire).error or None

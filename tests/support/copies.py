@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from livingai import codecs
+from livingai.node import NodeField
 from livingai.stores.base import Row, Store
 from livingai.stores.postgres import PostgresStore
 from livingai.stores.redis import RedisStore
@@ -63,5 +64,5 @@ def history(*, claim: str = "mine", until: int = 6) -> list[Row]:
         encoded(1, chat(3), claim=f"{claim}-2", node_id="later"),
         encoded(2, chat(4), chat(3), claim=f"{claim}-2"),
     ]
-    rows[5].node_id = rows[5].wire[1] = "last"
+    rows[5].node_id = rows[5].wire[NodeField.ID] = "last"
     return rows[:until]

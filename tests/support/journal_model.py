@@ -21,10 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from livingai import failpoint
 from livingai.errors import CorruptRecordError, JournalError, JournalFullError
 from livingai.inspection.check import check_directory
-from livingai.queue.layout import (
-    RECORD_HEADER_BYTES,
-    aligned,
-)
+from livingai.queue.layout import RECORD_HEADER_BYTES, aligned, offset_of, segment_of
 from livingai.queue.record import Record, read_record
 from livingai.queue.rescue import Pause
 from livingai.queue.tail import JournalTail
@@ -66,11 +63,11 @@ class Written(NamedTuple):
 
     @property
     def number(self) -> int:
-        return self.position >> 32
+        return segment_of(self.position)
 
     @property
     def start(self) -> int:
-        return self.position & 0xFFFF_FFFF
+        return offset_of(self.position)
 
     @property
     def end(self) -> int:
@@ -138,7 +135,7 @@ class JournalModel(RuleBasedStateMachine):
             return
         assert at.lsn == len(self.records) + 1
         self.remember(at.position, execution, state)
-        if at.position >> 32 not in numbers:
+        if segment_of(at.position) not in numbers:
             self.check_bounds()
 
     def remember(self, position: int, execution: str, state: bytes | None) -> None:
@@ -352,10 +349,10 @@ class JournalModel(RuleBasedStateMachine):
         with closing(JournalTail(copy)) as tail:
             seen = set()
             for found in tail.read(alive=True):
-                segment = tail.segments.get(found.position >> 32)
+                segment = tail.segments.get(segment_of(found.position))
                 assert segment is not None
                 try:
-                    record = read_record(segment.view, found.position & 0xFFFF_FFFF)
+                    record = read_record(segment.view, offset_of(found.position))
                 except CorruptRecordError:
                     continue
                 self.same(record)

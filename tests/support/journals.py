@@ -19,7 +19,7 @@ from livingai.node import ExecutionNode, Status
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Appended, Journal, JournalLimits
-from livingai.queue.layout import Flag, StateKind
+from livingai.queue.layout import Flag, StateKind, offset_of, segment_of
 from livingai.queue.record import Record, execution_hash, read_record
 from livingai.queue.tail import Found, JournalTail
 
@@ -151,9 +151,9 @@ class Consumer:
 
     def record(self, found: Found) -> Record:
         """A record's verified bytes. Raises CorruptRecordError."""
-        segment = self.tail.segments.get(found.position >> 32)
+        segment = self.tail.segments.get(segment_of(found.position))
         assert segment is not None
-        return read_record(segment.view, found.position & 0xFFFF_FFFF)
+        return read_record(segment.view, offset_of(found.position))
 
     def close(self) -> None:
         """Let go."""
@@ -167,9 +167,9 @@ def read_all(directory: str, *, alive: bool = False) -> tuple[list[Record], Jour
     with closing(JournalTail(directory)) as tail:
         records = []
         for found in tail.read(alive=alive):
-            segment = tail.segments.get(found.position >> 32)
+            segment = tail.segments.get(segment_of(found.position))
             assert segment is not None
-            records.append(read_record(segment.view, found.position & 0xFFFF_FFFF))
+            records.append(read_record(segment.view, offset_of(found.position)))
         return records, tail
 
 

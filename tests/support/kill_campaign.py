@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Receipt, Status, codecs
+from livingai.node import NodeField
 from livingai.stores.base import Store
 from tests.support.states import state_of
 from tests.support.waiting import until
@@ -152,7 +153,9 @@ def _check_store(store: Store, savers: Savers) -> None:
     assert set(listed) == {FIRST, *savers.steps}
     for execution, steps in savers.steps.items():
         nodes = list(store.nodes(execution))
-        assert [node.wire[10] for node in nodes] == list(range(steps)), "lost or out of order"
+        assert [node.wire[NodeField.OUTPUT] for node in nodes] == list(range(steps)), (
+            "lost or out of order"
+        )
         versions = [(c.epoch, c.seq) for c in store.checkpoints(execution, blobs=False)]
         assert versions == [(node.epoch, node.seq) for node in nodes], "lost or doubled"
         info = listed[execution]

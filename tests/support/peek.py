@@ -10,8 +10,10 @@ import apsw
 
 from livingai import SQLiteStore, codecs
 from livingai.engine.cache import ASK, HotCache
+from livingai.node import NodeField
 from livingai.protocol.sections import decode_state
 from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.record import read_outcome
 from livingai.queue.tail import Found, JournalTail
 
@@ -37,13 +39,13 @@ def stored_state(database: Path, execution: str) -> Any:
 def stored_steps(database: Path, execution: str) -> list[int]:
     """The steps that the store has, in order of their first save."""
     with SQLiteStore(database) as store:
-        return [node.wire[10]["step"] for node in store.nodes(execution)]
+        return [node.wire[NodeField.OUTPUT]["step"] for node in store.nodes(execution)]
 
 
 def stored_nodes(database: Path, execution: str) -> list[str]:
     """Ids of the nodes in the store, in order of their first save."""
     with SQLiteStore(database) as store:
-        return [node.wire[1] for node in store.nodes(execution)]
+        return [node.wire[NodeField.ID] for node in store.nodes(execution)]
 
 
 def cached_state(directory: StateDirectory, execution: str) -> Any:
@@ -59,9 +61,9 @@ def cached_state(directory: StateDirectory, execution: str) -> Any:
 
 def has_outcome(tail: JournalTail, found: Found) -> bool:
     """Whether a record's outcome is noted in its journal."""
-    segment = tail.segments.get(found.position >> 32)
+    segment = tail.segments.get(segment_of(found.position))
     assert segment is not None
-    return read_outcome(segment.view, found.position & 0xFFFF_FFFF, found.header.lsn) is not None
+    return read_outcome(segment.view, offset_of(found.position), found.header.lsn) is not None
 
 
 def check_database(database: Path) -> None:

@@ -14,6 +14,7 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
 from livingai.queue.names import put_aside, put_back_names
 from livingai.queue.opening import open_file
@@ -267,10 +268,10 @@ class Feed:
 
     def outcome_of(self, item: Item) -> tuple[int, int] | None:
         """The outcome that the record already has (from an earlier life of the service)."""
-        segment = self.tail.segments.get(item.at >> 32)
+        segment = self.tail.segments.get(segment_of(item.at))
         if segment is None:
             return None
-        return read_outcome(segment.view, item.at & 0xFFFF_FFFF, item.header.lsn)
+        return read_outcome(segment.view, offset_of(item.at), item.header.lsn)
 
     def settle(self, item: Item, status: int, latency_us: int) -> int:
         """Write a record's outcome into the journal; the outcome word."""
@@ -300,7 +301,7 @@ class Feed:
                 self.cursor.write(last.header.lsn, last.end)
             except OSError as error:
                 _log.warning("cannot write the cursor of %s: %s", self.path, error)
-            for number in [n for n in self.tail.segments.numbers() if n < last.end >> 32]:
+            for number in [n for n in self.tail.segments.numbers() if n < segment_of(last.end)]:
                 self.tail.segments.drop(number)
 
     @property

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.quarantine import set_aside
 from livingai.queue.tail import Damage
 from livingai.workers.dispatcher.feed import Feed, Item
@@ -142,6 +143,6 @@ class Outcomes:
 
 def _bytes_at(feed: Feed, position: int, length: int) -> bytes:
     """Bytes of a journal as they stand there; empty where the place is gone."""
-    segment = feed.tail.segments.get(position >> 32)
-    start = position & 0xFFFF_FFFF
+    segment = feed.tail.segments.get(segment_of(position))
+    start = offset_of(position)
     return bytes(segment.view[start : start + length]) if segment else b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from livingai.errors import ConfigurationError
+from livingai.node import NodeField
 from livingai.stores.base import Store
 from livingai.stores.copying import copy_execution, find_execution
 from livingai.stores.retention import Retention, prune
@@ -39,7 +40,7 @@ class HousekeeperRole(Role):
         """Whether ``new_id`` is a fork of that execution which nobody has written to since. It may
         be half a one: its housekeeper was killed. So it is gone on with; what is there stays."""
         first = next(iter(store.nodes(new_id)), None)
-        metadata = first.wire[12] if first is not None else None
+        metadata = first.wire[NodeField.METADATA] if first is not None else None
         if not isinstance(metadata, dict) or metadata.get("forked_from") != execution_id:
             return False
         return set(store.owners(new_id)) <= set(store.owners(execution_id))

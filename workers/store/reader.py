@@ -7,7 +7,7 @@ from typing import Any
 from livingai import serial
 from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.errors import ExecutionNotFoundError, NodeNotFoundError
-from livingai.node import Status
+from livingai.node import NodeField, Status
 from livingai.protocol.history import pack_history
 from livingai.stores.base import SizedBlob, StoredCheckpoint
 from livingai.stores.checked import rows_of
@@ -36,7 +36,9 @@ class ReaderRole(Role):
     def _checkpoint(self, found: StoredCheckpoint, max_bytes: int) -> list[Any]:
         raw = None
         if found.blob is not None:
-            decoder = StateDecoder(self._store, str(found.wire[0]), max_bytes=max_bytes)
+            decoder = StateDecoder(
+                self._store, str(found.wire[NodeField.EXECUTION_ID]), max_bytes=max_bytes
+            )
             raw = decoder.decode(SizedBlob(found.blob, found.raw_bytes), found.content_hash)
         return [serial.pack(found.wire), found.state_kind, raw]
 
@@ -74,7 +76,7 @@ class ReaderRole(Role):
         version = (found.epoch, found.seq)
         owner = dict(store.owners(execution_id)).get(found.epoch)
         state: list[Any] | None = None
-        if have != [found.wire[1], found.seq, owner]:
+        if have != [found.wire[NodeField.ID], found.seq, owner]:
             _, kind, raw = self._checkpoint(found, max_bytes)
             state = [kind, raw]
         if behind_checkpoint:
@@ -84,7 +86,7 @@ class ReaderRole(Role):
                 if (node.epoch, node.seq) > version or node.status == Status.RUNNING
             )
         with rows_of(execution_id, store.url):
-            return pack_history((found.wire[1], *version, owner), state, nodes)
+            return pack_history((found.wire[NodeField.ID], *version, owner), state, nodes)
 
     def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
         """Sums; fields of :class:`~livingai.stores.base.CostLine`."""

@@ -14,8 +14,9 @@ from typing import Any
 from livingai import codecs, serial
 from livingai.errors import CorruptRecordError, StoreUnavailableError
 from livingai.failpoint import failpoint
+from livingai.node import NodeField
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import Flag
+from livingai.queue.layout import ExtensionKey, Flag, offset_of, owner_token
 from livingai.queue.record import read_record, read_sections
 from livingai.queue.segment_cache import SegmentCache
 from livingai.stores.base import Row, RowStatus, Store
@@ -96,7 +97,7 @@ class WriterRole(Role):
         sections: int | None,
     ) -> Row:
         view = self._segments.view(journal, position)
-        offset = position & 0xFFFF_FFFF
+        offset = offset_of(position)
         if blob is not None and sections is not None:  # the state has gone through a compressor
             header, node, ext = read_sections(view, offset, sections)
         else:
@@ -108,10 +109,10 @@ class WriterRole(Role):
             raise ValueError("its epoch or its number within the claim is none that is given")
         wire: Any = serial.unpack(node)
         tags: Any = serial.unpack(ext) if ext else {}
-        owner = tags.pop("_owner", None) or f"{header.journal_id:016x}-{header.claim:x}"
+        owner = tags.pop(ExtensionKey.OWNER, None) or owner_token(header.journal_id, header.claim)
         return Row(
-            execution_id=wire[0], node_id=wire[1], claim=owner, epoch=header.epoch,
-            seq=header.seq, wire=wire, blob=blob, state_kind=header.state_kind,
+            execution_id=wire[NodeField.EXECUTION_ID], node_id=wire[NodeField.ID], claim=owner,
+            epoch=header.epoch, seq=header.seq, wire=wire, blob=blob, state_kind=header.state_kind,
             raw_bytes=header.state_len, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
             content_hash=content_hash, tags=tags,
         )  # fmt: skip

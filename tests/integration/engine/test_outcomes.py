@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from livingai import Durability, ExecutionNode
-from livingai.queue.layout import RECORD_HEADER_BYTES
+from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, segment_of
 from livingai.queue.quarantine import aside_paths, read_aside
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found, JournalTail
@@ -163,9 +163,9 @@ def records(journal: str) -> list[Found]:
 
 def flip(journal: str, record: Found, offset: int) -> None:
     """Flip a bit of a record, ``offset`` bytes behind its begin."""
-    path = os.path.join(journal, segment_name(record.position >> 32))
+    path = os.path.join(journal, segment_name(segment_of(record.position)))
     with open(path, "r+b") as file:
-        file.seek((record.position & 0xFFFF_FFFF) + offset)
+        file.seek(offset_of(record.position) + offset)
         (byte,) = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 0x10]))

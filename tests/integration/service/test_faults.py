@@ -19,6 +19,7 @@ from livingai import CheckpointEngine, ExecutionNode
 from livingai.inspection.quarantine import list_aside, requeue
 from livingai.protocol.frames import LENGTH, PROTOCOL_VERSION, FrameBuffer, Message, frame
 from livingai.queue.journal import Journal, JournalLimits
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import owner_alive
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import JournalTail
@@ -264,8 +265,8 @@ def test_damage_that_is_found_at_the_very_end_is_reported(state_dir: Place) -> N
         agent.call(acts.save, "run-1", 1)
         with closing(JournalTail(journal)) as tail:
             last = list(tail.read(alive=True))[-1]
-        with open(os.path.join(journal, segment_name(last.position >> 32)), "r+b") as file:
-            file.seek((last.position & 0xFFFF_FFFF) + 40)
+        with open(os.path.join(journal, segment_name(segment_of(last.position))), "r+b") as file:
+            file.seek(offset_of(last.position) + 40)
             file.write(b"\xff\xff")
         agent.kill()
         os.kill(pids["supervisor"], signal.SIGTERM)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from livingai.errors import InDoubtError
+from livingai.node import NodeField
 from livingai.stores.opening import open_store
 from livingai.stores.retention import Retention, prune
 from tests.support import acts, programs
@@ -99,7 +100,9 @@ def test_the_host_that_was_paused_is_fenced(url: str, state_dir: Place) -> None:
     for agent in (stale, fresh):
         assert agent.call(acts.steps, RUN) == list(range(6))
     with open_store(url) as store:
-        versions = [(c.epoch, c.wire[10]["step"]) for c in store.checkpoints(RUN, blobs=False)]
+        versions = [
+            (c.epoch, c.wire[NodeField.OUTPUT]["step"]) for c in store.checkpoints(RUN, blobs=False)
+        ]
         assert versions == [(1, 0), (1, 1), (1, 2), (2, 3), (2, 4), (2, 5)]
         owners = store.owners(RUN)
         assert [epoch for epoch, _ in owners] == [1, 2]

@@ -12,7 +12,7 @@ import apsw
 import psycopg
 import pytest
 
-from livingai.node import ErrorInfo, NodeType, Status
+from livingai.node import ErrorInfo, NodeField, NodeType, Status
 from livingai.stores.base import ExecutionFilter, Row, Store
 from livingai.stores.opening import open_store
 from livingai.stores.redis.keys import Keys
@@ -104,7 +104,7 @@ def _redis(path: Path) -> tuple[str, Callable[[], None]]:
         for name, (rows, _) in RUNS.items():
             run = Keys(prefix).of(name).run
             client.hdel(run, "life", "told", "error", "entered", "ended")
-            client.hset(run, "status", rows[-1].wire[3])
+            client.hset(run, "status", rows[-1].wire[NodeField.STATUS])
 
     return f"{shared_server().url}?prefix={prefix}", make_old
 

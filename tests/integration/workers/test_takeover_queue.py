@@ -22,6 +22,7 @@ import pytest
 from livingai import Durability, SQLiteStore
 from livingai.outcome import STATUS_BY_CODE
 from livingai.queue.journal import JournalLimits
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.record import read_outcome
 from livingai.queue.segments import Segments
 from tests.support import acts, peek
@@ -91,7 +92,7 @@ class Round:
         self.writes.append(
             Write(
                 number, owner.places[execution].claim, execution, state, history,
-                at.position >> 32, at.position & 0xFFFF_FFFF, at.lsn,
+                segment_of(at.position), offset_of(at.position), at.lsn,
             )
         )  # fmt: skip
 

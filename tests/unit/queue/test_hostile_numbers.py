@@ -22,7 +22,7 @@ from livingai.inspection.check import check_directory
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
-from livingai.queue.layout import Kind
+from livingai.queue.layout import Kind, offset_of, segment_of
 from livingai.queue.record import RecordHeader, read_record
 from livingai.queue.removal import remove_if_stored
 from livingai.queue.tail import Damage
@@ -81,9 +81,9 @@ class Scene:
                 for item in intake.take(10_000):
                     assert time.monotonic() < until
                     if item.feed.outcome_of(item) is None:
-                        segment = item.feed.tail.segments.get(item.at >> 32)
+                        segment = item.feed.tail.segments.get(segment_of(item.at))
                         assert segment is not None
-                        states.append(read_record(segment.view, item.at & 0xFFFF_FFFF).state)
+                        states.append(read_record(segment.view, offset_of(item.at)).state)
             assert not intake.waiting(), "something is left for ever"
             damage = [damage for feed in intake.feeds.values() for damage in feed.damage]
         finally:

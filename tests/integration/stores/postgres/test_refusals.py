@@ -18,6 +18,7 @@ from livingai.errors import (
     StoreMissingError,
     StoreUnavailableError,
 )
+from livingai.node import NodeField
 from livingai.stores.postgres import PostgresStore
 from livingai.stores.postgres.schema import SCHEMA_VERSION
 from livingai.testing import make_row
@@ -154,7 +155,7 @@ def test_row_that_the_server_refuses(
 ) -> None:
     admin.execute(f"ALTER TABLE {schema}.nodes ADD CHECK (status <> 'failed')".encode())
     batch = rows(3)
-    batch[1].wire[3] = "failed"
+    batch[1].wire[NodeField.STATUS] = "failed"
     assert statuses(store, batch) == [STORED, REFUSED, STORED]
     assert "23514" in store.commit(batch)[1].reason
     assert [node.seq for node in store.nodes("run")] == [0, 2]
@@ -168,7 +169,7 @@ def test_what_cannot_be_shown_is_stored(
     commit(store, [make_row(seq=0), make_row(seq=1, input="odd"), make_row(seq=2)])
     found = store.load_node("run/1")
     assert found is not None
-    assert found.wire[9] == "odd"
+    assert found.wire[NodeField.INPUT] == "odd"
 
 
 def test_ids_beyond_the_limit(store: PostgresStore) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from livingai.node import NodeField
 from livingai.stores.postgres import PostgresStore
 from livingai.stores.postgres.schema import SCHEMA_VERSION
 from livingai.testing import make_row
@@ -45,7 +46,7 @@ def test_odd_times_do_not_break_views(
 ) -> None:
     row = make_row()
     row.saved_at = 1e300
-    row.wire[5] = -1e300
+    row.wire[NodeField.CREATED_AT] = -1e300
     commit(store, [row])
     assert admin.execute(f"SELECT updated FROM {schema}.runs".encode()).fetchall() == [(None,)]
     assert [line.group for line in store.costs(group="day")] == [""]

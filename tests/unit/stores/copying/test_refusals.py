@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from livingai.errors import CopyConflictError, CorruptRecordError, StoreError
+from livingai.node import NodeField
 from livingai.stores import copying
 from livingai.stores.base import Row, Store
 from livingai.stores.copying import copy_execution, copy_store
@@ -36,7 +37,7 @@ def _other_first_state(store: Store) -> None:
 
 def _other_node(store: Store) -> None:
     rows = history()
-    rows[3].wire[10] = "another answer"
+    rows[3].wire[NodeField.OUTPUT] = "another answer"
     commit(store, rows)
 
 
