@@ -3,8 +3,8 @@ segments and removed journals it answers the newest state exactly, or ASK; never
 
 The truth is what the service makes of it: it takes records in the order of their acceptance, the
 first record of a claim makes that claim the owner, and what an earlier one writes after that is
-fenced. Where the service could meet two first records in either order nobody can know, and the
-cache has to ASK.
+fenced. Where the service could meet two first records in either order the truth is not known,
+and the cache has to ASK.
 
 Everything runs in one thread. What another process would do in between is called in between: at
 the marks of a first record, inside an enter, between the two looks of a reader.
@@ -79,8 +79,8 @@ class CacheMachine(CacheModel):
     def look_while_it_changes(
         self, execution: str, number: int, size: int | None, late: bool, what: str
     ) -> None:
-        """Between a reader's look at the index and its second one, somebody writes: what held
-        before, or what holds after, is a right answer."""
+        """Between a reader's look at the index and its second one, another process writes: what
+        held before, or what holds after, is a right answer."""
         owner = self.living(number)
         before = self.truth[execution].copy()
         acts: dict[str, Callable[[], object]] = {

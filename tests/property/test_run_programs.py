@@ -25,7 +25,7 @@ from tests.support.runs import Crash, engine_in, new_id
 
 EXAMPLES = 500 if os.environ.get("CI") else 60
 
-#: Shrinking runs programs by the hundred; "explain" tells nothing about another process.
+#: Shrinking runs programs by the hundred; "explain" cannot look into another process.
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
 
 LEAVES = st.one_of(

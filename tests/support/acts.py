@@ -169,7 +169,7 @@ def plan(agent: AgentSide, execution: str) -> dict[str, Any]:
 
 
 class Runner(threading.Thread):
-    """Saves step after step of some executions until it is told to halt, one round per
+    """Saves step after step of some executions until :func:`halt`, one round per
     ``interval_s``; notes how long each save held it."""
 
     def __init__(self, agent: AgentSide, executions: list[str], size: int, interval_s: float):

@@ -21,7 +21,7 @@ from livingai.stores.opening import open_store
 
 
 class AgentSide:
-    """An engine and what became of its writes."""
+    """An engine and the outcomes of its writes."""
 
     def __init__(self, database: str, settings: dict[str, Any]) -> None:
         self.database = database

@@ -56,7 +56,7 @@ some_sizes = st.sampled_from([None, 0, 50, 50, 50, 1500])
 @dataclass(slots=True)
 class Truth:
     """What is true of an execution: its owner's (journal, claim), newest state and nodes. Not
-    ``known``: two owners overtook each other and nobody can tell who came first."""
+    ``known``: two owners overtook each other, and which came first is not known."""
 
     owner: tuple[int, int] | None = None
     #: Number of the owner's first write.
@@ -149,7 +149,7 @@ class CacheModel(RuleBasedStateMachine):
         indexed=st.booleans(),
     )
     def die_while_saving(self, number: int, execution: str, published: bool, indexed: bool) -> None:
-        """The record is complete, but nobody was told: it counts once the service finds it."""
+        """The record is complete and never acknowledged: it counts once the service finds it."""
         owner = self.living(number)
         state, value = self.new_state(50)
         node_id = f"{execution}/0"
@@ -189,7 +189,7 @@ class CacheModel(RuleBasedStateMachine):
         owner.die()
 
     def found(self, owner: Owner) -> None:
-        """A record that nobody was told of is seen: it was written after all, when it was."""
+        """A record that was never acknowledged is found: it counts from when it was written."""
         if owner.unacknowledged is not None:
             execution, node_id, value, state = owner.unacknowledged
             owner.unacknowledged = None
@@ -346,7 +346,7 @@ class CacheModel(RuleBasedStateMachine):
 
     @rule(number=some_owners, execution=some_executions)
     def fenced(self, number: int, execution: str) -> None:
-        """An owner is told that it is none any more."""
+        """An owner learns that it is no longer the owner."""
         owner = self.living(number)
         place, truth = owner.places.get(execution), self.truth[execution]
         if place is None or truth.owner == (owner.journal.id, place.claim) or not truth.known:

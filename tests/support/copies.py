@@ -35,7 +35,7 @@ def make_store(kind: str, folder: Path, name: str) -> Store:
 
 
 def contents(store: Store) -> dict[str, Any]:
-    """All that it has, but for times of writes that had no state: nobody keeps those."""
+    """All that it has, but for times of writes that had no state: no store keeps those."""
     told = all_of(store)
     told["list"] = {name: (*line[:5], line[7]) for name, line in told["list"].items()}
     return told

@@ -35,7 +35,7 @@ def come_back(error: Exception) -> Exception:
 
 
 def differences(one: Any, other: Any, path: str = "error", seen: Any = None) -> list[str]:
-    """In what a program's ``except`` could tell the two apart."""
+    """In what a program's ``except`` could distinguish the two; empty if in nothing."""
     seen = {} if seen is None else seen
     if id(one) in seen:
         return [] if seen[id(one)] is other else [f"{path}: another object than before"]

@@ -196,7 +196,7 @@ class JournalModel(RuleBasedStateMachine):
     # -- syncing --
 
     def fdatasync(self, fd: int) -> None:
-        """Stands for ``os.fdatasync``, and remembers what became of each file."""
+        """Replaces ``os.fdatasync``, and records whether the sync of each file worked."""
         number = int(Path(os.readlink(f"/proc/self/fd/{fd}")).stem)
         works = self.failures <= 0
         self.failures -= 1
@@ -310,7 +310,7 @@ class JournalModel(RuleBasedStateMachine):
     ) -> None:
         """Read a copy from its oldest segment and from its cursor, as its owner were dead, and
         alive: all is there but ``lost``, which is noted where it was not terminal. ``extra`` is
-        a record that nobody was told of and that may be there, too; ``forgotten``: the copy cannot
+        a record that was never acknowledged and may be there, too; ``forgotten``: the copy cannot
         know what was terminal, and may miss what was recycled."""
         cursor = self.consumer.lsn
         expected = [w.lsn for w in self.there() if w.lsn not in lost]
@@ -345,7 +345,7 @@ class JournalModel(RuleBasedStateMachine):
             assert consumer.take(alive=False) == []
 
     def verify_alive(self, copy: str, expected: set[int]) -> None:
-        """A living owner's records are not checked by the tail, but by whoever reads them."""
+        """A living owner's records are not checked by the tail, but by the code that reads them."""
         with closing(JournalTail(copy)) as tail:
             seen = set()
             for found in tail.read(alive=True):

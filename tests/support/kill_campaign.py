@@ -28,7 +28,7 @@ Break = Callable[[random.Random, Callable[[], None]], None]
 
 
 class Savers(threading.Thread):
-    """Saves step after step of its executions until it is told to halt."""
+    """Saves step after step of its executions until it is asked to stop."""
 
     def __init__(self, engine: CheckpointEngine, executions: int) -> None:
         super().__init__(daemon=True)

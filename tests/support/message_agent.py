@@ -3,7 +3,7 @@
 ``message_agent DATABASE FOLDER FILE`` reads runs from FILE and brings each of them to its end as a
 recorded program, in one process after the other: process by process dies by SIGKILL right after the
 checkpoint of message 0, 1, 2, ..., and once inside each tool call, before or after its effect. The
-effect is a line in an outside file, so whoever wants to know how often it happened counts lines.
+effect is a line in an outside file, so the number of its lines is how often it happened.
 
 Each process is forked from this one, which holds no engine, so that a death costs milliseconds.
 """
@@ -23,7 +23,7 @@ from typing import Any
 from livingai import CheckpointEngine, ExecutionNode, Resolution, SQLiteStore, SyncRun
 from livingai.adapters.messages import RecordedRun
 
-#: The last message boundary: nobody dies there.
+#: The last message boundary: no process is killed there.
 END = 1 << 30
 
 

@@ -49,7 +49,7 @@ def stored_nodes(database: Path, execution: str) -> list[str]:
 
 
 def cached_state(directory: StateDirectory, execution: str) -> Any:
-    """What the hot cache alone says of an execution; AssertionError if it cannot tell."""
+    """What the hot cache alone says of an execution; AssertionError if it has no answer."""
     cache = HotCache(directory, ttl_s=3600.0)
     try:
         hit = cache.latest(execution)

@@ -13,7 +13,7 @@ _random = random.SystemRandom()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, and that the kernel gives to nobody.
+    """A TCP port of 127.0.0.1 that no process listens on, and that the kernel assigns to none.
 
     One of those that it gives to outgoing connections would be gone, now and then, when a killed
     server wants it again.

@@ -151,7 +151,7 @@ def fork_in_run(agent: AgentSide, run_id: str, file: str) -> list[str]:
 
 
 class _Background(threading.Thread):
-    """Tool after tool until told to halt, or until something ends the run."""
+    """Tool after tool until it is asked to halt, or until something ends the run."""
 
     def __init__(self, agent: AgentSide, run_id: str, file: str, exclusive: bool) -> None:
         super().__init__(daemon=True)

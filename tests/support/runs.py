@@ -19,7 +19,7 @@ _numbers = itertools.count()
 
 
 class Crash(BaseException):
-    """The process is dead, as far as the program can tell."""
+    """Stands for the death of the process; a BaseException, so that no program catches it."""
 
 
 def engine_in(folder: Path) -> Iterator[CheckpointEngine]:
@@ -29,7 +29,7 @@ def engine_in(folder: Path) -> Iterator[CheckpointEngine]:
 
 
 def new_id() -> str:
-    """The id of an execution that nobody has used."""
+    """An id that no execution has had before."""
     return f"run-{next(_numbers)}"
 
 

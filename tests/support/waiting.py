@@ -1,6 +1,6 @@
 """Waiting for the operating system, always with a deadline.
 
-Only for states that nobody announces (a process is gone, a file is there). Whatever is announced is
+Only for states that nothing announces (a process has ended, a file is there). What is announced is
 waited for by its signal: a line on a pipe, an outcome, the end of a process.
 """
 

@@ -95,7 +95,7 @@ def test_ctrl_c_ends_everything(demo: Demo, moment: str) -> None:
     with demo.start("--seconds", "6") as process:
         assert process.stdout is not None
         before = _read_until(process.stdout, moment)
-        os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
+        os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
         output = before + process.communicate(timeout=30)[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output

@@ -83,7 +83,7 @@ def test_example(name: str, tmp_path: Path) -> None:
 
 
 def _goes_away(folder: Path) -> None:
-    """The service ends by itself once nobody needs it."""
+    """The service ends by itself once no agent needs it."""
     pids = [
         int(pid)
         for log in folder.glob("*-livingai/service.lock")

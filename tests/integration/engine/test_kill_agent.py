@@ -43,7 +43,7 @@ def save_and_die(agent: Agent, execution: str, step: int = 0, **how: object) -> 
 
 
 def cache_alone(place: Place, tries: int) -> None:
-    """The service is stopped all the time, so that nobody but the cache can answer."""
+    """The service is stopped all the time, so that only the cache can answer."""
     reader = place.agent(service_timeout_s=1.0)
     reader.call(acts.save, "reader")
     reader.call(acts.flush)

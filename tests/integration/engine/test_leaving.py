@@ -1,4 +1,4 @@
-"""close(): of whom it lets go, what it waits for, and what others see who are in the middle."""
+"""close(): which waits it ends, what it waits for, and what concurrent calls of the engine see."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_flush_that_was_given_up_holds_nobody_up(served: Place) -> None:
 
 
 def test_leaving_with_more_wake_ups_than_the_socket_holds(state_dir: Place) -> None:
-    """The service sleeps and is stopped: nobody reads what wakes it."""
+    """The service sleeps and is stopped: no process reads what wakes it."""
     agent = state_dir.agent()
     agent.call(acts.save, "run-1")
     agent.settled(1)
@@ -210,7 +210,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class ClosingLoop(asyncio.SelectorEventLoop):
-    """Is closed by its thread in the moment in which somebody wants to wake it."""
+    """Is closed by its thread at the moment when another thread wants to wake it."""
 
     ending = False
 

@@ -63,7 +63,7 @@ def test_superseded(served: Place) -> None:
 
 
 def test_superseded_is_told_when_the_newer_state_is_stored(served: Place) -> None:
-    """Not before: a write that was told to be superseded is not the newest one any more."""
+    """Not before: a write whose outcome is "superseded" is no longer the newest one."""
     agent = served.agent(history=False)
     agent.call(acts.save, served.run, 0)
     agent.settled(1)
@@ -198,7 +198,7 @@ def test_quarantined_because_it_is_damaged(state_dir: Place, size: int, part: st
 
 
 def test_outcome_that_cannot_be_written_into_the_journal(state_dir: Place) -> None:
-    """The record is stored, so its owner is told so."""
+    """The record is stored, and its owner gets that outcome."""
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)

@@ -1,7 +1,7 @@
 """SIGSTOP of the writer, or of the whole service, while agents go on saving.
 
-A save waits for nobody, so it does not notice. How long the stall lasts is counted in paced saves,
-not on a clock: 10 ms apart, so 150 of them are at least 1.5 s.
+A save waits for no other process, so the stall does not hold it. How long the stall lasts is
+counted in paced saves, not on a clock: 10 ms apart, so 150 of them are at least 1.5 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def stall(place: Place, roles: str, saves: int, agents: int = 2) -> None:
     stopped = place.pids()["writers"] if roles == "writer" else place.service_processes()
     with frozen(stopped):
         for agent in crew:
-            agent.call(acts.saved, 5)  # what had left the writer before is told by now
+            agent.call(acts.saved, 5)  # outcomes that had left the writer before have arrived
         known = [agent.call(acts.outcomes, 0)["known"] for agent in crew]
         for agent in crew:
             agent.send(acts.saved, saves, timeout=60.0)

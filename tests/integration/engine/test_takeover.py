@@ -251,8 +251,8 @@ def unpublished(journal: str) -> Iterator[bool]:
 
 @pytest.mark.parametrize("failpoint", ["journal.after_append", "journal.before_publish"])
 def test_dead_before_its_first_record_was_published(served: Place, failpoint: str) -> None:
-    """It dies in the middle of its first save, and is found behind its successor: what nobody was
-    told of does not make a dead process the newest owner."""
+    """It dies in the middle of its first save, and is found after its successor: a write that
+    was never acknowledged does not make a dead process the newest owner."""
     before = set(served.journals())
     first = served.agent(env={"LIVINGAI_FAILPOINTS": f"{failpoint}=pause:600*2"})
     first.call(acts.save, f"{served.run} warm up")

@@ -1,5 +1,5 @@
-"""The service's socket: outcomes go to the process that owns the journal, and nonsense harms nobody
-but whoever sends it."""
+"""The service's socket: outcomes go to the process that owns the journal, and malformed messages
+harm only the connection that sent them."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_requests_that_make_no_sense_are_answered(state_dir: Place) -> None:
 
 
 def test_a_stopped_writer_is_seen(state_dir: Place) -> None:
-    """A store that does not answer, or a writer that does not run, is told as trouble."""
+    """A store that does not answer, or a writer that does not run, is reported as trouble."""
     with CheckpointEngine(state_dir.store(), compressors=1, idle_s=0.2) as engine:
         assert engine.save_sync(ExecutionNode("run-1"), b"before").result(30).stored
         with frozen(state_dir.pids()["writers"]):
@@ -314,7 +314,7 @@ def test_an_agent_that_does_not_read_costs_no_memory(state_dir: Place) -> None:
 
 
 def test_a_compressor_that_stays_stopped(state_dir: Place) -> None:
-    """It may hold the lock of the executor's queue; nobody waits for it for ever."""
+    """It may hold the lock of the executor's queue; no process waits for it without a deadline."""
     agent = state_dir.agent(compressors=2)
     agent.call(acts.save, "run-1", 0, size=20_000)
     agent.settled(1)
@@ -364,7 +364,7 @@ def removed(path: str) -> bool:
 
 
 def test_a_service_whose_directory_was_removed_goes(state_dir: Place) -> None:
-    """Nobody finds it any more, so nobody could ever end it; what it has under way is moot."""
+    """No agent can find it any more, so none could ever end it; it drops what it has under way."""
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)

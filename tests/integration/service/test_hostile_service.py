@@ -25,7 +25,7 @@ def left_behind(place: Place, steps: int = 30) -> str:
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
     for pid in place.service_processes():
-        os.kill(pid, signal.SIGSTOP)  # nobody stores what follows
+        os.kill(pid, signal.SIGSTOP)  # nothing that follows is stored
     for step in range(1, steps):
         agent.call(acts.save, "run-1", step)
     agent.kill()

@@ -1,4 +1,4 @@
-"""What nobody uses costs next to nothing."""
+"""An idle agent wakes up at most twice a second, and a save wakes it at once."""
 
 from __future__ import annotations
 

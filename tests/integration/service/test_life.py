@@ -156,7 +156,7 @@ def test_all_of_it_killed_while_an_agent_saves(state_dir: Place) -> None:
         agent.call(acts.saved, 10)
         state_dir.pids()
         kill(*state_dir.service_processes())
-    agent.call(acts.saved, 10)  # or nothing would wait, and nobody start the service again
+    agent.call(acts.saved, 10)  # else nothing would wait, and nothing start the service again
     rounds = agent.call(acts.halt)["rounds"]
     agent.settled(rounds)
     assert peek.stored_steps(state_dir.database, "run-1") == list(range(rounds))

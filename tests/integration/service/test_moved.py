@@ -280,7 +280,7 @@ def test_status_of_a_moved_or_missing_database(state_dir: Place) -> None:
 
 @pytest.mark.parametrize("agents_live", [False, True])
 def test_folder_is_moved_under_its_service(state_dir: Place, agents_live: bool) -> None:
-    """The socket moves along, so whoever comes to the new place meets a service that looks for
+    """The socket moves along, so an agent at the new place meets a service that looks for
     everything at the old one."""
     old, new = state_dir.folder / "old", state_dir.folder / "new"
     old.mkdir()

@@ -68,7 +68,7 @@ def test_service_is_refused_beside_one_on_demand(state_dir: Place) -> None:
 
 
 def test_two_services_at_once(state_dir: Place) -> None:
-    """Both look, both find nobody: the lock decides, and the loser says so."""
+    """Both find no service: the lock decides, and the second one raises an error that says so."""
     code = (
         "import sys; from livingai import Service, SQLiteStore; from livingai.errors import *\n"
         "service = Service(SQLiteStore(sys.argv[1]))\n"
@@ -90,7 +90,7 @@ def test_two_services_at_once(state_dir: Place) -> None:
 
 
 def test_sigterm_drains(state_dir: Place) -> None:
-    """What is queued when the service is told to end is stored before it ends."""
+    """What is queued when the service gets the signal to end is stored before it ends."""
     service = state_dir.service().start()
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)

@@ -133,7 +133,7 @@ def test_agents_do_not_wait_for_ever(state_dir: Place) -> None:
 
 
 def test_agents_do_not_wait_for_one_of_long_ago(state_dir: Place) -> None:
-    """One that was killed and is not coming back holds up nobody who comes later."""
+    """A service that was killed and does not come back holds up no agent that comes later."""
     agent = state_dir.agent(service="attach")
     with serving(state_dir) as served:
         agent.call(acts.save, "run-1", 0)
@@ -303,7 +303,7 @@ def test_no_zombies_where_orphans_are_collected(state_dir: Place, how: str) -> N
 
 
 def test_a_service_of_another_version(state_dir: Place) -> None:
-    """It is joined, and told of for as long as it is there."""
+    """Agents use it, and name it in their trouble for as long as it runs."""
     copy = copied_package(state_dir.folder / "copy")
     other = state_dir.agent(env={"PYTHONPATH": f"{copy}:{environment()['PYTHONPATH']}"})
     other.call(acts.save, "run-1", 0)

@@ -1,4 +1,4 @@
-"""What is started as the service, in which environment, and what is told when it does not come."""
+"""What is started as the service, in which environment, and the error if it does not start."""
 
 from __future__ import annotations
 
@@ -152,13 +152,13 @@ def test_what_is_no_python_is_not_started(state_dir: Place, how: str) -> None:
     for choice in ("python=", "livingai serve", 'service="attach"'):
         assert choice in last
     assert not (state_dir.folder / "starts").exists()
-    with state_dir.service():  # somebody else may run it
+    with state_dir.service():  # another user may run it
         stored(run(state_dir, "-c", save_program(state_dir, before)))
     stored(run(state_dir, "-c", save_program(state_dir, before, python=sys.executable)))
 
 
 def test_what_only_looks_like_a_python(state_dir: Place) -> None:
-    """It has not proved itself: it is told nothing, and not started again and again."""
+    """It has not proved itself: nothing is sent to it, and it is not started again and again."""
     impostor = state_dir.folder / "python3"
     impostor.write_text(f"#!/bin/sh\necho started >> {state_dir.folder}/starts\nexit 0\n")
     impostor.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A journal that the service cannot open for a while: what waits in it is waited for."""
+"""A journal that the service cannot open for a while: a flush waits for the records in it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_barriers_wait_for_it(state_dir: Place) -> None:
 
 
 def test_who_follows_its_owner_waits(state_dir: Place) -> None:
-    """A take-over is stored behind what it follows; whoever goes on with his own is not held up."""
+    """A take-over is stored after the records that it follows; other executions are not held up."""
     agent = state_dir.agent()
     agent.call(acts.save, "run-2", 0)
     agent.settled(1)

@@ -161,7 +161,7 @@ def _reader(directory: Any, url: str) -> int:
 
 
 def test_whoever_allows_more_is_sent_more(store: Store) -> None:
-    """The limit is that of the engine that asks, whoever started the service."""
+    """The limit is that of the engine that asks, not of the engine that started the service."""
     spec = store.spec()
     raw = b"x" * (1 << 20)
     small, large = 1 << 16, 96 << 20

@@ -45,7 +45,7 @@ def test_store_is_another_one_while_records_wait(url: str, state_dir: Place) -> 
 
 
 def test_store_is_made_anew_when_nothing_waits(url: str, state_dir: Place) -> None:
-    """Whether its service lives or not; each has been told the new identity then."""
+    """Whether its service runs or not; by then the service has been given the new identity."""
     directory = str(state_dir.folder / "state")
     for step in range(3):
         agent = state_dir.agent(database=url, directory=directory)

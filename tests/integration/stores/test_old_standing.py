@@ -1,5 +1,5 @@
 """A database of a livingai that gave an execution the status of its newest node: once it is opened,
-its runs read as they ended, as far as their nodes tell; and it is written to as any other."""
+the status of each run is derived from its nodes, and it is written to like any other database."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_an_old_database_reads_rightly(
 
 @pytest.mark.redis
 def test_redis_an_old_service_that_still_writes(tmp_path: Path) -> None:
-    """It keeps the newest node's status; whoever lists the run looks again."""
+    """It keeps the newest node's status; listing the run derives its status again."""
     url, _ = _redis(tmp_path)
     with open_store(url) as store:
         commit(store, [life("r", 0, Status.RUNNING), life("r", 1, Status.SUCCESS)])

@@ -37,8 +37,8 @@ def bouncer(server: PostgresServer) -> Iterator[PgBouncer]:
 def test_clients_race_for_a_new_schema_and_write_more_than_there_are_connections(
     bouncer: PgBouncer, server: PostgresServer
 ) -> None:
-    """The lock of the migration belongs to a transaction, so whoever gets its connection next is
-    not blocked by it."""
+    """The lock of the migration belongs to a transaction, so the session that gets its
+    connection next is not blocked by it."""
 
     def client(number: int) -> None:
         with PostgresStore(bouncer.url(), schema="raced") as store:

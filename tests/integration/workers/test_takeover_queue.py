@@ -3,7 +3,7 @@
 Several owners write the same executions while the store takes nothing for a moment: states that are
 deltas of one another, with and without history, take-overs in between, and zombies that write on.
 Then the writer goes on, or is killed and starts again, or the dispatcher is. A model that knows
-only the order of acceptance says what has to become of every record.
+only the order of acceptance decides the outcome of every record.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 class Round:
-    """One schedule: it writes, and checks what became of it."""
+    """One schedule: it writes, and checks the outcome of each write."""
 
     def __init__(self, place: Place, owners: list[Writer], random: Random, number: int) -> None:
         self.place, self.owners, self.random = place, owners, random

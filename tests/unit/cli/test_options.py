@@ -1,4 +1,4 @@
-"""What is typed wrong on the command line is told by the name that was typed."""
+"""Errors in command line options name the option as it was typed."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_every_flipped_bit_is_detected_or_harmless(encoded: Encoded, state: byte
             detected += 1
             continue
         if blob[0] == Codec.RAW:
-            # No blob can protect its first byte: this is a valid one. The hash tells.
+            # No blob can protect its first byte: this is a valid one. Its content hash differs.
             with pytest.raises(CorruptBlobError):
                 decode(blob, max_bytes=10_000, expected_hash=content_hash(state))
         else:

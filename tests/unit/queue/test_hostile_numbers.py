@@ -1,5 +1,5 @@
-"""Whatever number stands in a file of a journal, with a checksum that fits: no intact record is
-lost, nothing is read twice without end, and what is wrong is said.
+"""Whatever number a file of a journal holds, with a checksum that fits: no intact record is lost,
+nothing is read again and again, and what is wrong is reported.
 
 The production path reads it: the service's intake, the hot cache, and ``livingai check``.
 """
@@ -112,7 +112,7 @@ class Scene:
         return damage
 
     def look(self) -> None:
-        """Check and cache say what they like, in time, and nothing false."""
+        """Check and cache may report anything, in time, except a state that was never written."""
         check_directory(self.directory.path)
         with closing(HotCache(self.directory, ttl_s=3600.0)) as cache:
             for number in range(3):
@@ -248,7 +248,7 @@ def test_foreign_segment(scene: Scene, tmp_path: Path, place: str, first_lsn: in
     damage = scene.delivers_all_but(*lost)
     said = " ".join(damage.reason for damage in damage)
     assert f"of journal {other.id:016x}" in said
-    # Where the cursor stood in what is lost, nobody knows any more which of it was stored.
+    # If the cursor was in what is lost, it is not known any more which of it was stored.
     assert len([n for n in lost if n > scene.stored]) <= sum(d.count for d in damage) <= len(lost)
 
 

@@ -26,7 +26,7 @@ def test_a_flipped_bit_of_the_tails_number_is_no_damage(tmp_path: Path, records:
 
 
 def test_both_words_of_the_tail_are_believed(tmp_path: Path) -> None:
-    """The last segment has gone, and the records in it are reported."""
+    """The last segment is missing, and the records in it are reported."""
     writer = Writer(state_directory(tmp_path))
     while writer.journal._segment.number < 2:
         writer.save("run-1", b"state" * 100)

@@ -1,4 +1,4 @@
-"""What stands where a file of a state directory should be is opened only if it is one."""
+"""What is in the place of a file of a state directory is opened only if it is a regular file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools in doubt: what a resolver is asked, and what becomes of its answer."""
+"""Tools in doubt: what a resolver is asked, and what its answer does."""
 
 from __future__ import annotations
 

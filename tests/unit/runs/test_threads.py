@@ -1,5 +1,5 @@
-"""Plain functions of asynchronous runs: in threads, so that they hold nobody up; what is cancelled
-meanwhile, what belongs to the loop's thread, and what a thread must not change."""
+"""Plain functions of asynchronous runs: in threads, so that they do not block the event loop; what
+is cancelled meanwhile, what belongs to the loop's thread, and what a thread must not change."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def test_what_waits_for_a_thread_is_not_begun_any_more(engine: CheckpointE
     first = asyncio.create_task(program())
     await asyncio.wait_for(gate.entered.wait(), DEADLINE_S)
     async with asyncio.timeout(DEADLINE_S):
-        while gate.calls < MOST:  # noqa: ASYNC110 - nothing tells but the number
+        while gate.calls < MOST:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.001)
         second = asyncio.create_task(behind())
         while not threads._threads._waiting:  # noqa: ASYNC110

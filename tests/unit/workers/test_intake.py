@@ -1,4 +1,4 @@
-"""Intake: what is held is let go in order, and nobody waits for the last record of a flood."""
+"""Intake: held records are released in order, and none waits for the last record of a flood."""
 
 from __future__ import annotations
 

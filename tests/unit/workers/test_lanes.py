@@ -1,4 +1,4 @@
-"""Lanes: who comes next."""
+"""Lanes: which executions a writer gets next."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_terminated_in_mid_commit(
 
 
 def test_answer_to_commit_is_lost(server: PostgresServer, schema: str) -> None:
-    """The batch is stored, and nobody knows: sent again it changes nothing."""
+    """The batch is stored, and its answer is lost: committed again it changes nothing."""
     with CuttingProxy(server.port) as proxy:
         url = server.tcp_url().replace(str(server.port), str(proxy.port))
         with PostgresStore(url, schema=schema) as store:

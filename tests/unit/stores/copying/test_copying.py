@@ -82,7 +82,7 @@ _writes = st.lists(
         st.sampled_from("abc"),  # node
         st.sampled_from(["", "x", "y"]),  # its output
         st.sampled_from([None, b"\0one", b"\0two"]),  # blob
-        st.booleans(),  # somebody takes over before it
+        st.booleans(),  # another process takes over before it
     ),
     max_size=6,
 )
@@ -124,7 +124,7 @@ def test_a_copy_is_whole_or_not_at_all(
         else:
             if mine:
                 after, expected = contents(target), contents(source)
-                # Owners of whose writes nothing is left are nobody's concern in another store.
+                # Owners of whose writes nothing is left are not copied.
                 assert set(after.pop("owners run")) <= set(expected.pop("owners run"))
                 assert after == expected or _dropped(after, expected)
 
