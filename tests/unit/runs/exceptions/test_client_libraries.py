@@ -94,7 +94,7 @@ def _clients() -> dict[str, tuple[str, Callable[[Any, str], Any]]]:
         ),
         "botocore call": ("botocore.session", lambda m, url: boto(m, url, "get_object")),
         "sqlalchemy": ("sqlalchemy", lambda m, _: sql(m, "select * from nothing where a = :a")),
-        "redis": ("redis", lambda m, _: m.Redis(port=1).ping()),
+        "redis": ("redis", lambda m, _: m.Redis(port=1, retry=None).ping()),
         "psycopg": ("psycopg", lambda m, _: m.connect("host=127.0.0.1 port=1")),
     }
 
