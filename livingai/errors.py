@@ -6,6 +6,62 @@ Rules:
   ``except TimeoutError`` and ``except OSError`` keep working.
 * The class's docstring is its default message; a message says what happened *and* what to do.
 * Errors cross process boundaries, so each one survives pickling: its only state is ``args``.
+
+The tree. A class is caught by the name above it, and by those in brackets::
+
+    LivingAIError
+        PlatformError (ImportError)
+        ConfigurationError (ValueError)
+        InvalidNodeError (ValueError)
+        StateEncodingError (TypeError)
+            ResultEncodingError
+        StateTooLargeError (ValueError)
+        DirectoryError (OSError)
+            DirectoryPermissionError (PermissionError)
+            DirectoryMismatchError
+                StoreMismatchError (StoreError)
+            FormatVersionError
+            OddFileError
+            RecordsLeftError (StoreError)
+        JournalError (OSError)
+            DiskFullError
+            JournalFullError (TimeoutError)
+            JournalClosedError (RuntimeError)
+        CorruptRecordError (ValueError)
+            CorruptBlobError
+                MissingBaseError
+        NotFoundError (LookupError)
+            ExecutionNotFoundError
+            NodeNotFoundError
+        ServiceError
+            ServiceUnavailableError (ConnectionError)
+                ServiceStartError
+            VersionMismatchError
+            ServiceRunningError (RuntimeError)
+            NotTheOwnerError (PermissionError)
+            FlushTimeoutError (TimeoutError)
+            OutcomeTimeoutError (TimeoutError)
+            OutcomeUnknownError (RuntimeError)
+        StoreError
+            StoreUnavailableError (ConnectionError)
+            StoreFormatError (ValueError)
+            CopyConflictError (ValueError)
+            StoreAuthenticationError (PermissionError)
+            StoreMissingError (LookupError)
+            RecordRefusedError
+            FencedError (PermissionError)
+        RunError (RuntimeError)
+            DivergenceError
+            NotAwaitedError
+            InDoubtError
+            ReplayError
+                StillBeingWrittenError (RuntimeError)
+                ConsentRequiredError (PermissionError)
+                NotRecordedError (LookupError)
+                FunctionMissingError (LookupError)
+                ReplayDivergedError (ValueError)
+            RunFormatError (ValueError)
+        RecordedError
 """
 
 from __future__ import annotations
@@ -84,7 +140,7 @@ class JournalFullError(JournalError, TimeoutError):
     too slow or down. Everything saved before is kept and will be stored."""
 
 
-class JournalClosedError(LivingAIError, RuntimeError):
+class JournalClosedError(JournalError, RuntimeError):
     """The engine is closed; create a new one."""
 
 
@@ -283,5 +339,5 @@ class ReplayDivergedError(ReplayError, ValueError):
     """The replay differs from the record, and ``strict=True`` forbids that."""
 
 
-class RunFormatError(LivingAIError, ValueError):
+class RunFormatError(RunError, ValueError):
     """A file of recorded runs cannot be used: expected JSON lines, each with ``messages``."""

@@ -13,7 +13,7 @@ DEFAULT_SCHEMA: Final = "livingai"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PostgresAddress:
     """A database and a schema in it."""
 
     #: libpq's URL, with credentials.
@@ -25,7 +25,7 @@ class Address:
     secrets: tuple[str, ...] = field(repr=False)
 
 
-def parse(url: str, schema: str | None) -> Address:
+def parse(url: str, schema: str | None) -> PostgresAddress:
     """The address that ``url`` names; ``schema`` goes before the URL's ``?schema=``.
 
     Raises:
@@ -46,7 +46,7 @@ def parse(url: str, schema: str | None) -> Address:
     password = urlsplit(base).netloc.rpartition("@")[0].partition(":")[2]
     found = [password, unquote(password)]
     found += [value for name, value in rest if "password" in name]
-    return Address(conninfo, schema, _shown(conninfo, schema), tuple(filter(None, found)))
+    return PostgresAddress(conninfo, schema, _shown(conninfo, schema), tuple(filter(None, found)))
 
 
 def _shown(conninfo: str, schema: str) -> str:

@@ -27,7 +27,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from livingai.errors import StoreError, StoreUnavailableError
-from livingai.stores.postgres.address import Address
+from livingai.stores.postgres.address import PostgresAddress
 from livingai.stores.postgres.arrays import Array, ArrayDumper
 from livingai.stores.postgres.errors import translate
 
@@ -81,7 +81,7 @@ class Session:
 
     def __init__(
         self,
-        address: Address,
+        address: PostgresAddress,
         *,
         connect_timeout_s: float,
         statement_timeout_ms: int,

@@ -110,7 +110,7 @@ FROM pg_class AS c WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind = 'r
 """
 
 
-class Reads:
+class PostgresReads:
     """The queries of one schema (quoted) over one session."""
 
     def __init__(self, session: Session, schema: str) -> None:

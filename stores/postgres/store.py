@@ -35,8 +35,8 @@ from livingai.stores.shared.urls import state_directory
 
 if TYPE_CHECKING:
     from livingai.stores.postgres.connection import Session
-    from livingai.stores.postgres.reads import Reads
-    from livingai.stores.postgres.writes import Writes
+    from livingai.stores.postgres.reads import PostgresReads
+    from livingai.stores.postgres.writes import PostgresWrites
 
 SynchronousCommit = Literal["off", "local", "remote_write", "on", "remote_apply"]
 _SYNCHRONOUS: Final = (None, "off", "local", "remote_write", "on", "remote_apply")
@@ -46,8 +46,8 @@ class _Parts(NamedTuple):
     """What needs the driver."""
 
     session: Session
-    writes: Writes
-    reads: Reads
+    writes: PostgresWrites
+    reads: PostgresReads
 
 
 class PostgresStore(Store):
@@ -150,8 +150,8 @@ class PostgresStore(Store):
         if self._parts is None:
             try:
                 from livingai.stores.postgres.connection import Session  # noqa: PLC0415
-                from livingai.stores.postgres.reads import Reads  # noqa: PLC0415
-                from livingai.stores.postgres.writes import Writes  # noqa: PLC0415
+                from livingai.stores.postgres.reads import PostgresReads  # noqa: PLC0415
+                from livingai.stores.postgres.writes import PostgresWrites  # noqa: PLC0415
             except ImportError as error:
                 raise _no_driver() from error
             schema = self._address.schema
@@ -159,7 +159,9 @@ class PostgresStore(Store):
                 self._address, prepare=lambda new: prepare(new, schema), **self._options
             )
             name = quoted(schema)
-            self._parts = _Parts(session, Writes(session, name), Reads(session, name))
+            self._parts = _Parts(
+                session, PostgresWrites(session, name), PostgresReads(session, name)
+            )
         return self._parts
 
     # -- marks --

@@ -14,7 +14,7 @@ from livingai.stores.postgres.rows import is_text, key, prepare
 from livingai.stores.shared.rows import Write, owned
 
 
-class Writes:
+class PostgresWrites:
     """The functions of one schema (quoted) over one session."""
 
     def __init__(self, session: Session, schema: str) -> None:

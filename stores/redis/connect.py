@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from livingai.errors import StoreFormatError
-from livingai.stores.redis.url import Address
+from livingai.stores.redis.url import RedisAddress
 
 _OLDEST: Final = (6, 2)
 _log = logging.getLogger("livingai.stores")
@@ -15,7 +15,7 @@ _log = logging.getLogger("livingai.stores")
 _warned: set[str] = set()
 
 
-def connect(address: Address, timeout_s: float) -> Any:
+def connect(address: RedisAddress, timeout_s: float) -> Any:
     """A client; nothing is sent yet to a single server. Raises errors of redis-py."""
     import redis  # noqa: PLC0415 - no driver before the store is used
     from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -41,7 +41,7 @@ def connect(address: Address, timeout_s: float) -> Any:
     return redis.Redis.from_url(address.secret_url, **settings)
 
 
-def _sentinel(address: Address, settings: dict[str, Any]) -> Any:
+def _sentinel(address: RedisAddress, settings: dict[str, Any]) -> Any:
     from redis import connection, sentinel  # noqa: PLC0415
 
     untyped: Any = connection
@@ -65,7 +65,7 @@ def _sentinel(address: Address, settings: dict[str, Any]) -> Any:
 # --- what a server is ----------------------------------------------------------------------------
 
 
-def check_server(client: Any, address: Address, *, wants_waitaof: bool) -> None:
+def check_server(client: Any, address: RedisAddress, *, wants_waitaof: bool) -> None:
     """See that this server can do what livingai needs, and warn of what would lose data.
 
     Raises:

@@ -26,7 +26,7 @@ from livingai.stores.redis.connect import connect
 from livingai.stores.redis.errors import error_word, translate
 from livingai.stores.redis.keys import Keys
 from livingai.stores.redis.options import Waiting
-from livingai.stores.redis.url import Address
+from livingai.stores.redis.url import RedisAddress
 
 _ROUNDS: Final = 6
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Command:
 class Link:
     """A connection that is made when it is needed; not thread-safe."""
 
-    def __init__(self, address: Address, *, timeout_s: float, waiting: Waiting) -> None:
+    def __init__(self, address: RedisAddress, *, timeout_s: float, waiting: Waiting) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._waiting = waiting

@@ -58,7 +58,7 @@ _LINE: Final = (
 _GROUPS: Final = ("execution", "name", "day")
 
 
-class Reads:
+class RedisReads:
     """The read methods of :class:`~livingai.stores.base.Store` on a connection."""
 
     def __init__(self, link: Callable[[], Link], keys: Keys) -> None:

@@ -34,12 +34,12 @@ from livingai.stores.redis.connect import check_server, value_limit
 from livingai.stores.redis.keys import BUCKETS, Keys
 from livingai.stores.redis.link import Command, Link
 from livingai.stores.redis.options import Options
-from livingai.stores.redis.reads import Reads
+from livingai.stores.redis.reads import RedisReads
 from livingai.stores.redis.rows import (
     MAX_VALUE_BYTES,
 )
 from livingai.stores.redis.url import DEFAULT_PREFIX, parse, split_options, state_directory
-from livingai.stores.redis.writes import Writes
+from livingai.stores.redis.writes import RedisWrites
 
 #: Version of the layout of keys.
 SCHEMA_VERSION: Final = 1
@@ -86,8 +86,8 @@ class RedisStore(Store):
         self._waiting = options.waiting()
         self._link = Link(self._address, timeout_s=options.timeout_s, waiting=self._waiting)
         self._is_checked = False
-        self._writes = Writes(self._ready, self._keys)
-        self._reads = Reads(self._ready, self._keys)
+        self._writes = RedisWrites(self._ready, self._keys)
+        self._reads = RedisReads(self._ready, self._keys)
         self.capabilities = Capabilities(
             max_writers=_MAX_WRITERS, durable=self._waiting.aof_local > 0
         )

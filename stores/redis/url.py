@@ -39,7 +39,7 @@ _OURS: Final = ("decode_responses", "encoding", "encoding_errors", "protocol")
 
 
 @dataclass(frozen=True)
-class Address:
+class RedisAddress:
     """A parsed URL. ``secret_url`` is the one for redis-py and holds the credentials; ``query`` is
     what redis-py is told besides, and may hold some, too."""
 
@@ -80,7 +80,7 @@ def split_options(url: str) -> tuple[str, dict[str, str]]:
     return base + ("?" + urlencode(rest, quote_via=quote) if rest else ""), options
 
 
-def parse(url: str, prefix: str) -> Address:
+def parse(url: str, prefix: str) -> RedisAddress:
     """Understand a URL (without the store's own settings).
 
     Raises:
@@ -130,15 +130,15 @@ def parse(url: str, prefix: str) -> Address:
     secret = f"redis{'s' if tls else ''}://{credentials}{at}{first}/{database}"
     secret += f"?{urlencode(query, quote_via=quote)}" if query else ""
     public = f"{scheme}://{names}{tail}{suffix}"
-    return Address(kind, secret, public, hosts, tls, service, database, sentinel)
+    return RedisAddress(kind, secret, public, hosts, tls, service, database, sentinel)
 
 
-def _unix(url: str, path: str, db: str, suffix: str) -> Address:
+def _unix(url: str, path: str, db: str, suffix: str) -> RedisAddress:
     if not path or path == "/":
         raise ConfigurationError("a unix:// URL names a socket: unix:///run/redis.sock?db=0")
     database = _database(db, "single")
     public = f"unix://{quote(path)}{suffix or '?'}{'&' if suffix else ''}db={database}"
-    return Address("single", url, public, (), False, database=database)
+    return RedisAddress("single", url, public, (), False, database=database)
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
@@ -169,7 +169,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def state_directory(address: Address) -> str:
+def state_directory(address: RedisAddress) -> str:
     """Where journals of agents that use this store are: a readable name and a hash.
 
     Raises:

@@ -19,7 +19,7 @@ from livingai.stores.redis.rows import (
 from livingai.stores.shared.rows import owned
 
 
-class Writes:
+class RedisWrites:
     """The scripts that write, over the link that ``link`` opens when it is needed."""
 
     def __init__(self, link: Callable[[], Link], keys: Keys) -> None:

@@ -23,7 +23,7 @@ from livingai.stores.shared.rows import (
     cost_tokens,
     node_columns,
 )
-from livingai.stores.sqlite.owners import Owner, Owners
+from livingai.stores.sqlite.owners import OwnerRow, Owners
 from livingai.stores.standing import is_life, standing
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Batch:
         key = (execution_id, *version)
         return key in self._checkpoints or bool(self._execute(_HAS_CHECKPOINT, key).fetchone())
 
-    def _has_base(self, owner: Owner, row: Row) -> bool:
+    def _has_base(self, owner: OwnerRow, row: Row) -> bool:
         """Whether a delta can be decoded: its base is a checkpoint here, or it is stored itself."""
         contents = self._contents.setdefault(row.execution_id, set())
         if row.base_hash not in contents:
@@ -172,7 +172,7 @@ class Batch:
             contents.add(row.base_hash)
         return True
 
-    def _is_stored(self, owner: Owner, row: Row) -> bool:
+    def _is_stored(self, owner: OwnerRow, row: Row) -> bool:
         """Whether this row of a claim that has been superseded was committed before."""
         version = (owner.epoch, row.seq)
         if row.blob is not None:
@@ -182,7 +182,7 @@ class Batch:
             return False
         return node.version[0] == owner.epoch or row.seq <= owner.last_seq
 
-    def _apply(self, owner: Owner, write: Write) -> None:
+    def _apply(self, owner: OwnerRow, write: Write) -> None:
         row = write.row
         version = (owner.epoch, row.seq)
         node = self._node(row.execution_id, row.node_id)

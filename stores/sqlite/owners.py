@@ -36,7 +36,7 @@ ON CONFLICT (execution_id, epoch) DO UPDATE SET last_seq = excluded.last_seq
 
 
 @dataclass(slots=True)
-class Owner:
+class OwnerRow:
     """One claim on an execution; ``claim`` None is a deletion, ``last_seq`` -1 is none stored."""
 
     claim: str | None
@@ -50,19 +50,19 @@ class Owners:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._newest: dict[str, Owner | None] = {}
-        self._known: dict[tuple[str, str | None], Owner] = {}
+        self._newest: dict[str, OwnerRow | None] = {}
+        self._known: dict[tuple[str, str | None], OwnerRow] = {}
 
-    def newest(self, execution_id: str) -> Owner | None:
+    def newest(self, execution_id: str) -> OwnerRow | None:
         """The owner of the execution; None if nobody has ever claimed it."""
         if execution_id not in self._newest:
             row: Any = self._connection.execute(_NEWEST, (execution_id,)).fetchone()
-            owner = self._newest[execution_id] = Owner(*row) if row else None
+            owner = self._newest[execution_id] = OwnerRow(*row) if row else None
             if owner is not None:
                 self._known[execution_id, owner.claim] = owner
         return self._newest[execution_id]
 
-    def find(self, execution_id: str, claim: str, epoch: int = 0) -> Owner | None:
+    def find(self, execution_id: str, claim: str, epoch: int = 0) -> OwnerRow | None:
         """The owner that ``claim`` stands for; an unknown claim becomes the newest.
 
         ``epoch`` is the one that an unknown claim got elsewhere, or 0. None: that one is too old.
@@ -74,7 +74,7 @@ class Owners:
         if newest is not None:
             row: Any = self._connection.execute(_BY_CLAIM, (execution_id, claim)).fetchone()
             if row:
-                owner = self._known[execution_id, claim] = Owner(*row)
+                owner = self._known[execution_id, claim] = OwnerRow(*row)
                 return owner
             if epoch and epoch <= newest.epoch:
                 return None
@@ -88,11 +88,11 @@ class Owners:
             self._connection.execute(_FORGET, (execution_id,))
             self._take(execution_id, None, newest.epoch + 1)
 
-    def _take(self, execution_id: str, claim: str | None, epoch: int) -> Owner:
+    def _take(self, execution_id: str, claim: str | None, epoch: int) -> OwnerRow:
         before = self._newest.get(execution_id)
         if before is not None:
             before.changed = True
-        owner = Owner(claim, epoch, changed=True)
+        owner = OwnerRow(claim, epoch, changed=True)
         self._newest[execution_id] = self._known[execution_id, claim] = owner
         return owner
 

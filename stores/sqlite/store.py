@@ -42,7 +42,7 @@ from livingai.stores.sqlite.errors import check_place, is_open_here, translated
 from livingai.stores.sqlite.file import DatabaseFile, connect
 from livingai.stores.sqlite.leftovers import has_foreign_log
 from livingai.stores.sqlite.schema import schema_version
-from livingai.stores.sqlite.writes import Writes
+from livingai.stores.sqlite.writes import SQLiteWrites
 
 
 class SQLiteStore(Store):
@@ -85,7 +85,7 @@ class SQLiteStore(Store):
         self._file = DatabaseFile(self._path, **self._options)
         #: The identity that :meth:`validate` saw; None: it has not looked, or could not.
         self._seen: str | None = None
-        self._writes = Writes(self._file)
+        self._writes = SQLiteWrites(self._file)
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self._path!r})"

@@ -24,7 +24,7 @@ _DELETE_BLOBS = (
 )
 
 
-class Writes:
+class SQLiteWrites:
     """The transactions of one file."""
 
     def __init__(self, file: DatabaseFile) -> None:
