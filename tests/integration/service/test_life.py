@@ -82,6 +82,25 @@ def test_many_agents_start_one_service(state_dir: Place) -> None:
     until(lambda: not others(), what="only one service, the losers of the race are gone")
 
 
+def test_the_names_that_a_person_sees(state_dir: Place) -> None:
+    """`livingai status` names the processes, and so does `ps`."""
+    agent = state_dir.agent(compressors=2)
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    state_dir.ask("size")  # the first question starts the reader
+    pids = state_dir.pids()
+    assert {"supervisor", "dispatcher", "reader", "writers", "compressors"} <= set(pids)
+    assert pids["writers"]
+    commands = {process.pid: " ".join(process.cmdline()) for process in state_dir.processes()}
+    for pid, words in (
+        (pids["supervisor"], ("livingai", "supervisor")),
+        (pids["dispatcher"], ("livingai", "dispatcher")),
+        (pids["reader"], ("livingai", "store.main reader")),
+        *((pid, ("livingai", "store.main writer")) for pid in pids["writers"]),
+    ):
+        assert all(word in commands[pid] for word in words), commands[pid]
+
+
 def test_goes_when_idle(state_dir: Place) -> None:
     agent = state_dir.agent()
     agent.call(acts.save_many, "run-1", 10)
