@@ -135,12 +135,11 @@ def violations(graph: ImportGraph, ranks: Mapping[str, tuple[int, int]]) -> Iter
         yield f"{len(beside)} modules are directly in the package, {MOST_BESIDE_ROOMS} may be"
 
 
-def in_circles(graph: ImportGraph, known: Collection[str] = ()) -> Iterator[str]:
-    """Every circle with a module that is not ``known`` to be in one: its modules and imports."""
+def in_circles(graph: ImportGraph) -> Iterator[str]:
+    """Every circle of modules, with the imports that make it up."""
     for circle in graph.circles():
-        if not set(circle) <= set(known):
-            inner = [str(f) for f in graph.imports if {f.source, f.target} <= set(circle)]
-            yield "\n  ".join([f"a circle of {len(circle)} modules:", *inner])
+        inner = [str(f) for f in graph.imports if {f.source, f.target} <= set(circle)]
+        yield "\n  ".join([f"a circle of {len(circle)} modules:", *inner])
 
 
 def _modules(package: Path) -> Iterator[tuple[str, Path]]:

@@ -15,13 +15,10 @@ import socket
 import struct
 import time
 from collections.abc import AsyncGenerator, Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from livingai.errors import LivingAIError, ServiceError
 from livingai.protocol.frames import FrameBuffer, Message, error_parts, frame
-
-if TYPE_CHECKING:
-    from livingai.workers.dispatcher.server import AgentServer
 
 _PEER = struct.Struct("3i")
 #: No message of an agent is larger; ids and a policy are what is in them. Decoded, a message of
@@ -49,10 +46,23 @@ def peer_of(fd: int) -> Peer:
     return Peer(pid, uid)
 
 
+class AgentHandler(Protocol):
+    """What a connection reports: the server."""
+
+    def connected(self, agent: Agent) -> None:
+        """A process has connected."""
+
+    def disconnected(self, agent: Agent) -> None:
+        """Its connection has ended."""
+
+    def received(self, agent: Agent, message: list[Any]) -> None:
+        """It has sent a message."""
+
+
 class Agent(asyncio.Protocol):
     """See the module's text."""
 
-    def __init__(self, server: AgentServer) -> None:
+    def __init__(self, server: AgentHandler) -> None:
         self._server = server
         self._buffer = FrameBuffer(_MAX_REQUEST_BYTES)
         self._transport: asyncio.Transport | None = None

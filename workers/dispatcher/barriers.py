@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from livingai.workers.dispatcher.dispatcher import Dispatcher
+from livingai.workers.dispatcher.intake import Intake
+from livingai.workers.dispatcher.ports import BarrierPort
 
 
 class Barriers:
     """Waits of readers; checked after every turn and every batch."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, intake: Intake, port: BarrierPort) -> None:
+        self._intake = intake
+        self._port = port
         self._waiting: list[tuple[int, int | None, asyncio.Future[None]]] = []
 
     async def passed(self, key: int | None) -> None:
@@ -26,11 +26,11 @@ class Barriers:
             StoreMismatchError, RecordsLeftError: nothing is stored before a person has settled it.
         """
         since = time.monotonic_ns()
-        self._dispatcher.intake.unreadable.try_now()
-        self._dispatcher.intake.refresh()
+        self._intake.unreadable.try_now()
+        self._intake.refresh()
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((since, key, future))
-        self._dispatcher.kick()
+        self._port.kick()
         await future
 
     def check(self) -> None:
@@ -42,7 +42,7 @@ class Barriers:
             since, key, future = entry
             if future.done():
                 continue
-            error = self._dispatcher.intake.unreadable.error(since) or self._dispatcher.misplaced
+            error = self._intake.unreadable.error(since) or self._port.misplaced
             if error is not None:
                 future.set_exception(error)
             elif self._clear(since, key):
@@ -51,13 +51,11 @@ class Barriers:
                 self._waiting.append(entry)
 
     def _clear(self, since: int, key: int | None) -> bool:
-        dispatcher = self._dispatcher
-        if dispatcher.intake.horizon_ns < since:
+        if self._intake.horizon_ns < since:
             return False
         if key is not None:
-            lane = dispatcher.writers[key % len(dispatcher.writers)]
-            return not lane.lanes.has_older(key, since)
+            return not self._port.has_older(key, since)
         return all(
             not feed.inflight or (feed.same_boot and feed.inflight[0].header.mono_ns > since)
-            for feed in dispatcher.intake.feeds.values()
+            for feed in self._intake.feeds.values()
         )

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
 from livingai.workers.dispatcher.feed import Item
 from livingai.workers.dispatcher.lanes import Lanes, overtaken
+from livingai.workers.dispatcher.ports import BatchPort, Decided
 from livingai.workers.dispatcher.spawning import Spawned
 from livingai.workers.dispatcher.store_link import Backoff, StoreLink
 from livingai.workers.store.writer import DAMAGED
-
-if TYPE_CHECKING:
-    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 #: A transaction holds at most this many rows and encoded bytes.
@@ -37,21 +36,15 @@ _MET = STATUS_CODES[OutcomeStatus.MET]
 _SUPERSEDED = STATUS_CODES[OutcomeStatus.SUPERSEDED]
 _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 
-Decided = tuple[Item, int, int, str]
-
 
 class BatchWriter:
     """Keeps one batch under way: what becomes ready meanwhile makes up the next one, so batches
     grow with the load by themselves (group commit)."""
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        lanes: Lanes,
-    ) -> None:
-        self.lanes = lanes
-        self._dispatcher = dispatcher
-        self._link = StoreLink(dispatcher.config, "writer", dispatcher.kick)
+    def __init__(self, config: ServiceConfig, port: BatchPort) -> None:
+        self.lanes = Lanes()
+        self._port = port
+        self._link = StoreLink(config, "writer", port.kick)
         self._task: asyncio.Task[None] | None = None
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
@@ -114,14 +107,14 @@ class BatchWriter:
             decided = await self._commit(batch)
             if decided is not None:
                 self.lanes.release(batch)
-                self._dispatcher.store_answered(decided)
+                self._port.store_answered(decided)
         except Exception as error:  # this batch would wait for ever
-            self._dispatcher.fail(error)
+            self._port.fail(error)
             raise
         finally:
             self._task = None
         if decided is None:
-            self._dispatcher.kick()
+            self._port.kick()
         else:
             self.flush()
 
@@ -139,7 +132,7 @@ class BatchWriter:
         except LivingAIError as error:
             await self._again(batch, error, died=False)
             return None
-        self._dispatcher.sent(sent)
+        self._port.sent(sent)
         rows = [_request(item) for item in sent]
         self._sent_at = time.monotonic()
         try:
@@ -174,11 +167,11 @@ class BatchWriter:
                 decided.append((item, _FENCED, when_ns, reason or "a newer owner took over"))
             else:
                 what = "damaged in the journal: " if status == DAMAGED else "refused by the store: "
-                self._dispatcher.outcomes.set_aside(item, what + reason)
+                self._port.set_aside(item, what + reason)
         if again:  # in their order, and before anything that came behind them
             self.lanes.put_back([item for item in batch if item in again])
             batch[:] = [item for item in batch if item not in again]
-            self._dispatcher.encode_again(baseless)
+            self._port.encode_again(baseless)
         return decided
 
     async def _again(self, batch: list[Item], error: LivingAIError, *, died: bool) -> None:
@@ -190,7 +183,7 @@ class BatchWriter:
             if len(batch) == 1 and batch[0].attempts >= _QUARANTINE_AFTER:
                 self.lanes.release(batch)
                 what = f"it ended the writer {batch[0].attempts} times: {error}"
-                self._dispatcher.outcomes.set_aside(batch[0], what)
+                self._port.set_aside(batch[0], what)
                 return
         self.lanes.put_back(batch)
         if not self._closed:
@@ -211,7 +204,7 @@ class BatchWriter:
             _log.info("the store takes writes again")
         if text != self.trouble:
             self.trouble = text
-            self._dispatcher.tell_trouble()
+            self._port.tell_trouble()
 
     async def close(self) -> None:
         """End the writer; a batch under way is finished or stays in the journal."""

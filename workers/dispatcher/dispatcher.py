@@ -17,6 +17,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from livingai._version import __version__
 from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
@@ -24,14 +25,17 @@ from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.opening import open_binary
+from livingai.service.logfile import trim_log
+from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
 from livingai.workers.dispatcher.batches import BatchWriter
 from livingai.workers.dispatcher.compressor_pool import CompressorPool
 from livingai.workers.dispatcher.delta_bases import Bases
-from livingai.workers.dispatcher.feed import Item
+from livingai.workers.dispatcher.elsewhere import Elsewhere
+from livingai.workers.dispatcher.ending import Ending, Farewell
+from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
-from livingai.workers.dispatcher.keeper import Farewell, Keeper
-from livingai.workers.dispatcher.lanes import Lanes
+from livingai.workers.dispatcher.journals import Journals
 from livingai.workers.dispatcher.outcomes import Outcomes
 from livingai.workers.dispatcher.requests import Requests
 from livingai.workers.dispatcher.server import AgentServer
@@ -46,6 +50,8 @@ _ENCODE_FROM_BYTES = 1024
 _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 #: Seconds between looks for lost wake-ups, new journals and dead owners.
 _POLL_S = 0.2
+#: Seconds between two looks at what keeps the writers from coming up.
+_LOOK_S = 0.1
 #: Seconds by which compressors that were not asked for come later; until then a thread does their
 #: work.
 _POOL_LATER_S = 0.5
@@ -60,8 +66,9 @@ class Dispatcher:
         self.directory = directory
         self.started_at = time.time()
         self.intake = Intake(directory)
-        self.barriers = Barriers(self)
-        self.outcomes = Outcomes(self)
+        self.server = AgentServer(directory, config, self.intake, self)
+        self.barriers = Barriers(self.intake, self)
+        self.outcomes = Outcomes(directory.quarantine, self.intake, self.server, self)
         self._bases = Bases()
         self.inflight = 0
         self.inflight_bytes = 0
@@ -76,11 +83,14 @@ class Dispatcher:
             self._encoded,
             careful=deaths > 0,
         )
-        self.writers = [BatchWriter(self, Lanes()) for _ in range(config.writers)]
-        self.server = AgentServer(self)
-        self.requests = Requests(self)
+        self.writers = [BatchWriter(config, self) for _ in range(config.writers)]
+        self.requests = Requests(config, self)
         self.store_url = config.spec().build().url
-        self.keeper = Keeper(self)
+        self._journals = Journals(directory, self.intake, config.cache_bytes)
+        self._ending = Ending(directory, config, self.intake, self)
+        self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
+        #: Set once compressors and writers are up.
+        self._ready = asyncio.Event()
         with open_binary(directory.service_state, os.O_RDWR) as file:
             self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES)
         self._words = memoryview(self._page).cast("Q")
@@ -93,7 +103,7 @@ class Dispatcher:
         """Why writes are not stored now, what keeps dying, or what waits elsewhere; "" if all is
         well."""
         writers = (writer.trouble for writer in self.writers if writer.trouble)
-        other = self.intake.unreadable.trouble or self.requests.trouble or self.keeper.elsewhere
+        other = self.intake.unreadable.trouble or self.requests.trouble or self._elsewhere.trouble
         return next(writers, "") or other
 
     @property
@@ -149,8 +159,8 @@ class Dispatcher:
     async def run(self) -> Farewell:
         """Serve until told to stop, or until idle."""
         await self.server.start()
-        beside = [self._background(self._warm()), self._background(self.keeper.retain()),
-                  self._background(self.keeper.look_elsewhere())]  # fmt: skip
+        retain = self.requests.retain(self.config.retention)
+        beside = [*map(self._background, (self._warm(), retain, self._look_elsewhere()))]
         look_at = 0.0
         while not self._over():
             self._kick.clear()
@@ -158,7 +168,7 @@ class Dispatcher:
             self._words[ServiceWord.HEARTBEAT_NS] = int(now * 1e9)
             if now >= look_at:
                 look_at = now + _POLL_S
-                self.keeper.look_around()
+                self.look_around()
             if self._turn():
                 await asyncio.sleep(0)
                 continue
@@ -177,14 +187,18 @@ class Dispatcher:
         if not self.config.foreground:  # somebody has just saved: its records come first
             await asyncio.sleep(_POOL_LATER_S)
         await self.pool.warm()
-        self.keeper.ready.set()
+        self._ready.set()
+
+    async def _look_elsewhere(self) -> None:
+        await self._ready.wait()
+        await self._elsewhere.watch()
 
     def _over(self) -> bool:
         if self._failure is not None:
             raise self._failure
         if self._drained is not None:
-            return self._drained.done() or self.keeper.grace_over()
-        return self.keeper.idle()
+            return self._drained.done() or self._ending.grace_over()
+        return self._ending.idle()
 
     def _turn(self) -> bool:
         """Take what is there and hand it on; whether there was anything."""
@@ -258,7 +272,90 @@ class Dispatcher:
             if item.header.flags & Flag.STATE:
                 self._bases.sent(item)
 
+    # -- what the parts ask for (see ports.py) --
+
+    @property
+    def has_agents(self) -> bool:
+        """Whether a process is connected."""
+        return bool(self.server.agents)
+
+    def look_around(self, *, now: bool = False) -> None:
+        """Look for new journals and writers that do not answer; once in a while, or ``now``, for
+        dead owners too."""
+        checked = self._journals.look(now=now)
+        self.tell_trouble()
+        self.pool.check()
+        for writer in self.writers:
+            writer.check()
+        if checked:
+            with contextlib.suppress(OSError):  # a full disk: later
+                trim_log(self.directory.log)
+
+    def owner_gone(self, feed: Feed) -> None:
+        """A journal's owner has disconnected; it may have died."""
+        self._journals.check_owner(feed)
+        self.kick()
+
+    def has_older(self, key: int, since_ns: int) -> bool:
+        """See :meth:`.lanes.Lanes.has_older`."""
+        return self.writer_of(key).lanes.has_older(key, since_ns)
+
+    async def passed(self, key: int | None) -> None:
+        """See :meth:`.barriers.Barriers.passed`."""
+        await self.barriers.passed(key)
+
+    async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
+        """Ask the writer of the execution with hash ``key``."""
+        return await self.writer_of(key).ask(verb, *arguments)
+
+    async def answer(self, agent: Agent, number: int, verb: str, arguments: list[Any]) -> None:
+        """See :meth:`.requests.Requests.answer`."""
+        await self.requests.answer(agent, number, verb, arguments)
+
+    async def until_ready(self) -> None:
+        """Wait until compressors and writers are up.
+
+        Raises:
+            StoreMismatchError, RecordsLeftError: they will not be before a person acts.
+        """
+        while not self._ready.is_set():
+            if (error := self.misplaced) is not None:
+                raise error
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), _LOOK_S)
+
+    def status(self) -> dict[str, Any]:
+        """What the service is doing, as plain values."""
+        feeds = self.intake.feeds.values()
+        return {
+            "store": self.store_url,
+            "version": __version__,
+            "served": self.config.served,
+            "foreground": self.config.foreground,
+            "compression": self.pool.where,
+            "started_at": self.started_at,
+            "pids": {
+                "supervisor": os.getppid(),
+                "dispatcher": os.getpid(),
+                "writers": [writer.pid for writer in self.writers],
+                **self.requests.pids(),
+                "compressors": self.pool.pids(),
+            },
+            "agents": sum(agent.journal is not None for agent in self.server.agents),
+            "journals": len(feeds),
+            "journals_of_dead_owners": sum(not feed.alive for feed in feeds),
+            "inflight": self.inflight,
+            "inflight_bytes": self.inflight_bytes,
+            "batches": sum(writer.writing for writer in self.writers),
+            "outcomes": {str(s): count for s, count in self.outcomes.counts.items()},
+            "trouble": self.trouble,
+        }
+
     # -- outcomes --
+
+    def set_aside(self, item: Item, reason: str) -> None:
+        """See :meth:`.outcomes.Outcomes.set_aside`."""
+        self.outcomes.set_aside(item, reason)
 
     def settled(self, item: Item, *, stored: bool) -> None:
         """A record has its outcome."""
@@ -282,9 +379,9 @@ class Dispatcher:
         await asyncio.gather(*(writer.close() for writer in self.writers), self.requests.close())
         self.pool.close()
         self.outcomes.set_damage_aside()
-        left = self.keeper.retire_all()
+        left = self._journals.retire_all()
         self.intake.close()
-        self.keeper.close()
+        self._ending.close()
         told = self._drained
         drained = told is None or (told.done() and not told.cancelled() and told.result())
         return Farewell(left, drained=drained)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
@@ -21,9 +20,8 @@ from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.quarantine import set_aside
 from livingai.queue.tail import Damage
 from livingai.workers.dispatcher.feed import Feed, Item
-
-if TYPE_CHECKING:
-    from livingai.workers.dispatcher.dispatcher import Dispatcher
+from livingai.workers.dispatcher.intake import Intake
+from livingai.workers.dispatcher.ports import OutcomePort, OwnerPort
 
 _log = logging.getLogger("livingai.service")
 #: Seconds between attempts to write to the quarantine.
@@ -40,8 +38,14 @@ _QUARANTINED = STATUS_CODES[OutcomeStatus.QUARANTINED]
 class Outcomes:
     """See the rules above."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(
+        self, quarantine: str, intake: Intake, owners: OwnerPort, port: OutcomePort
+    ) -> None:
+        """``quarantine``: the folder for records that cannot be stored."""
+        self._quarantine = quarantine
+        self._intake = intake
+        self._owners = owners
+        self._port = port
         #: Outcomes since the service began.
         self.counts = dict.fromkeys(OutcomeStatus, 0)
         self._untold: dict[Feed, list[tuple[int, int]]] = {}
@@ -75,7 +79,7 @@ class Outcomes:
         self._untold.setdefault(item.feed, []).append((header.lsn, word))
         if reason:
             self._reasons.setdefault(item.feed, {})[header.lsn] = reason
-        self._dispatcher.settled(item, stored=status in (_MET, _LATE))
+        self._port.settled(item, stored=status in (_MET, _LATE))
 
     def tell(self) -> None:
         """Move cursors, then tell agents what happened."""
@@ -86,7 +90,7 @@ class Outcomes:
             feed.advance()
             failpoint("dispatcher.after_cursor")
             if outcomes:
-                self._dispatcher.server.tell(feed, outcomes, self._reasons.pop(feed, {}))
+                self._owners.tell(feed, outcomes, self._reasons.pop(feed, {}))
 
     # -- quarantine --
 
@@ -99,13 +103,13 @@ class Outcomes:
             return
         _log.error("record %d of %s is quarantined: %s", header.lsn, item.feed.path, reason)
         self.settle(item, _QUARANTINED, time.monotonic_ns(), reason)
-        self._dispatcher.kick()
+        self._port.kick()
 
     def set_damage_aside(self) -> None:
         """Quarantine damaged places of the journals, so that they are reported and kept."""
         if time.monotonic() < self._retry_at:
             return
-        for feed in self._dispatcher.intake.feeds.values():
+        for feed in self._intake.feeds.values():
             while feed.damage:
                 damage = feed.damage[0]
                 data = _bytes_at(feed, damage.position, damage.length)
@@ -124,11 +128,11 @@ class Outcomes:
         self.counts[OutcomeStatus.QUARANTINED] = min(total, _MOST)
         if damage.count:
             feed.lost.append((damage.first_lsn, damage.last_lsn, damage.reason))
-            self._dispatcher.server.tell_lost(feed)
-        self._dispatcher.kick()
+            self._owners.tell_lost(feed)
+        self._port.kick()
 
     def _write(self, feed: Feed, position: int, data: bytes, **about: object) -> bool:
-        folder = self._dispatcher.directory.quarantine
+        folder = self._quarantine
         try:
             set_aside(folder, feed.journal_id, position, data, **about)
         except OSError as error:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from livingai._version import __version__
+from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, ServiceError, ServiceUnavailableError
 from livingai.protocol.frames import Message, error_parts, frame
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
+from livingai.workers.dispatcher.ports import RequestPort
 from livingai.workers.dispatcher.store_link import StoreLink
-
-if TYPE_CHECKING:
-    from livingai.workers.dispatcher.dispatcher import Dispatcher
 
 _log = logging.getLogger("livingai.service")
 #: Reads of one execution wait for its writes, the others for all.
@@ -23,16 +21,18 @@ _READS_OF_ONE = ("latest", "nodes", "history")
 _READS_OF_ALL = ("load", "executions", "costs")
 #: A read that was under way when the reader died (of another one, perhaps) is asked so often.
 _READ_TRIES = 3
+#: Seconds between two applications of the retention policy.
+_RETAIN_EVERY_S = float(os.environ.get("LIVINGAI_RETAIN_EVERY_S", "60"))
 
 
 class Requests:
     """Answers agents. Each request is a task of its own and ends with its agent's connection."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
-        self._reader = StoreLink(dispatcher.config, "reader", dispatcher.kick)
+    def __init__(self, config: ServiceConfig, port: RequestPort) -> None:
+        self._port = port
+        self._reader = StoreLink(config, "reader", port.kick)
         #: Retention, deletes and forks: slow work that no read or write should wait for.
-        self._housekeeper = StoreLink(dispatcher.config, "housekeeper", dispatcher.kick)
+        self._housekeeper = StoreLink(config, "housekeeper", port.kick)
 
     @property
     def trouble(self) -> str:
@@ -43,9 +43,9 @@ class Requests:
         """Do what was asked and send the answer."""
         try:
             if verb in _READS_OF_ONE:
-                await self._dispatcher.barriers.passed(execution_hash(arguments[0]))
+                await self._port.passed(execution_hash(arguments[0]))
             elif verb in _READS_OF_ALL:
-                await self._dispatcher.barriers.passed(None)
+                await self._port.passed(None)
             else:
                 value = await self._do(verb, arguments)
                 agent.send(frame(Message.RESPONSE, number, True, value))
@@ -68,58 +68,42 @@ class Requests:
         return await self._reader.call(verb, *arguments)
 
     async def _do(self, verb: str, arguments: list[Any]) -> Any:
-        dispatcher = self._dispatcher
+        port = self._port
         if verb == "size":
             return await self._reader.call("size")
         if verb in ("delete", "fork"):
-            await dispatcher.barriers.passed(execution_hash(arguments[0]))
+            await port.passed(execution_hash(arguments[0]))
             return await self._housekeeper.call(verb, *arguments)
         if verb == "prune":
             return await self.prune(*arguments)
         if verb == "drain":
-            return await dispatcher.barriers.passed(None)
+            return await port.passed(None)
         if verb == "ready":
-            return await dispatcher.keeper.until_ready()
+            return await port.until_ready()
         if verb == "claim":
             key = execution_hash(arguments[0])
-            await dispatcher.barriers.passed(key)
-            return await dispatcher.writer_of(key).ask("claim", *arguments)
+            await port.passed(key)
+            return await port.ask_writer(key, "claim", *arguments)
         if verb == "status":
-            return self.status()
+            return port.status()
         raise ServiceError(f"the service does not know the request {verb!r}")
 
     async def prune(self, policy: dict[str, Any], dry_run: bool = False) -> Any:
         """Apply a retention policy once, or find out what it would remove."""
         return await self._housekeeper.call("prune", policy, dry_run)
 
-    def status(self) -> dict[str, Any]:
-        """What the service is doing, as plain values."""
-        dispatcher = self._dispatcher
-        feeds = dispatcher.intake.feeds.values()
-        return {
-            "store": dispatcher.store_url,
-            "version": __version__,
-            "served": dispatcher.config.served,
-            "foreground": dispatcher.config.foreground,
-            "compression": dispatcher.pool.where,
-            "started_at": dispatcher.started_at,
-            "pids": {
-                "supervisor": os.getppid(),
-                "dispatcher": os.getpid(),
-                "writers": [writer.pid for writer in dispatcher.writers],
-                "reader": self._reader.pid,
-                "housekeeper": self._housekeeper.pid,
-                "compressors": dispatcher.pool.pids(),
-            },
-            "agents": sum(agent.journal is not None for agent in dispatcher.server.agents),
-            "journals": len(feeds),
-            "journals_of_dead_owners": sum(not feed.alive for feed in feeds),
-            "inflight": dispatcher.inflight,
-            "inflight_bytes": dispatcher.inflight_bytes,
-            "batches": sum(writer.writing for writer in dispatcher.writers),
-            "outcomes": {str(s): count for s, count in dispatcher.outcomes.counts.items()},
-            "trouble": dispatcher.trouble,
-        }
+    def pids(self) -> dict[str, int | None]:
+        """Process ids of the reader and the housekeeper; None: it was not needed so far."""
+        return {"reader": self._reader.pid, "housekeeper": self._housekeeper.pid}
+
+    async def retain(self, policy: dict[str, Any] | None) -> None:
+        """Apply a retention policy now and then, for as long as the service lives."""
+        while policy:
+            await asyncio.sleep(_RETAIN_EVERY_S)
+            try:
+                await self.prune(dict(policy))
+            except LivingAIError as error:
+                _log.warning("retention failed, trying again later: %s", error)
 
     async def close(self) -> None:
         """End the reader and the housekeeper."""

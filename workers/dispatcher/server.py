@@ -8,9 +8,10 @@ import logging
 import os
 import re
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from livingai._version import __version__
+from livingai.config import ServiceConfig
 from livingai.errors import (
     DirectoryError,
     DirectoryMismatchError,
@@ -21,15 +22,15 @@ from livingai.errors import (
     VersionMismatchError,
 )
 from livingai.protocol.frames import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame
+from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
 from livingai.stores.base import IDENTITY
 from livingai.stores.belonging import leads_to
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.feed import Feed
-
-if TYPE_CHECKING:
-    from livingai.workers.dispatcher.dispatcher import Dispatcher
+from livingai.workers.dispatcher.intake import Intake
+from livingai.workers.dispatcher.ports import ServerPort
 
 _log = logging.getLogger("livingai.service")
 _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
@@ -38,15 +39,20 @@ _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 class AgentServer:
     """Listens in the state directory; see :mod:`livingai.protocol.frames`."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(
+        self, directory: StateDirectory, config: ServiceConfig, intake: Intake, port: ServerPort
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._intake = intake
+        self._port = port
         self.agents: set[Agent] = set()
         self._by_journal: dict[str, Agent] = {}
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
         """Listen. The lock on the directory is held, so an old socket file is nobody's."""
-        directory = self._dispatcher.directory
+        directory = self._directory
         path = os.path.join(directory.path, "service.sock")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -71,16 +77,16 @@ class AgentServer:
         if agent.journal is not None:
             if self._by_journal.get(agent.journal) is agent:
                 del self._by_journal[agent.journal]
-            feed = self._dispatcher.intake.by_id(agent.journal)
+            feed = self._intake.by_id(agent.journal)
             if feed is not None:
-                self._dispatcher.keeper.owner_gone(feed)
-        self._dispatcher.kick()
+                self._port.owner_gone(feed)
+        self._port.kick()
 
     def received(self, agent: Agent, message: list[Any]) -> None:
         """Do what a message says."""
         kind = message[0]
         if kind == Message.WAKE:
-            self._dispatcher.kick()
+            self._port.kick()
         elif kind == Message.HELLO:
             self._greet(agent, message)
         elif not agent.greeted:
@@ -88,9 +94,9 @@ class AgentServer:
         elif kind == Message.ATTACH:
             self._attach(agent, message[1])
         elif kind == Message.REQUEST:
-            agent.run(self._dispatcher.requests.answer(agent, *message[1:]))
+            agent.run(self._port.answer(agent, *message[1:]))
         elif kind == Message.GOODBYE:
-            self._dispatcher.kick()
+            self._port.kick()
 
     def _attach(self, agent: Agent, journal: object) -> None:
         """Tell an agent its journal's outcomes from now on, if it is the journal's owner: an older
@@ -109,14 +115,14 @@ class AgentServer:
         self._by_journal[agent.journal] = agent
         if before is not None and before is not agent:
             before.journal = None
-        self._dispatcher.intake.refresh()
+        self._intake.refresh()
         # Its outcomes were told to nobody until now; a greeting makes it look for them.
         agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
-        agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
-        feed = self._dispatcher.intake.by_id(agent.journal)
+        agent.send(frame(Message.TROUBLE, self._port.trouble))
+        feed = self._intake.by_id(agent.journal)
         if feed is not None:
             self.tell_lost(feed)
-        self._dispatcher.kick()
+        self._port.kick()
 
     def _check_owner(self, agent: Agent, journal: object) -> None:
         """Raise NotTheOwnerError unless the agent is the process that holds the journal's lock.
@@ -126,7 +132,7 @@ class AgentServer:
         """
         if not isinstance(journal, str) or not _IS_ID(journal):
             raise NotTheOwnerError(f"{str(journal)[:40]!a} is no journal")
-        path = os.path.join(self._dispatcher.directory.journals, journal, OWNER_LOCK)
+        path = os.path.join(self._directory.journals, journal, OWNER_LOCK)
         try:
             owner = owner_pid(path)
         except OddFileError:  # the service has said so; nobody can tell
@@ -157,14 +163,14 @@ class AgentServer:
         elif not self._is_ours(store_url):
             agent.leave(
                 DirectoryMismatchError(
-                    f"this service writes to {self._dispatcher.store_url}, the agent wants "
+                    f"this service writes to {self._port.store_url}, the agent wants "
                     f"{store_url}; give each store a directory of its own"
                 )
             )
         else:
             agent.greeted = True
             agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
-            agent.send(frame(Message.TROUBLE, self._dispatcher.trouble))
+            agent.send(frame(Message.TROUBLE, self._port.trouble))
 
     def _is_ours(self, name: str) -> bool:
         """Whether an agent means our store: by its URL, as the directory's manifest names it (which
@@ -172,13 +178,13 @@ class AgentServer:
         :func:`livingai.stores.belonging.enter` for the name's form."""
         identity, space, url = name.partition(" ")
         names = {name, identity, url} if space else {name}
-        if self._dispatcher.store_url in names:
+        if self._port.store_url in names:
             return True
         with contextlib.suppress(DirectoryError):
-            manifest = self._dispatcher.directory.manifest()
+            manifest = self._directory.manifest()
             if not names.isdisjoint((manifest.get("store"), manifest.get(IDENTITY))):
                 return True
-        return leads_to(url or name, self._dispatcher.config.spec().build())
+        return leads_to(url or name, self._config.spec().build())
 
     def tell_trouble(self, text: str) -> None:
         """Tell all agents that the store takes no writes now, and why; "" that it does again."""
@@ -204,6 +210,6 @@ class AgentServer:
         if self._server is not None:
             self._server.close()
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._dispatcher.directory.path, "service.sock"))
+            os.unlink(os.path.join(self._directory.path, "service.sock"))
         for agent in list(self.agents):
             agent.leave()

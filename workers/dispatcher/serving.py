@@ -24,7 +24,7 @@ from livingai.queue.lock import OwnerLock, owner_identity
 from livingai.queue.removal import remove_if_stored
 from livingai.queue.waiting import waiting_records
 from livingai.workers.dispatcher.dispatcher import Dispatcher
-from livingai.workers.dispatcher.keeper import Farewell
+from livingai.workers.dispatcher.ending import Farewell
 from livingai.workers.dispatcher.spawning import Spawned
 from livingai.workers.process import die_with_parent, raise_descriptor_limit, yield_to_agents
 

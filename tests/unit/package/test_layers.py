@@ -13,18 +13,6 @@ from tests.support.import_graph import ImportGraph, in_circles, layers, violatio
 
 TABLE = ROOT / "docs" / "ARCHITECTURE.md"
 
-#: Modules that are still in a circle. The list only gets shorter: the test fails on a circle that
-#: is not in it, and on an entry that is no longer needed.
-KNOWN_IN_CIRCLES: set[str] = {
-    "livingai.workers.dispatcher.agent_connection",
-    "livingai.workers.dispatcher.barriers",
-    "livingai.workers.dispatcher.batches",
-    "livingai.workers.dispatcher.dispatcher",
-    "livingai.workers.dispatcher.keeper",
-    "livingai.workers.dispatcher.outcomes",
-    "livingai.workers.dispatcher.requests",
-    "livingai.workers.dispatcher.server",
-}
 
 #: What loads a module by a name in a variable, so that no import statement shows it.
 LOADS_BY_NAME = {
@@ -59,10 +47,8 @@ def test_imports_follow_the_layers(graph: ImportGraph, ranks: dict[str, tuple[in
 
 
 def test_no_modules_import_each_other_in_a_circle(graph: ImportGraph) -> None:
-    broken = list(in_circles(graph, KNOWN_IN_CIRCLES))
+    broken = list(in_circles(graph))
     assert not broken, "\n" + "\n".join(broken)
-    unneeded = KNOWN_IN_CIRCLES - {module for circle in graph.circles() for module in circle}
-    assert not unneeded, f"remove from KNOWN_IN_CIRCLES: {sorted(unneeded)}"
 
 
 def test_only_a_few_modules_load_others_by_name(graph: ImportGraph) -> None:
