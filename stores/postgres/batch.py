@@ -24,6 +24,7 @@ from livingai.stores.postgres.arrays import (
     text_array,
 )
 from livingai.stores.postgres.rows import columns, key
+from livingai.stores.shared.refusals import BASE_MISSING, fenced
 from livingai.stores.shared.rows import Write, checkpoint_columns
 from livingai.stores.standing import standing
 
@@ -83,10 +84,9 @@ class FunctionCall:
             epoch = self._epochs[x] if owned[x] is None else owned[x]
             reason = ""
             if status == RowStatus.FENCED:
-                what = "deleted" if deleted[x] else "taken over"
-                reason = f"the execution was {what} with epoch {newest[x]}, this write has {epoch}"
+                reason = fenced(newest[x], epoch, deleted=bool(deleted[x]))
             elif status == RowStatus.BASE_MISSING:
-                reason = "its base is not stored"
+                reason = BASE_MISSING
             yield at, RowResult(RowStatus(status), epoch, reason)
 
 

@@ -16,6 +16,7 @@ from livingai.stores.redis.rows import (
     make_ready,
     row_arguments,
 )
+from livingai.stores.shared.refusals import BASE_MISSING, fenced
 from livingai.stores.shared.rows import owned
 
 
@@ -129,8 +130,7 @@ def _results(part: list[tuple[int, Ready]], reply: Any) -> Iterator[RowResult]:
         status, epoch, newest, is_deleted = reply[at : at + 4]
         reason = ""
         if status == RowStatus.BASE_MISSING:
-            reason = "its base is not stored"
+            reason = BASE_MISSING
         elif status == RowStatus.FENCED:
-            what = "deleted" if is_deleted else "taken over"
-            reason = f"the execution was {what} with epoch {newest}, this write has {epoch}"
+            reason = fenced(newest, epoch, deleted=bool(is_deleted))
         yield RowResult(RowStatus(status), epoch, reason)

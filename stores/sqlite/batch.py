@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from livingai.node import NodeField
 from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.shared.human import plain_text
+from livingai.stores.shared.refusals import BASE_MISSING, fenced
 from livingai.stores.shared.rows import (
     Write,
     checkpoint_columns,
@@ -133,14 +134,13 @@ class Batch:
         assert newest is not None
         if owner is newest:
             if row.base_hash is not None and not self._has_base(owner, row):
-                return RowResult(RowStatus.BASE_MISSING, owner.epoch, "its base is not stored")
+                return RowResult(RowStatus.BASE_MISSING, owner.epoch, BASE_MISSING)
             self._apply(owner, write)
             return RowResult(RowStatus.STORED, owner.epoch)
         if owner is not None and self._is_stored(owner, row):
             return RowResult(RowStatus.STORED, owner.epoch)
         epoch = owner.epoch if owner else row.epoch
-        what = "deleted" if newest.claim is None else "taken over"
-        reason = f"the execution was {what} with epoch {newest.epoch}, this write has {epoch}"
+        reason = fenced(newest.epoch, epoch, deleted=newest.claim is None)
         return RowResult(RowStatus.FENCED, epoch, reason)
 
     # -- what is new --
