@@ -4,7 +4,8 @@ One thread per process and state directory owns the socket. No call of an agent 
 a wake-up is one non-blocking send, a request is queued. When the service is away the thread has it
 started again, with backoff (:mod:`livingai.engine.starting`); when it is back, the thread reads the
 outcomes that it missed from the journal, where the service wrote them before it told anyone. All
-who wait for an outcome depend on the thread, so nothing but :meth:`ServiceClient.close` ends it.
+who wait for an outcome depend on the thread, so nothing but :meth:`ServiceConnection.close` ends
+it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _CHUNK = 1 << 18
 _NOBODY: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
 
 
-class ServiceClient:
+class ServiceConnection:
     """See the module's text. ``on_outcomes(packed, reasons, lost)`` and ``on_connect()`` are called
     from the client's thread."""
 

@@ -16,8 +16,8 @@ import time
 from typing import TYPE_CHECKING, Any, Unpack
 
 from livingai.config import EngineConfig
-from livingai.engine.handle import Entry, Local, Pending
-from livingai.engine.upkeep import Housekeeper
+from livingai.engine.handle import DirectoryHandle, OwnedExecution, Pending
+from livingai.engine.upkeep import EngineUpkeep
 from livingai.errors import (
     ConfigurationError,
     JournalClosedError,
@@ -43,7 +43,7 @@ _MAX_BUDGET_US = 0xFFFF_FFFF
 _LOOK_S = 0.1
 
 
-class CheckpointEngine(Housekeeper):
+class CheckpointEngine(EngineUpkeep):
     """Saves and reads an agent's checkpoints; see ``README.md`` for the six-line example.
 
     Args:
@@ -105,7 +105,7 @@ class CheckpointEngine(Housekeeper):
                 raise
             receipt = await self._append_when_room(node, encoded, budget_ms, history)
         if level is Durability.FSYNC:
-            await asyncio.wrap_future(self.open_local().syncer.wait_for())
+            await asyncio.wrap_future(self.open_handle().syncer.wait_for())
         elif level is Durability.STORE:
             await receipt
         return receipt
@@ -130,7 +130,7 @@ class CheckpointEngine(Housekeeper):
                 raise
             receipt = self._append_when_room_sync(node, encoded, budget_ms, history)
         if level is Durability.FSYNC:
-            self.open_local().syncer.wait_for().result()
+            self.open_handle().syncer.wait_for().result()
         elif level is Durability.STORE:
             receipt.result()
         return receipt
@@ -142,8 +142,8 @@ class CheckpointEngine(Housekeeper):
         budget_ms: float | None,
         history: bool | None,
     ) -> Receipt:
-        local = self._local or self.open_local()
-        journal = local.journal or local.open_journal()
+        handle = self._handle or self.open_handle()
+        journal = handle.journal or handle.open_journal()
         wire, ext, kind, raw = encoded
         flags = 0
         if kind:
@@ -152,36 +152,36 @@ class CheckpointEngine(Housekeeper):
                 flags |= Flag.LATEST_ONLY
         budget_us = self._budget_us if budget_ms is None else _budget_us(budget_ms)
         execution_id = node.execution_id
-        with local.lock:
-            if local.closed:
+        with handle.lock:
+            if handle.closed:
                 raise JournalClosedError
-            entry = local.entries.get(execution_id)
-            if entry is None or not journal.index.owns(entry.slot, entry.key):
-                entry = local.enter(execution_id, journal)
+            owned = handle.owned.get(execution_id)
+            if owned is None or not journal.index.owns(owned.slot, owned.key):
+                owned = handle.enter(execution_id, journal)
             # Used up even where a signal's exception ends the append: it may have been written, and
             # no other write may bear its number.
-            entry.seq = seq = entry.seq + 1
+            owned.seq = seq = owned.seq + 1
             try:
                 at = journal.append(
-                    key=entry.key, slot=entry.slot, node_key=execution_hash(node.id),
-                    claim=entry.claim, epoch=entry.epoch, seq=seq, flags=flags,
+                    key=owned.key, slot=owned.slot, node_key=execution_hash(node.id),
+                    claim=owned.claim, epoch=owned.epoch, seq=seq, flags=flags,
                     state_kind=kind, node=wire, ext=ext, state=raw, budget_us=budget_us,
                 )  # fmt: skip
             except LivingAIError:  # it was not
-                entry.seq = seq - 1
+                owned.seq = seq - 1
                 raise
             except BaseException:
-                if not journal.index.seq(entry.slot):  # a claim's first record has number 1
-                    local.entries.pop(execution_id, None)
+                if not journal.index.seq(owned.slot):  # a claim's first record has number 1
+                    handle.owned.pop(execution_id, None)
                 raise
             if kind:
-                entry.state_at = at.position
+                owned.state_at = at.position
             receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
-            local.pending[at.lsn] = Pending(receipt, at.mono_ns, entry)
+            handle.pending[at.lsn] = Pending(receipt, at.mono_ns, owned)
             self._pending[at.lsn] = receipt
             self._sla.saves += 1
-        local.client.wake()
-        local.sync_soon()
+        handle.connection.wake()
+        handle.sync_soon()
         return receipt
 
     async def _append_when_room(
@@ -192,7 +192,7 @@ class CheckpointEngine(Housekeeper):
         history: bool | None,
     ) -> Receipt:
         """Try again as the store makes room, for as long as ``on_full`` says."""
-        room = _Room(self.open_local(), self.config)
+        room = _Room(self.open_handle(), self.config)
         while True:
             try:
                 receipt = self._append(node, encoded, budget_ms, history)
@@ -216,7 +216,7 @@ class CheckpointEngine(Housekeeper):
         history: bool | None,
     ) -> Receipt:
         """Twin of :meth:`_append_when_room`."""
-        room = _Room(self.open_local(), self.config)
+        room = _Room(self.open_handle(), self.config)
         while True:
             try:
                 receipt = self._append(node, encoded, budget_ms, history)
@@ -250,26 +250,26 @@ class CheckpointEngine(Housekeeper):
             FencedError: yet another owner has claimed it at the same time.
             ServiceUnavailableError: the service does not answer.
         """
-        entry, token = self.new_claim(execution_id)
+        owned, token = self.new_claim(execution_id)
         epoch = await self.confirm_claim(execution_id, token)
-        entry.epoch = epoch
+        owned.epoch = epoch
         return epoch
 
     def claim_sync(self, execution_id: str) -> int:
         """Twin of :meth:`claim`."""
-        entry, token = self.new_claim(execution_id)
+        owned, token = self.new_claim(execution_id)
         epoch = self.confirm_claim_sync(execution_id, token)
-        entry.epoch = epoch
+        owned.epoch = epoch
         return epoch
 
-    def new_claim(self, execution_id: str) -> tuple[Entry, str]:
+    def new_claim(self, execution_id: str) -> tuple[OwnedExecution, str]:
         """The first half of :meth:`claim`: other processes of this machine are told; the claim."""
-        local = self.open_local()
-        journal = local.open_journal()
-        with local.lock:
-            local.entries.pop(execution_id, None)
-            entry = local.enter(execution_id, journal)
-        return entry, owner_token(journal.id, entry.claim)
+        handle = self.open_handle()
+        journal = handle.open_journal()
+        with handle.lock:
+            handle.owned.pop(execution_id, None)
+            owned = handle.enter(execution_id, journal)
+        return owned, owner_token(journal.id, owned.claim)
 
     async def confirm_claim(self, execution_id: str, claim: str) -> int:
         """The second half of :meth:`claim`: the epoch that the store gives, or has given, to it."""
@@ -281,12 +281,12 @@ class CheckpointEngine(Housekeeper):
 
     def claim_state(self, execution_id: str, owned: OwnedClaim) -> ClaimState:
         """How a claim of this process appears in the shared indexes at this moment."""
-        local = self.open_local()
-        entry = local.entries.get(execution_id)
-        if entry is not None and entry is not owned:
+        handle = self.open_handle()
+        known = handle.owned.get(execution_id)
+        if known is not None and known is not owned:
             return ClaimState.REPLACED
-        index = None if local.journal is None else local.journal.index
-        if entry is None or index is None or not index.owns(owned.slot, owned.key):
+        index = None if handle.journal is None else handle.journal.index
+        if known is None or index is None or not index.owns(owned.slot, owned.key):
             return ClaimState.DISPLACED
         slot = index.get(owned.key)
         if slot is None or slot.claim != owned.claim or slot.superseded:
@@ -300,8 +300,8 @@ class CheckpointEngine(Housekeeper):
         Raises:
             JournalError: another journal cannot be opened for now.
         """
-        local = self.open_local()
-        return local.cache.entering(execution_id, local.open_journal().id)
+        handle = self.open_handle()
+        return handle.cache.entering(execution_id, handle.open_journal().id)
 
     # -- recorded programs --
 
@@ -332,15 +332,15 @@ class CheckpointEngine(Housekeeper):
 class _Room:
     """Waiting for room in a full journal: there may be some once the oldest write is stored."""
 
-    def __init__(self, local: Local, config: EngineConfig) -> None:
+    def __init__(self, handle: DirectoryHandle, config: EngineConfig) -> None:
         self.write_through = config.on_full == "write_through"
-        self._local = local
+        self._handle = handle
         self._deadline = time.monotonic() + config.on_full_timeout_s
 
     def look(self) -> tuple[Receipt | None, float]:
         """The oldest write, and for how many seconds at most to wait for it; 0: no longer."""
-        self._local.client.wake()
-        oldest = self._local.oldest_pending()
+        self._handle.connection.wake()
+        oldest = self._handle.oldest_pending()
         left = _LOOK_S if self.write_through else self._deadline - time.monotonic()
         return oldest.receipt if oldest is not None else None, min(_LOOK_S, left)
 

@@ -1,8 +1,8 @@
 """What a process shares: one journal, one cache, one connection per state directory.
 
-Engines of the same process on the same directory use the same :class:`Local`, so they are one owner
-and do not fence each other. It is made at the first use, counted, and closed with the last engine.
-A forked child forgets its parent's and makes its own.
+Engines of the same process on the same directory use the same :class:`DirectoryHandle`, so they are
+one owner and do not fence each other. It is made at the first use, counted, and closed with the
+last engine. A forked child forgets its parent's and makes its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.engine.cache import HotCache
-from livingai.engine.connection import ServiceClient
+from livingai.engine.connection import ServiceConnection
 from livingai.engine.starting import Starter
 from livingai.engine.syncer import Syncer
 from livingai.errors import JournalClosedError, LivingAIError
@@ -49,7 +49,7 @@ from livingai.stores.belonging import enter
 
 _log = logging.getLogger("livingai")
 #: Executions whose place in the journal a process remembers; an older one is claimed anew.
-_MAX_ENTRIES = 100_000
+_MAX_OWNED = 100_000
 
 
 #: The outcome of a record that is terminal without an outcome word in the journal.
@@ -59,7 +59,7 @@ _DAMAGED = Outcome(
 
 
 @dataclass(slots=True)
-class Entry:
+class OwnedExecution:
     """An execution that this process writes: its index slot, claim, epoch (0: the store gives it
     at the first commit), and the sequence number of its last record."""
 
@@ -77,10 +77,10 @@ class Pending(NamedTuple):
 
     receipt: Receipt
     mono_ns: int
-    entry: Entry | None
+    owned: OwnedExecution | None
 
 
-class Local:
+class DirectoryHandle:
     """See the module's text. Thread-safe."""
 
     def __init__(self, store: Store, directory: StateDirectory, config: EngineConfig) -> None:
@@ -96,7 +96,7 @@ class Local:
         self.lock = threading.Lock()
         self.closed = False
         self.pending: dict[int, Pending] = {}
-        self.entries: dict[str, Entry] = {}
+        self.owned: dict[str, OwnedExecution] = {}
         self.users = 0
         #: This process's journal, once it has written anything.
         self.journal: Journal | None = None
@@ -105,7 +105,7 @@ class Local:
         self._expired_at = time.monotonic()
         #: Outcomes that were found in a segment before it was reused; see :meth:`_before_reuse`.
         self._late: collections.deque[tuple[Receipt, Outcome]] = collections.deque()
-        self.client = ServiceClient(
+        self.connection = ServiceConnection(
             directory,
             starter,
             name,
@@ -138,7 +138,7 @@ class Local:
                 self._own = Segments(journal.directory)
                 self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
                 self.journal = journal
-                self.client.attach(journal.id)
+                self.connection.attach(journal.id)
             return self.journal
 
     @property
@@ -154,23 +154,23 @@ class Local:
         if syncer is not None and syncer.idle:
             syncer.wake()
 
-    def enter(self, execution_id: str, journal: Journal) -> Entry:
+    def enter(self, execution_id: str, journal: Journal) -> OwnedExecution:
         """Begin to write an execution: take its next claim. Call with ``lock`` held."""
         key = execution_hash(execution_id)
         floor = time.time_ns() // 1_000_000
         claim, mine = self.cache.take_over(execution_id, floor, journal.id)
         slot = journal.locate(key)
         journal.index.begin(slot, claim, keep_state=mine)
-        entry = Entry(key, slot, claim, 0, 0)
-        if len(self.entries) >= _MAX_ENTRIES:
-            del self.entries[next(iter(self.entries))]
-        self.entries[execution_id] = entry
-        return entry
+        owned = OwnedExecution(key, slot, claim, 0, 0)
+        if len(self.owned) >= _MAX_OWNED:
+            del self.owned[next(iter(self.owned))]
+        self.owned[execution_id] = owned
+        return owned
 
     def forget(self, execution_id: str) -> None:
         """Drop an execution from the hot cache: it is about to be deleted from the store."""
         with self.lock:
-            self.entries.pop(execution_id, None)
+            self.owned.pop(execution_id, None)
             self.cache.forget(execution_id)
 
     def oldest_pending(self) -> Pending | None:
@@ -203,7 +203,7 @@ class Local:
     def _outcome(self, write: Pending, known: tuple[int, int], reason: str = "") -> Outcome:
         """An outcome, with the reason where it is late for want of a service."""
         outcome = outcome_from_code(*known, reason)
-        if outcome.status == "late" and not reason and write.mono_ns < self.client.connected_ns:
+        if outcome.status == "late" and not reason and write.mono_ns < self.connection.connected_ns:
             return replace(
                 outcome, reason="accepted before this process was connected to the service"
             )
@@ -212,12 +212,12 @@ class Local:
     def _fenced(self, write: Pending) -> None:
         """Forget what the cache says of an execution that is no longer ours, unless we have claimed
         it anew since."""
-        entry = write.entry
-        if entry is None or self.entries.get(write.receipt.execution_id) is not entry:
+        owned = write.owned
+        if owned is None or self.owned.get(write.receipt.execution_id) is not owned:
             return
-        entry.state_at = 0
-        if self.journal is not None and self.journal.index.owns(entry.slot, entry.key):
-            self.journal.index.forget(entry.slot)
+        owned.state_at = 0
+        if self.journal is not None and self.journal.index.owns(owned.slot, owned.key):
+            self.journal.index.forget(owned.slot)
 
     def _catch_up(self) -> None:
         """Read outcomes that were written while nobody could tell us."""
@@ -282,12 +282,12 @@ class Local:
         Raises:
             JournalError: the last sync failed; all is closed nevertheless.
         """
-        trouble = self.client.trouble
-        quiet = at_exit and not trouble and self.client.state in ("starting", "connected")
+        trouble = self.connection.trouble
+        quiet = at_exit and not trouble and self.connection.state in ("starting", "connected")
         with ExitStack() as last:
             last.callback(self._give_up, trouble, quiet)
             last.callback(self.cache.close)
-            self.client.close()
+            self.connection.close()
             with contextlib.suppress(OSError):  # out of descriptors
                 self._catch_up()
             if self._syncer is not None:
@@ -322,38 +322,41 @@ class Local:
 
     def abandon(self) -> None:
         """In a forked child: let go of what is the parent's."""
-        self.client.abandon()
+        self.connection.abandon()
         if self.journal is not None:
             self.journal.abandon()
         orphan(write.receipt for write in self.pending.values())
 
 
-_registry: dict[str, Local] = {}
+_registry: dict[str, DirectoryHandle] = {}
 _registry_lock = threading.Lock()
 
 
-def acquire_local(store: Store, directory: StateDirectory, config: EngineConfig) -> Local:
-    """This process's :class:`Local` for a directory, made if there is none; give it back with
-    :func:`release_local`."""
+def acquire_handle(
+    store: Store, directory: StateDirectory, config: EngineConfig
+) -> DirectoryHandle:
+    """This process's :class:`DirectoryHandle` for a directory, made if there is none; give it back
+    with
+    :func:`release_handle`."""
     with _registry_lock:
-        local = _registry.get(directory.path)
-        if local is None:
-            local = _registry[directory.path] = Local(store, directory, config)
+        handle = _registry.get(directory.path)
+        if handle is None:
+            handle = _registry[directory.path] = DirectoryHandle(store, directory, config)
         else:
             enter(store, directory)
-        local.users += 1
-        return local
+        handle.users += 1
+        return handle
 
 
-def release_local(local: Local) -> None:
-    """Give a :class:`Local` back; the last user closes it."""
+def release_handle(handle: DirectoryHandle) -> None:
+    """Give a :class:`DirectoryHandle` back; the last user closes it."""
     with _registry_lock:
-        local.users -= 1
-        if local.users > 0 or local.pid != os.getpid():
+        handle.users -= 1
+        if handle.users > 0 or handle.pid != os.getpid():
             return
-        if _registry.get(local.directory.path) is local:
-            del _registry[local.directory.path]
-    local.close()
+        if _registry.get(handle.directory.path) is handle:
+            del _registry[handle.directory.path]
+    handle.close()
 
 
 def _forget_after_fork() -> None:
@@ -361,16 +364,16 @@ def _forget_after_fork() -> None:
     _registry_lock = threading.Lock()
     inherited = list(_registry.values())
     _registry.clear()
-    for local in inherited:
-        local.abandon()
+    for handle in inherited:
+        handle.abandon()
 
 
 def _close_at_exit() -> None:
     """An interpreter that exits without close(): hand everything over in order."""
-    for local in list(_registry.values()):
-        if local.pid == os.getpid():
+    for handle in list(_registry.values()):
+        if handle.pid == os.getpid():
             try:
-                local.close(at_exit=True)
+                handle.close(at_exit=True)
             except (LivingAIError, OSError, JournalClosedError) as error:
                 _log.warning("at exit: %s", error)
     _registry.clear()

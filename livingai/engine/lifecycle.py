@@ -1,7 +1,8 @@
 """An engine's membership in its state directory: joining, barriers, figures, leaving.
 
-It joins at its first use (:class:`~livingai.engine.handle.Local` is what it then shares with the
-other engines of the process) and leaves when it is closed. In a forked child it has never joined.
+It joins at its first use (:class:`~livingai.engine.handle.DirectoryHandle` is what it then shares
+with the other engines of the process) and leaves when it is closed. In a forked child it has never
+joined.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import weakref
 from typing import Any, Self
 
 from livingai.config import EngineConfig
-from livingai.engine.handle import Local, acquire_local, release_local
+from livingai.engine.handle import DirectoryHandle, acquire_handle, release_handle
 from livingai.engine.sla import Sla, SlaRecorder
 from livingai.errors import FlushTimeoutError, JournalClosedError, OutcomeUnknownError
 from livingai.outcome import Durability, Receipt
@@ -27,7 +28,7 @@ from livingai.stores.belonging import left_in_default
 _log = logging.getLogger("livingai")
 
 
-class Member:
+class EngineLifecycle:
     """The part of :class:`~livingai.CheckpointEngine` that comes and goes. Thread-safe."""
 
     def __init__(self, store: Store, config: EngineConfig) -> None:
@@ -42,31 +43,31 @@ class Member:
         """Without a past: new, or in a forked child, which shares nothing with its parent."""
         self._sla = SlaRecorder()
         self._pending: dict[int, Receipt] = {}
-        self._local: Local | None = None
+        self._handle: DirectoryHandle | None = None
         #: Accepted records that wait where this engine does not look.
         self._left = ""
         self._opening = threading.Lock()
 
-    def open_local(self) -> Local:
+    def open_handle(self) -> DirectoryHandle:
         """This process's share of the state directory, opened at the first use.
 
         Raises:
             JournalClosedError: the engine is closed.
             DirectoryError, DiskFullError, StoreError: it cannot be opened.
         """
-        local = self._local
-        if local is not None:
-            return local
+        handle = self._handle
+        if handle is not None:
+            return handle
         with self._opening:
             if self._closed:
                 raise JournalClosedError
-            if self._local is None:
+            if self._handle is None:
                 self.store.validate()
-                self._local = acquire_local(self.store, self.directory, self.config)
+                self._handle = acquire_handle(self.store, self.directory, self.config)
                 self._left = left_in_default(self.store, self.directory)
                 if self._left:
                     _log.warning("%s", self._left)
-            return self._local
+            return self._handle
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,24 +92,24 @@ class Member:
         Raises:
             JournalError: the journal could not be synced to the disk; the engine is closed.
         """
-        if self._local is not None:
+        if self._handle is not None:
             with contextlib.suppress(FlushTimeoutError, OutcomeUnknownError):
                 await self.flush(timeout=timeout)
         await asyncio.get_running_loop().run_in_executor(None, self._leave)
 
     def close_sync(self, timeout: float = 10.0) -> None:
         """Twin of :meth:`close`."""
-        if self._local is not None:
+        if self._handle is not None:
             with contextlib.suppress(FlushTimeoutError, OutcomeUnknownError):
                 self.flush_sync(timeout=timeout)
         self._leave()
 
     def _leave(self) -> None:
         with self._opening:
-            local, self._local = self._local, None
+            handle, self._handle = self._handle, None
             self._closed = True
-        if local is not None:
-            release_local(local)
+        if handle is not None:
+            release_handle(handle)
 
     async def flush(
         self, level: Durability = Durability.STORE, timeout: float | None = None
@@ -120,15 +121,15 @@ class Member:
             JournalError: at FSYNC, the disk failed.
             OutcomeUnknownError: the engine was closed meanwhile.
         """
-        local = self._local
-        if local is None or local.journal is None or level is Durability.JOURNAL:
+        handle = self._handle
+        if handle is None or handle.journal is None or level is Durability.JOURNAL:
             return
         try:
             async with asyncio.timeout(timeout):
                 if level is Durability.FSYNC:
-                    await asyncio.wrap_future(local.syncer.wait_for())
+                    await asyncio.wrap_future(handle.syncer.wait_for())
                     return
-                local.client.wake()
+                handle.connection.wake()
                 for receipt in list(self._pending.values()):
                     await receipt
         except TimeoutError as error:
@@ -138,15 +139,15 @@ class Member:
         self, level: Durability = Durability.STORE, timeout: float | None = None
     ) -> None:
         """Twin of :meth:`flush`."""
-        local = self._local
-        if local is None or local.journal is None or level is Durability.JOURNAL:
+        handle = self._handle
+        if handle is None or handle.journal is None or level is Durability.JOURNAL:
             return
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             if level is Durability.FSYNC:
-                local.syncer.wait_for().result(timeout)
+                handle.syncer.wait_for().result(timeout)
                 return
-            local.client.wake()
+            handle.connection.wake()
             for receipt in list(self._pending.values()):
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 receipt.result(left)
@@ -166,22 +167,22 @@ class Member:
 
     def sla(self) -> Sla:
         """Counts and latency quantiles of this engine's writes so far."""
-        local = self._local
+        handle = self._handle
         figures: dict[str, Any] = {"service": "closed" if self._closed else "not started"}
-        if local is not None:
+        if handle is not None:
             if self._left:
                 self._left = left_in_default(self.store, self.directory)
-            trouble = local.client.trouble or self._left
-            figures = {"service": local.client.state, "trouble": trouble}
-            oldest = local.oldest_pending()
+            trouble = handle.connection.trouble or self._left
+            figures = {"service": handle.connection.state, "trouble": trouble}
+            oldest = handle.oldest_pending()
             if oldest is not None:
                 figures["queue_age_ms"] = (time.monotonic_ns() - oldest.mono_ns) / 1e6
-            if local.journal is not None:
-                figures["unsynced_bytes"] = local.journal.unsynced_bytes
+            if handle.journal is not None:
+                figures["unsynced_bytes"] = handle.journal.unsynced_bytes
         return self._sla.summary(pending=len(self._pending), **figures)
 
 
-_members: weakref.WeakSet[Member] = weakref.WeakSet()
+_members: weakref.WeakSet[EngineLifecycle] = weakref.WeakSet()
 
 
 def _begin_after_fork() -> None:

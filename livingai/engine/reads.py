@@ -10,8 +10,8 @@ from typing import Any, Literal
 from livingai import serial
 from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.engine.cache import Ask
-from livingai.engine.handle import Entry, Local
-from livingai.engine.lifecycle import Member
+from livingai.engine.handle import DirectoryHandle, OwnedExecution
+from livingai.engine.lifecycle import EngineLifecycle
 from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.node import ExecutionNode
 from livingai.protocol.history import History, place_of, unpack_history
@@ -23,7 +23,7 @@ from livingai.stores.base import CostLine
 CostGroup = Literal["execution", "name", "day"]
 
 
-class CheckpointReader(Member):
+class CheckpointReader(EngineLifecycle):
     """The reading half of :class:`~livingai.CheckpointEngine`.
 
     Each read tries, in order: the own journal, the hot cache (other processes' journals), the
@@ -114,7 +114,7 @@ class CheckpointReader(Member):
 
     def cached(self, execution_id: str) -> Cached | None:
         """The newest state as far as the hot cache can tell; asks nobody."""
-        hit = self.open_local().cache.latest(execution_id)
+        hit = self.open_handle().cache.latest(execution_id)
         return None if isinstance(hit, Ask) else hit
 
     async def costs(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
@@ -134,27 +134,27 @@ class CheckpointReader(Member):
         return [CostLine(*line) for line in self._ask_sync("costs", group, prefix)]
 
     def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
-        local = self.open_local()
-        entry = local.entries.get(execution_id)
-        if entry is not None and entry.state_at:
-            own = self._own_latest(local, entry, execution_id)
+        handle = self.open_handle()
+        owned = handle.owned.get(execution_id)
+        if owned is not None and owned.state_at:
+            own = self._own_latest(handle, owned, execution_id)
             if own is not None:
                 return own
-        hit = local.cache.latest(execution_id)
+        hit = handle.cache.latest(execution_id)
         return None if isinstance(hit, Ask) else (hit.node, hit.state)
 
     def _own_latest(
-        self, local: Local, entry: Entry, execution_id: str
+        self, handle: DirectoryHandle, owned: OwnedExecution, execution_id: str
     ) -> tuple[ExecutionNode, Any] | None:
         """Fast path: our own newest record, unless another process has taken over."""
-        journal, own = local.journal, local.own_segments
+        journal, own = handle.journal, handle.own_segments
         if journal is None or own is None:
             return None
-        at = entry.state_at
-        with local.lock:
-            if local.closed or not journal.index.owns(entry.slot, entry.key):
+        at = owned.state_at
+        with handle.lock:
+            if handle.closed or not journal.index.owns(owned.slot, owned.key):
                 return None
-            if journal.index.taken(entry.slot) > entry.claim:
+            if journal.index.taken(owned.slot) > owned.claim:
                 return None
             try:
                 segment = own.get(segment_of(at))
@@ -166,7 +166,7 @@ class CheckpointReader(Member):
                 return None
             except OSError:  # out of descriptors: whoever is asked next may know
                 return None
-        if record.header.segment != segment_of(at) or record.header.execution_hash != entry.key:
+        if record.header.segment != segment_of(at) or record.header.execution_hash != owned.key:
             return None
         if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:
             return None
@@ -177,7 +177,7 @@ class CheckpointReader(Member):
 
     def _cached_node(self, node_id: str) -> tuple[ExecutionNode, Any] | None:
         """A recent node whose newest version carries its state; else None: ask the store."""
-        hit = self.open_local().cache.node(node_id)
+        hit = self.open_handle().cache.node(node_id)
         if isinstance(hit, Ask) or hit.record.header.state_kind == StateKind.NONE:
             return None
         return hit.node, hit.state
@@ -206,7 +206,7 @@ class CheckpointReader(Member):
         return [recorded.node for recorded in unpack_history(answer, None, execution_id).nodes]
 
     async def _ask(self, verb: str, *arguments: Any) -> Any:
-        future = self.open_local().client.request(verb, *arguments)
+        future = self.open_handle().connection.request(verb, *arguments)
         try:
             return await asyncio.wait_for(
                 asyncio.wrap_future(future), self.config.service_timeout_s
@@ -215,7 +215,7 @@ class CheckpointReader(Member):
             raise self._no_answer(verb) from error
 
     def _ask_sync(self, verb: str, *arguments: Any) -> Any:
-        future: Future[Any] = self.open_local().client.request(verb, *arguments)
+        future: Future[Any] = self.open_handle().connection.request(verb, *arguments)
         try:
             return future.result(self.config.service_timeout_s)
         except TimeoutError as error:
@@ -223,7 +223,7 @@ class CheckpointReader(Member):
             raise self._no_answer(verb) from error
 
     def _no_answer(self, verb: str) -> ServiceUnavailableError:
-        last_error = self.open_local().client.last_error
+        last_error = self.open_handle().connection.last_error
         why = f": {last_error}" if last_error else ""
         return ServiceUnavailableError(
             f"the service did not answer {verb!r} within {self.config.service_timeout_s} s{why}. "

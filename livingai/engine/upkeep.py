@@ -9,7 +9,7 @@ from livingai.engine.reads import CheckpointReader
 from livingai.stores.retention import Dropped, Pruned, Retention
 
 
-class Housekeeper(CheckpointReader):
+class EngineUpkeep(CheckpointReader):
     """Verbs of :class:`~livingai.CheckpointEngine` that remove or copy whole executions. They run
     in a process of the service's, beside reads and writes."""
 
@@ -33,7 +33,7 @@ class Housekeeper(CheckpointReader):
     def _deletion(self, execution_id: str, dry_run: bool) -> list[Any]:
         if dry_run:
             return [execution_id, True]
-        self.open_local().forget(execution_id)
+        self.open_handle().forget(execution_id)
         return [execution_id]
 
     async def fork(self, execution_id: str, new_id: str) -> int:

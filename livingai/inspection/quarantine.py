@@ -70,9 +70,9 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
     tags: Any = serial.unpack(ext) if ext else {}
     tags.setdefault(ExtensionKey.OWNER.value, owner_token(header.journal_id, header.claim))
     wire: Any = serial.unpack(node)
-    local = engine.open_local()
-    journal = local.open_journal()
-    with local.lock:
+    handle = engine.open_handle()
+    journal = handle.open_journal()
+    with handle.lock:
         at = journal.append(
             key=header.execution_hash, slot=-1, node_key=0, claim=header.claim,
             epoch=header.epoch, seq=header.seq, flags=header.flags | Flag.WHOLE,
@@ -82,9 +82,9 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
         receipt = Receipt(
             str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]), at.lsn, at.position, None
         )
-        local.pending[at.lsn] = Pending(receipt, at.mono_ns, None)
-    local.client.wake()
-    local.sync_soon()
+        handle.pending[at.lsn] = Pending(receipt, at.mono_ns, None)
+    handle.connection.wake()
+    handle.sync_soon()
     outcome = receipt.result(timeout)
     if outcome.status != "quarantined":
         os.unlink(path)

@@ -56,7 +56,8 @@ class Place:
 
 
 class Writer:
-    """A journal's owner, as :class:`livingai.engine.handle.Local` is one: it enters an execution
+    """A journal's owner, as :class:`livingai.engine.handle.DirectoryHandle` is one: it enters an
+    execution
     with its
     first save, and again when its slot was evicted. Several can live in one process."""
 

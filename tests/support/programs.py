@@ -193,7 +193,7 @@ def begin(agent: AgentSide, run_id: str, file: str, exclusive: bool = False) -> 
 
 def pause_entering(agent: AgentSide, run_id: str, file: str) -> None:
     """Enter a run in the background; stay between writing its first record and publishing it."""
-    agent.engine.open_local().open_journal()
+    agent.engine.open_handle().open_journal()
     failpoint.arm("journal.after_append=pause:60*1")
     begin(agent, run_id, file)
     until(lambda: failpoint.hits("journal.after_append"), what="the first record written")

@@ -85,7 +85,7 @@ from livingai.service.service import ask_service
 store = SQLiteStore(sys.argv[1])
 engine = CheckpointEngine(store)
 engine.drain_sync()
-pids = ask_service(engine.open_local().directory, store.url, "status", timeout_s=10)["pids"]
+pids = ask_service(engine.open_handle().directory, store.url, "status", timeout_s=10)["pids"]
 for pid in (pids["supervisor"], pids["dispatcher"]):
     os.kill(pid, signal.SIGKILL)
 engine.save_sync(ExecutionNode("run-1"), "of q")

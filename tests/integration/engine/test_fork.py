@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from livingai import outcome
-from livingai.engine import handle as local_module
+from livingai.engine import handle as handle_module
 from livingai.errors import JournalClosedError
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
@@ -61,8 +61,8 @@ def wait(pid: int, timeout: float = 60.0) -> int:
 
 def journal_of(agent: AgentSide) -> str:
     """The folder of the journal of this process."""
-    local = agent.engine.open_local()
-    return local.open_journal().directory
+    handle = agent.engine.open_handle()
+    return handle.open_journal().directory
 
 
 def save_in_child(agent: AgentSide, execution: str, steps: int, settle: bool) -> list[str]:
@@ -217,7 +217,7 @@ def test_fork_while_busy(served: Place, tries: int) -> None:
 
 def fork_with_locks_held(agent: AgentSide) -> int:
     """Fork while each lock of livingai is held, as another thread might; the child's status."""
-    local = agent.engine.open_local()
+    handle = agent.engine.open_handle()
 
     def work() -> None:
         receipt = agent.engine.save_sync(acts.make_node("child", 0), state_of("child", 0))
@@ -227,8 +227,8 @@ def fork_with_locks_held(agent: AgentSide) -> int:
 
     with ExitStack() as stack:
         for lock in (
-            outcome._lock, local_module._registry_lock, local.lock, local.cache._lock,
-            local.client._sending, agent.engine._opening, agent.engine._sla._lock,
+            outcome._lock, handle_module._registry_lock, handle.lock, handle.cache._lock,
+            handle.connection._sending, agent.engine._opening, agent.engine._sla._lock,
         ):  # fmt: skip
             stack.enter_context(lock)
         pid = in_child(work)

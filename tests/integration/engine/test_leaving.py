@@ -84,7 +84,7 @@ def test_asking_ends_with_the_engine(served: Place) -> None:
 
         asking = threading.Thread(target=ask)
         asking.start()
-        requests = engine.open_local().client._requests
+        requests = engine.open_handle().connection._requests
         until(lambda: requests, what="the question")
         engine.close_sync(0.05)
         asking.join(30)
@@ -127,7 +127,7 @@ def test_leaving_with_more_wake_ups_than_the_socket_holds(state_dir: Place) -> N
 
 def until_service_sleeps(agent: AgentSide) -> None:
     """Wait until it wants to be woken."""
-    words = agent.engine.open_local().client._words
+    words = agent.engine.open_handle().connection._words
     until(lambda: words[0], what="the service sleeps")
 
 

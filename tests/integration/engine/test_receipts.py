@@ -11,7 +11,7 @@ import pytest
 
 from livingai import CheckpointEngine, Durability, ExecutionNode, Outcome, Receipt
 from livingai.config import EngineConfig, ServiceConfig
-from livingai.engine.connection import ServiceClient
+from livingai.engine.connection import ServiceConnection
 from livingai.engine.starting import Starter
 from livingai.errors import FlushTimeoutError, OutcomeTimeoutError
 from livingai.protocol.sections import encode_sections
@@ -194,7 +194,7 @@ def test_told_to_an_agent_that_attaches_late(state_dir: Place) -> None:
     config = EngineConfig()
     service = ServiceConfig.build(state_dir.store(), state_dir.directory.path, config)
     with state_dir.service():
-        client = ServiceClient(
+        client = ServiceConnection(
             state_dir.directory,
             Starter(state_dir.directory, config, service),
             state_dir.store().url,

@@ -92,8 +92,8 @@ def test_what_is_no_journal_is_attached_by_nobody(served: Place, journal: object
 def test_the_owners_own_second_connection_takes_over(served: Place) -> None:
     with served.engine() as engine:
         engine.save_sync(ExecutionNode(served.run), b"1").result(60)
-        local = engine.open_local()
-        journal = f"{local.open_journal().id:016x}"
+        handle = engine.open_handle()
+        journal = f"{handle.open_journal().id:016x}"
         with line(served) as newer:
             newer.greet()
             newer.sock.sendall(frame(Message.ATTACH, journal))
@@ -102,7 +102,7 @@ def test_the_owners_own_second_connection_takes_over(served: Place) -> None:
             receipt = engine.save_sync(ExecutionNode(served.run), b"2")
             assert newer.expect(Message.OUTCOMES)[1]
             assert not receipt.done()
-            local.client._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            handle.connection._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
             assert receipt.result(60).status in ("met", "late")  # it comes back, and it is told
         outcome = engine.save_sync(ExecutionNode(served.run), b"3").result(60)
         assert outcome.status in ("met", "late")

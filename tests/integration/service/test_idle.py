@@ -45,7 +45,7 @@ def test_an_idle_agent_sleeps(state_dir: Place) -> None:
 def save_and_look(agent: AgentSide) -> list[float]:
     """How long each of several single saves was unsynced, in seconds."""
     found = []
-    syncer = agent.engine.open_local().syncer
+    syncer = agent.engine.open_handle().syncer
     for step in range(1, 6):
         until(lambda: syncer.idle, what="the syncer sleeps")
         began = time.monotonic()

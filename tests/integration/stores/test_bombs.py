@@ -130,9 +130,9 @@ def test_a_planted_bomb_does_not_fill_the_readers_memory(store: Store, tmp_path:
     spec = store.spec()
     with Service(spec.build()), CheckpointEngine(spec.build()) as engine:
         engine.save_sync(ExecutionNode("good"), {"fine": True}).result(30)
-        engine.open_local()
+        engine.open_handle()
         assert engine.load_sync(engine.nodes_sync("good")[0].id)[1] == {"fine": True}
-        directory = engine.open_local().directory
+        directory = engine.open_handle().directory
         (before,) = {_reader(directory, store.url)}
         peak_before = peak_bytes(before)
         for name in [*names, "circle"]:

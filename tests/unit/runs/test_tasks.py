@@ -163,9 +163,9 @@ async def test_tasks_of_a_run_that_was_pushed_out_of_the_index(engine: Checkpoin
     done, run_id = Counter(), new_id()
 
     async def push_out() -> None:
-        local = engine.open_local()
-        with local.lock:
-            del local.entries[run_id]  # as thousands of other executions do
+        handle = engine.open_handle()
+        with handle.lock:
+            del handle.owned[run_id]  # as thousands of other executions do
 
     async with engine.run(run_id) as run:
         await run.step("first", done.later, 0)
@@ -183,10 +183,10 @@ async def test_run_that_was_pushed_out_and_taken_over(engine: CheckpointEngine) 
     done, run_id = Counter(), new_id()
     with pytest.raises(FencedError):  # noqa: PT012
         async with engine.run(run_id) as run:
-            del engine.open_local().entries[run_id]
+            del engine.open_handle().owned[run_id]
             with engine.run_sync(run_id):
                 pass
-            del engine.open_local().entries[run_id]
+            del engine.open_handle().owned[run_id]
             failed = await asyncio.gather(
                 *(run.tool("charge", done.later, n) for n in range(3)), return_exceptions=True
             )
