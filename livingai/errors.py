@@ -28,7 +28,8 @@ The tree. A class is caught by the name above it, and by those in brackets::
             JournalFullError (TimeoutError)
             JournalClosedError (RuntimeError)
         CorruptRecordError (ValueError)
-            CorruptBlobError
+            CorruptRowError (StoreError)
+            CorruptBlobError (StoreError)
                 MissingBaseError
         NotFoundError (LookupError)
             ExecutionNotFoundError
@@ -148,14 +149,6 @@ class CorruptRecordError(LivingAIError, ValueError):
     """Stored bytes do not match their checksum; they are set aside, never returned."""
 
 
-class CorruptBlobError(CorruptRecordError):
-    """A checkpoint blob does not decode to the bytes that were written."""
-
-
-class MissingBaseError(CorruptBlobError):
-    """A delta checkpoint's base is not there, so the delta cannot be decoded."""
-
-
 # --- reading -------------------------------------------------------------------------------------
 
 
@@ -218,6 +211,18 @@ class OutcomeUnknownError(ServiceError, RuntimeError):
 
 class StoreError(LivingAIError):
     """The store failed."""
+
+
+class CorruptRowError(CorruptRecordError, StoreError):
+    """What the store holds of an execution is damaged; restore it from a copy, or delete it."""
+
+
+class CorruptBlobError(CorruptRecordError, StoreError):
+    """A checkpoint blob does not decode to the bytes that were written."""
+
+
+class MissingBaseError(CorruptBlobError):
+    """A delta checkpoint's base is not there, so the delta cannot be decoded."""
 
 
 class StoreUnavailableError(StoreError, ConnectionError):

@@ -46,6 +46,7 @@ from typing import Final
 
 from livingai.errors import (
     ConfigurationError,
+    CorruptRecordError,
     DirectoryError,
     DirectoryMismatchError,
     LivingAIError,
@@ -163,7 +164,7 @@ def _recognised(store: Store, directory: StateDirectory, known_as: int, *, stric
 
     try:
         marks = store.marks()
-    except StoreUnavailableError:
+    except (StoreUnavailableError, CorruptRecordError):
         raise
     except StoreError as error:  # a user without the right to read or make the marks
         _log.info("%s keeps no identity: %s", store.url, error)
@@ -187,7 +188,7 @@ def _recognised(store: Store, directory: StateDirectory, known_as: int, *, stric
             store.mark(IDENTITY, secrets.token_hex(16), keep=True)
             identity = (store.marks() or {})[IDENTITY]
         _note_directory(store, directory, marks)
-    except StoreUnavailableError:
+    except (StoreUnavailableError, CorruptRecordError):
         raise
     except StoreError as error:
         _log.info("%s keeps no identity: %s", store.url, error)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from livingai.errors import CorruptBlobError, CorruptRecordError, LivingAIError
+from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, LivingAIError
 from livingai.node import NodeField
 from livingai.serial import unpack
 from livingai.stores.base import ExecutionInfo, StoredCheckpoint
@@ -44,7 +44,7 @@ def rows_of(execution_id: str, where: str = "the database") -> Iterator[None]:
     except (LivingAIError, MemoryError):
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error) as e:
-        raise CorruptRecordError(
+        raise CorruptRowError(
             f"what {where} has of execution {execution_id} is damaged, or another program changed "
             f"it: {type(e).__name__}: {e}"[:600]
         ) from e
@@ -100,7 +100,7 @@ def node_section(execution_id: str, node_id: str | None, packed: bytes) -> list[
     try:
         fields: Any = unpack(packed)
     except CorruptRecordError as error:
-        raise CorruptRecordError(
+        raise CorruptRowError(
             f"node {node_id or ''} of execution {execution_id} does not decode: {error}"
         ) from error
     if (
@@ -112,7 +112,7 @@ def node_section(execution_id: str, node_id: str | None, packed: bytes) -> list[
         or type(fields[2]) is not str
         or type(fields[3]) is not str
     ):
-        raise CorruptRecordError(
+        raise CorruptRowError(
             f"node {node_id or ''} of execution {execution_id} is damaged: what is stored is no "
             "section of that node"
         )

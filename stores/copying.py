@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from livingai.errors import (
     ConfigurationError,
     CopyConflictError,
-    CorruptRecordError,
+    CorruptRowError,
     ExecutionNotFoundError,
     StoreError,
 )
@@ -255,7 +255,7 @@ def _verified(target: Store, execution_id: str, sent: Holding) -> Copied:
     if why is None and not is_complete(sent, arrived):
         why = "not all of it arrived"
     if why is not None:
-        raise CorruptRecordError(
+        raise CorruptRowError(
             f"{target.url}: {execution_id} is not what was copied: {why}; if nobody else writes to "
             "it there, copy again"
         )

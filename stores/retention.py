@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from livingai.errors import ConfigurationError, CorruptRecordError
+from livingai.errors import ConfigurationError, CorruptRecordError, CorruptRowError
 from livingai.keywords import checked
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, Store, StoredCheckpoint
 from livingai.stores.records import check_statuses
@@ -163,7 +163,7 @@ def prune(
         checkpoints += going.checkpoints
         blob_bytes += freed
     if damaged and not dry_run:
-        raise CorruptRecordError(
+        raise CorruptRowError(
             f"{len(damaged)} executions are damaged and were not pruned, all others were: "
             f"{'; '.join(damaged[:_NAMED])}"
         )
@@ -184,7 +184,7 @@ def _going(store: Store, info: ExecutionInfo, retention: Retention, now: float) 
         CorruptRecordError: it cannot be told.
     """
     if info.damage:
-        raise CorruptRecordError(f"{info.execution_id}: {info.damage}")
+        raise CorruptRowError(f"{info.execution_id}: {info.damage}")
     if retention.expire_s is not None and now - info.updated_at > retention.expire_s:
         return Dropped(info.execution_id, True, (), info.checkpoints, info.stored_bytes)
     if not _worth_a_look(info, retention):

@@ -7,7 +7,7 @@ from typing import Any
 
 import xxhash
 
-from livingai.errors import CorruptRecordError
+from livingai.errors import CorruptRecordError, StoreError
 from livingai.node import ExecutionNode, NodeField, NodeType, Status
 from livingai.serial import pack
 from livingai.stores.base import Row, RowStatus, Store
@@ -131,10 +131,12 @@ def checkpoint(found: Any) -> tuple[Any, ...] | None:
 
 
 def reads_or_refuses(read: Any, expected: Any) -> bool:
-    """Whether ``read()`` raises CorruptRecordError; what it returns must be ``expected``."""
+    """Whether ``read()`` raises a CorruptRecordError that is a StoreError too; what it returns must be
+    ``expected``."""
     try:
         found = read()
-    except CorruptRecordError:
+    except CorruptRecordError as error:
+        assert isinstance(error, StoreError), "`except StoreError` must catch it"
         return True
     assert found == expected, "a read returned what nobody wrote"
     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from livingai.errors import (
-    CorruptRecordError,
+    CorruptRowError,
     RecordRefusedError,
     StoreAuthenticationError,
     StoreError,
@@ -102,7 +102,7 @@ def translate(error: BaseException, where: str) -> BaseException:
                 f"{text}"
             )
         if "user_script" in text and any(part in text for part in _DAMAGE):
-            return CorruptRecordError(
+            return CorruptRowError(
                 f"what {where} has of this execution is damaged ({text}): another program changed "
                 "it; restore it from a copy, or remove its keys (docs/STORES.md names them)"
             )

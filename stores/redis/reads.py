@@ -12,6 +12,7 @@ from typing import Any, Final
 from livingai.errors import (
     ConfigurationError,
     CorruptRecordError,
+    CorruptRowError,
     RecordRefusedError,
     StoreError,
     StoreUnavailableError,
@@ -359,7 +360,7 @@ def _checked(execution_id: str, reply: Any) -> Any:
     """A reply about one execution; its error is raised as one of that execution."""
     with parsing(execution_id):
         if isinstance(reply, RecordRefusedError):  # a key of another type than ours
-            raise CorruptRecordError(f"execution {execution_id}: {reply}")
+            raise CorruptRowError(f"execution {execution_id}: {reply}")
         if isinstance(reply, Exception):
             raise reply
     return reply

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 import xxhash
 
-from livingai.errors import CorruptBlobError, CorruptRecordError, LivingAIError
+from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, LivingAIError
 from livingai.node import NodeField
 from livingai.stores.base import Row
 from livingai.stores.checked import digest, moment, node_section, whole
@@ -131,7 +131,7 @@ def parsing(execution_id: str) -> Iterator[None]:
     except (LivingAIError, MemoryError):
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CorruptRecordError(
+        raise CorruptRowError(
             f"what the Redis server has of execution {execution_id} is damaged: another program "
             "changed it, or a part was evicted (use maxmemory-policy noeviction)"
         ) from error
@@ -145,7 +145,7 @@ def read_wire(execution_id: str, stored: bytes | None, node_id: str | None = Non
     """
     if isinstance(stored, bytes) and _sum(stored[_SUM_BYTES:]) == stored[:_SUM_BYTES]:
         return node_section(execution_id, node_id, stored[_SUM_BYTES:])
-    raise CorruptRecordError(
+    raise CorruptRowError(
         f"a node of execution {execution_id} is gone from the Redis server or does not match its "
         "checksum: another program changed it, or it was evicted (use maxmemory-policy noeviction)"
     )

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
-from livingai.errors import CorruptBlobError, CorruptRecordError, FencedError
+from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, FencedError
 from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.base import Row
@@ -172,7 +172,7 @@ def check_wire(execution_id: str, node_id: str, wire: bytes | None, wire_sum: by
 
 
 def _damaged(execution_id: str, node_id: str) -> CorruptRecordError:
-    return CorruptRecordError(
+    return CorruptRowError(
         f"node {node_id} of execution {execution_id} does not match its checksum; the database "
         "is damaged"
     )

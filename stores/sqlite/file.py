@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from livingai.errors import CorruptRecordError, StoreError, StoreFormatError, StoreUnavailableError
+from livingai.errors import CorruptRowError, StoreError, StoreFormatError, StoreUnavailableError
 from livingai.stores.sqlite.errors import check_place, translated
 from livingai.stores.sqlite.leftovers import own_log
 from livingai.stores.sqlite.schema import PAGE_BYTES, migrate, schema_version
@@ -148,7 +148,7 @@ class DatabaseFile:
             try:
                 return connection.execute(sql, bindings).fetchall()
             except UnicodeDecodeError as error:
-                raise CorruptRecordError(
+                raise CorruptRowError(
                     f"{self.path} holds a text that is not UTF-8 ({error}); another program wrote "
                     "it, or the file is damaged"
                 ) from error

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError, StoreError, StoreUnavailableError
+from livingai.errors import CorruptRecordError, LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.stores.base import RowStatus
 from livingai.workers.dispatcher.feed import Item
@@ -139,7 +139,8 @@ class BatchWriter:
             results = await writer.ask("commit", rows)
         except LivingAIError as error:
             # The store's own trouble passes; anything else may be a row that breaks the writer.
-            await self._again(batch, error, died=not isinstance(error, StoreError))
+            passes = isinstance(error, StoreError) and not isinstance(error, CorruptRecordError)
+            await self._again(batch, error, died=not passes)
             return None
         finally:
             self._sent_at = 0.0

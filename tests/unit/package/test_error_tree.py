@@ -9,11 +9,15 @@ import pytest
 
 from livingai import errors
 from livingai.errors import (
+    CorruptBlobError,
+    CorruptRecordError,
+    CorruptRowError,
     JournalClosedError,
     JournalError,
     LivingAIError,
     RunError,
     RunFormatError,
+    StoreError,
 )
 
 CLASSES = [
@@ -40,6 +44,8 @@ def test_the_documented_tree_is_the_tree_of_the_classes() -> None:
 @pytest.mark.parametrize(
     ("cls", "caught_as"),
     [
+        (CorruptRowError, (CorruptRecordError, StoreError, ValueError)),
+        (CorruptBlobError, (CorruptRecordError, StoreError, ValueError)),
         (JournalClosedError, (JournalError, OSError, RuntimeError)),
         (RunFormatError, (RunError, RuntimeError, ValueError)),
     ],
