@@ -131,12 +131,14 @@ def checkpoint(found: Any) -> tuple[Any, ...] | None:
 
 
 def reads_or_refuses(read: Any, expected: Any) -> bool:
-    """Whether ``read()`` raises a CorruptRecordError that is a StoreError too; what it returns must be
-    ``expected``."""
+    """Whether ``read()`` raises a CorruptRecordError, which has to be a StoreError too; what it
+    returns must be ``expected``."""
     try:
         found = read()
     except CorruptRecordError as error:
-        assert isinstance(error, StoreError), "`except StoreError` must catch it"
-        return True
-    assert found == expected, "a read returned what nobody wrote"
-    return False
+        caught = error
+    else:
+        assert found == expected, "a read returned what nobody wrote"
+        return False
+    assert isinstance(caught, StoreError), "`except StoreError` must catch it"
+    return True
