@@ -19,7 +19,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench faults build clean
+.PHONY: help venv demo test lint format bench drawings faults build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed safely
 
 bench: $(VENV)/.dev ## Run the benchmark
 	$(BIN)/python -m bench $(ARGS)
+
+drawings: $(VENV)/.dev ## Make the drawings of docs/ARCHITECTURE.md anew from its tables
+	$(BIN)/python -m docs.draw
 
 faults: export LIVINGAI_FAULT_SEEDS := $(FAULT_SEEDS)
 faults: export LIVINGAI_TRIES := 200

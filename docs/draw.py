@@ -1,10 +1,10 @@
 """The drawings of ARCHITECTURE.md, made from its tables: ``python -m docs.draw`` rewrites them.
 
 A drawing is what lies between ``<!-- drawing: NAME -->`` and ``<!-- end of drawing -->``: a block
-in the language of mermaid, which GitHub shows as a picture. ``NAME`` is ``processes``, ``layers``, or
-the letter of a way (``A`` to ``E``). ``python -m docs.draw --check`` changes nothing and ends with
-status 1 if a drawing is not what the tables say; ``tests/unit/package/test_architecture.py`` does
-the same.
+in the language of mermaid, which GitHub shows as a picture. ``NAME`` is ``processes``, ``layers``,
+or the letter of a way (``A`` to ``E``). ``python -m docs.draw --check`` changes nothing and
+ends with status 1 if a drawing is not what the tables say;
+``tests/unit/package/test_architecture.py`` does the same.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _too_few_receivers(ways: dict[str, Step], changed: Path) -> Iterator[str]:
     for step in ways.values():
         for origin in step.origins:
             before = ways.get(origin.step)
-            if origin.called and before is not None:
+            if origin.called and before is not None and not _is_handed_over(step):
                 last = step.function.rpartition(".")[2]
                 key = (before.path, before.function, last)
                 callees.setdefault(key, {})[f"{step.path} {step.function}"] = step.name
@@ -132,6 +132,12 @@ def _too_few_receivers(ways: dict[str, Step], changed: Path) -> Iterator[str]:
         if caller is not None and len(found) > 1 and len(found) > len(_receivers(caller, last)):
             for name in found.values():
                 yield f"{name}, reached from {function}: it does not use {last} of {len(found)}"
+
+
+def _is_handed_over(step: Step) -> bool:
+    """Whether an object of the step's class is made elsewhere and called without regard to its
+    class, as ``drive`` does with effects."""
+    return any(origin.sent == step.function.partition(".")[0] for origin in step.origins)
 
 
 def _receivers(function: _Definition, name: str) -> set[str]:
