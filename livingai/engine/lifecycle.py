@@ -14,10 +14,12 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Self
 
 from livingai.config import EngineConfig
 from livingai.engine.handle import DirectoryHandle, acquire_handle, release_handle
+from livingai.engine.observers import Observers, OutcomeObserver
 from livingai.engine.sla import Sla, SlaRecorder
 from livingai.errors import FlushTimeoutError, JournalClosedError, OutcomeUnknownError
 from livingai.outcome import Durability, Receipt
@@ -42,6 +44,7 @@ class EngineLifecycle:
     def _begin(self) -> None:
         """Without a past: new, or in a forked child, which shares nothing with its parent."""
         self._sla = SlaRecorder()
+        self._observers = Observers(self._sla)
         self._pending: dict[int, Receipt] = {}
         self._handle: DirectoryHandle | None = None
         #: Accepted records that wait where this engine does not look.
@@ -163,7 +166,17 @@ class EngineLifecycle:
     def _settled(self, receipt: Receipt) -> None:
         """A write of this engine has its outcome."""
         self._pending.pop(receipt.lsn, None)
-        self._sla(receipt)
+        self._observers.offer(receipt)
+
+    def observe(self, observer: OutcomeObserver) -> Callable[[], None]:
+        """Have ``observer(receipt, outcome)`` called once for each write of this engine that gets
+        its terminal outcome from now on, for metrics or logs; the result ends that.
+
+        It is called in livingai's own thread: it must be quick and thread-safe. What it raises is
+        logged and changes nothing. A write without an outcome when the engine is closed is not
+        reported (see :meth:`flush`), and a forked child begins without observers.
+        """
+        return self._observers.add(observer)
 
     def sla(self) -> Sla:
         """Counts and latency quantiles of this engine's writes so far."""

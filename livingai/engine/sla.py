@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from livingai.outcome import OutcomeStatus, Receipt
+from livingai.outcome import Outcome, OutcomeStatus, Receipt
 
 #: Buckets grow by 5 %, from 1 µs to about 20 minutes; a quantile is off by at most that.
 _GROWTH: Final = math.log(1.05)
@@ -79,12 +79,11 @@ class SlaRecorder:
         self._counts: Counter[str] = Counter()
         self.saves = 0
 
-    def __call__(self, receipt: Receipt) -> None:
-        outcome = receipt.outcome
-        if outcome is not None:
-            with self._lock:
-                self._counts[outcome.status.value] += 1
-                self._histogram.add(outcome.latency_ms)
+    def __call__(self, _receipt: Receipt, outcome: Outcome, /) -> None:
+        """Count an outcome; an observer (:mod:`.observers`)."""
+        with self._lock:
+            self._counts[outcome.status.value] += 1
+            self._histogram.add(outcome.latency_ms)
 
     def summary(
         self,
