@@ -1,13 +1,25 @@
 """What a process shares: one journal, one cache, one connection per state directory.
 
-Engines of the same process on the same directory use the same :class:`DirectoryHandle`, so they are
-one owner and do not fence each other. It is made at the first use, counted, and closed with the
-last engine. A forked child forgets its parent's and makes its own.
+Engines of the same process on the same directory use the same :class:`DirectoryHandle`
+(:mod:`.registry` counts them), so they are one owner and do not fence each other.
+
+Rules of its locks:
+
+1. :attr:`~DirectoryHandle.lock` is held for every change of ``owned`` and of the journal's index,
+   and while a write is appended and noted in ``pending``. It comes before the journal's own lock.
+2. Without it, ``owned`` may be asked for one execution (a single dict lookup); what was found is
+   then compared with the index, which other processes change at any time anyway.
+3. Without it, an entry of ``pending`` may be taken out by the journal's callback
+   (:meth:`~DirectoryHandle._before_reuse`, in a save that holds it or in the connection's thread,
+   which does not) and at the end. Taking out is one dict operation: the thread that gets the entry
+   delivers its outcome, so each receipt has one.
+4. ``journal`` is set last, under the lock, and never changes: a thread that sees it sees the syncer
+   and the mapped segments, too. The mapped segments are used with the lock held, after a look at
+   ``closed``.
 """
 
 from __future__ import annotations
 
-import atexit
 import collections
 import contextlib
 import logging
@@ -92,7 +104,7 @@ class DirectoryHandle:
         self.directory = directory
         self.config = config
         self.cache = HotCache(directory, ttl_s=config.cache_ttl_s)
-        #: Held by whoever uses what is below or the journal's index.
+        #: See the rules above.
         self.lock = threading.Lock()
         self.closed = False
         self.pending: dict[int, Pending] = {}
@@ -241,7 +253,7 @@ class DirectoryHandle:
         before it could) are kept for :meth:`_tick`. Any thread, with the journal locked."""
         waiting = [
             (lsn, receipt)
-            for lsn, (receipt, _, _) in list(self.pending.items())
+            for lsn, (receipt, _, _) in self.pending.copy().items()  # at once: others may add
             if segment_of(receipt.position) == number
         ]
         if not waiting or self.journal is None:
@@ -326,58 +338,3 @@ class DirectoryHandle:
         if self.journal is not None:
             self.journal.abandon()
         orphan(write.receipt for write in self.pending.values())
-
-
-_registry: dict[str, DirectoryHandle] = {}
-_registry_lock = threading.Lock()
-
-
-def acquire_handle(
-    store: Store, directory: StateDirectory, config: EngineConfig
-) -> DirectoryHandle:
-    """This process's :class:`DirectoryHandle` for a directory, made if there is none; give it back
-    with
-    :func:`release_handle`."""
-    with _registry_lock:
-        handle = _registry.get(directory.path)
-        if handle is None:
-            handle = _registry[directory.path] = DirectoryHandle(store, directory, config)
-        else:
-            enter(store, directory)
-        handle.users += 1
-        return handle
-
-
-def release_handle(handle: DirectoryHandle) -> None:
-    """Give a :class:`DirectoryHandle` back; the last user closes it."""
-    with _registry_lock:
-        handle.users -= 1
-        if handle.users > 0 or handle.pid != os.getpid():
-            return
-        if _registry.get(handle.directory.path) is handle:
-            del _registry[handle.directory.path]
-    handle.close()
-
-
-def _forget_after_fork() -> None:
-    global _registry_lock  # noqa: PLW0603 - the parent's lock may have been held while forking
-    _registry_lock = threading.Lock()
-    inherited = list(_registry.values())
-    _registry.clear()
-    for handle in inherited:
-        handle.abandon()
-
-
-def _close_at_exit() -> None:
-    """An interpreter that exits without close(): hand everything over in order."""
-    for handle in list(_registry.values()):
-        if handle.pid == os.getpid():
-            try:
-                handle.close(at_exit=True)
-            except (LivingAIError, OSError, JournalClosedError) as error:
-                _log.warning("at exit: %s", error)
-    _registry.clear()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
-atexit.register(_close_at_exit)

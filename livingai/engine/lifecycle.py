@@ -18,8 +18,9 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from livingai.config import EngineConfig
-from livingai.engine.handle import DirectoryHandle, acquire_handle, release_handle
+from livingai.engine.handle import DirectoryHandle
 from livingai.engine.observers import Observers, OutcomeObserver
+from livingai.engine.registry import acquire_handle, release_handle
 from livingai.engine.sla import Sla, SlaRecorder
 from livingai.errors import FlushTimeoutError, JournalClosedError, OutcomeUnknownError
 from livingai.outcome import Durability, Receipt

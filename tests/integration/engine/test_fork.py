@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from livingai import outcome
-from livingai.engine import handle as handle_module
+from livingai.engine import registry
 from livingai.errors import JournalClosedError
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
@@ -227,7 +227,7 @@ def fork_with_locks_held(agent: AgentSide) -> int:
 
     with ExitStack() as stack:
         for lock in (
-            outcome._lock, handle_module._registry_lock, handle.lock, handle.cache._lock,
+            outcome._lock, registry._lock, handle.lock, handle.cache._lock,
             handle.connection._sending, agent.engine._opening, agent.engine._sla._lock,
         ):  # fmt: skip
             stack.enter_context(lock)
