@@ -122,11 +122,11 @@ def draw_way(letter: str, text: str) -> list[str]:
         inside = [step for step in way if step.process == process]
         drawn += ["    " + _box(step.name, step.name, step.function) for step in inside]
         drawn.append("  end")
+    before = [everything[origin.step] for step in way for origin in step.origins]
+    others = dict.fromkeys(step for step in before if step.name[0] != letter)
+    drawn += ["  " + _box(step.name, step.name, step.function) for step in others]
     for step in way:
         for origin in step.origins:
-            if origin.step[0] != letter:
-                before = everything[origin.step]
-                drawn.append("  " + _box(before.name, before.name, before.function))
             arrow = "-->" if origin.called else f'-. "{origin.sent}" .->'
             drawn.append(f"  {origin.step} {arrow} {step.name}")
     return drawn
@@ -136,7 +136,10 @@ def draw_processes(text: str) -> list[str]:
     """Who starts whom, and who talks to whom by what."""
     found = rows(text, "process", "how many", "started by", "what it does", "talks to", "by")
     drawn = ["flowchart LR"]
-    drawn += ["  " + _box(name.replace(" ", "_"), name, number) for name, number, *_ in found]
+    drawn += [
+        "  " + _box(name.replace(" ", "_"), name, number.replace("`", ""))
+        for name, number, *_ in found
+    ]
     for name, _, parent, _, partner, means in found:
         me = name.replace(" ", "_")
         if any(parent == other[0] for other in found):
