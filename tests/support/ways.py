@@ -99,9 +99,10 @@ def _why_not(before: Step, step: Step, origin: Origin, changed: Path) -> str:
     if caller is None or callee is None:
         return ""  # that is told already
     last = step.function.rpartition(".")[2]
+    if last in ("__init__", "__call__"):  # the class is named instead
+        last = step.function.split(".")[-2]
     if origin.called:
-        wanted = step.function.split(".")[-2] if last == "__init__" else last
-        return "" if wanted in called(caller) else f"{before.function} does not name {wanted}"
+        return "" if last in called(caller) else f"{before.function} does not name {last}"
     if not _names_end(caller, "", origin.sent):
         return f"{before.function} does not name {origin.sent}"
     if origin.carrier:
