@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from livingai.errors import LivingAIError
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
+    from livingai.protocol.executions import ExecutionPage
     from livingai.replay.compare import ReplayResult
     from livingai.replay.mode import ReplayMode
     from livingai.replay.session import ReplaySession
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from livingai.service.service import Service
     from livingai.stores.opening import open_store
     from livingai.stores.postgres import PostgresStore
+    from livingai.stores.records import ExecutionFilter, ExecutionInfo
     from livingai.stores.redis import RedisStore
     from livingai.stores.retention import Retention
     from livingai.stores.sqlite import SQLiteStore
@@ -43,7 +45,10 @@ _HOMES = {
     "Durability": "livingai.outcome",
     "EngineConfig": "livingai.config",
     "ErrorInfo": "livingai.node",
+    "ExecutionFilter": "livingai.stores.records",
+    "ExecutionInfo": "livingai.stores.records",
     "ExecutionNode": "livingai.node",
+    "ExecutionPage": "livingai.protocol.executions",
     "LivingAIError": "livingai.errors",
     "NodeType": "livingai.node",
     "Outcome": "livingai.outcome",
@@ -82,7 +87,10 @@ __all__ = [
     "Durability",
     "EngineConfig",
     "ErrorInfo",
+    "ExecutionFilter",
+    "ExecutionInfo",
     "ExecutionNode",
+    "ExecutionPage",
     "LivingAIError",
     "NodeType",
     "Outcome",

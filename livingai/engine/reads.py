@@ -14,11 +14,12 @@ from livingai.engine.handle import DirectoryHandle, OwnedExecution
 from livingai.engine.lifecycle import EngineLifecycle
 from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.node import ExecutionNode
+from livingai.protocol.executions import ExecutionPage, page_from_wire, page_request
 from livingai.protocol.history import History, place_of, unpack_history
 from livingai.protocol.sections import Cached, decode_state
 from livingai.queue.layout import StateKind, offset_of, segment_of
 from livingai.queue.record import read_record
-from livingai.stores.base import CostLine
+from livingai.stores.base import CostLine, ExecutionFilter
 
 CostGroup = Literal["execution", "name", "day"]
 
@@ -116,6 +117,42 @@ class CheckpointReader(EngineLifecycle):
         """The newest state as far as the hot cache can tell; asks nobody."""
         hit = self.open_handle().cache.latest(execution_id)
         return None if isinstance(hit, Ask) else hit
+
+    async def executions(
+        self,
+        *,
+        where: ExecutionFilter | None = None,
+        prefix: str = "",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> ExecutionPage:
+        """A page of executions in order of id: those whose ids begin with ``prefix``, come behind
+        ``after``, and fit ``where``. At most ``limit`` of them (1 to 10000).
+
+        Everything that was accepted before is waited for, so that the page shows it. The next page
+        begins ``after=page.next_after``; None: there is none. The store reads a page from its index
+        of ids, whatever lies before or behind it. With a filter it reads on along that index until
+        the page is full: one that few executions fit, and any filter on metadata, for which it
+        reads a node of each execution, may look at all executions with that prefix.
+
+        Raises:
+            ConfigurationError: the limit or the filter makes no sense.
+            ServiceUnavailableError: the service does not answer.
+        """
+        request = page_request(after, limit, prefix, where)
+        return page_from_wire(await self._ask("executions", *request), limit)
+
+    def executions_sync(
+        self,
+        *,
+        where: ExecutionFilter | None = None,
+        prefix: str = "",
+        after: str | None = None,
+        limit: int = 100,
+    ) -> ExecutionPage:
+        """Twin of :meth:`executions`."""
+        request = page_request(after, limit, prefix, where)
+        return page_from_wire(self._ask_sync("executions", *request), limit)
 
     async def costs(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
         """Tokens and milliseconds, summed over the executions whose ids begin with ``prefix``.

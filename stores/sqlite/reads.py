@@ -79,8 +79,7 @@ ORDER BY c.base_hash IS NOT NULL, c.epoch, c.seq LIMIT 1
 """
 _LIST = """
 SELECT {columns} FROM executions AS e
-WHERE execution_id > ? AND execution_id >= ? AND (? IS NULL OR execution_id < ?)
-    AND typeof(execution_id) = 'text'{where}
+WHERE {range} AND typeof(execution_id) = 'text'{where}
 ORDER BY execution_id LIMIT ? OFFSET ?
 """
 _LINE: Final = (
@@ -170,15 +169,27 @@ def list_executions(
     file: DatabaseFile, after: str | None, limit: int, prefix: str, where: ExecutionFilter | None
 ) -> list[ExecutionInfo]:
     """A page of executions in order of id, starting behind ``after``."""
-    end = behind(prefix)
+    between, bindings = _range(after or "", prefix)
     sql, restricted = keeping.restriction(where)
-    bindings = (after or "", prefix, end, end, *restricted)
-    columns = ", ".join(_LINE)
+    statement = _LIST.replace("{range}", between).replace("{where}", sql)
+    bindings += restricted
     try:
-        rows = file.read(_LIST.format(columns=columns, where=sql), (*bindings, max(limit, 0), 0))
+        rows = file.read(statement.format(columns=", ".join(_LINE)), (*bindings, max(limit, 0), 0))
     except CorruptRecordError:  # a text somewhere on this page is none: the others are listed
-        return _list_singly(file, sql, bindings, limit)
+        return _list_singly(file, statement, bindings, limit)
     return [_line(row) for row in rows]
+
+
+def _range(after: str, prefix: str) -> tuple[str, list[Any]]:
+    """SQL and bindings for ids behind ``after`` that begin with ``prefix``: one bound at each end,
+    because SQLite looks up only one, and walks over the rows that a second one excludes."""
+    between, bindings = ("execution_id > ?", [after])
+    if prefix > after:
+        between, bindings = ("execution_id >= ?", [prefix])
+    end = behind(prefix)
+    if end is not None:
+        between, bindings = f"{between} AND execution_id < ?", [*bindings, end]
+    return between, bindings
 
 
 def _line(row: Sequence[Any]) -> ExecutionInfo:
@@ -187,7 +198,7 @@ def _line(row: Sequence[Any]) -> ExecutionInfo:
 
 
 def _list_singly(
-    file: DatabaseFile, where: str, bindings: tuple[Any, ...], limit: int
+    file: DatabaseFile, statement: str, bindings: list[Any], limit: int
 ) -> list[ExecutionInfo]:
     """As :func:`list_executions`, slowly: a line that cannot be read is told as damaged."""
     found: list[ExecutionInfo] = []
@@ -196,11 +207,11 @@ def _list_singly(
         one = (*bindings, 1, offset)
         offset += 1
         try:
-            rows = file.read(_LIST.format(columns=", ".join(_LINE), where=where), one)
+            rows = file.read(statement.format(columns=", ".join(_LINE)), one)
             found += [_line(row) for row in rows]
         except CorruptRecordError as error:
             try:
-                rows = file.read(_LIST.format(columns="execution_id", where=where), one)
+                rows = file.read(statement.format(columns="execution_id"), one)
                 found += [damaged_line(name, str(error)) for (name,) in rows]
             except CorruptRecordError:  # the id itself: nobody can ask for it
                 _log.warning("%s: a line of executions has an id that is no text", file.path)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
+from livingai import ExecutionFilter, ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.service.service import ask_service
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
@@ -82,6 +82,13 @@ def load(agent: AgentSide, node_id: str) -> tuple[Any, Any]:
 def steps(agent: AgentSide, execution: str) -> list[int]:
     """The steps that the store has, in order of their first save."""
     return [node.output["step"] for node in agent.engine.nodes_sync(execution)]
+
+
+def executions(agent: AgentSide, where: dict[str, Any] | None = None, **page: Any) -> Any:
+    """A page of executions: ([id, status, nodes] of each, where the next page begins)."""
+    chosen = None if where is None else ExecutionFilter(**where)
+    found = agent.engine.executions_sync(where=chosen, **page)
+    return [[each.execution_id, each.status, each.nodes] for each in found], found.next_after
 
 
 def outcomes(agent: AgentSide, count: int | None = None, timeout: float = 30.0) -> dict[str, Any]:

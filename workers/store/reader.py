@@ -8,6 +8,7 @@ from livingai import serial
 from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.errors import ExecutionNotFoundError, NodeNotFoundError
 from livingai.node import NodeField, Status
+from livingai.protocol.executions import executions_to_wire, filter_from_wire
 from livingai.protocol.history import pack_history
 from livingai.stores.base import SizedBlob, StoredCheckpoint
 from livingai.stores.checked import rows_of
@@ -95,12 +96,14 @@ class ReaderRole(Role):
             for line in self._open().costs(group=group, prefix=prefix)
         ]
 
-    def do_executions(self, after: str | None, limit: int, prefix: str) -> list[list[Any]]:
-        """A page of executions; fields of :class:`~livingai.stores.base.ExecutionInfo`."""
-        page = self._open().list_executions(after=after, limit=limit, prefix=prefix)
-        return [
-            [getattr(info, field) for field in type(info).__dataclass_fields__] for info in page
-        ]
+    def do_executions(
+        self, after: str | None, limit: int, prefix: str, where: list[Any] | None = None
+    ) -> list[list[Any]]:
+        """A page of executions and its filter, as :mod:`livingai.protocol.executions` says."""
+        page = self._open().list_executions(
+            after=after, limit=limit, prefix=prefix, where=filter_from_wire(where)
+        )
+        return executions_to_wire(page)
 
     def do_size(self) -> int:
         """Bytes that the store occupies."""
