@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords, checked
@@ -21,6 +21,38 @@ DEFAULT_MAX_STATE_BYTES = 64 * _MIB
 #: Times, in seconds or milliseconds, that fit into every clock: 31 years or 11 days.
 _LONGEST = 1e9
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
+
+
+class ServiceKeywords(TypedDict, total=False):
+    """The fields of :class:`EngineConfig` but ``directory`` as keywords, for type checkers and
+    editors."""
+
+    budget_ms: float
+    durability: Durability
+    cache_bytes: int
+    cache_ttl_s: float
+    journal_bytes: int
+    segment_bytes: int
+    max_state_bytes: int
+    compressors: int | None
+    writers: int | None
+    codec: str
+    on_full: OnFull
+    on_full_timeout_s: float
+    fsync_interval_ms: float
+    history: bool
+    service_timeout_s: float
+    retention: Retention | None
+    idle_s: float
+    service: ServiceMode
+    served_grace_s: float
+    python: str | None
+
+
+class EngineKeywords(ServiceKeywords, total=False):
+    """All fields of :class:`EngineConfig` as keywords."""
+
+    directory: str | None
 
 
 @checked("setting of EngineConfig")
@@ -76,7 +108,7 @@ class EngineConfig:
 
     @classmethod
     def build(
-        cls, config: EngineConfig | None, settings: dict[str, Any], what: str
+        cls, config: EngineConfig | None, settings: ServiceKeywords | EngineKeywords, what: str
     ) -> EngineConfig:
         """``config`` with ``settings`` instead of its own, validated; ``what`` takes them.
 

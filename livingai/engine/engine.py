@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Unpack
 
-from livingai.config import EngineConfig
+from livingai.config import EngineConfig, EngineKeywords
 from livingai.engine.handle import DirectoryHandle, OwnedExecution, Pending
 from livingai.engine.upkeep import EngineUpkeep
 from livingai.errors import (
@@ -58,7 +58,9 @@ class CheckpointEngine(EngineUpkeep):
         ConfigurationError: a setting that cannot work.
     """
 
-    def __init__(self, store: Store, config: EngineConfig | None = None, **settings: Any) -> None:
+    def __init__(
+        self, store: Store, config: EngineConfig | None = None, **settings: Unpack[EngineKeywords]
+    ) -> None:
         if not isinstance(store, Store):
             raise ConfigurationError(
                 f"CheckpointEngine takes a store such as SQLiteStore('agent.db'), not {store!r}"

@@ -11,9 +11,9 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any
+from typing import Any, Unpack
 
-from livingai.config import EngineConfig, ServiceConfig
+from livingai.config import EngineConfig, ServiceConfig, ServiceKeywords
 from livingai.errors import (
     ConfigurationError,
     LivingAIError,
@@ -93,7 +93,7 @@ class Service:
         *,
         verbose: bool = False,
         served: bool = False,
-        **settings: Any,
+        **settings: Unpack[ServiceKeywords],
     ) -> None:
         if not isinstance(store, Store):
             raise ConfigurationError(

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from livingai import CheckpointEngine, ReplaySession, step, tool
+from livingai import (
+    CheckpointEngine,
+    ReplaySession,
+    Retention,
+    Service,
+    SQLiteStore,
+    step,
+    tool,
+)
 
 
 class Thing:
@@ -46,6 +54,15 @@ async def asynchronous(engine: CheckpointEngine) -> None:
         await run.step("find", find(1))  # wrong
         text: str = run.step("ask", ask, number)  # wrong
         await run.step("ask", ask, len(text))
+
+
+def settings() -> None:
+    CheckpointEngine(SQLiteStore("a.db"), historie=False)  # wrong
+    CheckpointEngine(SQLiteStore("a.db"), on_full="wait")  # wrong
+    Service(SQLiteStore("a.db"), writers="2")  # wrong
+    Retention(keep_last="3")  # wrong
+    Retention(keep=3)  # wrong
+    SQLiteStore("a.db", busy_timeout_ms="1")  # wrong
 
 
 def keywords(engine: CheckpointEngine) -> None:

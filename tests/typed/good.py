@@ -16,7 +16,9 @@ from livingai import (
     ReplayResult,
     ReplaySession,
     Resolution,
+    Retention,
     RunSettings,
+    Service,
     SQLiteStore,
     step,
     tool,
@@ -138,5 +140,10 @@ def effects() -> Work[int]:
 
 
 def main() -> None:
-    with CheckpointEngine(SQLiteStore("agent.db")) as engine:
+    store = SQLiteStore("agent.db", busy_timeout_ms=100)
+    keep = Retention(keep_last=3, max_age_s=60)
+    with (
+        Service(store, writers=1, codec="raw", retention=keep),
+        CheckpointEngine(store, history=False, budget_ms=100, on_full="raise") as engine,
+    ):
         synchronous(engine)

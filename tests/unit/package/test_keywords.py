@@ -7,12 +7,17 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from livingai import CallOptions, RunSettings
+from livingai import CallOptions, EngineConfig, RunSettings
+from livingai.config import EngineKeywords
 from livingai.replay.mode import ReplayKeywords, Request
 from livingai.runs.calls import CallKeywords
 from livingai.runs.policy import RunKeywords
 
-PAIRS = [(RunKeywords, RunSettings), (CallKeywords, CallOptions)]
+PAIRS = [
+    (RunKeywords, RunSettings),
+    (CallKeywords, CallOptions),
+    (EngineKeywords, EngineConfig),
+]
 
 
 @pytest.mark.parametrize(("keywords", "settings"), PAIRS)

@@ -117,15 +117,19 @@ def test_what_a_resolver_gives(engine: CheckpointEngine) -> None:
 
 # -- keywords --
 
+#: A type checker refuses what the test gets wrong on purpose.
+UNTYPED_ENGINE: Any = CheckpointEngine
+UNTYPED_SERVICE: Any = Service
+
 
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        (lambda e: CheckpointEngine(e.store, bugdet=5), r"setting of CheckpointEngine: bugdet"),
-        (lambda e: CheckpointEngine(e.store, bugdet=5), r"\); there are budget_ms, cache_b"),
-        (lambda e: CheckpointEngine(e.store, budget=5), r"did you mean 'budget_ms'"),
-        (lambda e: CheckpointEngine(e.store, xyzzy=5), r"xyzzy; there are budget_ms"),
-        (lambda e: Service(e.store, writer=2), r"of Service: writer \(did you mean 'writers'"),
+        (lambda e: UNTYPED_ENGINE(e.store, bugdet=5), r"setting of CheckpointEngine: bugdet"),
+        (lambda e: UNTYPED_ENGINE(e.store, bugdet=5), r"\); there are budget_ms, cache_b"),
+        (lambda e: UNTYPED_ENGINE(e.store, budget=5), r"did you mean 'budget_ms'"),
+        (lambda e: UNTYPED_ENGINE(e.store, xyzzy=5), r"xyzzy; there are budget_ms"),
+        (lambda e: UNTYPED_SERVICE(e.store, writer=2), r"of Service: writer \(did you mean 'writer"),
         (lambda e: e.run("x", resolve=None), r"of a run: resolve \(did you mean 'resolver'"),
         (lambda e: e.run_sync("x", retry=1), r"'retry_failed'"),
         (lambda e: e.run_sync("x").using(retry=1), r"of a call: retry \(did you mean 'retr"),
