@@ -101,6 +101,8 @@ class Ownership:
                 self._confirm(asked, epoch)
             if self._in_index():
                 return
+            if self._replaced():  # meanwhile: to enter anew would fence the later run
+                raise self._fenced()
             # Thousands of other executions displaced the entry. Enter anew, and have the new claim
             # confirmed: a process that took over meanwhile had no entry that it could mark.
             self._enter()

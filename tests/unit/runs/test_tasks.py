@@ -193,3 +193,19 @@ async def test_run_that_was_pushed_out_and_taken_over(engine: CheckpointEngine) 
             assert {type(error) for error in failed} == {FencedError}
             await run.step("more", done.later, 4)
     assert done.calls == []
+
+
+def test_run_that_was_pushed_out_does_not_fence_a_later_one(engine: CheckpointEngine) -> None:
+    """The later run begins while the store confirms the older one's claim."""
+    done, run_id = Counter(), new_id()
+    with pytest.raises(FencedError), engine.run_sync(run_id) as older:  # noqa: PT012
+        older.step("first", done.add, 0)
+        del engine.open_handle().owned[run_id]
+        check = older._owner.check()
+        next(check)
+        with engine.run_sync(run_id) as later:
+            later.step("first", done.add, 0)
+            with pytest.raises(FencedError, match="the later one goes on"):
+                check.send(older.epoch)
+            later.step("second", done.add, 1)
+    assert [node.status for node in nodes_of(engine, run_id, "second")] == ["success"]
