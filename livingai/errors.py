@@ -124,7 +124,7 @@ class FormatVersionError(DirectoryError):
 
 class OddFileError(DirectoryError):
     """Something else than a file of ours (a directory, a FIFO, a socket, a device, a symbolic link,
-    a file of another user) stands where a file of the state directory should be; move it away."""
+    a file of another user) is where a file of the state directory should be; move it away."""
 
 
 class JournalError(LivingAIError, OSError):
@@ -192,7 +192,7 @@ class ServiceRunningError(ServiceError, RuntimeError):
 
 
 class NotTheOwnerError(ServiceError, PermissionError):
-    """Only the process that writes a journal is told the outcomes of what is in it."""
+    """Only the process that writes a journal gets the outcomes of what is in it."""
 
 
 class FlushTimeoutError(ServiceError, TimeoutError):

@@ -17,7 +17,7 @@ MAX_ID_BYTES = 512
 
 
 class NodeType(StrEnum):
-    """What kind of work a node stands for."""
+    """What kind of work a node records."""
 
     #: A model call or any other pure reasoning step; safe to repeat.
     PROMPT = "prompt"
@@ -206,7 +206,7 @@ class ExecutionNode:
 
 
 def _no_section(wire: Any) -> str:
-    """Why this is no node section, as far as it can be told."""
+    """Why this is no node section, as far as it can be found out."""
     if type(wire) is not list or len(wire) < _FIELDS:
         what = f"a list of {len(wire)} fields" if type(wire) is list else type(wire).__name__
         return f"what is stored as a node is {what}, not a list of {_FIELDS} fields or more"

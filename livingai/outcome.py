@@ -66,7 +66,7 @@ class Outcome:
 
 
 def outcome_from_code(code: int, latency_us: int, reason: str = "") -> Outcome:
-    """The outcome that an outcome word stands for."""
+    """The outcome that an outcome word means."""
     status = STATUS_BY_CODE[code]
     stored = status in (OutcomeStatus.MET, OutcomeStatus.LATE, OutcomeStatus.SUPERSEDED)
     level = Durability.STORE if stored else Durability.JOURNAL
@@ -103,10 +103,10 @@ class Receipt:
         #: The record's number and position in this process's journal.
         self.lsn = lsn
         self.position = position
-        #: Told first when the outcome is known (statistics).
+        #: Called first when the outcome is known (see engine/observers.py).
         self.sink = sink
         self._outcome: Outcome | None = None
-        #: Nobody will tell the outcome any more.
+        #: The outcome will never be known here.
         self._unknown = False
         self._waiters: list[Any] | None = None
 
@@ -181,13 +181,13 @@ class Receipt:
                 self._remove(event)
                 raise OutcomeTimeoutError(
                     f"no outcome for {self.execution_id} after {timeout} s; the record is safe in "
-                    "the journal. `livingai status` tells what the service waits for."
+                    "the journal. `livingai status` says what the service waits for."
                 )
         return self._told()
 
 
 def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
-    """Give receipts their outcomes and wake whoever waits; the first outcome of a receipt counts.
+    """Give receipts their outcomes and wake all that wait; the first outcome of a receipt counts.
 
     Waiters of one event loop are woken together.
     """
@@ -206,7 +206,7 @@ def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
 
 
 def give_up(receipts: Iterable[Receipt]) -> None:
-    """The process leaves: nobody will tell these receipts' outcomes. Whoever waits is told so."""
+    """The process leaves: these receipts get no outcome. What waits for one gets an error."""
     told: list[tuple[Receipt, list[Any]]] = []
     for receipt in receipts:
         with _lock:
@@ -238,7 +238,7 @@ def _notify(told: list[tuple[Receipt, list[Any]]]) -> None:
                 except Exception:  # the next ones must hear of it all the same
                     _log.exception("a callback of %r failed", receipt)
     for loop, futures in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # closed: nobody waits there any more
+        with contextlib.suppress(RuntimeError):  # closed: nothing waits there any more
             loop.call_soon_threadsafe(_wake, futures)
 
 

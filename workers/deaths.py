@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Final
 
-#: So many deaths in a row make trouble that agents are told of.
+#: So many deaths in a row make trouble that is reported to agents.
 TOLD_AFTER: Final = 3
 #: A reason is cut to this many characters.
 _LONGEST_REASON: Final = 300

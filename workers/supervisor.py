@@ -10,14 +10,14 @@ without having lived ``_SOUND_S``, is given up: something is wrong that restarti
 From the third death in a row on the report says what (:mod:`livingai.service.report`), and so do
 agents and ``livingai status``.
 
-Exit statuses: 0 it is done (idle, or told to stop), 1 given up, 3 another service owns the
-directory, 4 told to stop before the store had everything.
+Exit statuses: 0 it is done (idle, or asked to stop), 1 given up, 3 another service owns the
+directory, 4 asked to stop before the store had everything.
 
-First it proves to whoever started it that it is livingai (:mod:`livingai.service.launch`); only
-then is it sent its settings, one JSON line on standard input. With ``--detach`` the process forks
-and its parent returns at once (not with ``--keep``); otherwise the end of standard input means
-stop. It is the subreaper of the service: what a dead dispatcher leaves is collected here and not by
-the agent, which may be process 1.
+First it proves to the process that started it that it is livingai (:mod:`livingai.service.launch`);
+only then is it sent its settings, one JSON line on standard input. With ``--detach`` the process
+forks and its parent returns at once (not with ``--keep``); otherwise the end of standard input
+means stop. It is the subreaper of the service: what a dead dispatcher leaves is collected here and
+not by the agent, which may be process 1.
 """
 
 from __future__ import annotations
@@ -188,18 +188,18 @@ class Supervisor:
             return
 
     def _sleep(self, seconds: float | None) -> None:
-        """Until a child has ended or we are told to stop."""
+        """Until a child has ended or a stop is requested."""
         if select.select([self._told], [], [], seconds)[0]:
             os.read(self._told, 4096)
 
     def _pause(self, seconds: float) -> bool:
-        """Wait; True at once if we are told to stop."""
+        """Wait; True at once if a stop is requested."""
         deadline = time.monotonic() + seconds
         while not self._stopping and (left := deadline - time.monotonic()) > 0:
             self._sleep(left)
         return self._stopping
 
-    # -- being told --
+    # -- signals --
 
     def child_ended(self, _number: int, _: object) -> None:
         """SIGCHLD."""
@@ -219,7 +219,7 @@ class Supervisor:
             os.write(self._tell, b"\0")
 
     def stop_at_end_of_input(self) -> None:
-        """Stop when whoever started us is gone."""
+        """Stop when the process that started this one has ended."""
         while os.read(0, 4096):
             pass
         self.stop()
@@ -245,7 +245,7 @@ def _lock(directory: str, wait_s: float) -> bool:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             if time.monotonic() >= deadline or select.select([0], [], [], _LOOK_S)[0]:
-                return False  # standard input says something: whoever started us has gone
+                return False  # the end of standard input: the process that started us has ended
         else:
             return True
 
@@ -266,7 +266,7 @@ def _prove(arguments: list[str]) -> None:
         "version": livingai.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
     }
-    with contextlib.suppress(OSError):  # nobody waits any more: our input ends, too
+    with contextlib.suppress(OSError):  # no reader any more: our input ends, too
         os.write(fd, json.dumps(proof).encode() + b"\n")
     os.close(fd)
 

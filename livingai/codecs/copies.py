@@ -1,6 +1,6 @@
-"""What of a state stands in its base: the search behind codec 0x03.
+"""What of a state is in its base, too: the search behind codec 0x03.
 
-States grow by appending, and change in place. So the base is compared where it stands, by
+States grow by appending, and change in place. So the base is compared at the same place, by
 strides, blocks and finally halves; where the two part for good, because something was inserted or
 removed, a few samples of the state are searched in the rest of the base. Copies are exact to the
 byte. It is not a general diff: what changed all over, moved far, or came from an earlier part of
@@ -57,7 +57,7 @@ class Comparison:
 
 
 def compare(state: bytes, base: bytes) -> Comparison:
-    """What of `state` stands in `base`."""
+    """Which parts of `state` are in `base`."""
     matcher = _Matcher(state, base)
     return Comparison(matcher.copies, matcher.run())
 

@@ -110,7 +110,7 @@ class HotCache:
     def take_over(self, execution_id: str, floor: int, own: int) -> tuple[int, bool]:
         """A claim newer than any that this directory knows for the execution (and than any that
         was given here before), and whether the own journal (id ``own``) still holds the newest
-        state of it. Other journals' entries are believed no more.
+        state of it. Other journals' entries do not count any more.
 
         Raises:
             JournalError: another journal cannot be opened for now.
@@ -165,7 +165,7 @@ class HotCache:
             self._views.mark(execution_hash(execution_id), 0)
 
     def _check_open(self) -> None:
-        if self._closed:  # or mappings would be made that nobody closes
+        if self._closed:  # or mappings would be made that are never closed
             raise JournalClosedError
 
     def close(self) -> None:

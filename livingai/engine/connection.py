@@ -3,7 +3,7 @@
 One thread per process and state directory owns the socket. No call of an agent waits for it:
 a wake-up is one non-blocking send, a request is queued. When the service is away the thread has it
 started again, with backoff (:mod:`livingai.engine.starting`); when it is back, the thread reads the
-outcomes that it missed from the journal, where the service wrote them before it told anyone. All
+outcomes that it missed from the journal, where the service wrote them before it sent them. All
 who wait for an outcome depend on the thread, so nothing but :meth:`ServiceConnection.close` ends
 it.
 """
@@ -49,7 +49,7 @@ from livingai.queue.segment import journal_error
 _log = logging.getLogger("livingai")
 _WAITING = int(ServiceWord.WAITING)
 _CHUNK = 1 << 18
-#: The service's words as a closed client sees them: nobody is waiting.
+#: The service's words as a closed connection sees them: the service does not sleep.
 _NOBODY: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
 
 
@@ -117,7 +117,7 @@ class ServiceConnection:
         if not self._words[_WAITING]:
             return
         if self._sending.locked():
-            return  # whoever holds it is sending, which wakes just as well
+            return  # another thread is sending, which wakes just as well
         # Not acquire(blocking=False): a signal's exception between that and a "try" would leave
         # the lock held for ever.
         with self._sending:
@@ -137,7 +137,7 @@ class ServiceConnection:
         self._requests[number] = (future, data)
         future.add_done_callback(lambda _: self._requests.pop(number, None))
         self._post(data)
-        if self._stop:  # whoever closes has perhaps not seen it
+        if self._stop:  # the closing thread has perhaps not seen it
             self._fail_requests(JournalClosedError())
         return future
 
@@ -153,7 +153,7 @@ class ServiceConnection:
         return self._last_error
 
     def close(self) -> None:
-        """Leave the service and end the thread; whoever waits for an answer gets a
+        """Leave the service and end the thread; a request without an answer gets a
         JournalClosedError. Idempotent."""
         if self._stop:
             return
@@ -310,7 +310,7 @@ class ServiceConnection:
             _, number, ok, value = message
             future, _ = self._requests.get(number, (None, b""))
             if future is not None:
-                # Whoever asked may be cancelled in this very moment.
+                # The caller may be cancelled in this very moment.
                 with contextlib.suppress(InvalidStateError):
                     if ok:
                         future.set_result(value)
@@ -327,7 +327,7 @@ class ServiceConnection:
         return False
 
     def _welcome(self, message: list[Any]) -> bool:
-        """The service has greeted. One of another version is told of, for as long as it is there:
+        """The service has greeted. One of another version is reported as trouble while it is there:
         what it does is not what this version's documentation says."""
         if message[1] != PROTOCOL_VERSION:
             self._fail(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from livingai.runs.run import Run, SyncRun
 
 _MAX_BUDGET_US = 0xFFFF_FFFF
-#: How often a save that waits for room looks for it, whatever it is told.
+#: While the journal is full, a waiting save re-checks for space at least this often (s).
 _LOOK_S = 0.1
 
 
@@ -265,7 +265,8 @@ class CheckpointEngine(EngineUpkeep):
         return epoch
 
     def new_claim(self, execution_id: str) -> tuple[OwnedExecution, str]:
-        """The first half of :meth:`claim`: other processes of this machine are told; the claim."""
+        """The first half of :meth:`claim`: other processes of this machine see it from now on; the
+        claim."""
         handle = self.open_handle()
         journal = handle.open_journal()
         with handle.lock:

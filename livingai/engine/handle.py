@@ -232,7 +232,7 @@ class DirectoryHandle:
             self.journal.index.forget(owned.slot)
 
     def _catch_up(self) -> None:
-        """Read outcomes that were written while nobody could tell us."""
+        """Read outcomes that were written while this process was not connected."""
         own = self._own
         if own is None:
             return
@@ -249,7 +249,7 @@ class DirectoryHandle:
         settle(settled)
 
     def _before_reuse(self, number: int) -> None:
-        """A drained segment of ours goes. Outcomes in it that nobody has told us (the service died
+        """A drained segment of ours goes. Outcomes in it that were not sent to us (the service died
         before it could) are kept for :meth:`_tick`. Any thread, with the journal locked."""
         waiting = [
             (lsn, receipt)
@@ -288,7 +288,7 @@ class DirectoryHandle:
 
     def close(self, *, at_exit: bool = False) -> None:
         """End threads, leave the service, close the journal. Its records stay until stored, and a
-        warning says how many wait; ``at_exit``, where nobody has waited for them, only if
+        warning says how many wait; ``at_exit``, where the program has not waited for them, only if
         something is in their way.
 
         Raises:
@@ -304,7 +304,7 @@ class DirectoryHandle:
                 self._catch_up()
             if self._syncer is not None:
                 self._syncer.close()
-            with self.lock:  # nobody is between a look at ``closed`` and the use of a mapping
+            with self.lock:  # no thread is between a look at ``closed`` and the use of a mapping
                 self.closed = True
                 if self._own is not None:
                     last.callback(self._own.close)
@@ -326,7 +326,7 @@ class DirectoryHandle:
             why = f": {trouble}" if trouble else ""
             _log.warning(
                 "left with %d writes that are not stored yet%s. They are safe in the journal in "
-                "%s, and the service stores them as soon as it can; `livingai status %s` tells how "
+                "%s, and the service stores them as soon as it can; `livingai status %s` says how "
                 "many wait, and `livingai serve` stores them if no service runs.",
                 len(self.pending), why, self.directory.path, self.directory.path,
             )  # fmt: skip

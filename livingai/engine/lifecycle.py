@@ -161,7 +161,7 @@ class EngineLifecycle:
     def _not_reached(self) -> FlushTimeoutError:
         return FlushTimeoutError(
             f"{len(self._pending)} writes have not reached the level in time; they are safe in "
-            "the journal and will be stored. `livingai status` tells what they wait for."
+            "the journal and will be stored. `livingai status` says what they wait for."
         )
 
     def _settled(self, receipt: Receipt) -> None:

@@ -114,7 +114,7 @@ class CheckpointReader(EngineLifecycle):
         return unpack_history(answer, known, execution_id)
 
     def cached(self, execution_id: str) -> Cached | None:
-        """The newest state as far as the hot cache can tell; asks nobody."""
+        """The newest state as far as the hot cache knows; sends no request."""
         hit = self.open_handle().cache.latest(execution_id)
         return None if isinstance(hit, Ask) else hit
 
@@ -201,7 +201,7 @@ class CheckpointReader(EngineLifecycle):
             except CorruptRecordError:
                 own.drop(segment_of(at))
                 return None
-            except OSError:  # out of descriptors: whoever is asked next may know
+            except OSError:  # out of descriptors: the next source may know
                 return None
         if record.header.segment != segment_of(at) or record.header.execution_hash != owned.key:
             return None

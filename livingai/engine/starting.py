@@ -1,4 +1,4 @@
-"""Who starts the service when an agent finds none: the agent, somebody else, or nobody yet."""
+"""Who starts the service when an agent finds none: the agent, another process, or none yet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Starter:
         #: Why no service is there; "" while one is, or is expected.
         self.trouble = ""
         self._said = ""
-        #: Since when nobody is there (CLOCK_MONOTONIC); 0 while somebody is.
+        #: Since when no service is there (CLOCK_MONOTONIC); 0 while one is.
         self._alone_since = 0.0
 
     def check(self) -> None:
@@ -54,7 +54,7 @@ class Starter:
         self.trouble = self._said = ""
 
     def nobody_there(self, attempts: Attempts) -> str:
-        """Nobody listens: start the service if that is due and up to us. The client's new state.
+        """No service listens: start it if that is due and up to us. The connection's new state.
 
         Raises:
             ServiceStartError, ServiceUnavailableError: it cannot be started.

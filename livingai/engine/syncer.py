@@ -11,7 +11,7 @@ from livingai.errors import JournalClosedError, JournalError
 from livingai.queue.journal import Journal
 
 _log = logging.getLogger("livingai")
-#: Seconds between looks of a thread that sleeps: whoever appends wakes it, but an exception of a
+#: Seconds between looks of a thread that sleeps: an append wakes it, but an exception of a
 #: signal may come between the two.
 _LOOK_S = 5.0
 

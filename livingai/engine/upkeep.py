@@ -17,9 +17,9 @@ class EngineUpkeep(CheckpointReader):
         """Delete an execution with all its nodes and checkpoints; the number of nodes deleted.
 
         A barrier: writes queued before it are stored first and deleted with the rest, writes of
-        owners from before it end ``fenced``, so nothing comes back. Whoever saves to the execution
-        after it begins it anew. With ``dry_run`` nothing is deleted; the answer is how many nodes
-        would be.
+        owners from before it end ``fenced``, so nothing comes back. A process that saves to the
+        execution after it begins it anew. With ``dry_run`` nothing is deleted; the answer is how
+        many nodes would be.
 
         Raises:
             ServiceUnavailableError: the service does not answer.
@@ -39,7 +39,7 @@ class EngineUpkeep(CheckpointReader):
     async def fork(self, execution_id: str, new_id: str) -> int:
         """Copy an execution, with everything queued for it, under a new id; the number of nodes.
 
-        Asked again, as after a crash, it goes on with a fork that nobody has written to yet.
+        Asked again, as after a crash, it goes on with a fork that has not been written to yet.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.

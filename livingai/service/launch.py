@@ -203,7 +203,7 @@ def start_supervisor(
             assert process.stdin is not None
             os.write(process.stdin.fileno(), json.dumps(config.to_dict()).encode() + b"\n")
         except BrokenPipeError:
-            pass  # it has ended: whoever waits for it sees that
+            pass  # it has ended, and its parent sees that
         except BaseException:
             _end(process)
             raise

@@ -1,5 +1,5 @@
 """The service's report: a small file in the state directory that says how the service is, or how it
-ended, to those who find nobody to ask.
+ended, to those who find no service to ask.
 
 The supervisor writes it, whole or not at all. It is a hint for people and for agents that wait, and
 nothing else rests on it: one that is missing, old or damaged says nothing.
@@ -84,7 +84,7 @@ class Reporter:
         self._write()
 
     def _write(self) -> None:
-        """Write it whole or not at all; without it, people are told less."""
+        """Write it whole or not at all; without it, people learn less."""
         with contextlib.suppress(OSError, LivingAIError):  # a full disk, or the directory is gone
             temporary = os.path.join(self._directory, f".report-{os.getpid()}")
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

@@ -111,7 +111,7 @@ class Service:
         self._served = served
         #: Exit status of the last process; see :mod:`livingai.protocol.exit_codes`.
         self._code = 0
-        #: Supervisors that were told to hand over.
+        #: Supervisors that were asked to hand over.
         self._told_to_go: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -237,7 +237,7 @@ class Service:
 
     @property
     def exit_code(self) -> int:
-        """How the service ended at :meth:`stop`: 0 everything was stored, 4 it was told to end
+        """How the service ended at :meth:`stop`: 0 everything was stored, 4 it was asked to end
         before the store had everything (:meth:`unstored` records wait)."""
         return self._code
 

@@ -1,1 +1,1 @@
-"""The dispatcher's process: journals in, batches out, outcomes told."""
+"""The dispatcher's process: journals in, batches out, outcomes reported."""

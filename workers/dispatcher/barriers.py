@@ -34,7 +34,7 @@ class Barriers:
         await future
 
     def check(self) -> None:
-        """Let pass whoever may."""
+        """Let all waits go on that may."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []

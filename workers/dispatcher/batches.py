@@ -27,7 +27,7 @@ _BATCH_BYTES = 16 << 20
 #: that does not even start says nothing about rows.
 _SUSPECT_AFTER = 2
 _QUARANTINE_AFTER = 10
-#: So often the next older state stands in for a newer one that the store has refused.
+#: So often the next older state replaces a newer one that the store has refused.
 _MAX_SPARED = 2
 #: Seconds after which a store that does not answer is reported.
 _SILENT_S = 5.0

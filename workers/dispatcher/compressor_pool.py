@@ -47,7 +47,7 @@ _SILENT_CHECKS = 50
 _BYTES_PER_CHECK = 4 << 20
 #: Processes that did not come up are started again after the first delay, twice that, ...
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.5, 60.0
-#: After so many starts that failed nobody waits for the next one.
+#: After so many failed starts no record waits for the next one.
 _MAX_FAILED_STARTS = 3
 #: Seconds that a start may take.
 _START_S = 60.0
@@ -164,7 +164,7 @@ class CompressorPool:
 
     def check(self) -> None:
         """Called now and then: start what did not start, and make the pool anew if one of its
-        processes has been dead for two calls and the executor has not noticed, or nobody has asked
+        processes has been dead for two calls and the executor has not noticed, or no task has asked
         it; or if no task has ended for many calls. One stopped process is enough for that: the one
         that waits for the next task holds the lock on the executor's queue, and the others wait for
         it."""
@@ -276,7 +276,7 @@ class CompressorPool:
 
     def _notify(self, number: int, future: Future[list[EncodingResult]]) -> None:
         """Called in a thread of the executor."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no waiter is left
             self._loop.call_soon_threadsafe(self._finished, number, future)
 
     def _finished(self, number: int, future: Future[list[EncodingResult]]) -> None:

@@ -1,8 +1,8 @@
-"""The dispatcher: tails the journals, has records encoded and written, and tells the outcomes.
+"""The dispatcher: tails the journals, has records encoded and written, and reports outcomes.
 
 A crash at any point loses nothing: records behind the cursor are taken again, those with an outcome
 word (:mod:`livingai.workers.dispatcher.outcomes`) are skipped, the others are committed again,
-which changes nothing in the store. So what nobody expected ends the process, and the supervisor
+which changes nothing in the store. So an unexpected error ends the process, and the supervisor
 starts it again.
 """
 
@@ -141,7 +141,7 @@ class Dispatcher:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Something that nobody expected has happened: :meth:`run` raises it."""
+        """Something unexpected has happened: :meth:`run` raises it."""
         self._failure = error
         self.kick()
 
@@ -157,7 +157,7 @@ class Dispatcher:
         return task
 
     async def run(self) -> Farewell:
-        """Serve until told to stop, or until idle."""
+        """Serve until asked to stop, or until idle."""
         await self.server.start()
         retain = self.requests.retain(self.config.retention)
         beside = [*map(self._background, (self._warm(), retain, self._look_elsewhere()))]
@@ -382,6 +382,6 @@ class Dispatcher:
         left = self._journals.retire_all()
         self.intake.close()
         self._ending.close()
-        told = self._drained
-        drained = told is None or (told.done() and not told.cancelled() and told.result())
+        asked = self._drained
+        drained = asked is None or (asked.done() and not asked.cancelled() and asked.result())
         return Farewell(left, drained=drained)

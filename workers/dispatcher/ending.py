@@ -1,4 +1,4 @@
-"""When a service ends: idle for long enough, told to, or without its state directory."""
+"""When a service ends: idle for long enough, on request, or without its state directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WELCOME_S: Final = 2.0
 
 class Farewell(NamedTuple):
     """How a dispatcher ended: the journals whose owners live on, and whether all was stored that
-    was accepted before it was told to end."""
+    was accepted before it was asked to end."""
 
     journals: list[str]
     drained: bool

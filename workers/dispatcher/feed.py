@@ -26,7 +26,7 @@ from livingai.workers.encoding_task import EncodingResult, EncodingTask
 _log = logging.getLogger("livingai.service")
 #: Headers that are read ahead of each journal.
 _READ_AHEAD = 512
-#: Damaged places that an owner is told of when it comes back.
+#: Damaged places that are reported to an owner when it reconnects.
 _MOST_LOST = 1000
 
 
@@ -121,7 +121,7 @@ class Feed:
         self.inflight: collections.deque[Item] = collections.deque()
         self.retired_at = 0.0
         #: Records that are damaged or missing: the first one, the last one, and why. The owner is
-        #: told again when it comes back.
+        #: reported again when it reconnects.
         self.lost: collections.deque[tuple[int, int, str]] = collections.deque(maxlen=_MOST_LOST)
         self._moved = False
         self._lock_is_odd = False
@@ -160,7 +160,7 @@ class Feed:
         except OddFileError as error:
             if not self._lock_is_odd:  # an owner of an earlier boot is dead all the same
                 self._lock_is_odd = True
-                _log.error("%s; nobody can tell whether the journal's owner lives", error)
+                _log.error("%s; it cannot be found out whether the journal's owner is alive", error)
             if self.same_boot:
                 return
         except OSError as error:
@@ -225,7 +225,7 @@ class Feed:
         control = self.tail.control
         unpublished = [found for found in self._read if found.position >= control.tail]
         if unpublished:
-            # No index: nobody reads it.
+            # No index: no process reads it.
             with contextlib.suppress(FileNotFoundError, OddFileError, ValueError):
                 index = Index(self.path)
                 try:
@@ -243,9 +243,9 @@ class Feed:
         """Was its owner's last act the first record of a claim, taken over by another one since?
 
         Then the store may know its successor by now, and would take this claim for the newest one.
-        Nobody was told of the record, and who took over could not have seen it: it is fenced.
-        What lies right behind the published tail is the last one: an owner publishes what it
-        appends before it appends more.
+        Its save never returned, and the process that took over could not have seen it: it is
+        fenced. What lies right behind the published tail is the last one: an owner publishes what
+        it appends before it appends more.
         """
         slot = index.get(last.execution_hash)
         if (
@@ -280,7 +280,7 @@ class Feed:
         self._moved = True
         try:
             return self.tail.segments.write_outcome(item.at, item.header.lsn, status, latency_us)
-        except OSError as error:  # its owner is told; only a reconnect would not see it
+        except OSError as error:  # its owner gets the message; only a reconnect would not see it
             _log.warning("cannot write an outcome into %s: %s", self.path, error)
             return pack_outcome(item.header.lsn, status, latency_us)
 

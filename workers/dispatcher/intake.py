@@ -9,7 +9,8 @@ Rules:
 2. A record is taken only when it is older than the turn's beginning and every journal that was
    there by then is among those that are merged: by then every record accepted before it has been
    published.
-3. A journal that cannot be read now holds up whoever may follow its owner: a claim's first record,
+3. A journal that cannot be read now holds up every claim that may follow its owner's: a claim's
+first record,
    and what comes behind that, is held until the journal can be read, unless the journal's index
    shows that it does not know the execution. Barriers do not pass meanwhile.
 4. A journal's cursor moves over a record only when that and all before it are terminal.
@@ -37,7 +38,7 @@ _MAX_HELD = 8192
 #: Two changes of a folder within this time may bear the same time stamp.
 _STAMP_NS = 2_000_000_000  # as coarse as file systems are
 
-#: Where a record stands in the stream: its boot's place, then CLOCK_MONOTONIC ns.
+#: The place of a record in the stream: its boot's place, then CLOCK_MONOTONIC ns.
 _Order = tuple[tuple[int, int], int]
 
 
@@ -159,7 +160,8 @@ class Intake:
         return bool(feed.ahead)
 
     def _ranks(self) -> dict[bytes, tuple[int, int]]:
-        """The place of each boot. Journals of one boot may know it differently: whoever came when
+        """The place of each boot. Journals of one boot may know it differently: a process that
+        began when
         the older ones had gone knows less. Those made before there was such a number go by age."""
         ranks: dict[bytes, tuple[int, int]] = {}
         for feed in self.feeds.values():
@@ -208,7 +210,7 @@ class Intake:
         for key in list(self._held):
             records = self._held[key]
             while records and (until is None or records[0][0] < until):
-                _, item = records.pop(0)  # whoever consumes may stop here, and come again
+                _, item = records.pop(0)  # the consumer may stop here and continue later
                 self._held_count -= 1
                 if not records:
                     del self._held[key]

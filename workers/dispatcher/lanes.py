@@ -42,8 +42,8 @@ class Lanes:
 
     def has_older(self, key: int, since_ns: int) -> bool:
         """Whether an execution has unfinished records here that were accepted by ``since_ns``
-        (CLOCK_MONOTONIC). The first tells: a lane is in order of acceptance, but for copies, which
-        come behind what they are copies of."""
+        (CLOCK_MONOTONIC). The first decides: a lane is in order of acceptance, but for copies,
+        which come behind what they are copies of."""
         first = self._busy.get(key) or next(iter(self._lanes.get(key, ())), None)
         return first is not None and not (first.feed.same_boot and first.header.mono_ns > since_ns)
 

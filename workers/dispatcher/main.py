@@ -2,7 +2,7 @@
 whatever ends it, its supervisor hears why.
 
 ``main PARENT_PID DESCRIPTOR DEATHS``. Said on the descriptor, as one JSON object:
-``{"done": true, "left": N}`` at an end in order (``done`` is false where it was told to go before
+``{"done": true, "left": N}`` at an end in order (``done`` is false where it was asked to end before
 the store had everything), ``{"error": text}`` at any other. Exit statuses: 0 an end in order, 3
 another service owns the directory, 1 all else.
 """
@@ -47,7 +47,7 @@ def _first_writer() -> Spawned | None:
 
 
 def _say(fd: int, words: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+    with contextlib.suppress(OSError):  # the supervisor has ended
         os.write(fd, json.dumps(words).encode())
 
 

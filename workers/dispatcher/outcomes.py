@@ -1,9 +1,9 @@
-"""Outcomes: every record gets exactly one, in its journal, before its agent is told.
+"""Outcomes: every record gets exactly one, in its journal, before its agent hears of it.
 
 Rules:
 
 * The outcome word is written after the store has committed (or refused) the record, and never
-  twice; the cursor moves after the outcome words; agents are told after that.
+  twice; the cursor moves after the outcome words; messages to agents come after that.
 * What is quarantined is written to its file first. Where that cannot be done it is tried again, and
   the record (or the journal that has the damage) waits.
 """
@@ -64,7 +64,7 @@ class Outcomes:
         return True
 
     def settle(self, item: Item, status: int, when_ns: int, reason: str = "") -> None:
-        """Give a record its terminal outcome; :meth:`tell` tells it."""
+        """Give a record its terminal outcome; :meth:`tell` sends it to the owner."""
         header = item.header
         if item.feed.same_boot:
             latency_us = max(0, when_ns - header.mono_ns) // 1000
@@ -121,7 +121,8 @@ class Outcomes:
                 del feed.damage[0]
 
     def _settle_damaged(self, feed: Feed, damage: Damage) -> None:
-        """The owner is told, if it still lives; there is no record to write an outcome into. Told
+        """The owner gets a message, if it is alive; there is no record to write an outcome into.
+        Sent
         is a range: its numbers come from a file, and only the owner knows which of them it waits
         for."""
         total = self.counts[OutcomeStatus.QUARANTINED] + damage.count

@@ -1,4 +1,4 @@
-"""The dispatcher's socket: agents come, greet, attach their journal, and are told outcomes."""
+"""The dispatcher's socket: agents connect, greet, attach their journal, and get outcomes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class AgentServer:
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
-        """Listen. The lock on the directory is held, so an old socket file is nobody's."""
+        """Listen. The lock on the directory is held, so an old socket file belongs to no
+        process."""
         directory = self._directory
         path = os.path.join(directory.path, "service.sock")
         with contextlib.suppress(FileNotFoundError):
@@ -64,7 +65,7 @@ class AgentServer:
         self._server = await loop.create_unix_server(lambda: Agent(self), sock=sock)
 
     def connected(self, agent: Agent) -> None:
-        """Somebody has come. Whoever can reach the socket may be another user all the same: one who
+        """A process has connected. It may be another user's: one who
         was given the descriptor, or who came before the socket was closed to others."""
         self.agents.add(agent)
         if agent.peer.uid not in (os.geteuid(), 0):
@@ -100,7 +101,7 @@ class AgentServer:
 
     def _attach(self, agent: Agent, journal: object) -> None:
         """Tell an agent its journal's outcomes from now on, if it is the journal's owner: an older
-        connection of the same process, which nobody has seen end, gets no more."""
+        connection of the same process, whose end was not noticed, gets no more."""
         try:
             self._check_owner(agent, journal)
         except NotTheOwnerError as error:
@@ -116,7 +117,7 @@ class AgentServer:
         if before is not None and before is not agent:
             before.journal = None
         self._intake.refresh()
-        # Its outcomes were told to nobody until now; a greeting makes it look for them.
+        # Its outcomes were not sent until now; a greeting makes it look for them.
         agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
         agent.send(frame(Message.TROUBLE, self._port.trouble))
         feed = self._intake.by_id(agent.journal)
@@ -135,17 +136,17 @@ class AgentServer:
         path = os.path.join(self._directory.journals, journal, OWNER_LOCK)
         try:
             owner = owner_pid(path)
-        except OddFileError:  # the service has said so; nobody can tell
+        except OddFileError:  # logged already; the owner cannot be found out
             return
         if owner is None:
-            raise NotTheOwnerError(f"nobody owns journal {journal}")
+            raise NotTheOwnerError(f"journal {journal} has no owner")
         if owner and agent.peer.pid:
             named, asking = owner, agent.peer.pid
         else:
             named, asking = owner_identity(path).get("pid", 0), agent.said_pid
         if named != asking:
             raise NotTheOwnerError(
-                f"journal {journal} belongs to process {named!a}, and only that one is told the "
+                f"journal {journal} belongs to process {named!a}, and only that one gets the "
                 "outcomes of what is in it; save through an engine of your own"
             )
 

@@ -63,12 +63,12 @@ def _take_over(directory: StateDirectory) -> OwnerLock | None:
             return None
         if time.monotonic() > deadline:
             return None
-        time.sleep(0.01)  # nobody announces that a lock is free; there is no event loop yet
+        time.sleep(0.01)  # nothing announces that a lock is free; there is no event loop yet
     return lock
 
 
 def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[str, Any]]:
-    """Serve until told to stop, or until idle; the exit status and what to say at the end.
+    """Serve until asked to stop, or until idle; the exit status and what to say at the end.
 
     ``parent`` is the supervisor's process id, ``deaths`` how many dispatchers have died on it
     lately, ``writer`` a writer that is on its way.
@@ -77,7 +77,7 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
     yield_to_agents()
     raise_descriptor_limit()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor tells us when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
     logging.basicConfig(format="%(asctime)s service %(levelname)s %(message)s", level=logging.INFO)
     line = b""
     while not line.endswith(b"\n"):
@@ -104,5 +104,5 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
         remove_if_stored(journal)
     left = waiting_records(directory)
     if left and not farewell.drained:
-        _log.error("told to stop: %d records are not stored, they wait in the journals", left)
+        _log.error("stopped on request: %d records are not stored, they wait in the journals", left)
     return 0, {"done": farewell.drained, "left": left}

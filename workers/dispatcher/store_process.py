@@ -107,7 +107,7 @@ class StoreProcess:
         self._answered()
         future = self._replies.get(number)
         if future is None or future.done():
-            return  # whoever asked has gone
+            return  # the caller was cancelled
         if ok:
             future.set_result(value)
         else:
@@ -124,7 +124,7 @@ class StoreProcess:
         for future in [self._up, *self._replies.values()]:
             if not future.done():
                 future.set_exception(self._gone_error(f" ({reason})"))
-        self._up.exception()  # seen: nobody may be waiting for it
+        self._up.exception()  # retrieved: there may be no waiter
         self._died(reason)
 
     def _gone_error(self, why: str = "") -> ServiceUnavailableError:

@@ -11,7 +11,7 @@ from livingai.errors import JournalError
 _log = logging.getLogger("livingai.service")
 #: Seconds after which a journal that could not be read is tried again.
 _RETRY_S = 1.0
-#: Seconds that a reader waits for such a journal before it is told.
+#: Seconds that a reader waits for such a journal before it gets an error.
 _PATIENCE_S = 5.0
 
 
@@ -74,12 +74,12 @@ class Unreadable:
         for path, journal in self._journals.items():
             return (
                 f"{path} cannot be read ({journal.reason}): the writes in it wait, and so do those "
-                "of whoever may follow their owner. Nothing is lost; mend what is named"
+                "of processes that may follow their owners. Nothing is lost; mend what is named"
             )
         return ""
 
     def error(self, waits_since_ns: int) -> JournalError | None:
-        """What a reader is told that waits since then (CLOCK_MONOTONIC): one of them could not be
+        """The error for a reader that waits since then (CLOCK_MONOTONIC): one of them could not be
         read for long enough, nor when it was tried for this reader. None: it goes on waiting."""
         now = time.monotonic()
         for journal in self._journals.values():

@@ -37,7 +37,8 @@ class HousekeeperRole(Role):
         return [copied.nodes, copied.checkpoints]
 
     def _is_this_fork(self, store: Store, execution_id: str, new_id: str) -> bool:
-        """Whether ``new_id`` is a fork of that execution which nobody has written to since. It may
+        """Whether ``new_id`` is a fork of that execution which has not been written to since. It
+        may
         be half a one: its housekeeper was killed. So it is gone on with; what is there stays."""
         first = next(iter(store.nodes(new_id)), None)
         metadata = first.wire[NodeField.METADATA] if first is not None else None
