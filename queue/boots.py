@@ -33,6 +33,6 @@ def this_boot(folder: str) -> Boot:
             control.close()
             if boot == here and 0 < order <= _LAST:
                 return Boot(here, order)
-            if order < _LAST:  # else nobody has counted so far
+            if order < _LAST:  # else it is no number that was counted up
                 before = max(before, order)
     return Boot(here, before + 1)

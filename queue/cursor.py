@@ -81,7 +81,7 @@ class CursorFile:
 
     def write(self, lsn: int, position: int) -> None:
         """Publish a cursor. Raises OSError; the previous one then still counts."""
-        if self._generation >= _LAST_GENERATION:  # nobody has counted so far: begin anew
+        if self._generation >= _LAST_GENERATION:  # no number that was counted up: begin anew
             os.pwrite(self._fd, bytes(CURSOR_SLOT_OFFSETS[-1] + CURSOR_SLOT.size), 0)
             self._generation = 0
         self._generation += 1

@@ -1,4 +1,4 @@
-"""What is damaged or missing in a journal, as far as can be told from what is found."""
+"""What is damaged or missing in a journal, as far as it shows in what is found."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DamageLog:
         self.found.append(Damage(at, length, header, reason, first, last))
 
     def say(self, at: int, reason: str) -> None:
-        """Something is wrong, and which records that concerns nobody can tell."""
+        """Something is wrong, and it cannot be found out which records that concerns."""
         if reason not in self._said:
             self._said.add(reason)
             self.found.append(Damage(at, 0, None, reason, self.lsn + 1, self.lsn))

@@ -9,12 +9,12 @@
       service.sock       where agents reach it
       service.state      one shared page: is it asleep, who is it (layout.ServiceWord)
       service.log        what the service has to say
-      service.report     how it is, or how it ended, for those who find nobody to ask
+      service.report     how it is, or how it ended, for those who find no service to ask
       journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
       quarantine/        records that the store refuses for good
 
-Made with mode 0700 and refused when it belongs to another user, or others can write to it: whoever
-can write here can put words into an agent's mouth. Whether it belongs to a store is judged in
+Made with mode 0700 and refused when it belongs to another user, or others can write to it: a user
+who can write here can put words into an agent's mouth. Whether it belongs to a store is judged in
 :mod:`livingai.stores.belonging`.
 """
 
@@ -52,7 +52,7 @@ _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 def remove_journal(path: str) -> None:
     """Delete a journal's folder whose lock the caller holds: first its name goes, then its files,
-    so that nobody opens half of one. What a crash leaves is swept by the next service."""
+    so that no process opens half of one. What a crash leaves is swept by the next service."""
     doomed = os.path.join(os.path.dirname(path), f".gone-{os.path.basename(path)}")
     if os.path.lexists(doomed):  # something odd of that name: it is not ours to remove
         doomed += f"-{secrets.token_hex(4)}"
@@ -169,7 +169,7 @@ class StateDirectory:
 
     @staticmethod
     def _check_mode(path: str) -> None:
-        """Nobody else may put files here."""
+        """No other user may put files here."""
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
             raise OddFileError(f"{path} is no folder; move it away, livingai makes a new one")
@@ -199,7 +199,7 @@ class StateDirectory:
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise DirectoryError(
                 f"{self._join(MANIFEST)} cannot be read ({error}); restore it, or remove the "
-                "directory if its journals are empty (`livingai check` tells)"
+                "directory if its journals are empty (`livingai check` says)"
             ) from error
         if version > FORMAT_VERSION:
             raise FormatVersionError(

@@ -4,14 +4,14 @@ One file per journal, mapped by every process that reads. Rules:
 
 1. The owner of the journal is the only writer of a slot's words, except for ``TAKEN``: whoever
    takes an execution over sets that word in the slots of all other journals, and the owner clears
-   it only when it begins a new claim itself. A slot that is taken is never believed, so a journal
+   it only when it begins a new claim itself. A slot that is taken never counts, so a journal
    that is removed later, or a slot that is evicted, cannot bring an older state back to light.
 2. A taker marks the others after it has read its first record's acceptance time and before it
    writes that record (:meth:`Journal.append`). Every claim that was older by then had its slot.
 3. A slot that is reused forgets its state first, and is un-taken last.
 4. The index is a hint: a reader verifies the record that it finds, so a torn or stale word costs
    a fallback to the store and never a wrong byte. After a reboot it is no hint at all, because
-   its pages are never synced; the boot id in the header tells.
+   its pages are never synced; the boot id in the header shows that.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Index:
         if at < 0:
             return None
         slot = Slot(*self._words[at + 1 : at + SLOT_WORDS])
-        return slot if slot.claim <= _LAST_CLAIM else None  # nobody has given such a claim
+        return slot if slot.claim <= _LAST_CLAIM else None  # no such claim is ever given
 
     def locate(self, key: int, reusable: int = 0) -> int:
         """The key's slot, made if missing; owner only. Keep it: slots do not move.
@@ -180,7 +180,8 @@ class Index:
         return int(self._words[at + _SEQ])
 
     def begin(self, at: int, claim: int, *, keep_state: bool) -> None:
-        """Start a claim in slot ``at``. ``keep_state``: nobody else has owned the execution since
+        """Start a claim in slot ``at``. ``keep_state``: no other process has owned the execution
+        since
         its newest state, which stays; else that is forgotten and the slot counts again."""
         words = self._words
         if not keep_state:
@@ -199,7 +200,7 @@ class Index:
         words[at + _SEQ] = seq
 
     def forget(self, at: int) -> None:
-        """Slot ``at``'s claim has been fenced: nobody may believe it; owner only."""
+        """Slot ``at``'s claim has been fenced: it no longer counts; owner only."""
         self._words[at + _TAKEN] = TAKEN_OVER
         self._words[at + _STATE] = self._words[at + _NEWEST] = 0
 

@@ -9,9 +9,9 @@ Rules:
 * The journal rotates only after the next segment is ready, so a full disk leaves it as it was.
 * Before the first record of a claim is written, other journals' slots of the execution are marked
   as taken (:mod:`livingai.queue.index`, rule 2). If our slot has been marked by the time it could
-  be published, another process has taken over, and may have been told that its writes are accepted:
+  be published, another process has taken over, and its writes may count as accepted:
   the record is written anew, with a new acceptance time, so that it follows those. Both slots stay
-  marked: the store decides, and tells.
+  marked: the store decides.
 * What makes records safe from power loss is :mod:`livingai.queue.commit`.
 """
 
@@ -174,7 +174,7 @@ class Journal:
 
     def _contested(self, key: int) -> None:
         """Somebody else took the execution over while we did. Which of us the service meets first
-        is open, so neither may be believed: the other one has marked us, we mark the other."""
+        is open, so neither counts: the other one has marked us, we mark the other."""
         if self.supersede is not None:
             with contextlib.suppress(OSError):  # the record is accepted all the same
                 self.supersede(key)
@@ -213,7 +213,7 @@ class Journal:
         self._space.before_reuse = before_reuse
 
     def expire(self) -> None:
-        """Give drained segments back that nobody used for ``cache_ttl_s``, one by one, so that an
+        """Give drained segments back that were not used for ``cache_ttl_s``, one by one, so that an
         append never waits for more than one deletion. Raises JournalError."""
         horizon = time.monotonic_ns() - int(self.limits.cache_ttl_s * 1e9)
         while True:

@@ -129,7 +129,7 @@ CURSOR_BYTES: Final = 4096
 CURSOR_SLOT: Final = struct.Struct("<QQQQ")
 CURSOR_SLOT_OFFSETS: Final = (0, 64)
 
-# --- index (written by the owner; the "taken" word by whoever takes an execution over) -----------
+# --- index (written by the owner; the "taken" word by the process that takes over) -----------
 
 INDEX_MAGIC: Final = b"LAIIDX\0\1"
 #: magic, version, reserved, journal id, execution sets, node slots, boot id; then their sum
@@ -153,7 +153,7 @@ class SlotWord(IntEnum):
     CLAIM = 3
     #: Sequence number (within the claim) of the newest record; 0 before the claim's first one.
     SEQ = 4
-    #: Not 0: another process has taken the execution over, nobody may believe this slot.
+    #: Not 0: another process has taken the execution over, this slot no longer counts.
     TAKEN = 5
 
 

@@ -27,7 +27,7 @@ from livingai.queue.opening import open_file, read_json
 #: (device, inode) of the files locked by this process; the value is the pid that locked it, so a
 #: forked child knows that these are not its own.
 _held: dict[tuple[int, int], int] = {}
-#: Between a lock and its entry in ``_held`` nobody may open and close the file.
+#: Between a lock and its entry in ``_held`` no thread may open and close the file.
 _guard = threading.Lock()
 _FLOCK = struct.Struct("hhqqi4x")
 
@@ -111,14 +111,15 @@ def owner_alive(path: str) -> bool:
 
     Raises:
         OddFileError: it is no file of ours.
-        OSError: nobody can look now.
+        OSError: it cannot be looked at now.
     """
     return owner_pid(path) is not None
 
 
 def owner_pid(path: str) -> int | None:
-    """Process id of whoever holds the lock on ``path``, as the kernel knows it; 0 if that process
-    has none here (it lives in another container), None if nobody does. Raises as
+    """Process id of the process that holds the lock on ``path``, as the kernel knows it; 0 if that
+    process
+    has none here (it lives in another container), None if no process does. Raises as
     :func:`owner_alive`."""
     with _guard:
         if _ours(path):

@@ -17,7 +17,7 @@ def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tup
 
     Call it with the lock of a dead owner held: a living one renames files itself, before it gives
     them another number. One that died in between has left a file whose records are terminal, which
-    nobody needs under any name. Raises OSError.
+    is needed under no name. Raises OSError.
     """
     done: list[tuple[int, int]] = []
     numbers = set(segment_numbers(segments.directory))
@@ -42,7 +42,7 @@ def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tup
 
 
 def put_aside(path: str, folder: str) -> str:
-    """Move whatever stands under ``path`` into a folder, out of the way; where it is then. Raises
+    """Move whatever is under ``path`` into a folder, out of the way; where it is then. Raises
     OSError."""
     where = os.path.join(folder, f"{os.path.basename(os.path.dirname(path))}-")
     where += f"{os.path.basename(path)}.odd"

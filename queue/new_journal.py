@@ -1,6 +1,6 @@
 """The files of a new journal: made together, or not at all.
 
-They are built under a temporary name and renamed into place, so nobody sees half of a journal.
+They are built under a temporary name and renamed into place, so no process sees half of a journal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from livingai.queue.lock import Boot, OwnerLock
 from livingai.queue.segment import Segment, journal_error, segment_name
 from livingai.queue.space import JournalLimits
 
-#: Name of the file whose lock tells that the owner lives.
+#: Name of the file whose lock shows that the owner is alive.
 OWNER_LOCK = "owner.lock"
 
 

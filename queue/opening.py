@@ -1,10 +1,11 @@
 """Opening the files of a state directory: every one is opened here, and by these rules.
 
-1. A name may lead to anything: a directory, a FIFO that blocks whoever opens it, a socket, a
+1. A name may lead to anything: a directory, a FIFO that blocks the process that opens it, a socket,
+a
    device, a symbolic link to somewhere else, a file of another user. Only a regular file that
    belongs to this user (or to whom the folder belongs) is opened; all else is an
    :class:`~livingai.errors.OddFileError`, at once.
-2. A link is never followed, so nobody has us write or read elsewhere.
+2. A link is never followed, so no other user can have us write or read elsewhere.
 3. Of a file whose size somebody else has decided no more is read than is asked for.
 """
 
@@ -89,7 +90,7 @@ def parse_json(data: bytes, most: int = 65536) -> Any:
 
 
 def what_is(path: str) -> str:
-    """What stands under the name of a file: "a FIFO", "a directory", ...; "" for a regular file, or
+    """What is under the name of a file: "a FIFO", "a directory", ...; "" for a regular file, or
     nothing."""
     try:
         return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "")

@@ -1,4 +1,4 @@
-"""Journals that nobody needs and nobody keeps: the last of owner and service to go removes them.
+"""Journals that are not needed any more: the last of owner and service to end removes them.
 
 Owner and service each give up their own lock first and look at the other's then. So however the two
 ends fall together, one of them sees that the other is gone.
@@ -32,7 +32,7 @@ def remove_if_stored(path: str) -> bool:
         if stored:
             remove_journal(path)
         return stored
-    except (OSError, LivingAIError):  # damaged: whoever reads it will say so
+    except (OSError, LivingAIError):  # damaged: a reader of it will report that
         return False
     finally:
         lock.release()

@@ -1,8 +1,8 @@
 """Where to go on reading: is the cursor true?
 
 A cursor's sum fits also if it is of another moment, or made up. What it says can be seen: the
-record that it names ends where it stands, and all before it have their outcomes. If not, it is not
-believed, and the journal is read from its oldest record on: what has an outcome is left out then,
+record that it names ends at its position, and all before it have their outcomes. If not, it is not
+used, and the journal is read from its oldest record on: what has an outcome is left out then,
 so that costs time and loses nothing.
 """
 
@@ -22,7 +22,7 @@ _ENOUGH: Final = 10_000
 
 
 class Start(NamedTuple):
-    """Where to read, the record before that, and why the cursor was not believed ("": it was)."""
+    """Where to read, the record before that, and why the cursor was not used ("": it was)."""
 
     position: int
     lsn: int
@@ -30,7 +30,7 @@ class Start(NamedTuple):
 
 
 def start_of(segments: Segments, journal_id: int, at: int, lsn: int) -> Start:
-    """Where to begin for a cursor that stands at position ``at`` behind record ``lsn``."""
+    """Where to begin for a cursor at position ``at`` behind record ``lsn``."""
     if not lsn:
         return Start(0, 0)
     doubt = _doubt(segments, journal_id, at, lsn)
@@ -59,7 +59,7 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
         if earlier == number and (
             last is None or last[0].lsn != lsn or last[1] + last[0].length != offset
         ):
-            return f"record {lsn} does not end where it stands"
+            return f"record {lsn} does not end at its position"
         if seen >= _ENOUGH:
             break
     if number not in numbers:  # reused since: then what follows is later

@@ -130,7 +130,7 @@ class Space:
             self._recycle_file(segment, number, lsn)
             failpoint("journal.after_recycle")
         except BaseException as error:
-            self.drop(segment)  # half old, half new: nobody needs it
+            self.drop(segment)  # half old, half new: of no use
             if isinstance(error, OSError):
                 raise journal_error(error, "cannot recycle a journal segment") from error
             raise
@@ -158,7 +158,7 @@ class Space:
             segment.close()
 
     def drop_unused(self, before_ns: int) -> bool:
-        """Delete one drained segment that nobody used since; whether there was one."""
+        """Delete one drained segment that was not used since; whether there was one."""
         if self.sealed:
             for segment in self.drained():
                 if self.used_ns(segment) < before_ns:

@@ -3,7 +3,7 @@
 Rules:
 
 1. A record counts if its checksums, journal id and segment number fit and its lsn is the next one,
-   or a later one that can be there (:mod:`livingai.queue.walk`). Nothing else is believed: not the
+   or a later one that can be there (:mod:`livingai.queue.walk`). Nothing else counts: not the
    published tail (it only says where a *live* owner has got to), not a segment's header, not a
    length, not the cursor (:mod:`livingai.queue.resume`). Where those say that more was written than
    is found, that is noted, and nothing follows from it.
@@ -84,7 +84,7 @@ class JournalTail:
 
     @property
     def damage(self) -> list[Damage]:
-        """Damaged places that were found; whoever has dealt with one takes it away."""
+        """Damaged places that were found; the caller removes one once it has dealt with it."""
         return self._log.found
 
     @property
@@ -146,7 +146,7 @@ class JournalTail:
 
     def _in_time(self, header: RecordHeader) -> RecordHeader:
         """A record that says it was accepted in the future counts as accepted with the one before
-        it: nobody may wait for that time."""
+        it: the caller need not wait for that."""
         if header.mono_ns > self._now_ns and self._same_boot:
             self._now_ns = time.monotonic_ns()
             if header.mono_ns > self._now_ns:
@@ -230,7 +230,7 @@ class JournalTail:
     # -- what was there and is not found --
 
     def _judge_segment(self) -> None:
-        """Nothing more comes in this segment: does it hold what nobody will find?"""
+        """Nothing more comes in this segment: does it hold records that would be missed?"""
         segment = self._current() if self._number and not self._held else None
         self._held = True
         if segment is not None:
@@ -265,7 +265,7 @@ class JournalTail:
             log.say(self.position, f"record {published} was published, and is not there")
         header = segment.header() if segment is not None and self._before else None
         if header is not None and header.journal_id == self.journal_id:
-            missing = header.first_lsn - 1 - self.lsn  # it is empty, so nothing else tells
+            missing = header.first_lsn - 1 - self.lsn  # it is empty, so nothing else shows it
             if has_room(missing, self._before):
                 place, length = self._left if self._left[1] else (self.position, 0)
                 log.note(place, missing, length)

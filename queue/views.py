@@ -2,16 +2,17 @@
 
 Why a slot that :meth:`Views.owner` gives shows the newest state:
 
-1. Whoever begins to write an execution marks its slot in every other journal as taken, before the
+1. A process that begins to write an execution marks its slot in every other journal as taken,
+before the
    first record is written. So an owner that was overtaken before a save returned has a slot that
    is taken, or none.
 2. The answer is the only journal that has a slot with records which is not taken. Two such slots
-   mean that a take-over is under way (or died half-way): nobody can tell.
+   mean that a take-over is under way (or died half-way): the result is not known.
 3. A slot that is begun anew has forgotten its state before it counts again, so what it shows is of
-   its present claim, or nobody else has owned the execution since.
+   its present claim, or no other process has owned the execution since.
 4. The slot is read again after the record (:meth:`JournalView.holds`): if its claim or mark has
    changed, the answer is not used.
-5. Indexes of earlier boots are not believed at all: their pages are never synced.
+5. Indexes of earlier boots do not count at all: their pages are never synced.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class Views:
         try:
             view = JournalView(path)
         except (FileNotFoundError, NotADirectoryError, OddFileError, ValueError):
-            return  # gone again, or no journal, or damaged: then nobody can read it
+            return  # removed, or no journal, or damaged: it cannot be read
         except OSError as error:
             raise journal_error(error, "cannot look into the other journals") from error
         if view.index.boot == boot_id():

@@ -1,6 +1,6 @@
 """Walking over a segment's bytes, and what numbers found there can be true.
 
-A checksum proves that whoever wrote a number meant it, not that it is true: a file may belong to
+A checksum proves that a number is as it was written, not that it is true: a file may belong to
 another journal, be an older copy, or be made up. So a record's place is held against its number: a
 record takes at least ``RECORD_HEADER_BYTES``, which bounds how many can have been between two
 places. Nothing here loops over a number, only over bytes.

@@ -19,12 +19,12 @@ Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` c
 6. **Transient trouble is raised** as :class:`~livingai.errors.StoreUnavailableError` and the whole
    batch may then be sent again.
 7. **A delete is a barrier.** It removes an execution and takes its next epoch: rows that were
-   queued before it are fenced, whoever wants to go on takes a new claim.
+   queued before it are fenced, a process that wants to go on takes a new claim.
 8. **A delta needs its base.** A row with a ``base_hash`` is taken only if a checkpoint of the
    execution has that content hash (in the store, or earlier in the batch); else it is
    :attr:`RowStatus.BASE_MISSING` and nothing of it but its claim was written.
 9. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
-10. **A run stands as its last life does**, not as its newest node does
+10. **A run has the status of its last life**, not as its newest node does
     (:mod:`livingai.stores.standing`): a status is what retention deletes by.
 11. **A mark is about the database itself** and lies in it, so that it goes where the database goes:
     its identity, and the state directories on it. A store may keep none.
@@ -165,8 +165,8 @@ class Store(ABC):
         return None
 
     def glance(self) -> str | None:
-        """The identity of the database as far as it can be told at once, in the agent's process;
-        "": it has none yet, None: it cannot be told."""
+        """The identity of the database as far as it is known at once, in the agent's process;
+        "": it has none yet, None: it is not known."""
         return None
 
     # -- life --
@@ -181,7 +181,7 @@ class Store(ABC):
 
     def let_go(self) -> None:  # noqa: B027 - optional
         """Let go of what is not there any more, such as a file that was removed. Called about once
-        a second by whoever has the store open and nothing to do; never opens anything."""
+        a second by a process that has the store open and nothing to do; never opens anything."""
 
     def __enter__(self) -> Self:
         self.open()

@@ -32,7 +32,7 @@ mismatch never advises to leave them: ``livingai relocate`` has them stored wher
 
 A service also notes its directory in the database, and looks at those that are noted there
 (:func:`look_elsewhere`): accepted records that wait in one of them are missing in what is read. If
-the way to the database is gone from there (it was moved alone), nobody would ever store them.
+the way to the database is gone from there (it was moved alone), no process would ever store them.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def left_behind(
 
 
 def leads_to(url: str, store: Store) -> bool:
-    """Whether a URL names this store as far as can be told without asking a database."""
+    """Whether a URL names this store as far as is known without asking a database."""
     return url == store.url or _same_file(place_of(url), store.place)
 
 
@@ -309,7 +309,7 @@ def _left_elsewhere(
     store: Store, directory: StateDirectory | None, marks: dict[str, str]
 ) -> Iterator[tuple[StateDirectory, int, bool]]:
     """Other directories on this database with records of dead owners and no service: which, how
-    many, and whether nobody would find the way from there to the database."""
+    many, and whether no process would find the way from there to the database."""
     paths = [name.removeprefix(_DIRECTORY) for name in marks if name.startswith(_DIRECTORY)]
     for path in sorted(paths):
         try:

@@ -174,5 +174,5 @@ def execution_line(info: ExecutionInfo) -> ExecutionInfo:
 
 
 def damaged_line(execution_id: str, why: str) -> ExecutionInfo:
-    """The line of an execution of which nothing else can be told."""
+    """The line of an execution of which nothing else is known."""
     return ExecutionInfo(execution_id, 0, 0, 0, 0, 0, 0.0, 0.0, "", damage=why)

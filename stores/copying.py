@@ -46,7 +46,7 @@ from livingai.stores.copied_rows import Renamer, copied_rows
 _BATCH_ROWS = 200
 _BATCH_BYTES = 8 << 20
 _PAGE = 200
-#: So many conflicts are told by name.
+#: So many conflicts are named in the message.
 _NAMED = 5
 
 
@@ -256,7 +256,7 @@ def _verified(target: Store, execution_id: str, sent: Holding) -> Copied:
         why = "not all of it arrived"
     if why is not None:
         raise CorruptRowError(
-            f"{target.url}: {execution_id} is not what was copied: {why}; if nobody else writes to "
-            "it there, copy again"
+            f"{target.url}: {execution_id} is not what was copied: {why}; if no other process "
+            "writes to it there, copy again"
         )
     return _counted(sent, arrived)

@@ -120,7 +120,7 @@ class ExecutionInfo:
     ``status`` and ``error`` ("type: message", or "") are those of the last life of a run, of any
     other execution those of the newest write (:mod:`livingai.stores.standing`). Of a run
     (``is_run``), ``entered_at`` and ``ended_at`` are when that life began and ended; None: it has
-    not, or was killed. ``damage`` says why nothing but the id can be told, where the store's line
+    not, or was killed. ``damage`` says why nothing but the id is known, where the store's line
     makes no sense (another program changed it, or a disk has failed)."""
 
     execution_id: str

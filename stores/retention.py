@@ -24,7 +24,7 @@ from livingai.stores.base import ExecutionFilter, ExecutionInfo, Store, StoredCh
 from livingai.stores.records import check_statuses
 
 _PAGE = 500
-#: So many damaged executions are told by name.
+#: So many damaged executions are named in the message.
 _NAMED = 5
 Version = tuple[int, int]
 
@@ -181,7 +181,7 @@ def _going(store: Store, info: ExecutionInfo, retention: Retention, now: float) 
     """What of an execution goes.
 
     Raises:
-        CorruptRecordError: it cannot be told.
+        CorruptRecordError: it cannot be found out.
     """
     if info.damage:
         raise CorruptRowError(f"{info.execution_id}: {info.damage}")

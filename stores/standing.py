@@ -1,4 +1,4 @@
-"""How an execution stands: what its line says of its status, its error and its last life.
+"""The status of an execution: what its line says of its status, its error and its last life.
 
 Rules:
 
@@ -6,7 +6,7 @@ Rules:
    status, error and times are those of the newest record of a life, by (epoch, seq), whatever else
    of it was written later: a run that is killed behind a step that succeeded has not succeeded.
 2. A life that is PENDING has recorded nothing yet: somebody looked in. It says nothing of the run.
-3. Any other execution stands as its newest write does.
+3. Any other execution has the status of its newest write.
 """
 
 from __future__ import annotations

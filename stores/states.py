@@ -2,7 +2,7 @@
 
 Rules:
 
-1. A row says how large its state is (``raw_bytes``), and whoever reads says how large one may be.
+1. A row says how large its state is (``raw_bytes``), and the reader says how large one may be.
    Decoding stops at the smaller of the two; a row that says more is refused undecoded. Both hold
    for each base of a delta, too.
 2. A chain of deltas that is longer than any writer makes, or that runs in a circle, is damage.
@@ -38,7 +38,7 @@ class StateDecoder:
         self._states: OrderedDict[bytes, bytes] = OrderedDict()
 
     def decode(self, found: SizedBlob, expected_hash: bytes | None = None) -> bytes:
-        """The state that ``found`` stands for; what its bases hold is fetched from the store.
+        """The state of ``found``; what its bases hold is fetched from the store.
 
         Raises:
             StateTooLargeError: it has more than ``max_bytes`` bytes, by what its row says.
@@ -98,6 +98,6 @@ class StateDecoder:
             )
         if depth > MAX_CHAIN:
             raise CorruptBlobError(
-                f"a checkpoint of execution {self._execution_id} stands on more than {MAX_CHAIN} "
+                f"a checkpoint of execution {self._execution_id} is built on more than {MAX_CHAIN} "
                 "deltas; its rows are damaged"
             )

@@ -3,14 +3,14 @@
 Rules:
 
 1. **Cold is the truth.** A write has an outcome once cold has committed it; claims and epochs are
-   cold's, and hot is told them. So hot may lose everything (FLUSHALL, eviction, restart) and
+   cold's, and hot is given them. So hot may lose everything (FLUSHALL, eviction, restart) and
    nothing is lost; while cold is down, records wait in the journal and are stored when it is back.
-2. **Hot is believed only where it is complete.** Before a read is served from hot, its line for the
+2. **Hot answers only where it is complete.** Before a read is served from hot, its line for the
    execution (newest version, numbers of nodes and checkpoints) is compared with cold's, which is a
    small query; the blobs, which are not small, then come from hot. What hot has not got, or has
    damaged, is read from cold and filled up; what cold has deleted is removed from hot. While cold
    is down, hot answers alone.
-3. **A hot tier in trouble holds nobody up.** It is left out for a while (exponential, up to 30 s)
+3. **A hot tier in trouble holds nothing up.** It is left out for a while (exponential, up to 30 s)
    and heals by rule 2.
 """
 
@@ -133,7 +133,7 @@ class TieredStore(Store):
         return self._cold.place
 
     def glance(self) -> str | None:
-        """The identity of cold, as far as it can be told at once."""
+        """The identity of cold, as far as it is known at once."""
         return self._cold.glance()
 
     def marks(self) -> dict[str, str] | None:
@@ -188,13 +188,13 @@ class TieredStore(Store):
         taken says so in its reason."""
         results = self._cold.commit(rows)
         stored = [n for n, result in enumerate(results) if result.status is RowStatus.STORED]
-        told = [replace(rows[n], epoch=results[n].epoch) for n in stored]
-        if not told:
+        given = [replace(rows[n], epoch=results[n].epoch) for n in stored]
+        if not given:
             return results
 
         def tell() -> list[RowResult]:
             self._hot.open()
-            return self._hot.commit(told)
+            return self._hot.commit(given)
 
         nothing: list[RowResult] = []
         answers = self._with_hot(tell, nothing)

@@ -100,27 +100,27 @@ def contents(store: Store, node_ids: Iterable[str] = ()) -> dict[str, Any]:
     ``node_ids`` are asked for in addition to those that are found.
     """
     lines = listing(store)
-    told: dict[str, Any] = {"list": lines}
+    answers: dict[str, Any] = {"list": lines}
     ids = set(node_ids)
     for execution_id in lines:
         nodes = list(store.nodes(execution_id))
         ids.update(node.wire[NodeField.ID] for node in nodes)
-        told[f"nodes {execution_id}"] = [
+        answers[f"nodes {execution_id}"] = [
             (pack(node.wire), node.epoch, node.seq, node.has_state, tuple(node.first))
             for node in nodes
         ]
-        told[f"latest {execution_id}"] = checkpoint(store.latest_checkpoint(execution_id))
-        told[f"checkpoints {execution_id}"] = [
+        answers[f"latest {execution_id}"] = checkpoint(store.latest_checkpoint(execution_id))
+        answers[f"checkpoints {execution_id}"] = [
             (
                 *(checkpoint(found) or ()), found.node_id, found.base_hash, found.content_hash,
                 found.raw_bytes, found.stored_bytes, found.saved_at,
             )
             for found in store.checkpoints(execution_id)
         ]  # fmt: skip
-        told[f"owners {execution_id}"] = [tuple(owner) for owner in store.owners(execution_id)]
+        answers[f"owners {execution_id}"] = [tuple(owner) for owner in store.owners(execution_id)]
     for node_id in sorted(ids):
-        told[f"node {node_id}"] = checkpoint(store.load_node(node_id))
-    return told
+        answers[f"node {node_id}"] = checkpoint(store.load_node(node_id))
+    return answers
 
 
 def checkpoint(found: Any) -> tuple[Any, ...] | None:
@@ -138,7 +138,7 @@ def reads_or_refuses(read: Any, expected: Any) -> bool:
     except CorruptRecordError as error:
         caught = error
     else:
-        assert found == expected, "a read returned what nobody wrote"
+        assert found == expected, "a read returned what was never written"
         return False
     assert isinstance(caught, StoreError), "`except StoreError` must catch it"
     return True

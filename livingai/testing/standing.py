@@ -1,4 +1,4 @@
-"""Rule 10: a run stands as its last life does. Part of
+"""Rule 10: a run has the status of its last life. Part of
 :class:`~livingai.testing.StoreConformance`."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StandingTests:
         info = only(store)
         assert (info.status, info.error) == ("failed", "pkg.Outer.Trouble: two lines\\0")
         commit(store, [life(0, Status.PENDING, node_id="second", claim="b")])
-        assert only(store).status == "failed", "whoever looks in changes nothing"
+        assert only(store).status == "failed", "a process that only looks changes nothing"
         commit(store, [life(1, Status.RUNNING, node_id="second", claim="b")])
         assert (only(store).status, only(store).error) == ("running", "")
         commit(store, [make_row(seq=5, claim="b")])

@@ -35,7 +35,7 @@ def parse(url: str, schema: str | None) -> PostgresAddress:
         raise ConfigurationError(
             "PostgresStore needs a URL such as postgresql://user@host:5432/database"
         )
-    redacted(url)  # raises where it cannot be told what is secret
+    redacted(url)  # raises where it is not clear what is secret
     base, _, query = url.partition("?")
     # To libpq a plus sign is no space, neither here nor in what it gets.
     parameters = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)

@@ -1,9 +1,9 @@
-"""PostgreSQL's errors as livingai's, told apart by what helps.
+"""PostgreSQL's errors as livingai's, distinguished by what helps.
 
 The service retries :class:`StoreUnavailableError` by itself, quarantines the row of a
 :class:`RecordRefusedError`, and shows every other :class:`StoreError` until a person has helped.
-An error while connecting has no SQLSTATE (libpq keeps it to itself), so its text tells; one that is
-not recognised (another language) counts as passing trouble and is shown as it is.
+An error while connecting has no SQLSTATE (libpq keeps it to itself), so its text decides; one that
+is not recognised (another language) counts as passing trouble and is shown as it is.
 """
 
 from __future__ import annotations

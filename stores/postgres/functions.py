@@ -6,7 +6,7 @@ Rules:
    cannot wait for each other) until its transaction ends, and reads behind that lock: every
    statement has a snapshot of its own, so the transaction is READ COMMITTED. The locks are held
    while the server works, not while a client thinks: an agent's host that stops in the middle of a
-   batch keeps nobody from taking its executions over.
+   batch keeps no process from taking its executions over.
 2. Within a call all rows of an execution are of one claim. So ownership is decided per execution,
    and all that is written of it has the same epoch (:mod:`livingai.stores.postgres.batch` cuts).
 3. What is decided is written by one statement: checkpoints, nodes, the execution's line. Its parts
@@ -44,7 +44,7 @@ CREATE OR REPLACE FUNCTION {s}.take_owners(x_ids text[], x_claims text[], x_epoc
 DECLARE
     claims text[];
 BEGIN
-    -- Lines that are missing first: whoever waits for a lock below holds no line that is new.
+    -- Lines that are missing first: a session that waits for a lock below holds no new line.
     IF (SELECT count(*) FROM {s}.executions AS e WHERE e.execution_id = ANY (x_ids))
         < cardinality(x_ids) THEN
         INSERT INTO {s}.executions (execution_id) SELECT id FROM unnest(x_ids) AS id
@@ -268,7 +268,7 @@ _WRITE = f"""
             OR ({_IS_NEWER_LIFE}));
 """
 
-#: The number of nodes removed. Whoever wrote before is fenced by an epoch without a claim.
+#: The number of nodes removed. Every earlier writer is fenced by an epoch without a claim.
 _DELETE_EXECUTION = """
 CREATE OR REPLACE FUNCTION {s}.delete_execution(x_id text) RETURNS bigint {settings} AS $$
 DECLARE

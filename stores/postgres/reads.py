@@ -181,7 +181,7 @@ class PostgresReads:
             arguments.append(argument)
         try:
             return self._list(parts, arguments, limit)
-        except LookupError:  # ids that only another program can have written: nobody can ask for it
+        except LookupError:  # ids that only another program can have written
             return self._list([*parts, _OURS], arguments, limit)
 
     def _list(self, parts: list[str], arguments: list[Any], limit: int) -> list[ExecutionInfo]:
@@ -250,7 +250,7 @@ def _line(execution_id: str, row: Sequence[Any]) -> ExecutionInfo:
     try:
         fields = [*row[1:8], unkey(row[8]), row[9], unkey(row[10]), *row[11:]]
         return execution_line(ExecutionInfo(execution_id, *fields))
-    except (LookupError, TypeError):  # an escape that nobody writes
+    except (LookupError, TypeError):  # an escape that livingai does not write
         return damaged_line(execution_id, "status or error was changed by another program")
 
 

@@ -184,7 +184,7 @@ _VERSION_TABLE = "CREATE TABLE IF NOT EXISTS {s}.livingai (version integer NOT N
 
 
 def quoted(schema: str) -> str:
-    """``schema`` as it stands in a statement.
+    """``schema`` as it is written in a statement.
 
     Raises:
         ConfigurationError: it is no plain name.
@@ -208,7 +208,7 @@ def prepare(session: Session, schema: str) -> None:
     if _version(session, schema) == SCHEMA_VERSION:
         return
     s = quoted(schema)
-    # One transaction. Whoever held the lock before may have done the work.
+    # One transaction. The session that held the lock before may have done the work.
     lock = ("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"livingai {schema}",))
     with session.transaction() as run:
         run(*lock)

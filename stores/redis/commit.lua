@@ -11,7 +11,7 @@
 --
 -- Redis does not take back what a failing script wrote. So everything is read and decided first
 -- (which also fails here if a key is of a foreign type), and only then written; after the first
--- write Redis lets a script finish, whatever becomes of its memory or disk. Writes are few and
+-- write Redis lets a script finish, even if it runs out of memory or disk. Writes are few and
 -- large: each one is a command in the append-only file.
 
 local STORED, FENCED, BASE_MISSING = 1, 2, 4
@@ -52,7 +52,7 @@ local best_of = {} -- by content hash: which checkpoint answers for it; false: n
 local better = {} -- those of best_of that this batch changes
 local newest_row, first_row -- fields of those that changed something
 -- Version of the newest record of a life; '' without one. An earlier livingai does not keep that up,
--- nor 'told', which is the version up to which it is: whoever lists the run looks (redis_reads.py).
+-- nor 'told', which is the version up to which it is: a listing that finds it older looks at nodes.
 local life, life_row = line[5] or '', nil
 
 local function find_owner(claim, brought)
@@ -98,7 +98,7 @@ local function find_best(content)
   return best_of[content]
 end
 
--- What becomes of a row.
+-- What a row is to lead to.
 
 local function replace(head, version, row, at)
   head.v, head.wire, head.saved_at = version, at + 1, row[SAVED_AT]

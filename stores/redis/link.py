@@ -6,7 +6,7 @@ Rules:
    at**. An error reply is handed back in its command's place, so it concerns that command alone.
 2. MOVED, ASK, TRYAGAIN and NOSCRIPT are answered by sending the command again, where and how it was
    told, in another round. There are few rounds; then it is trouble that passes.
-3. A lost connection or a timeout concerns all commands: nobody knows which of them ran.
+3. A lost connection or a timeout concerns all commands: it is not known which of them ran.
 4. Where a commit has to reach replicas or the append-only file, its pipeline ends with a write and
    WAIT or WAITAOF: those wait for what *this connection* wrote, and a batch that is sent again
    writes nothing else.
@@ -277,11 +277,11 @@ class Link:
         return word == "TRYAGAIN"
 
     def _look_around(self, error: Exception) -> None:
-        """After a lost connection: learn what the cluster looks like now, if anyone answers."""
+        """After a lost connection: learn what the cluster looks like now, if any node answers."""
         import redis.exceptions as known  # noqa: PLC0415 - no driver before the store is used
 
         if self._address.kind == "cluster" and not isinstance(error, StoreError):
             try:
                 self._client.nodes_manager.initialize()
             except (known.RedisError, known.RedisClusterException, OSError):
-                self.close()  # nobody does; the next call begins with the URL again
+                self.close()  # none does; the next call begins with the URL again

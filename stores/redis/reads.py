@@ -292,7 +292,7 @@ class RedisReads:
         try:
             metadata = read_wire(info.execution_id, stored)[12] if stored is not None else {}
         except CorruptRecordError:
-            return False  # what it has cannot be told, and the others are asked for, too
+            return False  # what it has is not known, and the others are asked for, too
         return isinstance(metadata, dict) and all(
             key in metadata and _is_same(metadata[key], value)
             for key, value in where.metadata.items()
@@ -375,7 +375,7 @@ def _texts(names: Iterable[bytes]) -> Iterator[str]:
     for name in names:
         try:
             yield name.decode()
-        except UnicodeDecodeError:  # another program's: nobody can ask for it
+        except UnicodeDecodeError:  # another program's: it cannot be asked for
             _log.warning("an index of executions has the id %r, which is no text", name[:80])
 
 

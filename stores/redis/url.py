@@ -41,7 +41,7 @@ _OURS: Final = ("decode_responses", "encoding", "encoding_errors", "protocol")
 @dataclass(frozen=True)
 class RedisAddress:
     """A parsed URL. ``secret_url`` is the one for redis-py and holds the credentials; ``query`` is
-    what redis-py is told besides, and may hold some, too."""
+    what redis-py is given besides, and may hold some, too."""
 
     kind: str  # "single", "cluster" or "sentinel"
     secret_url: str = field(repr=False)

@@ -29,7 +29,7 @@ def redacted(url: str, keep: Collection[str] = PLACE) -> str:
     """``url`` without user, password, fragment, and query parameters that are not in ``keep``.
 
     Raises:
-        ConfigurationError: it is no URL, or it cannot be told where its password ends.
+        ConfigurationError: it is no URL, or it is not clear where its password ends.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]*", scheme):

@@ -6,7 +6,7 @@ Rules:
    each table with one prepared statement. A row that changes nothing writes nothing.
 2. The caller holds the write lock, see :mod:`livingai.stores.sqlite.owners`.
 3. "Stored already" is exact for rows with a checkpoint. A row without one leaves no trace once a
-   newer version of its node replaced it; then its claim's ``last_seq`` tells (base.py, rule 1).
+   newer version of its node replaced it; then its claim's ``last_seq`` decides (base.py, rule 1).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Batch:
         self._contents: dict[str, set[bytes | None]] = {}
 
     def add(self, write: Write) -> RowResult:
-        """Decide what becomes of one row."""
+        """Decide what one row leads to."""
         row = write.row
         owner = self._owners.find(row.execution_id, row.claim, row.epoch)
         newest = self._owners.newest(row.execution_id)

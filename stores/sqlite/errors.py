@@ -71,7 +71,7 @@ def translate(error: Exception, path: str) -> Exception:
 
 
 def check_place(path: str) -> None:
-    """Whether a database can be at ``path`` as far as the file system tells.
+    """Whether a database can be at ``path`` as far as the file system shows.
 
     Raises:
         StoreError: it cannot; the message says why and what to do.
@@ -100,8 +100,8 @@ def check_place(path: str) -> None:
 def is_open_here(path: str) -> bool:
     """Whether this process has the file open, or cannot tell.
 
-    Then nobody may open and close it with a second copy of SQLite: POSIX drops all of a process's
-    locks on a file as soon as any descriptor of it is closed.
+    Then it may not be opened and closed with a second copy of SQLite: POSIX drops all of a
+    process's locks on a file as soon as any descriptor of it is closed.
     """
     try:
         target = os.stat(path)

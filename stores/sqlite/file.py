@@ -7,10 +7,10 @@ Rules:
 2. Every SQLite error leaves this module as one of livingai's. Transient trouble is
    :class:`StoreUnavailableError`, a row that can never be stored :class:`RecordRefusedError`.
 3. After an I/O error, and when someone removed or replaced the files under us, the connection is
-   closed and the next call opens a new one. Writing on would go into files that nobody can see.
-   A log without a name can still be read by whoever has it open, so it is copied into the database
-   first. What was committed while that happened is not called stored. A log that a removed database
-   has left is not the next one's; see :mod:`.leftovers`.
+   closed and the next call opens a new one. Writing on would go into files that have no name.
+   A log without a name can still be read by a process that has it open, so it is copied into the
+   database first. What was committed while that happened is not called stored. A log that a removed
+   database has left is not the next one's; see :mod:`.leftovers`.
 4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.space` for its bounds.
 """
 
@@ -175,7 +175,7 @@ class DatabaseFile:
 
     def let_go(self) -> bool:
         """Close the file if it is not the one that its name leads to any more, or its log; whether
-        that was so. For whoever is idle, too: an open index is in the way of others."""
+        that was so. For an idle process, too: an open index is in the way of others."""
         connection = self._connection
         if connection is None or self._pid != os.getpid():
             return False

@@ -6,11 +6,11 @@ it were the new database's, and as long as anyone has the old index open it woul
 its writes fail, or ruin the new file. Rules:
 
 1. A log is another database's if there is no database, or an empty one; if it is the very file that
-   we had open with another database; or if somebody has the index open and nobody the database
+   we had open with another database; or if a process has the index open and none has the database
    (each connection holds a lock on both).
 2. Such a log is set aside under a name that says so: what is in it may be of use with the database
-   that it belongs to, which may only have been moved. Its index is removed. Whoever has them open
-   is not disturbed, and lets go when it looks next.
+   that it belongs to, which may only have been moved. Its index is removed. A process that has them
+   open is not disturbed, and lets go when it looks next.
 3. Setting aside and making a new database take turns, by a lock on the directory.
 """
 

@@ -3,7 +3,7 @@
 Rules:
 
 1. The largest epoch in ``owners`` is the owner. Epochs of an execution only grow, deletions
-   included: a delete is itself an entry (its ``claim`` is NULL), so whoever wrote before it is
+   included: a delete is itself an entry (its ``claim`` is NULL), so every writer before it is
    fenced and cannot bring parts of the execution back.
 2. A claim has one epoch for ever. An unknown claim takes the next one, or keeps the one it got
    elsewhere (a tiered store) if that is newer than all here.
@@ -54,7 +54,7 @@ class Owners:
         self._known: dict[tuple[str, str | None], OwnerRow] = {}
 
     def newest(self, execution_id: str) -> OwnerRow | None:
-        """The owner of the execution; None if nobody has ever claimed it."""
+        """The owner of the execution; None if it was never claimed."""
         if execution_id not in self._newest:
             row: Any = self._connection.execute(_NEWEST, (execution_id,)).fetchone()
             owner = self._newest[execution_id] = OwnerRow(*row) if row else None
@@ -63,7 +63,7 @@ class Owners:
         return self._newest[execution_id]
 
     def find(self, execution_id: str, claim: str, epoch: int = 0) -> OwnerRow | None:
-        """The owner that ``claim`` stands for; an unknown claim becomes the newest.
+        """The owner that ``claim`` names; an unknown claim becomes the newest.
 
         ``epoch`` is the one that an unknown claim got elsewhere, or 0. None: that one is too old.
         """

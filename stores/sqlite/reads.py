@@ -200,7 +200,7 @@ def _line(row: Sequence[Any]) -> ExecutionInfo:
 def _list_singly(
     file: DatabaseFile, statement: str, bindings: list[Any], limit: int
 ) -> list[ExecutionInfo]:
-    """As :func:`list_executions`, slowly: a line that cannot be read is told as damaged."""
+    """As :func:`list_executions`, slowly: a line that cannot be read is listed as damaged."""
     found: list[ExecutionInfo] = []
     offset = 0
     while len(found) < limit:
@@ -213,7 +213,7 @@ def _list_singly(
             try:
                 rows = file.read(statement.format(columns="execution_id"), one)
                 found += [damaged_line(name, str(error)) for (name,) in rows]
-            except CorruptRecordError:  # the id itself: nobody can ask for it
+            except CorruptRecordError:  # the id itself: it cannot be asked for
                 _log.warning("%s: a line of executions has an id that is no text", file.path)
                 continue
         if not rows:

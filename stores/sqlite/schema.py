@@ -234,7 +234,7 @@ def migrate(connection: apsw.Connection, path: str) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Whoever held the lock before may have done the work.
+        # The process that held the lock before may have done the work.
         version = schema_version(connection, path)
         if version < SCHEMA_VERSION:
             for migration in MIGRATIONS[version:]:
