@@ -24,6 +24,7 @@ from bench.stores import SQLITE, Target
 from bench.tiers import Mode, Peer, Tier
 from bench.workload import Source
 from livingai import Service, SQLiteStore
+from livingai.protocol.verbs import DRAIN
 from livingai.service.service import ask_service
 from livingai.stores.base import Store
 
@@ -146,7 +147,7 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
     figures["recovered_of"] = len(saved)
     figures["recovered_cache"] = in_new_process("cache", store.spec(), directory, saved)
     with Service(store, directory) as service:
-        ask_service(service.directory, store.url, "drain")
+        ask_service(service.directory, store.url, DRAIN)
     figures["recovered_store"] = in_new_process("store", store.spec(), directory, saved)
     return figures
 
@@ -160,12 +161,12 @@ def _stored(store: Store) -> Figures:
 
 
 def _roles(service: Service) -> dict[str, list[int]]:
-    pids = service.status()["pids"]
+    pids = service.status().pids
     return {
-        "dispatcher": [pids["dispatcher"]],
-        "compressors": pids["compressors"],
-        "writers": [pid for pid in pids["writers"] if pid],
-        "others": [pid for pid in (pids["supervisor"], pids["reader"]) if pid],
+        "dispatcher": [pids.dispatcher],
+        "compressors": list(pids.compressors),
+        "writers": [pid for pid in pids.writers if pid],
+        "others": [pid for pid in (pids.supervisor, pids.reader) if pid],
     }
 
 

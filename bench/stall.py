@@ -21,6 +21,7 @@ from bench.figures import quantile
 from bench.machine import machine_facts
 from bench.workload import Growth, Workload
 from livingai import CheckpointEngine, ExecutionNode, Receipt, SQLiteStore
+from livingai.protocol.verbs import STATUS
 from livingai.service.service import ask_service
 
 _AGENTS = 4
@@ -63,10 +64,10 @@ def measure(roles: str, seconds: float, seed: int) -> None:
             agents = Agents(engine, seed)
             phases = {"before": agents.save_for(1.0)}
             engine.flush_sync(timeout=30)
-            pids = ask_service(engine.directory, store.url, "status")["pids"]
-            supervisor = psutil.Process(pids["dispatcher"]).parent()
+            pids = ask_service(engine.directory, store.url, STATUS).pids
+            supervisor = psutil.Process(pids.dispatcher).parent()
             assert supervisor is not None
-            stopped = pids["writers"]
+            stopped = [pid for pid in pids.writers if pid]
             if roles == "service":
                 stopped = [supervisor.pid, *(p.pid for p in supervisor.children(recursive=True))]
             for pid in stopped:

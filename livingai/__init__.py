@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
     from livingai.protocol.executions import ExecutionPage
+    from livingai.protocol.status import ServiceStatus
     from livingai.replay.compare import ReplayResult
     from livingai.replay.mode import ReplayMode
     from livingai.replay.session import ReplaySession
@@ -67,6 +68,7 @@ _HOMES = {
     "RunSettings": "livingai.runs.policy",
     "SQLiteStore": "livingai.stores.sqlite.store",
     "Service": "livingai.service.service",
+    "ServiceStatus": "livingai.protocol.status",
     "Sla": "livingai.engine.sla",
     "Status": "livingai.node",
     "SyncRun": "livingai.runs.run",
@@ -109,6 +111,7 @@ __all__ = [
     "RunSettings",
     "SQLiteStore",
     "Service",
+    "ServiceStatus",
     "Sla",
     "Status",
     "SyncRun",

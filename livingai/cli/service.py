@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from dataclasses import fields
 
 import click
 import psutil
@@ -17,6 +17,8 @@ from livingai.config import EngineConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.inspection.directories import DirectoryView
 from livingai.inspection.quarantine import list_aside
+from livingai.protocol.status import ServiceStatus
+from livingai.protocol.verbs import STATUS
 from livingai.service.service import Service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
@@ -98,7 +100,7 @@ def status(where: str) -> None:
     view = find(where)
     lines: list[tuple[str, str]] = [("state directory", view.path)]
     try:
-        lines += _described(view.ask("status", timeout_s=_PATIENCE_S))
+        lines += _described(view.ask(STATUS, timeout_s=_PATIENCE_S))
     except ServiceUnavailableError:
         if owner := view.owner():
             what = f"process {owner.pid} does not answer (stopped, or starting, or ending)"
@@ -130,26 +132,26 @@ def _without_service(view: DirectoryView) -> list[tuple[str, str]]:
     return lines
 
 
-def _described(answer: dict[str, Any]) -> list[tuple[str, str]]:
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer["started_at"]))
-    lines = [("store", str(answer["store"])), ("service", f"running since {since}")]
-    for role, pid in answer["pids"].items():
-        listed = ", ".join(map(str, pid)) if isinstance(pid, list) else str(pid or "not started")
-        lines.append((f"  {role}", listed))
-    dead = answer["journals_of_dead_owners"]
-    counts = ", ".join(f"{count} {name}" for name, count in answer["outcomes"].items() if count)
+def _described(now: ServiceStatus) -> list[tuple[str, str]]:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now.started_at))
+    lines = [("store", now.store), ("service", f"running since {since}")]
+    for each in fields(now.pids):
+        pid = getattr(now.pids, each.name)
+        listed = ", ".join(map(str, pid)) if isinstance(pid, tuple) else str(pid or "not started")
+        lines.append((f"  {each.name}", listed))
+    counts = ", ".join(f"{count} {name}" for name, count in now.outcomes.items() if count)
     lines += [
-        ("agents", str(answer["agents"])),
-        ("journals", f"{answer['journals']} ({dead} of dead owners)"),
-        ("on their way", f"{answer['inflight']} ({answer['inflight_bytes']} bytes)"),
+        ("agents", str(now.agents)),
+        ("journals", f"{now.journals} ({now.journals_of_dead_owners} of dead owners)"),
+        ("on their way", f"{now.inflight} ({now.inflight_bytes} bytes)"),
         ("outcomes", counts or "none yet"),
     ]
-    if "compression" in answer:  # a service of an earlier version does not say
-        lines.append(("compression", str(answer["compression"])))
-    if answer.get("version", __version__) != __version__:
-        lines.append(("version", f"{answer['version']}, this command has {__version__}"))
-    if answer["trouble"]:
-        lines.append(("trouble", str(answer["trouble"])))
+    if now.compression:  # a service of an earlier version does not say
+        lines.append(("compression", now.compression))
+    if now.version not in ("", __version__):
+        lines.append(("version", f"{now.version}, this command has {__version__}"))
+    if now.trouble:
+        lines.append(("trouble", now.trouble))
     return lines
 
 
@@ -164,8 +166,7 @@ def stop(where: str) -> None:
     if view.owner() is None:
         click.echo("no service is running")
         return
-    answer = view.ask("status", timeout_s=_PATIENCE_S)
-    pid = int(answer["pids"]["supervisor"])
+    pid = view.ask(STATUS, timeout_s=_PATIENCE_S).pids.supervisor
     try:
         supervisor = psutil.Process(pid)
         supervisor.terminate()

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
@@ -59,8 +59,8 @@ class Faults:
 
     def _kill_one(self, role: str) -> int:
         """SIGKILL for the first process of ``role``, and wait until it is dead."""
-        pids: dict[str, Any] = self._service.status()["pids"]
-        alive = [pid for pid in pids[role] if pid and psutil.pid_exists(pid)]
+        pids = self._service.status().pids
+        alive = [pid for pid in getattr(pids, role) if pid and psutil.pid_exists(pid)]
         if not alive:
             raise Broken(f"the service says that it has no {role}")
         pid: int = alive[0]

@@ -107,7 +107,7 @@ class Demo:
             stack.callback(ignore_interrupts)
             faults = Faults(crew, service)
             self._watch(crew, faults)
-            counts: dict[str, int] = service.status()["outcomes"]
+            counts = service.status().outcomes
             executions = list(crew.runs)
             cached = in_new_process(by_latest, self._database, executions)
             service.stop(drain=True)

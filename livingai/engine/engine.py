@@ -28,6 +28,7 @@ from livingai.errors import (
 )
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, Outcome, Receipt
+from livingai.protocol import verbs
 from livingai.protocol.sections import Sections, encode_sections
 from livingai.queue.layout import Flag, owner_token
 from livingai.queue.record import execution_hash
@@ -276,11 +277,11 @@ class CheckpointEngine(EngineUpkeep):
 
     async def confirm_claim(self, execution_id: str, claim: str) -> int:
         """The second half of :meth:`claim`: the epoch that the store gives, or has given, to it."""
-        return int(await self._ask("claim", execution_id, claim))
+        return await self._ask(verbs.CLAIM, execution_id, claim)
 
     def confirm_claim_sync(self, execution_id: str, claim: str) -> int:
         """Twin of :meth:`confirm_claim`."""
-        return int(self._ask_sync("claim", execution_id, claim))
+        return self._ask_sync(verbs.CLAIM, execution_id, claim)
 
     def claim_state(self, execution_id: str, owned: OwnedClaim) -> ClaimState:
         """How a claim of this process appears in the shared indexes at this moment."""

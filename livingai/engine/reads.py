@@ -14,9 +14,11 @@ from livingai.engine.handle import DirectoryHandle, OwnedExecution
 from livingai.engine.lifecycle import EngineLifecycle
 from livingai.errors import CorruptRecordError, ServiceUnavailableError
 from livingai.node import ExecutionNode
-from livingai.protocol.executions import ExecutionPage, page_from_wire, page_request
+from livingai.protocol import verbs
+from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import History, place_of, unpack_history
 from livingai.protocol.sections import Cached, decode_state
+from livingai.protocol.verbs import Answer, PackedCheckpoint, Verb
 from livingai.queue.layout import StateKind, offset_of, segment_of
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine, ExecutionFilter
@@ -43,7 +45,7 @@ class CheckpointReader(EngineLifecycle):
         hit = self._cached_latest(execution_id)
         if hit is not None:
             return hit
-        answer = await self._ask("latest", execution_id, *self._limit())
+        answer = await self._ask(verbs.LATEST, execution_id, *self._limit())
         return self._decoded(answer, execution_id)
 
     def latest_sync(self, execution_id: str) -> tuple[ExecutionNode, Any]:
@@ -51,7 +53,7 @@ class CheckpointReader(EngineLifecycle):
         hit = self._cached_latest(execution_id)
         if hit is not None:
             return hit
-        answer = self._ask_sync("latest", execution_id, *self._limit())
+        answer = self._ask_sync(verbs.LATEST, execution_id, *self._limit())
         return self._decoded(answer, execution_id)
 
     async def load(self, node_id: str) -> tuple[ExecutionNode, Any]:
@@ -64,14 +66,14 @@ class CheckpointReader(EngineLifecycle):
         hit = self._cached_node(node_id)
         if hit is not None:
             return hit
-        return self._decoded(await self._ask("load", node_id, *self._limit()))
+        return self._decoded(await self._ask(verbs.LOAD, node_id, *self._limit()))
 
     def load_sync(self, node_id: str) -> tuple[ExecutionNode, Any]:
         """Twin of :meth:`load`."""
         hit = self._cached_node(node_id)
         if hit is not None:
             return hit
-        return self._decoded(self._ask_sync("load", node_id, *self._limit()))
+        return self._decoded(self._ask_sync(verbs.LOAD, node_id, *self._limit()))
 
     async def nodes(self, execution_id: str) -> list[ExecutionNode]:
         """All nodes of an execution in their newest versions, in the order of their first save.
@@ -79,11 +81,11 @@ class CheckpointReader(EngineLifecycle):
         Raises:
             ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
         """
-        return self._node_list(execution_id, await self._ask("nodes", execution_id))
+        return self._node_list(execution_id, await self._ask(verbs.NODES, execution_id))
 
     def nodes_sync(self, execution_id: str) -> list[ExecutionNode]:
         """Twin of :meth:`nodes`."""
-        return self._node_list(execution_id, self._ask_sync("nodes", execution_id))
+        return self._node_list(execution_id, self._ask_sync(verbs.NODES, execution_id))
 
     async def history(
         self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
@@ -99,7 +101,7 @@ class CheckpointReader(EngineLifecycle):
         """
         known = known or self.cached(execution_id)
         answer = await self._ask(
-            "history", execution_id, place_of(known), behind_checkpoint, *self._limit()
+            verbs.HISTORY, execution_id, place_of(known), behind_checkpoint, *self._limit()
         )
         return unpack_history(answer, known, execution_id)
 
@@ -109,7 +111,7 @@ class CheckpointReader(EngineLifecycle):
         """Twin of :meth:`history`."""
         known = known or self.cached(execution_id)
         answer = self._ask_sync(
-            "history", execution_id, place_of(known), behind_checkpoint, *self._limit()
+            verbs.HISTORY, execution_id, place_of(known), behind_checkpoint, *self._limit()
         )
         return unpack_history(answer, known, execution_id)
 
@@ -140,7 +142,7 @@ class CheckpointReader(EngineLifecycle):
             ServiceUnavailableError: the service does not answer.
         """
         request = page_request(after, limit, prefix, where)
-        return page_from_wire(await self._ask("executions", *request), limit)
+        return page_of(await self._ask(verbs.EXECUTIONS, *request), limit)
 
     def executions_sync(
         self,
@@ -152,7 +154,7 @@ class CheckpointReader(EngineLifecycle):
     ) -> ExecutionPage:
         """Twin of :meth:`executions`."""
         request = page_request(after, limit, prefix, where)
-        return page_from_wire(self._ask_sync("executions", *request), limit)
+        return page_of(self._ask_sync(verbs.EXECUTIONS, *request), limit)
 
     async def costs(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
         """Tokens and milliseconds, summed over the executions whose ids begin with ``prefix``.
@@ -164,11 +166,11 @@ class CheckpointReader(EngineLifecycle):
             ConfigurationError: there is no such group.
             ServiceUnavailableError: the service does not answer.
         """
-        return [CostLine(*line) for line in await self._ask("costs", group, prefix)]
+        return await self._ask(verbs.COSTS, group, prefix)
 
     def costs_sync(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
         """Twin of :meth:`costs`."""
-        return [CostLine(*line) for line in self._ask_sync("costs", group, prefix)]
+        return self._ask_sync(verbs.COSTS, group, prefix)
 
     def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
         handle = self.open_handle()
@@ -226,7 +228,9 @@ class CheckpointReader(EngineLifecycle):
         return () if limit == DEFAULT_MAX_STATE_BYTES else (limit,)
 
     @staticmethod
-    def _decoded(answer: Any, execution_id: str | None = None) -> tuple[ExecutionNode, Any]:
+    def _decoded(
+        answer: PackedCheckpoint, execution_id: str | None = None
+    ) -> tuple[ExecutionNode, Any]:
         wire, kind, raw = answer
         node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
         if execution_id is not None and node.execution_id != execution_id:
@@ -239,25 +243,27 @@ class CheckpointReader(EngineLifecycle):
             ) from error
 
     @staticmethod
-    def _node_list(execution_id: str, answer: Any) -> list[ExecutionNode]:
+    def _node_list(execution_id: str, answer: list[Any]) -> list[ExecutionNode]:
         return [recorded.node for recorded in unpack_history(answer, None, execution_id).nodes]
 
-    async def _ask(self, verb: str, *arguments: Any) -> Any:
-        future = self.open_handle().connection.request(verb, *arguments)
+    async def _ask(self, verb: Verb[Answer], *arguments: Any) -> Answer:
+        future = self.open_handle().connection.request(verb.name, *arguments)
         try:
-            return await asyncio.wait_for(
+            answer = await asyncio.wait_for(
                 asyncio.wrap_future(future), self.config.service_timeout_s
             )
         except TimeoutError as error:
-            raise self._no_answer(verb) from error
+            raise self._no_answer(verb.name) from error
+        return verb.read(answer)
 
-    def _ask_sync(self, verb: str, *arguments: Any) -> Any:
-        future: Future[Any] = self.open_handle().connection.request(verb, *arguments)
+    def _ask_sync(self, verb: Verb[Answer], *arguments: Any) -> Answer:
+        future: Future[Any] = self.open_handle().connection.request(verb.name, *arguments)
         try:
-            return future.result(self.config.service_timeout_s)
+            answer = future.result(self.config.service_timeout_s)
         except TimeoutError as error:
             future.cancel()
-            raise self._no_answer(verb) from error
+            raise self._no_answer(verb.name) from error
+        return verb.read(answer)
 
     def _no_answer(self, verb: str) -> ServiceUnavailableError:
         last_error = self.open_handle().connection.last_error

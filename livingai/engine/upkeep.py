@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from livingai.engine.reads import CheckpointReader
-from livingai.stores.retention import Dropped, Pruned, Retention
+from livingai.protocol import verbs
+from livingai.stores.retention import Pruned, Retention
 
 
 class EngineUpkeep(CheckpointReader):
@@ -24,11 +25,11 @@ class EngineUpkeep(CheckpointReader):
         Raises:
             ServiceUnavailableError: the service does not answer.
         """
-        return int(await self._ask("delete", *self._deletion(execution_id, dry_run)))
+        return await self._ask(verbs.DELETE, *self._deletion(execution_id, dry_run))
 
     def delete_sync(self, execution_id: str, *, dry_run: bool = False) -> int:
         """Twin of :meth:`delete`."""
-        return int(self._ask_sync("delete", *self._deletion(execution_id, dry_run)))
+        return self._ask_sync(verbs.DELETE, *self._deletion(execution_id, dry_run))
 
     def _deletion(self, execution_id: str, dry_run: bool) -> list[Any]:
         if dry_run:
@@ -45,11 +46,11 @@ class EngineUpkeep(CheckpointReader):
             ExecutionNotFoundError: there is no such execution.
             ConfigurationError: ``new_id`` is taken.
         """
-        return int((await self._ask("fork", execution_id, new_id))[0])
+        return (await self._ask(verbs.FORK, execution_id, new_id)).nodes
 
     def fork_sync(self, execution_id: str, new_id: str) -> int:
         """Twin of :meth:`fork`."""
-        return int(self._ask_sync("fork", execution_id, new_id)[0])
+        return self._ask_sync(verbs.FORK, execution_id, new_id).nodes
 
     async def prune(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
         """Apply a retention policy to the store now; what was removed. With ``dry_run`` nothing is
@@ -60,38 +61,29 @@ class EngineUpkeep(CheckpointReader):
             CorruptRecordError: some executions are damaged and were left alone; all others were
                 pruned.
         """
-        return _pruned(await self._ask("prune", *_policy(retention, dry_run)))
+        return await self._ask(verbs.PRUNE, *_policy(retention, dry_run))
 
     def prune_sync(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
         """Twin of :meth:`prune`."""
-        return _pruned(self._ask_sync("prune", *_policy(retention, dry_run)))
+        return self._ask_sync(verbs.PRUNE, *_policy(retention, dry_run))
 
     async def size(self) -> int:
         """Bytes that the store occupies."""
-        return int(await self._ask("size"))
+        return await self._ask(verbs.SIZE)
 
     def size_sync(self) -> int:
         """Twin of :meth:`size`."""
-        return int(self._ask_sync("size"))
+        return self._ask_sync(verbs.SIZE)
 
     async def drain(self) -> None:
         """Wait until everything that any process has queued in this state directory is stored."""
-        await self._ask("drain")
+        await self._ask(verbs.DRAIN)
 
     def drain_sync(self) -> None:
         """Twin of :meth:`drain`."""
-        self._ask_sync("drain")
+        self._ask_sync(verbs.DRAIN)
 
 
 def _policy(retention: Retention, dry_run: bool) -> list[Any]:
     retention.validate()
     return [asdict(retention), True] if dry_run else [asdict(retention)]
-
-
-def _pruned(answer: list[Any]) -> Pruned:
-    executions, checkpoints, blob_bytes, dropped, damaged = answer
-    listed = (
-        Dropped(execution_id, whole, tuple(map(tuple, versions)), *sizes)
-        for execution_id, whole, versions, *sizes in dropped
-    )
-    return Pruned(executions, checkpoints, blob_bytes, tuple(listed), tuple(damaged))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livingai.errors import LivingAIError
+from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.directory import MANIFEST, StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.queue.waiting import waiting_records
@@ -72,7 +73,7 @@ class DirectoryView:
         """What the last service wrote about itself; an empty report if there is none."""
         return read_report(self.path)
 
-    def ask(self, verb: str, *arguments: Any, timeout_s: float) -> Any:
+    def ask(self, verb: Verb[Answer], *arguments: Any, timeout_s: float) -> Answer:
         """Ask the running service one thing.
 
         Raises:

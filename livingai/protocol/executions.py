@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from livingai.errors import ConfigurationError, ServiceError
+from livingai.errors import ConfigurationError
 from livingai.stores.records import ExecutionFilter, ExecutionInfo
 
 #: The largest page: its answer is one message.
@@ -79,16 +79,16 @@ def executions_to_wire(executions: Sequence[ExecutionInfo]) -> list[list[Any]]:
     return [list(_values(info)) for info in executions]
 
 
-def page_from_wire(answer: Any, limit: int) -> ExecutionPage:
-    """The page of at most ``limit`` executions in an answer to :func:`page_request`. Fields which a
-    newer service adds are ignored.
+def executions_from_wire(answer: Any) -> list[ExecutionInfo]:
+    """The executions of an answer. Fields that a newer service adds are ignored.
 
     Raises:
-        ServiceError: the answer is no list of executions.
+        TypeError: the answer is no list of executions.
     """
-    try:
-        found = tuple(ExecutionInfo(*line[: len(_FIELDS)]) for line in answer)
-    except TypeError as error:
-        raise ServiceError(f"the service's answer is no list of executions: {error}") from error
-    page = found[:limit]
+    return [ExecutionInfo(*line[: len(_FIELDS)]) for line in answer]
+
+
+def page_of(found: list[ExecutionInfo], limit: int) -> ExecutionPage:
+    """The page of at most ``limit`` executions that an answer to :func:`page_request` is."""
+    page = tuple(found[:limit])
     return ExecutionPage(page, page[-1].execution_id if len(found) > limit else None)

@@ -19,6 +19,7 @@ from livingai.errors import (
     ServiceUnavailableError,
     StoreMismatchError,
 )
+from livingai.protocol.verbs import DRAIN
 from livingai.queue.directory import MANIFEST, StateDirectory
 from livingai.queue.lock import owner_alive
 from livingai.queue.waiting import waiting_records
@@ -161,7 +162,7 @@ def _drain(store: Store, directory: StateDirectory) -> None:
     while True:
         before = waiting_records(directory)
         try:
-            ask_service(directory, store.url, "drain", timeout_s=_PATIENCE_S)
+            ask_service(directory, store.url, DRAIN, timeout_s=_PATIENCE_S)
         except (StoreMismatchError, RecordsLeftError):  # it may not have read the manifest yet
             if time.monotonic() > look_until:
                 raise

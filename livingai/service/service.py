@@ -29,6 +29,8 @@ from livingai.protocol.frames import (
     error_from_parts,
     frame,
 )
+from livingai.protocol.status import ServiceStatus
+from livingai.protocol.verbs import READY, STATUS, Answer, Verb
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.queue.waiting import waiting_records
@@ -44,9 +46,14 @@ _HAND_OVER_S = 60.0
 
 
 def ask_service(
-    directory: StateDirectory, store_url: str, verb: str, *arguments: Any, timeout_s: float = 30.0
-) -> Any:
-    """Ask the service of a directory one thing over a connection of its own.
+    directory: StateDirectory,
+    store_url: str,
+    verb: Verb[Answer],
+    *arguments: Any,
+    timeout_s: float = 30.0,
+) -> Answer:
+    """Ask the service of a directory one thing (:mod:`livingai.protocol.verbs`) over a connection
+    of its own.
 
     Raises:
         ServiceUnavailableError: none is running, or it says nothing for ``timeout_s`` seconds.
@@ -55,13 +62,13 @@ def ask_service(
     try:
         with directory.connect(timeout_s) as sock:
             sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, store_url, os.getpid()))
-            sock.sendall(frame(Message.REQUEST, 1, verb, list(arguments)))
+            sock.sendall(frame(Message.REQUEST, 1, verb.name, list(arguments)))
             buffer = FrameBuffer()
             while data := sock.recv(1 << 16):
                 for message in buffer.feed(data):
                     if message[0] == Message.RESPONSE:
                         if message[2]:
-                            return message[3]
+                            return verb.read(message[3])
                         raise error_from_parts(*message[3])
                     if message[0] == Message.GOODBYE and message[1][0]:
                         raise error_from_parts(*message[1])
@@ -180,8 +187,8 @@ class Service:
             if process.poll() is not None:
                 raise self._ended(process.returncode)
             try:
-                ask_service(self.directory, self.store.url, "ready")
-                if self.status()["pids"]["supervisor"] == process.pid:
+                ask_service(self.directory, self.store.url, READY)
+                if self.status().pids.supervisor == process.pid:
                     return
             except ServiceUnavailableError:
                 pass
@@ -249,10 +256,13 @@ class Service:
         """Wait until the service ends by itself or is stopped from outside; its exit status."""
         return self._process.wait() if self._process is not None else 0
 
-    def status(self) -> dict[str, Any]:
-        """What the service is doing; see ``livingai status``."""
-        answer: dict[str, Any] = ask_service(self.directory, self.store.url, "status")
-        return answer
+    def status(self) -> ServiceStatus:
+        """What the service is doing; ``livingai status`` prints it.
+
+        Raises:
+            ServiceUnavailableError: none is running, or it does not answer.
+        """
+        return ask_service(self.directory, self.store.url, STATUS)
 
     def __enter__(self) -> Service:
         return self.start()

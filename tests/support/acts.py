@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from livingai import ExecutionFilter, ExecutionNode, NodeType, RecoveryEngine, Status
+from livingai.protocol.verbs import READY, STATUS
 from livingai.service.service import ask_service
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
@@ -123,9 +124,9 @@ def claim(agent: AgentSide, execution: str) -> int:
 def service_pids(agent: AgentSide) -> dict[str, Any]:
     """Processes of the service by role; for agents that see other files than the test does."""
     engine = agent.engine
-    for verb in ("ready", "status"):
-        answer = ask_service(engine.directory, engine.store.url, verb)
-    pids: dict[str, Any] = answer["pids"]
+    ask_service(engine.directory, engine.store.url, READY)
+    found = ask_service(engine.directory, engine.store.url, STATUS)
+    pids: dict[str, Any] = found.to_wire()["pids"]
     return pids
 
 

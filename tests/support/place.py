@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from livingai import CheckpointEngine, Service, SQLiteStore
+from livingai.protocol.verbs import verb_named
 from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
 from livingai.service.service import ask_service
@@ -72,7 +73,7 @@ class Place:
 
     def ask(self, verb: str) -> Any:
         """Ask the service that runs."""
-        return ask_service(self.directory, self.store().url, verb)
+        return ask_service(self.directory, self.store().url, verb_named(verb))
 
     def pids(self) -> dict[str, Any]:
         """Processes of the service by role, once it is up."""
@@ -80,7 +81,7 @@ class Place:
         def look() -> dict[str, Any]:
             with suppress(ConnectionError):
                 self.ask("ready")
-                found: dict[str, Any] = self.ask("status")["pids"]
+                found: dict[str, Any] = self.ask("status").to_wire()["pids"]
                 return found
             return {}
 

@@ -22,6 +22,7 @@ from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_CODES, OutcomeStatus
+from livingai.protocol.status import ServicePids, ServiceStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
 from livingai.queue.opening import open_binary
@@ -324,32 +325,32 @@ class Dispatcher:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ready.wait(), _LOOK_S)
 
-    def status(self) -> dict[str, Any]:
-        """What the service is doing, as plain values."""
+    def status(self) -> ServiceStatus:
+        """What the service is doing now."""
         feeds = self.intake.feeds.values()
-        return {
-            "store": self.store_url,
-            "version": __version__,
-            "served": self.config.served,
-            "foreground": self.config.foreground,
-            "compression": self.pool.where,
-            "started_at": self.started_at,
-            "pids": {
-                "supervisor": os.getppid(),
-                "dispatcher": os.getpid(),
-                "writers": [writer.pid for writer in self.writers],
+        return ServiceStatus(
+            store=self.store_url,
+            version=__version__,
+            served=self.config.served,
+            foreground=self.config.foreground,
+            compression=self.pool.where,
+            started_at=self.started_at,
+            pids=ServicePids(
+                supervisor=os.getppid(),
+                dispatcher=os.getpid(),
+                writers=tuple(writer.pid for writer in self.writers),
+                compressors=tuple(self.pool.pids()),
                 **self.requests.pids(),
-                "compressors": self.pool.pids(),
-            },
-            "agents": sum(agent.journal is not None for agent in self.server.agents),
-            "journals": len(feeds),
-            "journals_of_dead_owners": sum(not feed.alive for feed in feeds),
-            "inflight": self.inflight,
-            "inflight_bytes": self.inflight_bytes,
-            "batches": sum(writer.writing for writer in self.writers),
-            "outcomes": {str(s): count for s, count in self.outcomes.counts.items()},
-            "trouble": self.trouble,
-        }
+            ),
+            agents=sum(agent.journal is not None for agent in self.server.agents),
+            journals=len(feeds),
+            journals_of_dead_owners=sum(not feed.alive for feed in feeds),
+            inflight=self.inflight,
+            inflight_bytes=self.inflight_bytes,
+            batches=sum(writer.writing for writer in self.writers),
+            outcomes={str(s): count for s, count in self.outcomes.counts.items()},
+            trouble=self.trouble,
+        )
 
     # -- outcomes --
 

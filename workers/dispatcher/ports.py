@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from livingai.protocol.status import ServiceStatus
 from livingai.workers.dispatcher.feed import Feed, Item
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class RequestPort(TurnPort, Protocol):
     async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
         """Ask the writer of the execution with hash ``key``."""
 
-    def status(self) -> dict[str, Any]:
-        """What the service is doing, as plain values."""
+    def status(self) -> ServiceStatus:
+        """What the service is doing now."""
 
 
 class ServerPort(TurnPort, Protocol):

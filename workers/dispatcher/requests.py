@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError, ServiceError, ServiceUnavailableError
+from livingai.errors import LivingAIError, ServiceUnavailableError
 from livingai.protocol.frames import Message, error_parts, frame
+from livingai.protocol.verbs import PRUNE, Answerer, Barrier, Verb, verb_named
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.ports import RequestPort
 from livingai.workers.dispatcher.store_link import StoreLink
 
 _log = logging.getLogger("livingai.service")
-#: Reads of one execution wait for its writes, the others for all.
-_READS_OF_ONE = ("latest", "nodes", "history")
-_READS_OF_ALL = ("load", "executions", "costs")
 #: A read that was under way when the reader died (of another one, perhaps) is asked so often.
 _READ_TRIES = 3
 #: Seconds between two applications of the retention policy.
@@ -39,24 +38,24 @@ class Requests:
         """What to tell agents of a reader or housekeeper that keeps dying."""
         return self._reader.trouble or self._housekeeper.trouble
 
-    async def answer(self, agent: Agent, number: int, verb: str, arguments: list[Any]) -> None:
-        """Do what was asked and send the answer."""
+    async def answer(self, agent: Agent, number: int, name: str, arguments: list[Any]) -> None:
+        """Do what was asked (:mod:`livingai.protocol.verbs`) and send the answer."""
         try:
-            if verb in _READS_OF_ONE:
-                await self._port.passed(execution_hash(arguments[0]))
-            elif verb in _READS_OF_ALL:
-                await self._port.passed(None)
-            else:
-                value = await self._do(verb, arguments)
-                agent.send(frame(Message.RESPONSE, number, True, value))
+            verb = verb_named(name)
+            key = execution_hash(arguments[0]) if verb.barrier is Barrier.ONE else None
+            if verb.barrier is not Barrier.NONE:
+                await self._port.passed(key)
+            if verb.by is Answerer.READER:
+                async with agent.turn():
+                    value = await self._read(verb.name, arguments)
+                    agent.send(frame(Message.RESPONSE, number, True, value))
                 return
-            async with agent.turn():
-                value = await self._read(verb, arguments)
-                agent.send(frame(Message.RESPONSE, number, True, value))
+            value = await self._do(verb, key, arguments)
+            agent.send(frame(Message.RESPONSE, number, True, value))
         except LivingAIError as error:
             agent.send(frame(Message.RESPONSE, number, False, error_parts(error)))
         except Exception as error:  # arguments that make no sense, or a mistake of ours
-            _log.error("cannot answer the request %r: %r", verb, error)
+            _log.error("cannot answer the request %r: %r", name, error)
             agent.send(frame(Message.RESPONSE, number, False, error_parts(error)))
 
     async def _read(self, verb: str, arguments: list[Any]) -> Any:
@@ -67,30 +66,24 @@ class Requests:
                 _log.warning("asking the reader again: %s", error)
         return await self._reader.call(verb, *arguments)
 
-    async def _do(self, verb: str, arguments: list[Any]) -> Any:
-        port = self._port
-        if verb == "size":
-            return await self._reader.call("size")
-        if verb in ("delete", "fork"):
-            await port.passed(execution_hash(arguments[0]))
-            return await self._housekeeper.call(verb, *arguments)
-        if verb == "prune":
-            return await self.prune(*arguments)
-        if verb == "drain":
-            return await port.passed(None)
-        if verb == "ready":
-            return await port.until_ready()
-        if verb == "claim":
-            key = execution_hash(arguments[0])
-            await port.passed(key)
-            return await port.ask_writer(key, "claim", *arguments)
-        if verb == "status":
-            return port.status()
-        raise ServiceError(f"the service does not know the request {verb!r}")
+    async def _do(self, verb: Verb[Any], key: int | None, arguments: list[Any]) -> Any:
+        if verb.by is Answerer.HOUSEKEEPER:
+            return await self._housekeeper.call(verb.name, *arguments)
+        if verb.by is Answerer.WRITER and key is not None:
+            return await self._port.ask_writer(key, verb.name, *arguments)
+        do: Callable[..., Awaitable[Any]] = getattr(self, f"do_{verb.name}")
+        return await do(*arguments)
 
-    async def prune(self, policy: dict[str, Any], dry_run: bool = False) -> Any:
-        """Apply a retention policy once, or find out what it would remove."""
-        return await self._housekeeper.call("prune", policy, dry_run)
+    async def do_drain(self) -> None:
+        """Answer once the barrier has passed."""
+
+    async def do_ready(self) -> None:
+        """Answer once compressors and writers are up."""
+        await self._port.until_ready()
+
+    async def do_status(self) -> dict[str, Any]:
+        """The fields of :class:`~livingai.protocol.status.ServiceStatus`."""
+        return self._port.status().to_wire()
 
     def pids(self) -> dict[str, int | None]:
         """Process ids of the reader and the housekeeper; None: it was not needed so far."""
@@ -101,7 +94,7 @@ class Requests:
         while policy:
             await asyncio.sleep(_RETAIN_EVERY_S)
             try:
-                await self.prune(dict(policy))
+                await self._housekeeper.call(PRUNE.name, dict(policy))
             except LivingAIError as error:
                 _log.warning("retention failed, trying again later: %s", error)
 

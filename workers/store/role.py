@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from livingai.errors import LivingAIError, StoreUnavailableError
+from livingai.errors import LivingAIError, ServiceError, StoreUnavailableError
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.belonging import recognise
@@ -38,8 +38,14 @@ class Role:
             self._known = recognise(self._store, self._directory, strictly=strictly)
 
     def handle(self, verb: str, arguments: list[Any]) -> Any:
-        """Do one request. Raises a LivingAIError for the caller, or what the driver raises."""
-        method: Callable[..., Any] = getattr(self, f"do_{verb}")
+        """Do one request. Raises a LivingAIError for the caller, or what the driver raises.
+
+        Raises:
+            ServiceError: this role has no such verb.
+        """
+        method: Callable[..., Any] | None = getattr(self, f"do_{verb}", None)
+        if method is None:
+            raise ServiceError(f"a {type(self).__name__} does not know the request {verb!r:.100}")
         try:
             answer = method(*arguments)
             if self._opened:

@@ -81,12 +81,13 @@ def test_what_waits_in_the_targets_journal_counts(tmp_path: Path) -> None:
 _SAVE_AND_STAY = """
 import os, signal, sys, time
 from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
+from livingai.protocol.verbs import STATUS
 from livingai.service.service import ask_service
 store = SQLiteStore(sys.argv[1])
 engine = CheckpointEngine(store)
 engine.drain_sync()
-pids = ask_service(engine.open_handle().directory, store.url, "status", timeout_s=10)["pids"]
-for pid in (pids["supervisor"], pids["dispatcher"]):
+pids = ask_service(engine.open_handle().directory, store.url, STATUS, timeout_s=10).pids
+for pid in (pids.supervisor, pids.dispatcher):
     os.kill(pid, signal.SIGKILL)
 engine.save_sync(ExecutionNode("run-1"), "of q")
 print("saved", flush=True)

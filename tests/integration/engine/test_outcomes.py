@@ -141,10 +141,10 @@ def test_what_is_refused_supersedes_nothing(state_dir: Place) -> None:
         # One of another execution is what the stopped writer has. The rest queues up behind it,
         # all of it: these states are too small for the compressors.
         agent.call(acts.save, "run-2", 0, size=None)
-        until(lambda: state_dir.ask("status")["batches"] == 1, what="a batch under way")
+        until(lambda: state_dir.ask("status").batches == 1, what="a batch under way")
         for step in range(1, 10):
             agent.call(acts.save, "run-1", step, size=400)
-        until(lambda: state_dir.ask("status")["inflight"] == 10, what="nine behind it")
+        until(lambda: state_dir.ask("status").inflight == 10, what="nine behind it")
     told = agent.call(acts.statuses)
     assert told[2:9] == ["superseded"] * 7
     assert told[9] in ("met", "late")

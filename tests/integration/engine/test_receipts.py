@@ -163,7 +163,7 @@ def test_sla(state_dir: Place) -> None:
             assert 0 < younger.queue_age_ms < older.queue_age_ms
         engine.flush_sync(timeout=60)
         assert sum(engine.sla().outcomes.values()) == 43
-        assert state_dir.ask("status")["outcomes"] == {
+        assert state_dir.ask("status").outcomes == {
             **dict.fromkeys(("superseded", "fenced", "quarantined"), 0), **engine.sla().outcomes
         }  # fmt: skip
 

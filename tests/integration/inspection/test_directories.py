@@ -13,6 +13,7 @@ from livingai.inspection.directories import (
     find_directory,
     is_directory,
 )
+from livingai.protocol.verbs import STATUS
 from tests.support import acts
 from tests.support.place import Place
 from tests.support.waiting import frozen
@@ -31,17 +32,17 @@ def test_the_directory_of_a_running_service(state_dir: Place) -> None:
     assert default_directory(view.open_store()).path == path
     assert view.open_store().url == url
 
-    pids = view.ask("status", timeout_s=20)["pids"]
-    assert view.owner() == Owner(pids["dispatcher"])
+    pids = view.ask(STATUS, timeout_s=20).pids
+    assert view.owner() == Owner(pids.dispatcher)
     assert (view.journals(), view.waiting()) == (1, 0)
-    assert view.report().pid == pids["supervisor"]
+    assert view.report().pid == pids.supervisor
 
     with frozen(state_dir.service_processes()):
         agent.call(acts.save, "run-1", 1)
         assert view.waiting() == 1, "accepted, and not stored"
         assert view.owner() is not None, "it runs, and does not answer"
         with pytest.raises(ServiceUnavailableError):
-            view.ask("status", timeout_s=0.1)
+            view.ask(STATUS, timeout_s=0.1)
     agent.settled(2)
     assert view.waiting() == 0
     agent.leave()
@@ -56,7 +57,7 @@ def test_the_directory_of_a_service_that_has_ended(state_dir: Place) -> None:
     assert view.report().ended_at > 0
     assert view.report().left == 0
     with pytest.raises(ServiceUnavailableError):
-        view.ask("status", timeout_s=5)
+        view.ask(STATUS, timeout_s=5)
 
 
 def test_a_name_that_leads_nowhere(state_dir: Place) -> None:

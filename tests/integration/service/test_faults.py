@@ -56,10 +56,10 @@ def test_a_requeued_older_state_supersedes_nothing(state_dir: Place) -> None:
         with frozen(state_dir.pids()["writers"]):
             for step in (2, 3, 4):
                 agent.call(acts.save, "run-1", step)
-            until(lambda: state_dir.ask("status")["inflight"] == 3, what="three on their way")
+            until(lambda: state_dir.ask("status").inflight == 3, what="three on their way")
             again = threading.Thread(target=requeue, args=(engine, aside.path))
             again.start()
-            until(lambda: state_dir.ask("status")["inflight"] == 4, what="four on their way")
+            until(lambda: state_dir.ask("status").inflight == 4, what="four on their way")
         again.join(30)
     agent.settled(5)
     assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 4)

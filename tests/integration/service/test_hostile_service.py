@@ -48,7 +48,7 @@ def drained(place: Place) -> None:
     with place.service():
         place.ask("drain")
         dispatcher = place.pids()["dispatcher"]
-        until(lambda: place.ask("status")["inflight"] == 0, what="all is stored")
+        until(lambda: place.ask("status").inflight == 0, what="all is stored")
         assert place.pids()["dispatcher"] == dispatcher, "it has died"
 
 

@@ -41,7 +41,7 @@ def test_started_on_demand_and_joined(state_dir: Place) -> None:
     second.call(acts.save, "run-2")
     second.settled(1)
     assert state_dir.pids() == pids
-    assert state_dir.ask("status")["agents"] >= 2
+    assert state_dir.ask("status").agents >= 2
     assert second.call(acts.latest, "run-1")[1] == state_of("run-1", 0)
 
 

@@ -28,7 +28,7 @@ def test_service_object(state_dir: Place) -> None:
         service.status()
     assert service.start() is service
     service.start()  # a second time
-    assert service.status()["store"] == SQLiteStore(state_dir.database).url
+    assert service.status().store == SQLiteStore(state_dir.database).url
     with state_dir.engine() as engine:
         engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
         assert engine.latest_sync("run-1")[1] == b"state"
@@ -36,7 +36,7 @@ def test_service_object(state_dir: Place) -> None:
     state_dir.empty()
     service.stop()  # a second time
     with state_dir.service() as again:
-        assert again.status()["journals"] == 0
+        assert again.status().journals == 0
 
 
 def test_service_async(state_dir: Place) -> None:
@@ -44,17 +44,17 @@ def test_service_async(state_dir: Place) -> None:
         async with state_dir.service() as service, state_dir.engine() as engine:
             outcome = await (await engine.save(ExecutionNode("run-1"), b"state"))
             assert outcome.stored
-            assert service.status()["agents"] >= 1
+            assert service.status().agents >= 1
 
     asyncio.run(main())
 
 
 def test_second_service_is_refused(state_dir: Place) -> None:
     with state_dir.service() as first:
-        pids = first.status()["pids"]
-        with pytest.raises(ServiceRunningError, match=rf"{pids['dispatcher']}.*stop it first"):
+        pids = first.status().pids
+        with pytest.raises(ServiceRunningError, match=rf"{pids.dispatcher}.*stop it first"):
             state_dir.service().start()
-        assert first.status()["pids"] == pids
+        assert first.status().pids == pids
 
 
 def test_service_is_refused_beside_one_on_demand(state_dir: Place) -> None:

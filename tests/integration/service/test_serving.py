@@ -224,7 +224,7 @@ def test_close_says_what_it_leaves(state_dir: Place, caplog: pytest.LogCaptureFi
         assert "livingai status" in text
         assert engine.sla().service == "closed"
         pids = state_dir.pids()
-        assert state_dir.ask("status")["inflight"] == 5
+        assert state_dir.ask("status").inflight == 5
     until(lambda: not waiting_records(state_dir.directory), what="all is stored", timeout=30)
     gone(pids["supervisor"], pids["dispatcher"])
     assert len(peek.stored_nodes(state_dir.database, "run-2")) == 5
@@ -260,6 +260,7 @@ if {reaper}:
     import ctypes
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
+from livingai.protocol.verbs import READY
 def children():
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -273,7 +274,7 @@ def children():
 for turn in range(2):
     with CheckpointEngine(SQLiteStore({database!r}), idle_s=0.0, compressors=1) as engine:
         assert engine.save_sync(ExecutionNode("run"), b"x" * 5000).result(30).stored
-        engine._ask_sync("ready")
+        engine._ask_sync(READY)
     deadline = time.monotonic() + 30
     while children() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -109,9 +109,9 @@ def test_without_shared_memory(state_dir: Place, options: str) -> None:
     agent.call(acts.save_many, "run-1", 20, size=50_000)
     agent.settled(20)
     answer = state_dir.ask("status")
-    until(lambda: "no" in state_dir.ask("status")["compression"], what="a try to start processes")
-    assert "thread" in state_dir.ask("status")["compression"]
-    assert answer["pids"]["compressors"] == []
+    until(lambda: "no" in state_dir.ask("status").compression, what="a try to start processes")
+    assert "thread" in state_dir.ask("status").compression
+    assert answer.pids.compressors == ()
     assert agent.call(acts.sla)["trouble"] == ""
     assert agent.leave() == 0
     state_dir.empty()
@@ -196,7 +196,8 @@ def test_kinds_of_programs(state_dir: Place, how: str) -> None:
 def test_service_is_of_the_programs_own_livingai(state_dir: Place, how: str) -> None:
     """Not of another one that is installed, too."""
     copy = copied_package(state_dir.folder / "copy")
-    text = save_program(state_dir) + "    version = engine._ask_sync('status')['version']\n"
+    text = save_program(state_dir) + "    from livingai.protocol.verbs import STATUS\n"
+    text += "    version = engine._ask_sync(STATUS).version\n"
     text += "assert version.startswith('9.'), version\n"
     script = state_dir.folder / "program.py"
     script.write_text(text)

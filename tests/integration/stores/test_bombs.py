@@ -17,6 +17,7 @@ import zstandard
 
 from livingai import CheckpointEngine, ExecutionNode, Service, codecs
 from livingai.errors import CorruptRecordError, LivingAIError, StateTooLargeError
+from livingai.protocol.verbs import STATUS
 from livingai.service.service import ask_service
 from livingai.stores.base import Row, Store
 from livingai.stores.copying import copy_store
@@ -155,7 +156,7 @@ def test_a_planted_bomb_does_not_fill_the_readers_memory(store: Store, tmp_path:
 
 
 def _reader(directory: Any, url: str) -> int:
-    pid = ask_service(directory, url, "status", timeout_s=30)["pids"]["reader"]
+    pid = ask_service(directory, url, STATUS, timeout_s=30).pids.reader
     assert isinstance(pid, int)
     return pid
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -25,7 +26,7 @@ def is_writing(pid: int) -> bool:
     return "pipe" in where and "write" in where
 
 
-def settled(pids: list[int]) -> bool:
+def settled(pids: Sequence[int]) -> bool:
     """Whether these processes have all come to rest, for want of a reader or of work."""
     return all(psutil.Process(pid).status() == psutil.STATUS_SLEEPING for pid in pids)
 
@@ -34,22 +35,22 @@ def test_killed_in_the_middle_of_its_answer(state_dir: Place) -> None:
     random = Random(1)
     with state_dir.service() as service, CheckpointEngine(state_dir.store()) as engine:
         engine.save_sync(ExecutionNode("warm"), b"x").result(30)
-        pids = service.status()["pids"]
+        pids = service.status().pids
         for _ in range(60):
             receipts = [
                 engine.save_sync(ExecutionNode(f"run-{n}"), random.randbytes(60_000))
                 for n in range(40)
             ]
             receipts[0].result(30)  # the compressors are at work
-            os.kill(pids["dispatcher"], signal.SIGSTOP)
-            until(lambda: settled(pids["compressors"]), what="compressors at rest", timeout=30)
-            victim = next((pid for pid in pids["compressors"] if is_writing(pid)), None)
+            os.kill(pids.dispatcher, signal.SIGSTOP)
+            until(lambda: settled(pids.compressors), what="compressors at rest", timeout=30)
+            victim = next((pid for pid in pids.compressors if is_writing(pid)), None)
             if victim is not None:
                 os.kill(victim, signal.SIGKILL)
-            os.kill(pids["dispatcher"], signal.SIGCONT)
+            os.kill(pids.dispatcher, signal.SIGCONT)
             for receipt in receipts:
                 assert receipt.result(30).stored
             if victim is not None:
-                assert victim not in service.status()["pids"]["compressors"]
+                assert victim not in service.status().pids.compressors
                 return
         pytest.skip("no compressor was caught in the middle of its answer")

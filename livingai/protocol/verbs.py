@@ -1,0 +1,165 @@
+"""All that the service can be asked: one line for each verb.
+
+A line says which queued writes have to be stored before the verb is answered, which process answers
+it, and what its answer is. The function that answers is a method ``do_<name>`` of the class of that
+process: ``ReaderRole``, ``HousekeeperRole`` and ``WriterRole`` in ``workers/store``, and
+``Requests`` in ``workers/dispatcher`` for what the dispatcher answers itself. So a new question is
+one line here and one function there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from livingai.errors import LivingAIError, ServiceError
+from livingai.protocol.executions import executions_from_wire
+from livingai.protocol.status import ServiceStatus
+from livingai.stores.records import CostLine, ExecutionInfo
+from livingai.stores.retention import Dropped, Pruned
+
+Answer = TypeVar("Answer")
+
+
+class Barrier(Enum):
+    """Which writes that were accepted before the question are stored before it is answered."""
+
+    NONE = "none"
+    #: Those of the execution whose id is the first argument.
+    ONE = "one"
+    #: Those of all executions.
+    ALL = "all"
+
+
+class Answerer(Enum):
+    """The process of the service that answers."""
+
+    #: Reads the store. Asked again if it dies over a question.
+    READER = "reader"
+    #: Slow work that no read or write should wait for.
+    HOUSEKEEPER = "housekeeper"
+    #: The writer of the execution whose id is the first argument (all its writers, internally).
+    WRITER = "writer"
+    DISPATCHER = "dispatcher"
+
+
+class PackedCheckpoint(NamedTuple):
+    """A node's section, the kind of its state, and the state's bytes (None: it has none)."""
+
+    node: bytes
+    state_kind: int
+    state: bytes | None
+
+
+class ForkCounts(NamedTuple):
+    """How many nodes and checkpoints a fork copied."""
+
+    nodes: int
+    checkpoints: int
+
+
+class Verb(NamedTuple, Generic[Answer]):
+    """Something that the service, or one of its processes, can be asked."""
+
+    name: str
+    barrier: Barrier
+    by: Answerer
+    #: What makes the typed answer from the plain values of the message.
+    decode: Callable[[Any], Answer]
+
+    def read(self, answer: Any) -> Answer:
+        """The typed answer.
+
+        Raises:
+            ServiceError: these values are no answer to this question.
+        """
+        try:
+            return self.decode(answer)
+        except LivingAIError:
+            raise
+        except (TypeError, ValueError, LookupError) as error:
+            raise ServiceError(
+                f"the service's answer to {self.name!r} makes no sense: {error}"
+            ) from error
+
+
+def _nothing(answer: Any) -> None:
+    """Decodes the answer of a verb that is only done."""
+
+
+def _message(answer: Any) -> list[Any]:
+    """A message of :mod:`livingai.protocol.history`, still packed."""
+    return list(answer)
+
+
+def _checkpoint(answer: Any) -> PackedCheckpoint:
+    return PackedCheckpoint(*answer)
+
+
+def _costs(answer: Any) -> list[CostLine]:
+    return [CostLine(*line) for line in answer]
+
+
+def _copied(answer: Any) -> ForkCounts:
+    nodes, checkpoints = answer
+    return ForkCounts(int(nodes), int(checkpoints))
+
+
+def _pruned(answer: Any) -> Pruned:
+    executions, checkpoints, blob_bytes, dropped, damaged = answer
+    listed = (
+        Dropped(execution_id, whole, tuple(map(tuple, versions)), *sizes)
+        for execution_id, whole, versions, *sizes in dropped
+    )
+    return Pruned(executions, checkpoints, blob_bytes, tuple(listed), tuple(damaged))
+
+
+_READER, _HOUSEKEEPER = Answerer.READER, Answerer.HOUSEKEEPER
+_WRITER, _DISPATCHER = Answerer.WRITER, Answerer.DISPATCHER
+
+LATEST: Final = Verb[PackedCheckpoint]("latest", Barrier.ONE, _READER, _checkpoint)
+NODES: Final = Verb[list[Any]]("nodes", Barrier.ONE, _READER, _message)
+HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, _message)
+LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
+EXECUTIONS: Final = Verb[list[ExecutionInfo]](
+    "executions", Barrier.ALL, _READER, executions_from_wire
+)
+COSTS: Final = Verb[list[CostLine]]("costs", Barrier.ALL, _READER, _costs)
+SIZE: Final = Verb[int]("size", Barrier.NONE, _READER, int)
+DELETE: Final = Verb[int]("delete", Barrier.ONE, _HOUSEKEEPER, int)
+FORK: Final = Verb[ForkCounts]("fork", Barrier.ONE, _HOUSEKEEPER, _copied)
+PRUNE: Final = Verb[Pruned]("prune", Barrier.NONE, _HOUSEKEEPER, _pruned)
+CLAIM: Final = Verb[int]("claim", Barrier.ONE, _WRITER, int)
+DRAIN: Final = Verb[None]("drain", Barrier.ALL, _DISPATCHER, _nothing)
+READY: Final = Verb[None]("ready", Barrier.NONE, _DISPATCHER, _nothing)
+STATUS: Final = Verb[ServiceStatus]("status", Barrier.NONE, _DISPATCHER, ServiceStatus.from_wire)
+
+
+def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
+    return {verb.name: verb for verb in verbs}
+
+
+#: What agents and commands ask the service.
+VERBS: Final = _by_name((
+    LATEST, NODES, HISTORY, LOAD, EXECUTIONS, COSTS, SIZE,
+    DELETE, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
+))  # fmt: skip
+#: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
+INTERNAL: Final = _by_name((
+    Verb[Any]("ready", Barrier.NONE, _WRITER, _nothing),
+    Verb[Any]("elsewhere", Barrier.NONE, _WRITER, str),
+    Verb[Any]("commit", Barrier.NONE, _WRITER, list),
+))  # fmt: skip
+
+
+def verb_named(name: object) -> Verb[Any]:
+    """The verb that agents ask by this name.
+
+    Raises:
+        ServiceError: there is none.
+    """
+    verb = VERBS.get(name) if isinstance(name, str) else None
+    if verb is None:
+        raise ServiceError(f"the service does not know the request {name!r:.100}")
+    return verb
