@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from livingai.errors import LivingAIError, ServiceError
 from livingai.protocol.executions import executions_from_wire
-from livingai.protocol.status import ServiceStatus
 from livingai.stores.records import CostLine, ExecutionInfo
 from livingai.stores.retention import Dropped, Pruned
+
+if TYPE_CHECKING:
+    from livingai.protocol.status import ServiceStatus
 
 Answer = TypeVar("Answer")
 
@@ -115,6 +117,13 @@ def _pruned(answer: Any) -> Pruned:
     return Pruned(executions, checkpoints, blob_bytes, tuple(listed), tuple(damaged))
 
 
+def _status(answer: Any) -> ServiceStatus:
+    # Agents do not ask it: the import of livingai.engine should not pay for its classes.
+    from livingai.protocol.status import ServiceStatus  # noqa: PLC0415
+
+    return ServiceStatus.from_wire(answer)
+
+
 _READER, _HOUSEKEEPER = Answerer.READER, Answerer.HOUSEKEEPER
 _WRITER, _DISPATCHER = Answerer.WRITER, Answerer.DISPATCHER
 
@@ -133,7 +142,7 @@ PRUNE: Final = Verb[Pruned]("prune", Barrier.NONE, _HOUSEKEEPER, _pruned)
 CLAIM: Final = Verb[int]("claim", Barrier.ONE, _WRITER, int)
 DRAIN: Final = Verb[None]("drain", Barrier.ALL, _DISPATCHER, _nothing)
 READY: Final = Verb[None]("ready", Barrier.NONE, _DISPATCHER, _nothing)
-STATUS: Final = Verb[ServiceStatus]("status", Barrier.NONE, _DISPATCHER, ServiceStatus.from_wire)
+STATUS: Final = Verb["ServiceStatus"]("status", Barrier.NONE, _DISPATCHER, _status)
 
 
 def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
