@@ -11,19 +11,18 @@ import livingai._linux  # noqa: F401  # isort: skip
 
 import asyncio
 import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Unpack
 
 from livingai.config import EngineConfig, EngineKeywords
 from livingai.engine.handle import DirectoryHandle, OwnedExecution, Pending
 from livingai.engine.upkeep import EngineUpkeep
+from livingai.engine.waits import WaitFor, Waits, pass_time, pass_time_sync
 from livingai.errors import (
     ConfigurationError,
     JournalClosedError,
     JournalFullError,
     LivingAIError,
-    OutcomeTimeoutError,
     OutcomeUnknownError,
 )
 from livingai.node import ExecutionNode
@@ -106,7 +105,8 @@ class CheckpointEngine(EngineUpkeep):
         except JournalFullError:
             if self.config.on_full == "raise":
                 raise
-            receipt = await self._append_when_room(node, encoded, budget_ms, history)
+            work = self._append_when_room(node, encoded, budget_ms, history)
+            receipt = await pass_time(work)
         if level is Durability.FSYNC:
             await asyncio.wrap_future(self.open_handle().syncer.wait_for())
         elif level is Durability.STORE:
@@ -131,7 +131,8 @@ class CheckpointEngine(EngineUpkeep):
         except JournalFullError:
             if self.config.on_full == "raise":
                 raise
-            receipt = self._append_when_room_sync(node, encoded, budget_ms, history)
+            work = self._append_when_room(node, encoded, budget_ms, history)
+            receipt = pass_time_sync(work)
         if level is Durability.FSYNC:
             self.open_handle().syncer.wait_for().result()
         elif level is Durability.STORE:
@@ -187,13 +188,13 @@ class CheckpointEngine(EngineUpkeep):
         handle.sync_soon()
         return receipt
 
-    async def _append_when_room(
+    def _append_when_room(
         self,
         node: ExecutionNode,
         encoded: Sections,
         budget_ms: float | None,
         history: bool | None,
-    ) -> Receipt:
+    ) -> Waits[Receipt]:
         """Try again as the store makes room, for as long as ``on_full`` says."""
         room = _Room(self.open_handle(), self.config)
         while True:
@@ -204,37 +205,10 @@ class CheckpointEngine(EngineUpkeep):
                 if wait_s <= 0:
                     raise
                 with contextlib.suppress(TimeoutError, OutcomeUnknownError):
-                    async with asyncio.timeout(wait_s):
-                        await (oldest if oldest is not None else asyncio.sleep(wait_s))
+                    yield WaitFor(oldest, wait_s)
             else:
                 if room.write_through:
-                    await receipt
-                return receipt
-
-    def _append_when_room_sync(
-        self,
-        node: ExecutionNode,
-        encoded: Sections,
-        budget_ms: float | None,
-        history: bool | None,
-    ) -> Receipt:
-        """Twin of :meth:`_append_when_room`."""
-        room = _Room(self.open_handle(), self.config)
-        while True:
-            try:
-                receipt = self._append(node, encoded, budget_ms, history)
-            except JournalFullError:
-                oldest, wait_s = room.look()
-                if wait_s <= 0:
-                    raise
-                with contextlib.suppress(OutcomeTimeoutError, OutcomeUnknownError):
-                    if oldest is None:
-                        threading.Event().wait(wait_s)
-                    else:
-                        oldest.result(wait_s)
-            else:
-                if room.write_through:
-                    receipt.result()
+                    yield WaitFor(receipt, None)
                 return receipt
 
     # -- ownership --

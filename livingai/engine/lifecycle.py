@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from livingai.engine.handle import DirectoryHandle
 from livingai.engine.observers import Observers, OutcomeObserver
 from livingai.engine.registry import acquire_handle, release_handle
 from livingai.engine.sla import Sla, SlaRecorder
+from livingai.engine.waits import WaitFor, Waits, pass_time, pass_time_sync
 from livingai.errors import FlushTimeoutError, JournalClosedError, OutcomeUnknownError
 from livingai.outcome import Durability, Receipt
 from livingai.queue.directory import StateDirectory
@@ -125,36 +127,27 @@ class EngineLifecycle:
             JournalError: at FSYNC, the disk failed.
             OutcomeUnknownError: the engine was closed meanwhile.
         """
-        handle = self._handle
-        if handle is None or handle.journal is None or level is Durability.JOURNAL:
-            return
-        try:
-            async with asyncio.timeout(timeout):
-                if level is Durability.FSYNC:
-                    await asyncio.wrap_future(handle.syncer.wait_for())
-                    return
-                handle.connection.wake()
-                for receipt in list(self._pending.values()):
-                    await receipt
-        except TimeoutError as error:
-            raise self._not_reached() from error
+        await pass_time(self._flush(level, timeout))
 
     def flush_sync(
         self, level: Durability = Durability.STORE, timeout: float | None = None
     ) -> None:
         """Twin of :meth:`flush`."""
+        pass_time_sync(self._flush(level, timeout))
+
+    def _flush(self, level: Durability, timeout: float | None) -> Waits[None]:
         handle = self._handle
         if handle is None or handle.journal is None or level is Durability.JOURNAL:
             return
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         try:
             if level is Durability.FSYNC:
-                handle.syncer.wait_for().result(timeout)
+                yield WaitFor(handle.syncer.wait_for(), timeout)
                 return
             handle.connection.wake()
             for receipt in list(self._pending.values()):
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                receipt.result(left)
+                left = max(0.0, deadline - time.monotonic())
+                yield WaitFor(receipt, None if timeout is None else left)
         except TimeoutError as error:
             raise self._not_reached() from error
 
