@@ -24,7 +24,7 @@ Rules that every backend keeps, and :class:`livingai.testing.StoreConformance` c
    execution has that content hash (in the store, or earlier in the batch); else it is
    :attr:`RowStatus.BASE_MISSING` and nothing of it but its claim was written.
 9. **A read returns what was written** or raises :class:`~livingai.errors.CorruptRecordError`.
-10. **A run has the status of its last life**, not as its newest node does
+10. **A run has the status of its last life**, not that of its newest node
     (:mod:`livingai.stores.standing`): a status is what retention deletes by.
 11. **A mark is about the database itself** and lies in it, so that it goes where the database goes:
     its identity, and the state directories on it. A store may keep none.
