@@ -13,7 +13,7 @@ import threading
 
 from livingai.config import EngineConfig
 from livingai.engine.handle import DirectoryHandle
-from livingai.errors import JournalClosedError, LivingAIError
+from livingai.errors import LivingAIError
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.belonging import enter
@@ -66,7 +66,7 @@ def _close_at_exit() -> None:
         if handle.pid == os.getpid():
             try:
                 handle.close(at_exit=True)
-            except (LivingAIError, OSError, JournalClosedError) as error:
+            except (LivingAIError, OSError) as error:
                 _log.warning("at exit: %s", error)
     _handles.clear()
 

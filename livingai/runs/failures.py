@@ -17,7 +17,6 @@ from livingai.errors import (
     ConfigurationError,
     DirectoryError,
     InvalidNodeError,
-    JournalClosedError,
     JournalError,
     RecordedError,
     RunError,
@@ -40,7 +39,7 @@ _LONGEST_TRACEBACK: Final = 100_000
 #: The recorder's own trouble, not an outcome of the program's work: goes up and is not recorded as
 #: the failure of the call that it passes through, else a resumed run would be served it.
 _OWN: Final = (
-    RunError, StoreError, ServiceError, JournalError, JournalClosedError, DirectoryError,
+    RunError, StoreError, ServiceError, JournalError, DirectoryError,
     ConfigurationError, InvalidNodeError,
 )  # fmt: skip
 
