@@ -20,8 +20,6 @@ import uuid
 from functools import cache
 from typing import Any, NamedTuple
 
-import psutil
-
 from livingai.queue.opening import open_file, read_json
 
 #: (device, inode) of the files locked by this process; the value is the pid that locked it, so a
@@ -47,7 +45,23 @@ def boot_id() -> bytes:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return uuid.UUID(file.read().strip()).bytes
     except OSError:
+        import psutil  # noqa: PLC0415 - only where Linux does not say
+
         return uuid.uuid5(uuid.NAMESPACE_OID, str(int(psutil.boot_time()))).bytes
+
+
+def _write_identity(fd: int) -> None:
+    """Write into a lock's file which process this is; see :func:`owner_identity`."""
+    import psutil  # noqa: PLC0415 - only owners need it
+
+    with contextlib.suppress(psutil.Error):
+        identity = {
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "boot": boot_id().hex(),
+        }
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(identity).encode(), 0)
 
 
 class OwnerLock:
@@ -82,14 +96,8 @@ class OwnerLock:
                     return None
                 raise
             _held[file] = os.getpid()
-        with contextlib.suppress(OSError, psutil.Error):  # out of descriptors, perhaps
-            identity = {
-                "pid": os.getpid(),
-                "started": psutil.Process().create_time(),
-                "boot": boot_id().hex(),
-            }
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(identity).encode(), 0)
+        with contextlib.suppress(OSError, ImportError):  # out of descriptors, perhaps
+            _write_identity(fd)
         return cls(path, fd, file)
 
     def release(self) -> None:
