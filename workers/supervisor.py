@@ -47,7 +47,7 @@ _FIRST_DELAY_S, _LAST_DELAY_S = 0.02, 2.0
 #: Seconds that a supervisor which takes over waits for the one before, and between two looks.
 _HAND_OVER_S, _LOOK_S = 60.0, 0.01
 #: Seconds that the last of the service's processes may take to end after the dispatcher.
-_REST_S = 2.0
+_REST_S = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
