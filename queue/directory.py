@@ -38,6 +38,7 @@ from livingai.errors import (
     DirectoryError,
     DirectoryPermissionError,
     FormatVersionError,
+    LivingAIError,
     OddFileError,
 )
 from livingai.places import real_path
@@ -231,6 +232,8 @@ class StateDirectory:
                 if changed != manifest:
                     self._write_manifest(changed, os.replace)
                 return True
+        except LivingAIError:  # some are an OSError, too
+            raise
         except OSError as error:
             raise journal_error(error, f"cannot write {self._join(MANIFEST)}") from error
 
@@ -242,6 +245,7 @@ class StateDirectory:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may have the descriptor, too
             os.close(fd)
 
     def _write_manifest(

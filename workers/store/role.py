@@ -33,8 +33,10 @@ class Role:
         return self._store
 
     def _recognise(self, *, strictly: bool) -> None:
-        self._known = self._store.replacements
-        if self._directory is not None:
+        self._known = -1  # until the directory has accepted it: what is refused stays refused
+        if self._directory is None:
+            self._known = self._store.replacements
+        else:
             self._known = recognise(self._store, self._directory, strictly=strictly)
 
     def handle(self, verb: str, arguments: list[Any]) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+
+from livingai.errors import RecordsLeftError, StoreUnavailableError
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import IDENTITY
 from livingai.stores.sqlite import SQLiteStore
@@ -84,3 +87,52 @@ def test_one_that_was_idle_knows_the_database_for_another(tmp_path: Path) -> Non
             Path(f"{path}{suffix}").unlink(missing_ok=True)
         writer.idle()
     writer.close()
+
+
+class Refusing(StateDirectory):
+    """A state directory that cannot be changed for now."""
+
+    error: Exception | None = None
+
+    def change_manifest(
+        self,
+        changes: Mapping[str, str | None],
+        *,
+        provided: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        if self.error is not None:
+            raise self.error
+        return super().change_manifest(changes, provided=provided)
+
+
+def test_what_is_refused_once_stays_refused(tmp_path: Path) -> None:
+    """Another database was put in the place of the open one, and the directory does not take it."""
+    path = tmp_path / "agent.db"
+    directory = Refusing(SQLiteStore(path).default_directory())
+    directory.ensure(SQLiteStore(path).url)
+    role = Asked(SQLiteStore(path), directory)
+    role.handle("open", [])
+    for suffix in ("-wal", "-shm", ""):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    role.idle()
+    directory.error = RecordsLeftError("records wait elsewhere")
+    for _ in range(4):
+        with pytest.raises(RecordsLeftError):
+            role.handle("open", [])
+    directory.error = None
+    role.handle("open", [])
+    role.close()
+    with SQLiteStore(path) as store:
+        assert directory.manifest()[IDENTITY] == identity(store)
+
+
+def test_a_store_in_trouble_is_no_trouble_of_the_manifest(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "agent.db")
+    directory = StateDirectory(store.default_directory())
+    directory.ensure(store.url)
+
+    def unavailable() -> bool:
+        raise StoreUnavailableError("locked")
+
+    with pytest.raises(StoreUnavailableError, match="locked"):
+        directory.change_manifest({"store": store.url}, provided=unavailable)
