@@ -19,10 +19,10 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench drawings faults build clean
+.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## Make .venv with everything needed to develop
 
@@ -44,6 +44,12 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed safely
 
 bench: $(VENV)/.dev ## Run the benchmark
 	$(BIN)/python -m bench $(ARGS)
+
+bench-gate: $(VENV)/.dev ## Compare CPU per save with an earlier commit
+	$(BIN)/python -m bench.gate $(ARGS)
+
+bench-quick: $(VENV)/.dev ## Run the benchmark once, with a fifth of the steps
+	$(BIN)/python -m bench --quick $(ARGS)
 
 drawings: $(VENV)/.dev ## Make the drawings of docs/ARCHITECTURE.md anew from its tables
 	$(BIN)/python -m docs.draw

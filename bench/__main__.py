@@ -32,6 +32,11 @@ def _arguments() -> argparse.Namespace:
         help="measure this store, too, in turns with SQLite: a URL, or a server that is started "
         f"for it ({', '.join(NAMES[1:])}); may be repeated")  # fmt: skip
     add("--no-peer", action="store_true", help="leave out SQLite written by the agents themselves")
+    add(
+        "--no-probes",
+        action="store_true",
+        help="measure no lag and no bare writes, which cost the agents CPU",
+    )
     add("--source", choices=("generated", "recorded"), default="generated", help="the states' text")
     add("--seed", type=int, default=1)
     add("--directory", help="where to write (a temporary directory); it decides the file system")
@@ -47,12 +52,15 @@ def _settings(options: argparse.Namespace, stores: list[Target]) -> list[Setting
         tier = TIERS[name].quick() if options.quick else TIERS[name]
         processes = min(options.processes, tier.agents)
         common = (processes, options.source, options.seed, options.directory)
+        probes = not options.no_probes
         modes = options.mode or MODES
         settings += [
-            Setting(tier, mode, "livingai", *common, target) for mode in modes for target in stores
+            Setting(tier, mode, "livingai", *common, target, probes)
+            for mode in modes
+            for target in stores
         ]
         if not options.no_peer and "closed" in modes:
-            settings.append(Setting(tier, "closed", "sqlite", *common, stores[0]))
+            settings.append(Setting(tier, "closed", "sqlite", *common, stores[0], probes))
     return settings
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-import psutil
-
 from bench.peer import SynchronousSQLite
 from bench.probe import BareWrites, LoopLag
 from bench.tiers import Mode, Peer, Tier
@@ -42,7 +40,8 @@ class Job:
     agents: list[int]
     source: Source
     seed: int
-    budget_ms: float = 50.0
+    probes: bool
+    budget_ms: float
 
 
 @dataclass(slots=True)
@@ -92,16 +91,18 @@ class Crew:
 
     async def warm_up(self) -> None:
         """One save, up to its outcome, and a look at the idle event loop."""
-        self.seen.idle_lag_ns = await LoopLag().idle(0.3)
+        if self._job.probes:
+            self.seen.idle_lag_ns = await LoopLag().idle(0.3)
         node = _node(f"warm-{os.getpid()}", 0)
         await (await self._engine.save(node, state=b"warm" * 1000))
 
     async def run(self, start_ns: int) -> None:
         """All agents, from ``start_ns`` until the last outcome."""
         lag = LoopLag()
-        cpu = psutil.Process().cpu_times()
+        cpu_ns = time.process_time_ns()
         await asyncio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
-        lag.start()
+        if self._job.probes:
+            lag.start()
         agent = self._closed if self._job.mode == "closed" else self._paced
         work: list[Coroutine[Any, Any, None]] = [
             agent(number, states, start_ns) for number, states in self._states.items()
@@ -109,8 +110,7 @@ class Crew:
         await asyncio.gather(*work)
         self.seen.ended_ns = time.monotonic_ns()
         lag.stop()
-        now = psutil.Process().cpu_times()
-        self.seen.cpu_s = now.user + now.system - cpu.user - cpu.system
+        self.seen.cpu_s = (time.process_time_ns() - cpu_ns) / 1e9
         self.seen.lag_ns = lag.lags_ns
 
     async def _closed(self, agent: int, states: list[bytes], start_ns: int) -> None:
@@ -136,14 +136,15 @@ class Crew:
         """Save; the receipt, and how long the event loop kept the agent from saving (ms)."""
         node = _node(_run(agent), step)
         # Before every other save: the second of the two finds warm processor caches.
-        turn, probed = divmod(agent + step, self._job.tier.probe_every)
-        if not probed and turn % 2:
+        turn, left = divmod(agent + step, self._job.tier.probe_every)
+        probed = self._job.probes and not left
+        if probed and turn % 2:
             self.seen.bare_ns.append(self._bare.write(state))
         began = time.monotonic_ns()
         receipt = await self._engine.save(node, state=state)
         self.seen.held_ns.append(time.monotonic_ns() - began)
         self.seen.raw_bytes += len(state)
-        if not probed and not turn % 2:
+        if probed and not turn % 2:
             self.seen.bare_ns.append(self._bare.write(state))
         return receipt, (began - ready_ns) / 1e6
 

@@ -42,7 +42,8 @@ def over_runs(runs: list[Figures]) -> dict[str, Spread]:
 
 
 def figures_of(seen: list[Seen], start_ns: int, budget_ms: float) -> Figures:
-    """The figures of one run, over all of its processes. Times in ms unless named otherwise."""
+    """The figures of one run, over all of its processes. Times in ms unless named otherwise.
+    Those of the probes are missing where there were none."""
     held = [ns / 1e6 for each in seen for ns in each.held_ns]
     bare = [ns / 1e6 for each in seen for ns in each.bare_ns]
     lag = [ns / 1e6 for each in seen for ns in each.lag_ns]
@@ -50,14 +51,11 @@ def figures_of(seen: list[Seen], start_ns: int, budget_ms: float) -> Figures:
     latency = [ms for each in seen for ms in each.latency_ms]
     ready = [ms for each in seen for ms in each.ready_latency_ms]
     outcomes = sum((each.outcomes for each in seen), Counter[str]())
-    bare_p50 = quantile(bare, 0.5)
-    return {
+    figures = {
         "saves": len(held),
         "held_p50_ms": quantile(held, 0.5),
         "held_p99_ms": quantile(held, 0.99),
         "held_max_ms": max(held),
-        "bare_p50_ms": bare_p50,
-        "held_to_bare": quantile(held, 0.5) / bare_p50 if bare_p50 else 0.0,
         "in_time_share": sum(ms <= budget_ms for ms in latency) / len(latency),
         "ready_in_time_share": sum(ms <= budget_ms for ms in ready) / len(ready),
         "ready_p99_ms": quantile(ready, 0.99),
@@ -65,13 +63,18 @@ def figures_of(seen: list[Seen], start_ns: int, budget_ms: float) -> Figures:
         "late": outcomes["late"],
         "other_outcomes": outcomes.total() - outcomes["met"] - outcomes["late"],
         "total_s": (max(each.ended_ns for each in seen) - start_ns) / 1e9,
-        "probe_s": sum(bare) / 1000,
         "latency_p50_ms": quantile(latency, 0.5),
         "latency_p99_ms": quantile(latency, 0.99),
         "latency_max_ms": max(latency),
-        "lag_p99_ms": quantile(lag, 0.99),
-        "lag_max_ms": max(lag, default=0.0),
-        "idle_lag_p99_ms": quantile(idle, 0.99),
         "raw_bytes": sum(each.raw_bytes for each in seen),
         "agents_cpu_s": sum(each.cpu_s for each in seen),
     }
+    if bare:
+        figures["bare_p50_ms"] = quantile(bare, 0.5)
+        figures["held_to_bare"] = figures["held_p50_ms"] / figures["bare_p50_ms"]
+        figures["probe_s"] = sum(bare) / 1000
+    if idle:
+        figures["lag_p99_ms"] = quantile(lag, 0.99)
+        figures["lag_max_ms"] = max(lag, default=0.0)
+        figures["idle_lag_p99_ms"] = quantile(idle, 0.99)
+    return figures

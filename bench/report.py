@@ -47,6 +47,7 @@ _ROWS: Final[list[tuple[str, str, float]]] = [
     ("raw_bytes", "states, raw, MB", 1e-6),
     ("stored_bytes", "states, stored, MB", 1e-6),
     ("file_bytes", "the store in all, MB", 1e-6),
+    ("save_cpu_ms", "cpu per save, all, ms", 1),
     ("agents_cpu_s", "cpu agents, s", 1),
     ("dispatcher_cpu_s", "cpu dispatcher, s", 1),
     ("compressors_cpu_s", "cpu compressors, s", 1),

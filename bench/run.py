@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from bench.agents import Job, Seen, agent_process
+from bench.cpu import cpu_seconds
 from bench.figures import Figures, figures_of
 from bench.peer import stored_bytes
 from bench.recover import Saved, in_new_process
@@ -24,8 +25,6 @@ from bench.stores import SQLITE, Target
 from bench.tiers import Mode, Peer, Tier
 from bench.workload import Source
 from livingai import Service, SQLiteStore
-from livingai.protocol.verbs import DRAIN
-from livingai.service.service import ask_service
 from livingai.stores.base import Store
 
 #: Time for every process to be at the starting line.
@@ -46,6 +45,8 @@ class Setting:
     seed: int
     directory: str | None
     target: Target
+    #: Whether the loop's lag and bare writes are measured, too, which costs the agents CPU.
+    probes: bool = True
     budget_ms: float = 50.0
 
     @property
@@ -68,7 +69,7 @@ class AgentProcesses:
             job = Job(
                 os.getpid(), store.spec(), directory, setting.tier, setting.mode, setting.peer,
                 list(range(number, setting.tier.agents, setting.processes)),
-                setting.source, setting.seed, setting.budget_ms,
+                setting.source, setting.seed, setting.probes, setting.budget_ms,
             )  # fmt: skip
             process = context.Process(target=agent_process, args=(job, theirs))
             process.start()
@@ -137,6 +138,11 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
             figures = figures_of(seen, start_ns, setting.budget_ms)
             for role, seconds in _cpu_seconds(service).items():
                 figures[f"{role}_cpu_s"] = seconds - cpu.get(role, 0.0)
+            figures["save_cpu_ms"] = (
+                sum(seconds for name, seconds in figures.items() if name.endswith("_cpu_s"))
+                * 1e3
+                / figures["saves"]
+            )
             figures.update(_stored(store))
             saved: Saved = {}
             for part in agents.ask("save"):
@@ -146,8 +152,7 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
             agents.kill()
     figures["recovered_of"] = len(saved)
     figures["recovered_cache"] = in_new_process("cache", store.spec(), directory, saved)
-    with Service(store, directory) as service:
-        ask_service(service.directory, store.url, DRAIN)
+    Service(store, directory).start().stop(timeout=600.0)
     figures["recovered_store"] = in_new_process("store", store.spec(), directory, saved)
     return figures
 
@@ -174,8 +179,7 @@ def _cpu_seconds(service: Service) -> dict[str, float]:
     """Processor seconds of each role of the service so far."""
     seconds = {}
     for role, pids in _roles(service).items():
-        times = [psutil.Process(pid).cpu_times() for pid in pids]
-        seconds[role] = sum(each.user + each.system for each in times)
+        seconds[role] = sum(map(cpu_seconds, pids))
     return seconds
 
 

@@ -21,8 +21,8 @@ from bench.figures import quantile
 from bench.machine import machine_facts
 from bench.workload import Growth, Workload
 from livingai import CheckpointEngine, ExecutionNode, Receipt, SQLiteStore
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import STATUS
-from livingai.service.service import ask_service
 
 _AGENTS = 4
 _PAUSE_S = 0.005

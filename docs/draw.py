@@ -23,7 +23,7 @@ _ORIGIN = re.compile(
     r"(?:, by `(?P<sent>\w+)`(?: / `(?P<received>\w+)`)?)?"
     r"(?:, set in `(?P<carrier>[\w.]+)` of `(?P<path>[\w./]+)`)?"
 )
-#: What stands in the column of origins at the beginning of a way.
+#: What the column of origins has at the beginning of a way.
 OUTSIDE = "the program"
 
 
@@ -133,7 +133,7 @@ def draw_way(letter: str, text: str) -> list[str]:
 
 
 def draw_processes(text: str) -> list[str]:
-    """Who starts whom, and who talks to whom by what."""
+    """Which process starts which, and which talk to each other, and by what."""
     found = rows(text, "process", "how many", "started by", "what it does", "talks to", "by")
     drawn = ["flowchart LR"]
     drawn += [

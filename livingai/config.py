@@ -97,7 +97,7 @@ class EngineConfig:
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
     #: "auto": an engine that finds no service starts one. "attach": it never does, and waits for
-    #: the one that somebody else runs (``livingai serve``); writes wait in the journal.
+    #: the one that is run apart (``livingai serve``); writes wait in the journal.
     service: ServiceMode = "auto"
     #: How long an "auto" engine leaves a service of ``livingai serve`` that has ended the time to
     #: come back, before it starts one of its own.
@@ -218,7 +218,7 @@ class ServiceConfig:
             cache_bytes=config.cache_bytes,
             foreground=foreground,
             served=served,
-            retention=asdict(config.retention) if config.retention else None,
+            retention=config.retention.to_wire() if config.retention else None,
         )
 
     def to_dict(self) -> dict[str, Any]:

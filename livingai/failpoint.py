@@ -31,6 +31,7 @@ NAMES = (
     "intake.after_read",
     "compressor.before_encode",
     "compressor.after_encode",
+    "writer.before_encode",
     "writer.before_commit",
     "writer.after_commit",
     "dispatcher.before_outcome",

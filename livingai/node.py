@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from livingai import asked
 from livingai.errors import CorruptRecordError, InvalidNodeError
 
 #: Longest accepted ``execution_id``, ``id`` and ``parent_id``, in UTF-8 bytes.
@@ -210,8 +211,11 @@ def _no_section(wire: Any) -> str:
     if type(wire) is not list or len(wire) < _FIELDS:
         what = f"a list of {len(wire)} fields" if type(wire) is list else type(wire).__name__
         return f"what is stored as a node is {what}, not a list of {_FIELDS} fields or more"
-    node_id, execution_id = wire[NodeField.ID], wire[NodeField.EXECUTION_ID]
-    name = f"node {str(node_id)[:600]} of execution {str(execution_id)[:600]}"
+    node_id, execution_id = (
+        each[:600] if type(each) is str else asked.shown(each)
+        for each in (wire[NodeField.ID], wire[NodeField.EXECUTION_ID])
+    )
+    name = f"node {node_id} of execution {execution_id}"
     for word, known in ((wire[NodeField.TYPE], _TYPES), (wire[NodeField.STATUS], _STATUSES)):
         if type(word) is str and word not in known:
             what = "type" if known is _TYPES else "status"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import os
-import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
 from livingai.errors import OutcomeTimeoutError, OutcomeUnknownError
+from livingai.promise import Promise, wake
 
 
 class Durability(IntEnum):
@@ -73,31 +69,18 @@ def outcome_from_code(code: int, latency_us: int, reason: str = "") -> Outcome:
     return Outcome(status, level, latency_us / 1000, reason)
 
 
-_log = logging.getLogger("livingai")
 Callback = Callable[["Receipt"], object]
 
-#: Guards every receipt's waiters. One lock for all: it is held for a few instructions.
-_lock = threading.Lock()
 
-
-def _fresh_lock() -> None:
-    global _lock  # noqa: PLW0603 - another thread of the parent may have held it while forking
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_fresh_lock)
-
-
-class Receipt:
+class Receipt(Promise):
     """An accepted write. Truthy; ``await receipt`` or :meth:`result` gives its :class:`Outcome`."""
 
-    __slots__ = (
-        "_outcome", "_unknown", "_waiters", "execution_id", "lsn", "node_id", "position", "sink",
-    )  # fmt: skip
+    __slots__ = ("_outcome", "execution_id", "lsn", "node_id", "position", "sink")
 
     def __init__(
         self, execution_id: str, node_id: str, lsn: int, position: int, sink: Callback | None
     ) -> None:
+        super().__init__()
         self.execution_id = execution_id
         self.node_id = node_id
         #: The record's number and position in this process's journal.
@@ -105,10 +88,8 @@ class Receipt:
         self.position = position
         #: Called first when the outcome is known (see engine/observers.py).
         self.sink = sink
+        #: Over without one: it will never be known here.
         self._outcome: Outcome | None = None
-        #: The outcome will never be known here.
-        self._unknown = False
-        self._waiters: list[Any] | None = None
 
     def __bool__(self) -> bool:
         return True
@@ -126,23 +107,7 @@ class Receipt:
         """Whether the outcome is known."""
         return self._outcome is not None
 
-    def _add(self, waiter: Any) -> bool:
-        """Register a waiter; False if the outcome is known already, or will never be."""
-        with _lock:
-            if self._outcome is not None or self._unknown:
-                return False
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
-            return True
-
-    def _remove(self, waiter: Any) -> None:
-        """A waiter has given up."""
-        with _lock:
-            if self._waiters is not None and waiter in self._waiters:
-                self._waiters.remove(waiter)
-
-    def _told(self) -> Outcome:
+    def _known(self) -> Outcome:
         if self._outcome is None:
             raise OutcomeUnknownError
         return self._outcome
@@ -155,17 +120,8 @@ class Receipt:
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         """Wait for the outcome, as :meth:`result` does."""
-        if self._outcome is None:
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            waiter = (loop, future)
-            if self._add(waiter):
-                try:
-                    yield from future
-                finally:
-                    if not future.done() or future.cancelled():
-                        self._remove(waiter)
-        return self._told()
+        yield from self.pause()
+        return self._known()
 
     def result(self, timeout: float | None = None) -> Outcome:
         """Wait up to ``timeout`` seconds (None: for ever) for the outcome.
@@ -175,15 +131,12 @@ class Receipt:
             OutcomeUnknownError: the engine was closed before it was known, or this process is a
                 fork of the one that saved; the record is safe all the same.
         """
-        if self._outcome is None:
-            event = threading.Event()
-            if self._add(event) and not event.wait(timeout):
-                self._remove(event)
-                raise OutcomeTimeoutError(
-                    f"no outcome for {self.execution_id} after {timeout} s; the record is safe in "
-                    "the journal. `livingai status` says what the service waits for."
-                )
-        return self._told()
+        if not self.wait(timeout):
+            raise OutcomeTimeoutError(
+                f"no outcome for {self.execution_id} after {timeout} s; the record is safe in the "
+                "journal. `livingai status` says what the service waits for."
+            )
+        return self._known()
 
 
 def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
@@ -191,58 +144,32 @@ def settle(outcomes: Iterable[tuple[Receipt, Outcome]]) -> None:
 
     Waiters of one event loop are woken together.
     """
-    told: list[tuple[Receipt, list[Any]]] = []
+    to_wake = []
     for receipt, outcome in outcomes:
-        with _lock:
+        with receipt._lock:
             if receipt._outcome is not None:
                 continue
             receipt._outcome = outcome
-            waiters, receipt._waiters = receipt._waiters, None
+            waiters = receipt._end()
         if receipt.sink is not None:
             receipt.sink(receipt)
         if waiters:
-            told.append((receipt, waiters))
-    _notify(told)
+            to_wake.append((receipt, waiters))
+    wake(to_wake)
 
 
 def give_up(receipts: Iterable[Receipt]) -> None:
     """The process leaves: these receipts get no outcome. What waits for one gets an error."""
-    told: list[tuple[Receipt, list[Any]]] = []
+    to_wake = []
     for receipt in receipts:
-        with _lock:
-            receipt._unknown = True
-            waiters, receipt._waiters = receipt._waiters, None
-        told.append((receipt, [w for w in waiters or () if not callable(w)]))
-    _notify(told)
+        with receipt._lock:
+            waiters = receipt._end()
+        to_wake.append((receipt, [each for each in waiters if not callable(each)]))
+    wake(to_wake)
 
 
 def orphan(receipts: Iterable[Receipt]) -> None:
     """In a forked child: the outcomes of these receipts are the parent's to learn, and so are its
     waiters."""
     for receipt in receipts:
-        receipt._unknown = True
-        receipt._waiters = None
-
-
-def _notify(told: list[tuple[Receipt, list[Any]]]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for receipt, waiters in told:
-        for waiter in waiters:
-            if isinstance(waiter, threading.Event):
-                waiter.set()
-            elif isinstance(waiter, tuple):
-                by_loop.setdefault(waiter[0], []).append(waiter[1])
-            else:
-                try:
-                    waiter(receipt)
-                except Exception:  # the next ones must hear of it all the same
-                    _log.exception("a callback of %r failed", receipt)
-    for loop, futures in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # closed: nothing waits there any more
-            loop.call_soon_threadsafe(_wake, futures)
-
-
-def _wake(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+        receipt._end()

@@ -54,8 +54,8 @@ def _home(what: str) -> str:
             home = ""
     if not os.path.isabs(home):
         raise ConfigurationError(
-            f"cannot tell where {what} is: user {os.getuid()} has no home (HOME is not set to an "
-            "absolute path, and there is no entry in the user database); pass directory=... or set "
-            "XDG_STATE_HOME to an absolute path"
+            f"it is not known where {what} is: user {os.getuid()} has no home (HOME is not set to "
+            "an absolute path, and there is no entry in the user database); pass directory=... or "
+            "set XDG_STATE_HOME to an absolute path"
         )
     return home

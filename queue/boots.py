@@ -1,10 +1,10 @@
 """The order of boots: which journals are older than those of this boot, whatever the clocks say.
 
-CLOCK_MONOTONIC begins anew with every boot and the wall clock may be set back, so neither can tell
+CLOCK_MONOTONIC begins anew with every boot and the wall clock may be set back, so neither shows
 which of two boots came first. But a journal that lies in the directory when another boot makes its
 first one there is older. So each journal bears a number, one more than the largest that it found
 among journals of other boots; journals of one boot bear the same, or a smaller one where the older
-journals had gone by then. It is synced with the journal's first record.
+journals had been removed by then. It is synced with the journal's first record.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from livingai.errors import JournalError
 from livingai.failpoint import failpoint
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
+from livingai.queue.opening import sync_path
 from livingai.queue.rescue import Pause
 from livingai.queue.segment import journal_error
 from livingai.queue.space import Space
@@ -49,7 +50,7 @@ class Log(Protocol):
 
 
 class GroupCommit:
-    """See the module's text. Thread-safe."""
+    """Makes what a journal has appended safe from power loss, by the rules above. Thread-safe."""
 
     def __init__(self, log: Log, space: Space, control: Control) -> None:
         self._log = log
@@ -124,19 +125,11 @@ class GroupCommit:
         """The journal's folder; at first also its control page and the folders above it, up to the
         one that the state directory is in: they may be as new."""
         path = self._log.directory
-        _sync_path(path)
+        sync_path(path)
         if first:
-            _sync_path(os.path.join(path, CONTROL))
+            sync_path(os.path.join(path, CONTROL))
             for _ in range(2):
                 path = os.path.dirname(path)
-                _sync_path(path)
+                sync_path(path)
             with contextlib.suppress(PermissionError):  # not ours, and not to be read by us
-                _sync_path(os.path.dirname(path))
-
-
-def _sync_path(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+                sync_path(os.path.dirname(path))

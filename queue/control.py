@@ -1,10 +1,11 @@
-"""The control file: what a journal's owner publishes to everyone else.
+"""The control file: what a journal's owner publishes to all other processes.
 
 One mapped page of 64-bit words, each written whole by the owner alone. The owner publishes the
 tail after a record is complete, so for a *live* owner the tail says where to stop; the records of a
 *dead* owner are found by scanning, because it may have died between writing and publishing.
 
-The page is a help, not a witness: a journal whose page is damaged is read by scanning, too.
+The page only saves work, nothing depends on it: a journal whose page is damaged is read by
+scanning, too.
 """
 
 from __future__ import annotations

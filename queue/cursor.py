@@ -68,8 +68,8 @@ class CursorFile:
         return Cursor(lsn, position)
 
     def damaged(self) -> bool:
-        """Whether a slot that was written fails its checksum; the cursor may then be older than
-        what was told."""
+        """Whether a slot that was written fails its checksum: then a newer cursor may have been
+        published than the one that can be read."""
         raw = os.pread(self._fd, CURSOR_BYTES, 0)
         slots = [raw[at : at + CURSOR_SLOT.size] for at in CURSOR_SLOT_OFFSETS]
         return len(raw) < CURSOR_BYTES or any(
@@ -99,7 +99,7 @@ class CursorFile:
 
 
 def drained_lsn(directory: str, journal_id: int) -> int | None:
-    """All records up to this one are terminal; None where the cursor cannot tell for sure."""
+    """All records up to this one are terminal; None if the cursor is missing or damaged."""
     try:
         cursor = CursorFile(directory, journal_id)
     except (FileNotFoundError, OddFileError):

@@ -1,4 +1,4 @@
-"""What is damaged or missing in a journal, as far as it shows in what is found."""
+"""What is damaged or missing in a journal, as the records that are found show it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DamageLog:
     """Notes each thing once."""
 
     def __init__(self, directory: str, journal_id: int, lsn: int, *, believe: bool) -> None:
-        """``believe``: the cursor says the truth about what was terminal once."""
+        """``believe``: the cursor was true, so records up to it are terminal."""
         self._directory = directory
         self._journal_id = journal_id
         self._believe = believe
@@ -71,7 +71,7 @@ class DamageLog:
             self.found.append(Damage(at, 0, None, reason, self.lsn + 1, self.lsn))
 
     def judge(self, segment: SegmentMap) -> None:
-        """Note what a segment is in which nothing fits its name."""
+        """Note what is wrong with a segment in which no record fits its name."""
         number = segment.number
         header = parse_segment_header(segment.view)
         if header is not None and header.journal_id != self._journal_id:

@@ -3,18 +3,18 @@
 ::
 
     <directory>/
-      manifest.json      format version, whose it is: the store's url and identity (no credentials)
+      manifest.json      format version; the store's url (no credentials) and identity
       supervisor.lock    held by the supervisor while it runs
       service.lock       held by the dispatcher while it runs
       service.sock       where agents reach it
-      service.state      one shared page: is it asleep, who is it (layout.ServiceWord)
+      service.state      one shared page: is the dispatcher asleep, its pid (layout.ServiceWord)
       service.log        what the service has to say
-      service.report     how it is, or how it ended, for those who find no service to ask
+      service.report     how the service is, or how it ended, for when it does not answer
       journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
       quarantine/        records that the store refuses for good
 
 Made with mode 0700 and refused when it belongs to another user, or others can write to it: a user
-who can write here can put words into an agent's mouth. Whether it belongs to a store is judged in
+with write access could forge an agent's records. Whether it belongs to a store is decided in
 :mod:`livingai.stores.belonging`.
 """
 
@@ -22,38 +22,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import json
 import os
 import re
 import secrets
 import shutil
 import socket
 import stat
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from livingai.errors import (
     DirectoryError,
     DirectoryPermissionError,
-    FormatVersionError,
-    LivingAIError,
     OddFileError,
 )
 from livingai.places import real_path
-from livingai.queue.layout import FORMAT_VERSION, SERVICE_STATE_BYTES
-from livingai.queue.opening import open_file, read_json
+from livingai.queue.layout import SERVICE_STATE_BYTES
+from livingai.queue.manifest import change_manifest, make_manifest, read_manifest
+from livingai.queue.opening import open_file
 from livingai.queue.segment import journal_error, segment_numbers
-
-MANIFEST = "manifest.json"
 
 _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 
 def remove_journal(path: str) -> None:
-    """Delete a journal's folder whose lock the caller holds: first its name goes, then its files,
-    so that no process opens half of one. What a crash leaves is swept by the next service."""
+    """Delete the folder of a journal whose lock the caller holds: first its name goes, then its
+    files, so that no process opens half of one. What a crash leaves the next service removes."""
     doomed = os.path.join(os.path.dirname(path), f".gone-{os.path.basename(path)}")
     if os.path.lexists(doomed):  # something odd of that name: it is not ours to remove
         doomed += f"-{secrets.token_hex(4)}"
@@ -112,7 +106,7 @@ class StateDirectory:
 
     def ensure(self, store_url: str) -> dict[str, Any]:
         """Make the directory for a store, or check that it is ours and of a known format (but not
-        whose it is); its manifest.
+        which store it belongs to); its manifest.
 
         Raises:
             DirectoryPermissionError: not writable, of another user, or others can write to it.
@@ -125,9 +119,7 @@ class StateDirectory:
             for path in (self.journals, self.quarantine):
                 os.makedirs(path, mode=0o700, exist_ok=True)
                 self._check_mode(path)
-            if not os.path.lexists(self._join(MANIFEST)):
-                first = {"format": FORMAT_VERSION, "store": store_url, "directory": self.path}
-                self._write_manifest(first, os.link)
+            make_manifest(self.path, store_url)
             if _size(self.service_state) < SERVICE_STATE_BYTES:
                 self._preallocate(self.service_state, SERVICE_STATE_BYTES)
         except PermissionError as error:
@@ -170,14 +162,14 @@ class StateDirectory:
 
     @staticmethod
     def _check_mode(path: str) -> None:
-        """No other user may put files here."""
+        """Raise unless ``path`` is a folder in which no other user may put files."""
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
             raise OddFileError(f"{path} is no folder; move it away, livingai makes a new one")
         if info.st_mode & 0o022:
             raise DirectoryPermissionError(
                 f"other users can write to {path} (mode {stat.S_IMODE(info.st_mode):04o}), and so "
-                f"put words into an agent's mouth; look through it, then run `chmod 700 {path}`, "
+                f"could forge an agent's records; look through it, then run `chmod 700 {path}`, "
                 "or pass directory=... to CheckpointEngine"
             )
 
@@ -188,82 +180,19 @@ class StateDirectory:
             DirectoryError: there is none, or it cannot be read.
             FormatVersionError: a newer livingai wrote it.
         """
-        try:
-            manifest = read_json(self._join(MANIFEST))
-            version = int(manifest["format"])
-        except FileNotFoundError as error:
-            raise DirectoryError(
-                f"{self.path} is not a livingai state directory (no {MANIFEST})"
-            ) from error
-        except OddFileError:
-            raise
-        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise DirectoryError(
-                f"{self._join(MANIFEST)} cannot be read ({error}); restore it, or remove the "
-                "directory if its journals are empty (`livingai check` says)"
-            ) from error
-        if version > FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{self.path} has format {version}, this livingai knows up to {FORMAT_VERSION}; "
-                "upgrade livingai to use it"
-            )
-        return dict(manifest)
+        return read_manifest(self.path)
 
     def change_manifest(
-        self,
-        changes: Mapping[str, str | None],
-        *,
-        provided: Callable[[], bool] = lambda: True,
+        self, changes: Mapping[str, str | None], *, over: Mapping[str, Any] | None = None
     ) -> bool:
-        """Write other values into the manifest; None removes one. One process at a time does it.
-
-        With ``provided``, it is done only if that says so while no other process can; the return
-        value says whether.
+        """Write other values into the manifest; None removes one. With ``over``, only if the
+        manifest is still that one. Returns False if it is not.
 
         Raises:
-            DirectoryError: it cannot be read or written.
+            DirectoryError: it cannot be read, or another process does not let go of its lock.
+            JournalError, DiskFullError: it cannot be written.
         """
-        try:
-            with self._alone():
-                if not provided():
-                    return False
-                manifest = self.manifest()
-                changed = {k: v for k, v in {**manifest, **changes}.items() if v is not None}
-                if changed != manifest:
-                    self._write_manifest(changed, os.replace)
-                return True
-        except LivingAIError:  # some are an OSError, too
-            raise
-        except OSError as error:
-            raise journal_error(error, f"cannot write {self._join(MANIFEST)}") from error
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process is inside such a block on this directory."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may have the descriptor, too
-            os.close(fd)
-
-    def _write_manifest(
-        self, manifest: dict[str, Any], publish: Callable[[str, str], None]
-    ) -> None:
-        """Write it whole or not at all: another process may be reading. ``publish`` gives it its
-        name."""
-        fd, temporary = tempfile.mkstemp(prefix=".manifest-", dir=self.path)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump(manifest, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                publish(temporary, self._join(MANIFEST))
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        return change_manifest(self.path, changes, over)
 
     @staticmethod
     def _preallocate(path: str, size: int) -> None:

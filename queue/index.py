@@ -2,10 +2,11 @@
 
 One file per journal, mapped by every process that reads. Rules:
 
-1. The owner of the journal is the only writer of a slot's words, except for ``TAKEN``: whoever
-   takes an execution over sets that word in the slots of all other journals, and the owner clears
-   it only when it begins a new claim itself. A slot that is taken never counts, so a journal
-   that is removed later, or a slot that is evicted, cannot bring an older state back to light.
+1. The owner of the journal is the only writer of a slot's words, except for ``TAKEN``: a process
+   that takes an execution over sets that word in the slots of all other journals, and the owner
+   clears it only when it begins a new claim itself. (It sets it when it resumes one, see there.) A
+   slot that is taken never counts, so a journal that is removed later, or a slot that is evicted,
+   cannot bring an older state back to light.
 2. A taker marks the others after it has read its first record's acceptance time and before it
    writes that record (:meth:`Journal.append`). Every claim that was older by then had its slot.
 3. A slot that is reused forgets its state first, and is un-taken last.
@@ -179,17 +180,24 @@ class Index:
         """Sequence number of the newest record of slot ``at``'s claim; 0 before its first one."""
         return int(self._words[at + _SEQ])
 
-    def begin(self, at: int, claim: int, *, keep_state: bool) -> None:
-        """Start a claim in slot ``at``. ``keep_state``: no other process has owned the execution
-        since
-        its newest state, which stays; else that is forgotten and the slot counts again."""
+    def begin(self, at: int, claim: int) -> None:
+        """Start a claim in slot ``at``, which counts again. What it knew is forgotten: a process of
+        another state directory may have owned the execution since. Owner only."""
         words = self._words
-        if not keep_state:
-            words[at + _STATE] = words[at + _NEWEST] = 0
+        words[at + _STATE] = words[at + _NEWEST] = 0
         words[at + _SEQ] = 0
         words[at + _CLAIM] = claim
-        if not keep_state:
-            words[at + _TAKEN] = 0
+        words[at + _TAKEN] = 0
+
+    def resume(self, at: int, claim: int, seq: int) -> None:
+        """Put a displaced claim into slot ``at`` again; ``seq`` is the number of its newest record.
+        The slot counts as taken: a process that took the execution over meanwhile had no
+        slot of this claim to mark. Owner only."""
+        words = self._words
+        words[at + _TAKEN] = TAKEN_OVER
+        words[at + _STATE] = words[at + _NEWEST] = 0
+        words[at + _SEQ] = seq
+        words[at + _CLAIM] = claim
 
     def put(self, at: int, position: int, seq: int, has_state: bool) -> None:
         """Point slot ``at`` to the record just appended; owner only."""

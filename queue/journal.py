@@ -9,9 +9,9 @@ Rules:
 * The journal rotates only after the next segment is ready, so a full disk leaves it as it was.
 * Before the first record of a claim is written, other journals' slots of the execution are marked
   as taken (:mod:`livingai.queue.index`, rule 2). If our slot has been marked by the time it could
-  be published, another process has taken over, and its writes may count as accepted:
-  the record is written anew, with a new acceptance time, so that it follows those. Both slots stay
-  marked: the store decides.
+  be published, another process has taken over, and its writes may count as accepted: the record is
+  written anew, with a new acceptance time, so that it follows those. Both slots stay marked: the
+  store decides.
 * What makes records safe from power loss is :mod:`livingai.queue.commit`.
 """
 
@@ -30,7 +30,7 @@ from livingai.queue.commit import GroupCommit
 from livingai.queue.cursor import Cursor
 from livingai.queue.directory import remove_journal
 from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
-from livingai.queue.new_journal import OWNER_LOCK, JournalFiles
+from livingai.queue.new_journal import OWNER_LOCK, JournalFiles, discard_journal
 from livingai.queue.record import Bytes, pack_record, seal_record
 from livingai.queue.rescue import copy_record, records_of
 from livingai.queue.segment import Segment, journal_error
@@ -148,8 +148,7 @@ class Journal:
                 if takes is None or overtaken or not self.index.taken(slot):
                     break
                 overtaken = True
-                self.index.begin(slot, claim, keep_state=True)  # it has no record after all
-                self.index.forget(slot)
+                self.index.resume(slot, claim, 0)  # it has no record after all
             segment.used = offset + length
             segment.last_lsn = lsn
             segment.touched_ns = mono_ns
@@ -173,8 +172,8 @@ class Journal:
             raise
 
     def _contested(self, key: int) -> None:
-        """Somebody else took the execution over while we did. Which of us the service meets first
-        is open, so neither counts: the other one has marked us, we mark the other."""
+        """Another process took the execution over while we did. Which of us the service meets first
+        is not known, so neither counts: the other one has marked us, we mark the other."""
         if self.supersede is not None:
             with contextlib.suppress(OSError):  # the record is accepted all the same
                 self.supersede(key)
@@ -299,6 +298,15 @@ class Journal:
                         self._release()
                         self.index.close()
                         self._control.close()
+
+    def discard(self) -> None:
+        """Remove the journal, to which nothing has been appended."""
+        with self.lock:
+            self._closed = True
+            discard_journal(self.directory)
+            self._release()
+            self.index.close()
+            self._control.close()
 
     def abandon(self) -> None:
         """In a forked child: close the copies of the parent's descriptors; the journal stays the

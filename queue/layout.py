@@ -6,7 +6,7 @@ module against its tables. All integers are little-endian. Positions are made by
 
 Rules:
 
-1. A reader believes a record only if its header sum, its body sum, its journal id and its segment
+1. A reader accepts a record only if its header sum, its body sum, its journal id and its segment
    number all fit. Nothing else (lengths, indexes, published tails) is trusted without them.
 2. Only the owner of a journal writes records; only the service writes outcome words and cursors.
 3. A byte that an older version wrote keeps its meaning; new fields take reserved bytes and a new
@@ -180,6 +180,12 @@ class ServiceWord(IntEnum):
     PID = 1
     #: CLOCK_MONOTONIC ns of its last turn.
     HEARTBEAT_NS = 2
+
+
+#: A position is 32 bits of segment number and 32 bits of offset: numbers are below this, and no
+#: segment is larger.
+SEGMENT_NUMBERS: Final = 1 << 32
+LARGEST_SEGMENT: Final = 1 << 32
 
 
 def position(segment: int, offset: int) -> int:

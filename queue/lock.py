@@ -1,4 +1,4 @@
-"""Ownership: who lives, by locks that the kernel releases when a process dies.
+"""Ownership: which process is alive, by locks that the kernel releases when a process dies.
 
 ``fcntl.lockf`` (POSIX record locks) rather than ``flock``: a forked child inherits a ``flock``, so
 it would seem that the owner still lives. The price: a process that opens and closes the locked file
@@ -75,10 +75,10 @@ class OwnerLock:
 
     @classmethod
     def acquire(cls, path: str) -> OwnerLock | None:
-        """Lock ``path`` (made if missing) without waiting; None if someone holds it already.
+        """Lock ``path`` (made if missing) without waiting; None if a process holds it already.
 
-        The file then says who holds it: pid, start time and boot id, as JSON (if there is room
-        for that). Raises OSError.
+        The file then says which process holds it: pid, start time and boot id, as JSON (if the
+        disk has room for that). Raises OSError.
         """
         with _guard:
             if _ours(path):
@@ -126,9 +126,8 @@ def owner_alive(path: str) -> bool:
 
 def owner_pid(path: str) -> int | None:
     """Process id of the process that holds the lock on ``path``, as the kernel knows it; 0 if that
-    process
-    has none here (it lives in another container), None if no process does. Raises as
-    :func:`owner_alive`."""
+    process has none here (it runs in another container), None if no process holds the lock. Raises
+    as :func:`owner_alive`."""
     with _guard:
         if _ours(path):
             return os.getpid()

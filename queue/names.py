@@ -1,23 +1,23 @@
-"""Names in a journal's folder that are not what they were: put back, as far as that is certain."""
+"""Files of a journal that were renamed: given their names back, where those are certain."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 
-from livingai.queue.layout import SEGMENT_HEADER_BYTES, segment_of
+from livingai.queue.layout import SEGMENT_HEADER_BYTES, SEGMENT_NUMBERS, segment_of
 from livingai.queue.record import parse_header
 from livingai.queue.segment import segment_name, segment_numbers
 from livingai.queue.segments import Segments
 
 
 def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tuple[int, int]]:
-    """Give segments that somebody has renamed their own numbers again, if those are free; (name,
-    number) of each. ``cursor`` is the position that all before is terminal.
+    """Give segments that were renamed their own numbers again, if those are free; (name,
+    number) of each. ``cursor``: all records before this position are terminal.
 
     Call it with the lock of a dead owner held: a living one renames files itself, before it gives
     them another number. One that died in between has left a file whose records are terminal, which
-    is needed under no name. Raises OSError.
+    is not needed any more. Raises OSError.
     """
     done: list[tuple[int, int]] = []
     numbers = set(segment_numbers(segments.directory))
@@ -29,7 +29,7 @@ def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tup
         if first is None or first.journal_id != journal_id or segment.header() is not None:
             continue
         number = first.segment
-        if number in numbers or not segment_of(cursor) <= number < 1 << 32 or not number:
+        if number in numbers or not segment_of(cursor) <= number < SEGMENT_NUMBERS or not number:
             continue
         segments.drop(name)
         os.rename(

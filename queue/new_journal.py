@@ -85,6 +85,15 @@ class JournalFiles:
         return cls(building, journal_id, boot, owner, control, index, cursor, first)
 
 
+def discard_journal(path: str) -> None:
+    """Remove a journal that has no record yet and whose lock the caller holds; takes no descriptor.
+    Where it cannot be removed wholly, the next service does the rest."""
+    gone = os.path.join(os.path.dirname(path), f".gone-{os.path.basename(path)}")
+    with contextlib.suppress(OSError):
+        os.rename(path, gone)
+        _discard(gone)
+
+
 def _discard(building: str) -> None:
     """Remove what a failed construction left; without a look at it, which takes a descriptor."""
     for name in (OWNER_LOCK, INDEX, CURSOR, CONTROL, segment_name(1)):

@@ -1,12 +1,12 @@
 """Opening the files of a state directory: every one is opened here, and by these rules.
 
-1. A name may lead to anything: a directory, a FIFO that blocks the process that opens it, a socket,
-a
-   device, a symbolic link to somewhere else, a file of another user. Only a regular file that
-   belongs to this user (or to whom the folder belongs) is opened; all else is an
+1. A name may lead to anything: a directory, a FIFO that blocks the process that opens it, a
+   socket, a device, a symbolic link to somewhere else, a file of another user. Only a regular file
+   that belongs to this user (or to the owner of the folder) is opened; all else is an
    :class:`~livingai.errors.OddFileError`, at once.
 2. A link is never followed, so no other user can have us write or read elsewhere.
-3. Of a file whose size somebody else has decided no more is read than is asked for.
+3. Another program may have made a file larger than it should be: no more of it is read than the
+   caller asks for.
 """
 
 from __future__ import annotations
@@ -116,3 +116,12 @@ def _odd(path: str, what: str) -> OddFileError:
         f"{path} is {what}, where livingai expects a file of its own; it is left as it is: move it "
         "away, or give it back to this user"
     )
+
+
+def sync_path(path: str) -> None:
+    """Sync a file, or a folder with the names in it. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,7 +1,7 @@
 """Quarantine: records that cannot be stored are set aside as files, never dropped.
 
 One file per record, written whole or not at all: a JSON line that says what, when and why, then the
-record's bytes as they stood in the journal.
+record's bytes as they were in the journal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
 from livingai.queue.layout import RECORD_HEADER_BYTES
-from livingai.queue.opening import open_binary, parse_json
+from livingai.queue.opening import open_binary, parse_json, sync_path
 from livingai.queue.record import parse_header
 
 _SUFFIX = ".record"
@@ -47,6 +47,7 @@ def set_aside(folder: str, journal_id: int, position: int, data: bytes, **about:
     except OSError:
         os.unlink(temporary)
         raise
+    sync_path(folder)  # the name, too: the record is terminal from now on
     failpoint("quarantine.after_write")
     return path
 

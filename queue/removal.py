@@ -1,7 +1,7 @@
 """Journals that are not needed any more: the last of owner and service to end removes them.
 
-Owner and service each give up their own lock first and look at the other's then. So however the two
-ends fall together, one of them sees that the other is gone.
+Owner and service each give up their own lock first, and then look at the other's. So even if both
+end at the same moment, one of them sees that the other is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from livingai.queue.tail import JournalTail
 
 def remove_if_stored(path: str) -> bool:
     """Delete a journal that its owner has closed in order and whose records are all terminal; False
-    if it is not such a one, or somebody owns it."""
+    if it is not such a one, or a process owns it."""
     try:
         lock = OwnerLock.acquire(os.path.join(path, OWNER_LOCK))
     except OSError:  # it is gone

@@ -23,7 +23,7 @@ _LAST_PAUSE_S: Final = 60.0
 
 def records_of(segment: Segment, after: int, last: int) -> Iterator[Record]:
     """The records of a segment with an lsn above ``after`` and up to ``last``, as the page cache
-    has them. One that it has not any more is left out; a reader will find it damaged."""
+    has them. One that it no longer has is left out; a reader will find it damaged."""
     raw = b""
     while len(raw) < segment.used:
         part = os.pread(segment.fd, segment.used - len(raw), len(raw))

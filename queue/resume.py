@@ -1,6 +1,6 @@
 """Where to go on reading: is the cursor true?
 
-A cursor's sum fits also if it is of another moment, or made up. What it says can be seen: the
+A cursor's sum also fits if it is an older one, or made up. But what it says can be checked: the
 record that it names ends at its position, and all before it have their outcomes. If not, it is not
 used, and the journal is read from its oldest record on: what has an outcome is left out then,
 so that costs time and loses nothing.

@@ -22,17 +22,18 @@ from livingai.errors import DiskFullError, JournalError
 from livingai.failpoint import failpoint
 from livingai.queue.layout import (
     FORMAT_VERSION,
+    LARGEST_SEGMENT,
     RECORD_SUM,
     SEGMENT_FIELDS,
     SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC,
+    SEGMENT_NUMBERS,
 )
 from livingai.queue.lock import Boot
 from livingai.queue.opening import open_file
 
 _SUFFIX = ".seg"
 _IS_SEGMENT = re.compile(r"[0-9]{10}\.seg", re.ASCII).fullmatch
-_LARGEST_BYTES = 1 << 32
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -60,7 +61,7 @@ def segment_numbers(directory: str) -> list[int]:
     except FileNotFoundError:
         return []
     numbers = (int(name[: -len(_SUFFIX)]) for name in names if _IS_SEGMENT(name))
-    return sorted(number for number in numbers if 0 < number < 1 << 32)
+    return sorted(number for number in numbers if 0 < number < SEGMENT_NUMBERS)
 
 
 def journal_error(error: OSError, what: str) -> JournalError:
@@ -159,7 +160,7 @@ class SegmentMap:
         """Raises FileNotFoundError when the segment is gone, ValueError when it is empty."""
         fd = open_file(os.path.join(directory, segment_name(number)), os.O_RDONLY)
         try:
-            size = min(os.fstat(fd).st_size, _LARGEST_BYTES)
+            size = min(os.fstat(fd).st_size, LARGEST_SEGMENT)
             if not size:
                 raise ValueError("an empty segment")
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)

@@ -26,8 +26,8 @@ class Segments:
     def get(self, number: int) -> SegmentMap | None:
         """The mapping of a segment; None if the file is gone, empty, or no file.
 
-        The file may have been recycled since it was mapped: believe only records that name this
-        segment number.
+        The file may have been recycled since it was mapped: use only records that name this segment
+        number.
         """
         found = self._maps.get(number)
         if found is None:

@@ -35,9 +35,12 @@ class JournalLimits:
 
 
 class Space:
-    """See the module's text. ``create(number, size, lsn)`` makes a segment, ``recycle(segment,
-    number, lsn)`` makes one out of an old one, ``cursor()`` is the service's cursor and
-    ``touched(number)`` the time of the last read of a segment (CLOCK_MONOTONIC ns)."""
+    """The segments of a journal that are full: gives new ones, and reuses or deletes old ones.
+
+    ``create(number, size, lsn)`` makes a segment, ``recycle(segment, number, lsn)`` makes one out
+    of an old one, ``cursor()`` is the service's cursor and ``touched(number)`` the time of the last
+    read of a segment (CLOCK_MONOTONIC ns).
+    """
 
     def __init__(
         self,

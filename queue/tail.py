@@ -24,14 +24,20 @@ from typing import NamedTuple
 
 from livingai.queue.control import Control
 from livingai.queue.damage import Damage, DamageLog
-from livingai.queue.layout import SEGMENT_HEADER_BYTES, Kind, offset_of, position, segment_of
+from livingai.queue.layout import (
+    LARGEST_SEGMENT,
+    SEGMENT_HEADER_BYTES,
+    Kind,
+    offset_of,
+    position,
+    segment_of,
+)
 from livingai.queue.lock import boot_id
 from livingai.queue.record import RecordHeader, body_intact, parse_header
 from livingai.queue.resume import start_of
 from livingai.queue.segment import SegmentMap, segment_numbers
 from livingai.queue.segments import Segments
 from livingai.queue.walk import (
-    LARGEST_SEGMENT,
     contradicted,
     has_room,
     intact_records,

@@ -3,9 +3,8 @@
 Why a slot that :meth:`Views.owner` gives shows the newest state:
 
 1. A process that begins to write an execution marks its slot in every other journal as taken,
-before the
-   first record is written. So an owner that was overtaken before a save returned has a slot that
-   is taken, or none.
+   before the first record is written. So an owner that was overtaken before a save returned has a
+   slot that is taken, or none.
 2. The answer is the only journal that has a slot with records which is not taken. Two such slots
    mean that a take-over is under way (or died half-way): the result is not known.
 3. A slot that is begun anew has forgotten its state before it counts again, so what it shows is of
@@ -77,8 +76,8 @@ class JournalView:
         return again is not None and again.state == slot.state
 
     def unpublished(self, key: int) -> bool:
-        """Whether the execution's claim has not published its first record, as far as can be
-        told."""
+        """Whether the execution's claim has not published its first record; also True where the
+        control page cannot be read."""
         slot = self.index.get(key)
         if slot is None or not slot.claim:
             return False
@@ -105,7 +104,7 @@ class JournalView:
 
 
 class Views:
-    """The journals of a folder; see the module's text. Not thread-safe."""
+    """The journals of a folder, mapped, and which of them owns an execution. Not thread-safe."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -149,7 +148,7 @@ class Views:
             view.close()
 
     def owner(self, key: int) -> tuple[JournalView, Slot] | None:
-        """The journal that knows the newest state of an execution, and its slot; None: ask."""
+        """The journal that knows the newest state of an execution, and its slot; None: unknown."""
         found: tuple[JournalView, Slot] | None = None
         with contextlib.suppress(OSError):
             for view in self.refresh():

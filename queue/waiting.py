@@ -19,7 +19,8 @@ from livingai.queue.tail import JournalTail
 
 def waiting_records(directory: StateDirectory, *, of_dead_owners: bool = False) -> int:
     """How many accepted records of a directory have no outcome yet; with ``of_dead_owners`` only
-    those whose process has gone. Changes nothing. A journal that cannot be read counts as one.
+    those of processes that have ended. Changes nothing. A journal that cannot be read counts as
+    one.
 
     Raises:
         OSError: the directory cannot be looked through.

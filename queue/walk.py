@@ -1,7 +1,7 @@
 """Walking over a segment's bytes, and what numbers found there can be true.
 
 A checksum proves that a number is as it was written, not that it is true: a file may belong to
-another journal, be an older copy, or be made up. So a record's place is held against its number: a
+another journal, be an older copy, or be made up. So a record's place is compared with its number: a
 record takes at least ``RECORD_HEADER_BYTES``, which bounds how many can have been between two
 places. Nothing here loops over a number, only over bytes.
 """
@@ -9,7 +9,6 @@ places. Nothing here loops over a number, only over bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from livingai.queue.layout import (
     ALIGNMENT,
@@ -20,9 +19,6 @@ from livingai.queue.layout import (
 )
 from livingai.queue.record import RecordHeader, body_intact, parse_header
 from livingai.queue.segment import SegmentMap
-
-#: A segment is not larger: offsets have 32 bits.
-LARGEST_SEGMENT: Final = 1 << 32
 
 
 def intact_records(
@@ -65,7 +61,7 @@ def has_room(missing: int, size: int) -> bool:
 
 def contradicted(segment: SegmentMap, at: int, header: RecordHeader, lsn: int, size: int) -> bool:
     """Whether the record at ``at``, which says that some between ``lsn`` and itself are missing, is
-    given the lie by what follows: a record that fits to ``lsn`` (``size`` bytes lie between it and
+    contradicted by what follows: a record that fits to ``lsn`` (``size`` bytes lie between it and
     this place) and not to this one."""
     end = at + header.length
     following = intact_records(segment, header.journal_id, header.segment, start=end)

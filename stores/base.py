@@ -180,8 +180,8 @@ class Store(ABC):
         """Disconnect. Idempotent."""
 
     def let_go(self) -> None:  # noqa: B027 - optional
-        """Let go of what is not there any more, such as a file that was removed. Called about once
-        a second by a process that has the store open and nothing to do; never opens anything."""
+        """Close what is not there any more, such as a file that was removed. Called about once a
+        second by a process that has the store open and nothing to do; never opens anything."""
 
     def __enter__(self) -> Self:
         self.open()
@@ -224,8 +224,8 @@ class Store(ABC):
         is not there, or deleted already, is left alone."""
 
     def forget(self, execution_id: str) -> bool:
-        """Remove all of an execution and who owned it, as if it had never been here: for a hot
-        tier, which a cold one fills again. False: this store cannot, nothing was changed."""
+        """Remove all of an execution, its owners too, as if it had never been here: for a hot
+        tier, which a cold one fills again. False: this store cannot; nothing was changed."""
         return False
 
     # -- reading --

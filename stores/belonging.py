@@ -1,17 +1,18 @@
 """Do a database and a state directory belong together?
 
-They know each other by an identity that is written in both, not by their paths. The database has a
-random one among its marks, made by the first service that opens it; the manifest of a state
-directory names it (``store_id``). The path or URL beside it (``store``) and the directory's own
-path (``directory``) say where both were when that was written: hints.
+They are compared by an identity that is written in both, not by their paths. The database has it
+among its marks: a random number, made by the first service that opens the database. The manifest of
+a state directory has it as ``store_id``. The store's URL (``store``) and the directory's path
+(``directory``) in the manifest are where both were when it was written: hints.
 
-Who looks, and when:
+Two functions compare:
 
-* **An agent** that joins (:func:`enter`) knows what the file system says, and for an SQLite file
-  the identity that its check of the file sees anyway. It connects to no server. It must be sure
-  before it accepts a record, because a journal cannot say which database it is for.
-* **The service's processes** (:func:`recognise`) compare the identities each time they open the
-  database, before they read or commit anything.
+* :func:`enter`, in an **agent** that joins and before a service is started. It connects to no
+  server: it compares URLs, and for an SQLite file the identity that checking the file shows anyway.
+  No record is accepted before it has passed, because a journal does not say which database its
+  records are for.
+* :func:`recognise`, in the **service's processes**, each time they open the database, before they
+  read or commit anything. It compares the identities.
 
 ===================================================  ==============================================
 what they find                                       what they do
@@ -21,36 +22,34 @@ same identity, same place                            go on
 same identity, another place, both moved or copied   go on, and write the new place down
 same identity, another place, the old one is still   mismatch: it is the other one's directory
 there and the directory has not come along
-same place, another database or none, and somebody   mismatch: what waits was accepted for another
-who has gone left accepted records                   database
-same place, another database or none, nothing waits  go on with the new one
-another place and another identity                   mismatch
+same place, another database or none, and records    mismatch: what waits was accepted for another
+were left                                            database
+same place, another database or none, nothing left   go on with the new one
+another place, another database                      mismatch, even if nothing waits
+another place, no file there yet, nothing left, and  go on with the new one
+the directory lies beside it as beside the old one
+a server under another URL                           mismatch: an agent cannot compare identities
+the database keeps no marks, or this user may not    go on if the place is the same, even if records
+read them                                            were left: `livingai relocate` cannot compare
+                                                     identities either, so no command could help
 ===================================================  ==============================================
 
-"Left" are records without an outcome whose process has gone: who lives will go on writing here. A
-mismatch never advises to leave them: ``livingai relocate`` has them stored where the user says.
-
-A service also notes its directory in the database, and looks at those that are noted there
-(:func:`look_elsewhere`): accepted records that wait in one of them are missing in what is read. If
-the way to the database is gone from there (it was moved alone), no process would ever store them.
+*Left* are accepted records without an outcome whose owner has ended; an owner that is alive goes on
+writing here. What a mismatch tells the user is in :mod:`livingai.stores.mismatches`; that records
+were left in other directories is found out in :mod:`livingai.stores.elsewhere`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
-import time
 from collections.abc import Iterator
-from typing import Final
 
 from livingai.errors import (
-    ConfigurationError,
     CorruptRecordError,
-    DirectoryError,
     DirectoryMismatchError,
-    LivingAIError,
-    RecordsLeftError,
     StoreError,
     StoreMismatchError,
     StoreUnavailableError,
@@ -59,62 +58,86 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive
 from livingai.queue.waiting import waiting_records
 from livingai.stores.base import IDENTITY, Store
-from livingai.stores.opening import open_store
+from livingai.stores.elsewhere import RELOCATING, note_directory, refuse_while_left
+from livingai.stores.mismatches import another_stores, replaced
+from livingai.stores.whereabouts import leads_to, place_of, same_file
 
 _log = logging.getLogger("livingai")
-#: Marks that name a state directory begin so; the value is the time of the note.
-_DIRECTORY: Final = "directory:"
-#: In a manifest: `livingai relocate` is storing what waits there; until it has, who opens the
-#: database elsewhere would read less than was saved.
-RELOCATING: Final = "relocating"
-#: A database remembers so many directories, the ones that were used last.
-_REMEMBERED: Final = 100
-#: Seconds after which a directory that is in use is noted again.
-_NOTE_EVERY_S: Final = 86_400
 
 
 def enter(store: Store, directory: StateDirectory) -> str:
-    """Make the state directory for a store, or check that it is the store's; the name by which the
-    directory's service knows the store. See the module's text.
+    """Make the state directory for a store, or check that it is the store's. Returns the name by
+    which an agent greets the directory's service: identity and URL, or the URL alone while the
+    manifest has no identity.
 
     Raises:
-        DirectoryMismatchError: it is another's, or holds records that wait for another database.
+        DirectoryMismatchError: it is another store's, or records wait in it for another database.
         DirectoryError, DiskFullError: see :meth:`StateDirectory.ensure`.
+        StoreError: see :meth:`Store.validate`.
     """
-    manifest = directory.ensure(store.url)
-    known, url = manifest.get(IDENTITY), str(manifest.get("store"))
-    if url == store.url:
-        if known and store.place is not None:
-            _check_place(store, directory, str(known))
-    elif not _same_file(store.place, place_of(url)):
-        if not _came_along(store, directory, manifest):
-            raise DirectoryMismatchError(_another(store, directory, url))
-        directory.change_manifest({"store": store.url, "directory": directory.path})
-        _log.info("%s has moved with its database, from %s to %s", directory.path, url, store.url)
+    while not _entered(store, directory, directory.ensure(store.url)):
+        _log.info("%s was changed while it was compared with %s", directory.path, store.url)
+    return _greeting(store, directory.manifest())
+
+
+def enter_again(store: Store, directory: StateDirectory, name: str) -> str:
+    """As :func:`enter`, for an agent that has entered under ``name``; quick if the directory is
+    still the same store's, or its service has only noted the identity since."""
     manifest = directory.manifest()
-    if known := manifest.get(
-        IDENTITY
-    ):  # the database may be replaced later, or the URL written anew
-        return f"{known} {store.url}"
+    greeting = _greeting(store, manifest)
+    if manifest.get("store") == store.url and name in (greeting, store.url):
+        return greeting
+    return enter(store, directory)
+
+
+def _greeting(store: Store, manifest: dict[str, object]) -> str:
+    if known := manifest.get(IDENTITY):
+        return f"{known} {store.url}"  # one of them stays if the database or its URL is changed
     return str(manifest.get("store"))
 
 
-def _check_place(store: Store, directory: StateDirectory, known: str) -> None:
-    """Nothing has moved; is it the same file?"""
-    place = str(store.place)
-    found = store.glance() if os.path.exists(place) else ""
+def _entered(store: Store, directory: StateDirectory, manifest: dict[str, object]) -> bool:
+    """Compare once. False: another process has changed the manifest meanwhile."""
+    url = str(manifest.get("store"))
+    if url == store.url:
+        return _check_place(store, directory, manifest)
+    if same_file(store.place, place_of(url)):
+        return True
+    if not _came_along(store, directory, manifest):
+        raise DirectoryMismatchError(another_stores(store, directory, url))
+    here = {"store": store.url, "directory": directory.path}
+    if not directory.change_manifest(here, over=manifest):
+        return False
+    _log.info("%s has moved with its database, from %s to %s", directory.path, url, store.url)
+    return True
+
+
+def _check_place(store: Store, directory: StateDirectory, manifest: dict[str, object]) -> bool:
+    """The manifest names the store's file: compare the identity of the database in it. If that is
+    another one and no record was left, the manifest is given the new identity. False: another
+    process has changed the manifest meanwhile."""
+    known, place = manifest.get(IDENTITY), store.place
+    if not known or place is None:
+        return True
+    exists = os.path.exists(place)
+    found = store.glance() if exists else ""
+    if exists and found not in (None, known):
+        store.validate()  # that look may be older than the manifest: look again
+        found = store.glance()
     if found is None or found == known:
-        return
+        return True
     if left := waiting_records(directory, of_dead_owners=True):
-        raise DirectoryMismatchError(_replaced(directory, place, left))
-    if not owner_alive(directory.lock):  # else that service will see for itself
-        directory.change_manifest({IDENTITY: found or None})
+        raise DirectoryMismatchError(replaced(store, directory, left))
+    if owner_alive(directory.lock):
+        return True  # the service writes it when it opens the database
+    return directory.change_manifest({IDENTITY: found or None}, over=manifest)
 
 
 def _came_along(store: Store, directory: StateDirectory, manifest: dict[str, object]) -> bool:
-    """Whether a directory that was another place's has come here with the database."""
+    """Whether a directory whose manifest names another place was moved or copied here together
+    with the database."""
     if store.place is None:
-        return False  # a server: its identity is not asked for from an agent
+        return False  # a server, which an agent does not connect to
     known, was, lay = manifest.get(IDENTITY), place_of(str(manifest.get("store"))), None
     if was is None:
         return False
@@ -139,262 +162,95 @@ def _came_along(store: Store, directory: StateDirectory, manifest: dict[str, obj
 
 
 def recognise(store: Store, directory: StateDirectory, *, strictly: bool = True) -> int:
-    """With the open ``store``: compare its identity with the directory's, which learns it if it has
-    none. Not ``strictly``: the database was replaced while its service ran, which goes on with the
-    new one. Which of the store's :attr:`~Store.replacements` the directory belongs to now.
+    """Compare the identity of the open ``store`` with the one in the manifest, and write it there
+    if it is new. Not ``strictly``: the database was replaced while its service ran, which goes on
+    with the new one even if records were left. Returns the number of :attr:`~Store.replacements` at
+    which the store was compared.
 
     Raises:
-        StoreMismatchError: the directory holds records that were accepted for another database.
-        RecordsLeftError: see :func:`look_elsewhere`.
+        StoreMismatchError: records wait in the directory for another database.
+        RecordsLeftError: records that must be stored first were left in another directory.
         StoreUnavailableError: try again.
     """
     while not _recognised(store, directory, known := store.replacements, strictly=strictly):
-        _log.warning("%s was replaced while it was opened", store.url)
+        _log.info("%s or the manifest was changed while they were compared", store.url)
     return known
 
 
 def _recognised(store: Store, directory: StateDirectory, known_as: int, *, strictly: bool) -> bool:
-    """Compare once. False: the database was replaced meanwhile. Nothing was written down then:
-    another role may have written what is newer."""
+    """Compare once. False: the database was replaced or the manifest changed meanwhile, and nothing
+    was written into the manifest.
 
-    def still_there() -> bool:
-        store.let_go()
-        store.open()
-        return store.replacements == known_as
-
-    try:
-        marks = store.marks()
-    except (StoreUnavailableError, CorruptRecordError):
-        raise
-    except StoreError as error:  # a user without the right to read or make the marks
-        _log.info("%s keeps no identity: %s", store.url, error)
-        marks = None
+    The identity of a database that is no longer there is never written over that of its successor:
+    this database is still there after the manifest was read, so a process that knows the successor
+    changes the manifest later, and then this one is not written.
+    """
     manifest = directory.manifest()
-    known, url = manifest.get(IDENTITY), str(manifest.get("store"))
+    marks: dict[str, str] | None = None
+    with _if_permitted(store):
+        marks = store.marks()
     if marks is None:
+        url = str(manifest.get("store"))
         if not leads_to(url, store):
-            raise StoreMismatchError(_another(store, directory, url))
+            raise StoreMismatchError(another_stores(store, directory, url))
         return True
     identity = marks.get(IDENTITY)
-    if known and identity != known:
-        left = waiting_records(directory, of_dead_owners=True) if strictly else 0
-        if left:
-            raise StoreMismatchError(_replaced(directory, store.place or store.url, left))
-        _log.warning(
-            "%s is another database than before; %s belongs to it now", store.url, directory.path
-        )
-    try:
-        if identity is None:
-            store.mark(IDENTITY, secrets.token_hex(16), keep=True)
-            identity = (store.marks() or {})[IDENTITY]
-        _note_directory(store, directory, marks)
-    except (StoreUnavailableError, CorruptRecordError):
-        raise
-    except StoreError as error:
-        _log.info("%s keeps no identity: %s", store.url, error)
+    _compare(store, directory, manifest, identity, strictly=strictly)
+    identity = identity or _make_identity(store)
+    if identity is None:
         return True
+    with _if_permitted(store):
+        note_directory(store, directory, marks)
+    store.let_go()
+    store.open()
+    if store.replacements != known_as:
+        return False
     noted = {IDENTITY: identity, "store": store.url, "directory": directory.path}
-    if not directory.change_manifest(noted, provided=still_there):
+    if not directory.change_manifest(noted, over=manifest):
         return False
     if not manifest.get(RELOCATING):
-        _refuse_if_lost(store, directory, marks)
+        refuse_while_left(store, directory, marks)
     return True
 
 
-def _refuse_if_lost(store: Store, directory: StateDirectory, marks: dict[str, str]) -> None:
-    for other, left, lost in _left_elsewhere(store, directory, marks):
-        if lost:
-            raise RecordsLeftError(_moved_alone(store, other, left))
+def _make_identity(store: Store) -> str | None:
+    """The identity of the open ``store``, made unless another process was faster; None if this user
+    may not."""
+    identity = None
+    with _if_permitted(store):
+        store.mark(IDENTITY, secrets.token_hex(16), keep=True)
+        identity = (store.marks() or {})[IDENTITY]
+    return identity
 
 
-def look_elsewhere(store: Store, directory: StateDirectory) -> str:
-    """With the open ``store``: what waits for it in other state directories of this machine, whose
-    agents and service have gone; "" if nothing does.
-
-    Raises:
-        StoreError: it cannot be asked.
-    """
-    return "; ".join(
-        _elsewhere(store, other, left)
-        for other, left, _ in _left_elsewhere(store, directory, store.marks() or {})
-    )
-
-
-def left_in_default(store: Store, directory: StateDirectory) -> str:
-    """For an agent: what waits in a directory that this store would have without ``directory=``, or
-    had with an earlier livingai, and whose agents and service have gone; "" if nothing does."""
-    said = []
-    for path in default_directories(store):
-        try:
-            usual = StateDirectory(path)
-            url = str(usual.manifest().get("store"))
-            if not leads_to(url, store):
-                continue
-            if left := _left_in(usual, directory):
-                said.append(_elsewhere(store, usual, left))
-        except (DirectoryError, OSError):
-            continue  # there is none, or it is not ours
-    return "; ".join(said)
-
-
-def default_directories(store: Store) -> list[str]:
-    """Where the store's state directory is unless the user says otherwise, and where it was."""
+@contextlib.contextmanager
+def _if_permitted(store: Store) -> Iterator[None]:
+    """Go on behind the block where this user may not read, make or change the marks."""
     try:
-        return [store.default_directory(), *store.former_directories()]
-    except ConfigurationError:
-        return []  # no home
+        yield
+    except (StoreUnavailableError, CorruptRecordError):
+        raise
+    except StoreError as error:
+        _log.info("the marks of %s: %s", store.url, error)
 
 
-def left_behind(
-    store: Store, directory: StateDirectory | None
-) -> Iterator[tuple[StateDirectory, int]]:
-    """With the open ``store``: other state directories of this machine that hold records for it
-    whose agents and service have gone, and how many."""
-    for other, left, _ in _left_elsewhere(store, directory, store.marks() or {}):
-        yield other, left
-
-
-def leads_to(url: str, store: Store) -> bool:
-    """Whether a URL names this store as far as is known without asking a database."""
-    return url == store.url or _same_file(place_of(url), store.place)
-
-
-def place_of(url: str) -> str | None:
-    """The file that a store's URL names; None: a server's, or nothing that we know."""
-    try:
-        return open_store(url).place
-    except (LivingAIError, ImportError):
-        return None
-
-
-def store_url_here(directory: StateDirectory) -> str:
-    """The URL of a directory's store, as it is where the directory lies now: both may have been
-    moved since it was written down.
-
-    Raises:
-        DirectoryError: it is no state directory.
-    """
-    manifest = directory.manifest()
-    url = str(manifest.get("store"))
-    place, lay = place_of(url), manifest.get("directory")
-    if place is None or os.path.exists(place) or not url.endswith(place):
-        return url
-    candidates = [directory.path.removesuffix("-livingai")]
-    if isinstance(lay, str):
-        way = os.path.relpath(place, os.path.realpath(lay))
-        candidates.insert(0, os.path.join(directory.path, way))
-    for candidate in map(os.path.realpath, candidates):
-        if os.path.isfile(candidate):
-            return url.removesuffix(place) + candidate
-    return url
-
-
-def _note_directory(store: Store, directory: StateDirectory, marks: dict[str, str]) -> None:
-    """Have the database remember this directory, and forget those that were used long ago."""
-    noted = {name: when for name, when in marks.items() if name.startswith(_DIRECTORY)}
-    name = _DIRECTORY + directory.path
-    if time.time() - _seconds(noted.get(name, "")) > _NOTE_EVERY_S:
-        store.mark(name, f"{time.time():.0f}")
-    for old in sorted(noted, key=lambda known: _seconds(noted[known]))[
-        : max(0, len(noted) - _REMEMBERED)
-    ]:
-        store.mark(old, None)
-
-
-def _seconds(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
-
-
-def _left_elsewhere(
-    store: Store, directory: StateDirectory | None, marks: dict[str, str]
-) -> Iterator[tuple[StateDirectory, int, bool]]:
-    """Other directories on this database with records of dead owners and no service: which, how
-    many, and whether no process would find the way from there to the database."""
-    paths = [name.removeprefix(_DIRECTORY) for name in marks if name.startswith(_DIRECTORY)]
-    for path in sorted(paths):
-        try:
-            other = StateDirectory(path)
-            manifest = other.manifest()
-            if manifest.get(IDENTITY) != marks.get(IDENTITY):
-                continue
-            busy = bool(manifest.get(RELOCATING))
-            left = _left_in(other, directory, served=busy)
-        except (DirectoryError, OSError):
-            continue  # it is not on this machine, or no longer there
-        if not left:
-            continue
-        place = place_of(str(manifest.get("store")))
-        if busy:
-            yield other, left, True
-        elif place is None or store.place is None or _same_file(place, store.place):
-            yield other, left, False
-        elif not os.path.exists(place) or open_store(f"sqlite:///{place}").glance() != marks.get(
-            IDENTITY
-        ):
-            yield other, left, True
-        # else it is a copy's, and goes there
-
-
-def _left_in(
-    other: StateDirectory, directory: StateDirectory | None, *, served: bool = False
-) -> int:
-    """Records of dead owners in another directory without a service (or, ``served``, with one)."""
-    if directory is not None and _same_file(other.path, directory.path):
-        return 0
-    if not served and owner_alive(other.lock):
-        return 0
-    return waiting_records(other, of_dead_owners=True)
-
-
-def _same_file(one: str | None, other: str | None) -> bool:
-    if one is None or other is None:
-        return False
-    try:
-        return one == other or os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
-def _records(count: int) -> str:
-    return "1 accepted record waits" if count == 1 else f"{count} accepted records wait"
-
-
-def _another(store: Store, directory: StateDirectory, url: str) -> str:
-    waiting = waiting_records(directory)
-    there = f"{_records(waiting)} there" if waiting else "nothing waits there"
-    return (
-        f"the state directory {directory.path} belongs to {url}, not to {store.url}; {there}. If "
-        f"it is the same database at a new place, run `livingai relocate {_named(store)} "
-        f"--directory {directory.path}`; if these are two databases, give this one a directory of "
-        "its own with directory=..."
+def _compare(
+    store: Store,
+    directory: StateDirectory,
+    manifest: dict[str, object],
+    identity: str | None,
+    *,
+    strictly: bool,
+) -> None:
+    """Raise StoreMismatchError if the directory is not to go on with the database that has this
+    ``identity`` (None: it has none yet)."""
+    known, url = manifest.get(IDENTITY), str(manifest.get("store"))
+    if not known or identity == known:
+        return
+    if not leads_to(url, store):
+        raise StoreMismatchError(another_stores(store, directory, url))
+    if strictly and (left := waiting_records(directory, of_dead_owners=True)):
+        raise StoreMismatchError(replaced(store, directory, left))
+    _log.warning(
+        "%s is another database than before; %s belongs to it now", store.url, directory.path
     )
-
-
-def _replaced(directory: StateDirectory, place: str, left: int) -> str:
-    return (
-        f"{_records(left)} in the state directory {directory.path} for a database that is not the "
-        f"one at {place} now (removed, moved or replaced). Put that database back, or `livingai "
-        f"relocate NEW_PLACE --directory {directory.path}` if it was moved; to have the records "
-        f"stored in what is at {place} now, run `livingai relocate {place} --directory "
-        f"{directory.path} --yes`"
-    )
-
-
-def _moved_alone(store: Store, other: StateDirectory, left: int) -> str:
-    return (
-        f"{store.place or store.url} was moved without its state directory {other.path}, where "
-        f"{_records(left)}: what is read here would be older than what was saved. Run `livingai "
-        f"relocate {_named(store)}` to have them stored (or remove that directory to give them up)"
-    )
-
-
-def _elsewhere(store: Store, other: StateDirectory, left: int) -> str:
-    return (
-        f"{_records(left)} in another state directory of this store, {other.path}, and no service "
-        "runs there: what is read may be older than what was saved. `livingai relocate "
-        f"{_named(store)} --directory {other.path}` has them stored"
-    )
-
-
-def _named(store: Store) -> str:
-    return store.place or f"'{store.url}'"

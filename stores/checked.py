@@ -7,7 +7,7 @@ Other programs can write to a database, and disks fail. Rules:
 2. A listing goes on behind a line that makes no sense: it comes with
    :attr:`~livingai.stores.base.ExecutionInfo.damage` and without figures.
 3. A word that is not known here (a node's status, a state's kind) is no damage to a store: a newer
-   livingai may have written it. Only who has to understand it refuses it, and says so.
+   livingai may have written it. Only code that has to understand it refuses it, and says so.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, LivingAIError
+from livingai.errors import (
+    CorruptBlobError,
+    CorruptRecordError,
+    CorruptRowError,
+    LivingAIError,
+    StoreError,
+)
 from livingai.node import NodeField
 from livingai.serial import unpack
 from livingai.stores.base import ExecutionInfo, StoredCheckpoint
 
 _INT64: Final = 1 << 63
-#: Fields of a node section; a newer version may append some.
-_NODE_FIELDS: Final = 13
 
 
 @contextmanager
@@ -33,14 +37,15 @@ def rows_of(execution_id: str, where: str = "the database") -> Iterator[None]:
     """Inside the block rows of one execution are taken apart.
 
     Raises:
-        CorruptRecordError: they have another form than any that livingai writes.
+        CorruptRowError: they have another form than any that livingai writes.
     """
     try:
         yield
     except CorruptRecordError as e:
-        if execution_id in str(e):
+        found = of_a_row(e, execution_id)
+        if found is e:
             raise
-        raise type(e)(f"execution {execution_id}: {e}") from e
+        raise found from e
     except (LivingAIError, MemoryError):
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error) as e:
@@ -48,6 +53,15 @@ def rows_of(execution_id: str, where: str = "the database") -> Iterator[None]:
             f"what {where} has of execution {execution_id} is damaged, or another program changed "
             f"it: {type(e).__name__}: {e}"[:600]
         ) from e
+
+
+def of_a_row(error: CorruptRecordError, execution_id: str) -> CorruptRecordError:
+    """``error``, found in what a store has of an execution, as one of the store's that names it."""
+    named = execution_id in str(error)
+    cls = type(error) if isinstance(error, StoreError) else CorruptRowError
+    if named and cls is type(error):
+        return error
+    return cls(str(error) if named else f"execution {execution_id}: {error}")
 
 
 def whole(value: object, name: str) -> int:
@@ -92,10 +106,11 @@ def _shown(value: object) -> str:
 
 
 def node_section(execution_id: str, node_id: str | None, packed: bytes) -> list[Any]:
-    """A node section whose checksum is right, decoded; ``node_id`` None: of any node.
+    """A node section whose checksum is right, decoded; ``node_id`` None: of any node. A newer
+    version may have appended fields.
 
     Raises:
-        CorruptRecordError: it is none of that node.
+        CorruptRecordError: it is not one of that node.
     """
     try:
         fields: Any = unpack(packed)
@@ -105,12 +120,12 @@ def node_section(execution_id: str, node_id: str | None, packed: bytes) -> list[
         ) from error
     if (
         type(fields) is not list
-        or len(fields) < _NODE_FIELDS
-        or fields[0] != execution_id
-        or type(fields[1]) is not str
-        or (node_id is not None and fields[1] != node_id)
-        or type(fields[2]) is not str
-        or type(fields[3]) is not str
+        or len(fields) < len(NodeField)
+        or fields[NodeField.EXECUTION_ID] != execution_id
+        or type(fields[NodeField.ID]) is not str
+        or (node_id is not None and fields[NodeField.ID] != node_id)
+        or type(fields[NodeField.TYPE]) is not str
+        or type(fields[NodeField.STATUS]) is not str
     ):
         raise CorruptRowError(
             f"node {node_id or ''} of execution {execution_id} is damaged: what is stored is no "

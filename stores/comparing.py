@@ -59,21 +59,21 @@ class Holding:
     blob_bytes: int = 0
 
     def has_owner(self, epoch: int, claim: str | None) -> bool:
-        """Whether ``claim`` is whom a copy of this names as the owner of ``epoch``."""
+        """Whether a copy of this names ``claim`` as the owner of ``epoch``."""
         known = self.owners.get(epoch)
         if known is None and claim is not None:
             return claim == copied_claim(epoch)
         return epoch in self.owners and known == claim
 
     def dropped_by(self, target: Holding) -> frozenset[Version]:
-        """States that ``target`` has not and cannot take any more: they are of earlier owners than
-        its newest one, whose nodes it has, so it had them and has dropped them."""
+        """States that ``target`` lacks and cannot take any more, because they are of owners before
+        its newest one. It has their nodes, so it had the states and has dropped them."""
         newest = max(target.owners, default=0)
         return frozenset(v for v in self.states if v[0] < newest and v not in target.states)
 
 
 def copied_claim(epoch: int) -> str:
-    """Whom a copy names where the source does not know the owner of an epoch."""
+    """The owner that a copy names for an epoch whose owner the source does not know."""
     return f"copy-{epoch}"
 
 
@@ -145,7 +145,7 @@ def _owners_differ(source: Holding, target: Holding) -> str | None:
         if claim is None:
             return f"it was deleted there (epoch {epoch})"
         if epoch > last:
-            return f"it went on there: epoch {epoch} belongs to {claim}, whom the source has not"
+            return f"it went on there: epoch {epoch} belongs to {claim}, which the source lacks"
         known = source.owners.get(epoch) or "nobody"
         return f"epoch {epoch} belongs to {claim} there and to {known} in the source"
     return None

@@ -2,8 +2,8 @@
 
 Rules:
 
-1. A copy keeps epochs, claims and sequence numbers, so the target fences whom the source would
-   fence, and copying again changes nothing.
+1. A copy keeps epochs, claims and sequence numbers, so the target fences the writers that the
+   source would fence, and copying again changes nothing.
 2. Before the first row is written, everything that the target has under the same ids is compared
    with the source (:mod:`livingai.stores.comparing`). A copy that was cut short goes on, an older
    copy is brought up to date; another run, or one that went on in the target, is refused.
@@ -199,8 +199,8 @@ def find_execution(store: Store, execution_id: str) -> ExecutionInfo | None:
 
 
 def same_content(one: ExecutionInfo | None, other: ExecutionInfo | None) -> bool:
-    """Whether two stores have the same writes of an execution, as far as counts and the newest
-    version tell."""
+    """Whether two stores have the same writes of an execution, judged by counts and the newest
+    version."""
     if one is None or other is None:
         return one is other
     return (one.epoch, one.seq, one.nodes, one.checkpoints, one.stored_bytes) == (
@@ -237,7 +237,7 @@ def _renamed_holding(source: Store, execution_id: str, rename: Renamer) -> Holdi
 
 
 def _note(held: Holding, row: Row) -> None:
-    """Take down what a row does to the nodes of whoever gets it."""
+    """Add to ``held`` what a row does to the nodes of the store that gets it."""
     version = (row.epoch, row.seq)
     before = held.nodes.get(row.node_id)
     first = version if before is None else before.first  # rows come in order

@@ -5,17 +5,18 @@ Plain values, in the words of the contract (:mod:`livingai.stores.base`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from livingai.asked import as_seconds, check_plain, shown
 from livingai.errors import ConfigurationError
 from livingai.node import Status
 
 
 class RowStatus(IntEnum):
-    """What became of one row of a batch."""
+    """The result of one row of a batch."""
 
     #: It is in the store (now, or since an earlier commit of the same row).
     STORED = 1
@@ -139,15 +140,19 @@ class ExecutionInfo:
     damage: str = ""
 
 
-def check_statuses(statuses: Sequence[str]) -> None:
+def check_statuses(statuses: Collection[str]) -> None:
     """Raise ConfigurationError unless these are statuses that executions can have: a filter with a
     misspelt one would find nothing, and look as if there were nothing to find."""
     known = ", ".join(Status)
     if isinstance(statuses, str):
-        raise ConfigurationError(f"statuses is a tuple of {known}, not the text {statuses!r}")
+        raise ConfigurationError(f"statuses is a tuple of {known}, not the text {shown(statuses)}")
+    if not isinstance(statuses, Collection):
+        raise ConfigurationError(f"statuses is a tuple of {known}, not {shown(statuses)}")
     for status in statuses:
         if status not in list(Status):
-            raise ConfigurationError(f"no execution has the status {status!r}; there is {known}")
+            raise ConfigurationError(
+                f"no execution has the status {shown(status)}; there is {known}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,8 @@ class ExecutionFilter:
     """Which executions ``list_executions`` answers; what is empty or None does not restrict.
 
     Raises:
-        ConfigurationError: a status that is none.
+        ConfigurationError: an unknown status, a time that is not a number, or metadata that is no
+            dict of texts, bools, finite floats and integers of 64 bits.
 
     ``metadata`` is compared with the newest node's metadata, key by key, for equality of plain
     values (the framework's name, a tenant). Times are seconds since the Unix epoch.
@@ -167,7 +173,15 @@ class ExecutionFilter:
     metadata: dict[str, str | int | float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise ConfigurationError as the constructor does; the dict may have changed since."""
         check_statuses(self.statuses)
+        for name in ("updated_after", "updated_before"):
+            if getattr(self, name) is not None:
+                as_seconds(getattr(self, name), name)
+        check_plain(self.metadata, "metadata")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple
 
+from livingai.asked import as_seconds, check_count, check_text
 from livingai.errors import ConfigurationError, CorruptRecordError, CorruptRowError
 from livingai.keywords import checked
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, Store, StoredCheckpoint
 from livingai.stores.records import check_statuses
 
 _PAGE = 500
+_MOST: Final = (1 << 63) - 1
 #: So many damaged executions are named in the message.
 _NAMED = 5
 Version = tuple[int, int]
@@ -56,12 +58,19 @@ class Retention:
                 "a retention policy needs keep_last, max_age_s or expire_s; else it keeps all"
             )
         check_statuses(self.statuses)
-        if self.keep_last is not None and self.keep_last < 1:
-            raise ConfigurationError("keep_last must be at least 1")
+        check_text(self.prefix, "prefix")
+        if self.keep_last is not None:
+            check_count(self.keep_last, "keep_last", _MOST)
         for name in ("max_age_s", "expire_s"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not as_seconds(value, name) > 0:
                 raise ConfigurationError(f"{name} must be a positive number of seconds")
+
+    def to_wire(self) -> dict[str, Any]:
+        """The policy as plain values, for the service."""
+        ages = {name: getattr(self, name) for name in ("max_age_s", "expire_s")}
+        seconds = {name: age if age is None else float(age) for name, age in ages.items()}
+        return {**asdict(self), **seconds, "statuses": [str(status) for status in self.statuses]}
 
 
 class Dropped(NamedTuple):

@@ -5,7 +5,7 @@ Rules:
 1. An execution in which a *life* is recorded (one process's time in ``engine.run``) is a run. Its
    status, error and times are those of the newest record of a life, by (epoch, seq), whatever else
    of it was written later: a run that is killed behind a step that succeeded has not succeeded.
-2. A life that is PENDING has recorded nothing yet: somebody looked in. It says nothing of the run.
+2. A life that is PENDING has recorded nothing yet: the run was only entered. It does not count.
 3. Any other execution has the status of its newest write.
 """
 
@@ -17,7 +17,7 @@ from livingai.node import NodeField
 from livingai.stores.shared.human import plain_text, real
 
 #: What :class:`livingai.runs.run.Run` writes of its lives (``livingai/runs/calls.py``), and what
-#: the life of :class:`livingai.runs.recovery.RecoveryEngine` is called, which is none of a run.
+#: the life of :class:`livingai.runs.recovery.RecoveryEngine` is called, which is not one of a run.
 _TYPE, _ROLE, _RUN, _RECOVERY = "memory", "role", "run", "recovery"
 _PENDING: Final = "pending"
 _LONGEST_CHARS: Final = 400

@@ -48,7 +48,7 @@ class StateDecoder:
         return self._decode(found, expected_hash, 0)
 
     def hash_of(self, found: SizedBlob) -> bytes:
-        """16 bytes that tell its state from others.
+        """16 bytes that are the same for equal states only.
 
         A state that is too large to be decoded here, or that cannot be decoded at all, is
         represented by its blob: two such are the same if they were written as the same bytes.
@@ -80,7 +80,7 @@ class StateDecoder:
         return codecs.decode(
             found.blob,
             fetch_base=base,
-            # 0 is what a store of an application's own says where it does not know.
+            # A store that an application brings says 0 if it does not know.
             max_bytes=found.raw_bytes or self._max_bytes,
             expected_hash=expected_hash,
         )

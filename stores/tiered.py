@@ -10,25 +10,18 @@ Rules:
    small query; the blobs, which are not small, then come from hot. What hot has not got, or has
    damaged, is read from cold and filled up; what cold has deleted is removed from hot. While cold
    is down, hot answers alone.
-3. **A hot tier in trouble holds nothing up.** It is left out for a while (exponential, up to 30 s)
-   and heals by rule 2.
+3. **A hot tier in trouble holds nothing up.** It is left out for a while
+   (:mod:`livingai.stores.hot_tier`) and heals by rule 2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from livingai.errors import (
-    ConfigurationError,
-    CorruptRecordError,
-    StoreError,
-    StoreUnavailableError,
-)
+from livingai.errors import ConfigurationError, StoreUnavailableError
 from livingai.node import NodeField
 from livingai.stores.base import (
     Capabilities,
@@ -45,10 +38,9 @@ from livingai.stores.base import (
     StoredNode,
     StoreSpec,
 )
-from livingai.stores.copying import copy_execution, find_execution, same_content
+from livingai.stores.copying import find_execution
+from livingai.stores.hot_tier import HotTier
 
-_log = logging.getLogger("livingai.stores")
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 30.0
 T = TypeVar("T")
 
 
@@ -76,8 +68,7 @@ class TieredStore(Store):
         if self._hot.url == self._cold.url:
             raise ConfigurationError("hot and cold tier are the same store; use it alone")
         self._fill_bytes = fill_bytes
-        self._pause_s = 0.0
-        self._hot_from = 0.0
+        self._hot_tier = HotTier(self._hot, self._cold, fill_bytes)
         self.capabilities = Capabilities(
             max_writers=min(
                 self._hot.capabilities.max_writers, self._cold.capabilities.max_writers
@@ -104,7 +95,7 @@ class TieredStore(Store):
     def places(self) -> frozenset[str]:
         """Both tiers' places; a hot tier that cannot be asked has none."""
         nowhere: frozenset[str] = frozenset()
-        return self._cold.places() | self._with_hot(self._hot.places, nowhere)
+        return self._cold.places() | self._hot_tier.use(self._hot.places, nowhere)
 
     def default_directory(self) -> str:
         """Beside the cold tier's, because the journals belong to both."""
@@ -149,10 +140,10 @@ class TieredStore(Store):
     def open(self) -> None:
         """Open cold; hot is opened when it can be."""
         self._cold.open()
-        self._with_hot(self._hot.open, None)
+        self._hot_tier.use(self._hot.open, None)
 
     def let_go(self) -> None:
-        """Both tiers let go of what is gone."""
+        """In both tiers, close what is not there any more."""
         self._hot.let_go()
         self._cold.let_go()
 
@@ -161,31 +152,11 @@ class TieredStore(Store):
         self._hot.close()
         self._cold.close()
 
-    def _with_hot(self, work: Callable[[], T], otherwise: T) -> T:
-        """``work()`` on the hot tier, or ``otherwise`` while it is in trouble."""
-        now = time.monotonic()
-        if now < self._hot_from:
-            return otherwise
-        try:
-            result = work()
-        except CorruptRecordError as error:  # an evicted or damaged record: cold has it
-            _log.warning("hot tier: %s", error)
-            return otherwise
-        except StoreError as error:
-            self._pause_s = min(_LAST_PAUSE_S, max(_FIRST_PAUSE_S, self._pause_s * 2))
-            self._hot_from = now + self._pause_s
-            _log.warning("hot tier left out for %.1f s: %s", self._pause_s, error)
-            return otherwise
-        if self._pause_s:
-            _log.info("hot tier is back")
-            self._pause_s = 0.0
-        return result
-
     # -- writing --
 
     def commit(self, rows: Sequence[Row]) -> list[RowResult]:
-        """Commit to cold, then tell hot; the results are cold's. A stored row that hot has not
-        taken says so in its reason."""
+        """Commit to cold, then to hot; the results are cold's. If hot has not taken a stored row,
+        the reason of its result says so."""
         results = self._cold.commit(rows)
         stored = [n for n, result in enumerate(results) if result.status is RowStatus.STORED]
         given = [replace(rows[n], epoch=results[n].epoch) for n in stored]
@@ -197,7 +168,7 @@ class TieredStore(Store):
             return self._hot.commit(given)
 
         nothing: list[RowResult] = []
-        answers = self._with_hot(tell, nothing)
+        answers = self._hot_tier.use(tell, nothing)
         for position, number in enumerate(stored):
             if not answers or answers[position].status is not RowStatus.STORED:
                 results[number] = replace(results[number], reason="not in the hot tier yet")
@@ -210,13 +181,13 @@ class TieredStore(Store):
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints from both; the number of bytes removed from cold."""
         removed = self._cold.drop_checkpoints(execution_id, versions)
-        self._with_hot(lambda: self._hot.drop_checkpoints(execution_id, versions), 0)
+        self._hot_tier.use(lambda: self._hot.drop_checkpoints(execution_id, versions), 0)
         return removed
 
     def delete_execution(self, execution_id: str) -> int:
         """Remove an execution from both; the number of nodes removed from cold."""
         removed = self._cold.delete_execution(execution_id)
-        self._with_hot(lambda: self._hot.delete_execution(execution_id), 0)
+        self._hot_tier.use(lambda: self._hot.delete_execution(execution_id), 0)
         return removed
 
     # -- reading --
@@ -228,47 +199,10 @@ class TieredStore(Store):
         except StoreUnavailableError:
             return read(self._hot)
         if truth is None:
-            self._with_hot(lambda: self._clean(execution_id), None)
+            self._hot_tier.remove(execution_id)
             return read(self._cold)
-
-        def from_hot() -> tuple[T] | None:
-            self._hot.open()
-            line = find_execution(self._hot, execution_id)
-            try:
-                if same_content(truth, line):
-                    return (read(self._hot),)
-            except CorruptRecordError as error:  # evicted or damaged
-                _log.warning("hot tier: %s", error)
-                self._fill(truth, anew=True)
-            else:
-                self._fill(truth, anew=False)
-            return None
-
-        found = self._with_hot(from_hot, None)
+        found = self._hot_tier.read(truth, read)
         return read(self._cold) if found is None else found[0]
-
-    def _clean(self, execution_id: str) -> None:
-        """Remove from hot what cold has not got (any more)."""
-        self._hot.open()
-        if find_execution(self._hot, execution_id) is not None:
-            self._hot.delete_execution(execution_id)
-
-    def _fill(self, truth: ExecutionInfo, *, anew: bool) -> None:
-        """Give hot what cold has of an execution; ``anew``: what hot has is no good."""
-        if truth.stored_bytes > self._fill_bytes:
-            return
-        execution_id = truth.execution_id
-        if not anew:
-            try:
-                copy_execution(self._cold, self._hot, execution_id)
-            except StoreUnavailableError:
-                raise
-            except StoreError as error:  # hot knows a later owner and lacks an earlier one's rows
-                _log.info("hot tier: %s", error)
-            if same_content(truth, find_execution(self._hot, execution_id)):
-                return
-        if self._hot.forget(execution_id):
-            copy_execution(self._cold, self._hot, execution_id)
 
     def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
         """The newest write that carries a state; else the newest node, with blob None."""
@@ -276,23 +210,15 @@ class TieredStore(Store):
 
     def load_node(self, node_id: str) -> StoredCheckpoint | None:
         """The newest version of a node with the newest state that it was saved with."""
-        hint = self._with_hot(lambda: self._hot.load_node(node_id), None)
+        hint = self._hot_tier.use(lambda: self._hot.load_node(node_id), None)
         if hint is not None:
             return self._read(
                 str(hint.wire[NodeField.EXECUTION_ID]), lambda store: store.load_node(node_id)
             )
         found = self._cold.load_node(node_id)
         if found is not None:
-            self._with_hot(lambda: self._refresh(str(found.wire[NodeField.EXECUTION_ID])), None)
+            self._hot_tier.refresh(str(found.wire[NodeField.EXECUTION_ID]))
         return found
-
-    def _refresh(self, execution_id: str) -> None:
-        """Fill up an execution of which hot could not give a node."""
-        self._hot.open()
-        truth = find_execution(self._cold, execution_id)
-        if truth is not None:
-            line = find_execution(self._hot, execution_id)
-            self._fill(truth, anew=same_content(truth, line))  # it only seems to be complete
 
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
@@ -304,12 +230,12 @@ class TieredStore(Store):
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
-        blob = self._with_hot(lambda: self._hot.blob_by_hash(execution_id, content_hash), None)
+        blob = self._hot_tier.use(lambda: self._hot.blob_by_hash(execution_id, content_hash), None)
         return blob if blob is not None else self._cold.blob_by_hash(execution_id, content_hash)
 
     def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
         """As :meth:`blob_by_hash`, with the size of the state by its row."""
-        found = self._with_hot(lambda: self._hot.sized_blob(execution_id, content_hash), None)
+        found = self._hot_tier.use(lambda: self._hot.sized_blob(execution_id, content_hash), None)
         return found if found is not None else self._cold.sized_blob(execution_id, content_hash)
 
     def list_executions(
@@ -337,7 +263,7 @@ class TieredStore(Store):
 
     def size_bytes(self) -> int:
         """Bytes that both tiers occupy."""
-        return self._cold.size_bytes() + self._with_hot(self._hot.size_bytes, 0)
+        return self._cold.size_bytes() + self._hot_tier.use(self._hot.size_bytes, 0)
 
 
 def _tier(store: Store | dict[str, Any]) -> Store:

@@ -15,9 +15,9 @@ import threading
 from livingai import codecs
 from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
-from livingai.queue.layout import offset_of
-from livingai.queue.record import read_record, sections_sum
+from livingai.queue.record import sections_sum
 from livingai.queue.segment_cache import SegmentCache
+from livingai.workers.encoding import encode
 from livingai.workers.encoding_task import EncodingResult, EncodingTask
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 
@@ -37,7 +37,7 @@ def start_compressor(parent: int) -> None:
 
 
 def _watch(sentinel: int) -> None:
-    """A pool process holds both ends of its queue and would wait for ever for a dead parent."""
+    """End with the parent: holding both ends of its queue, this process would wait for ever."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)
 
@@ -60,11 +60,9 @@ def encode_tasks(tasks: list[EncodingTask], codec: str) -> list[EncodingResult]:
 def _encode(task: EncodingTask, codec: str) -> EncodingResult:
     failpoint("compressor.before_encode")
     try:
-        view = _cache.view(task.journal, task.position)
-        record = read_record(view, offset_of(task.position))
+        record, encoded = encode(_cache, task, codec)
     except CorruptRecordError as error:
         return EncodingResult(b"", b"", None, 0, str(error))
-    encoded = codecs.encode(record.state, codec=codec, base=_base(task))
     failpoint("compressor.after_encode")
     return EncodingResult(
         encoded.blob,
@@ -72,14 +70,3 @@ def _encode(task: EncodingTask, codec: str) -> EncodingResult:
         encoded.base_hash,
         sections_sum(record.header, record.node, record.ext),
     )
-
-
-def _base(task: EncodingTask) -> bytes | None:
-    """The previous state, if it is still in the journal."""
-    if not task.base_position:
-        return None
-    try:
-        view = _cache.view(task.journal, task.base_position)
-        return read_record(view, offset_of(task.base_position)).state
-    except CorruptRecordError:
-        return None

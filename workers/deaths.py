@@ -25,7 +25,7 @@ def how_it_ended(code: int, last_words: str = "") -> str:
 
 
 class Deaths:
-    """Counts the deaths of one process that it has not worked in between."""
+    """Counts the deaths of one process in a row: between them it has done no work."""
 
     def __init__(self, who: str) -> None:
         self._who = who
@@ -40,13 +40,13 @@ class Deaths:
         self._reason = reason
 
     def works(self) -> None:
-        """It does what it is there for: forget what was."""
+        """It has done its work: its deaths before that no longer count."""
         self.count = self._same = 0
         self._reason = ""
 
     @property
     def trouble(self) -> str:
-        """What to tell agents: "" until it has died three times in a row."""
+        """A message for the agents; "" until it has died three times in a row."""
         if self.count < TOLD_AFTER:
             return ""
         again = "each time" if self._same == self.count else "the last time"

@@ -1,4 +1,8 @@
-"""What goes to a compressor and what comes back: places in journals, never states themselves."""
+"""What goes to a compressor and what comes back: places in journals, never states themselves.
+
+These two are pickled: a service that was started from another livingai than its compressors knows
+them by the name of this module.
+"""
 
 from __future__ import annotations
 

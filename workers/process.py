@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent (pid ``parent``) dies.
 
-    Linux only; elsewhere the end of the connection to the parent has to do. The parent may have
+    Linux only; elsewhere it ends when its connection to the parent does. The parent may have
     died before the call, hence the check behind it.
     """
     if sys.platform == "linux":

@@ -34,8 +34,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import livingai
-from livingai.protocol.exit_codes import EXIT_LEFT, EXIT_RUNNING
+from livingai import _version
+from livingai.protocol.exit_codes import ExitCode
 from livingai.workers.deaths import Deaths, how_it_ended
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Supervisor:
         while True:
             started = time.monotonic()
             code, words = self._live_once()
-            if code == EXIT_RUNNING:
+            if code == ExitCode.RUNNING:
                 return code
             if "done" in words or self._stopping:
                 return self._finish(words)
@@ -85,7 +85,7 @@ class Supervisor:
             self._report(self._deaths.trouble)
             if early >= _MAX_EARLY or of_itself >= _MAX_DEATHS:
                 _say(f"giving up after {self._deaths.count} deaths, the last one: {reason}")
-                return 1
+                return ExitCode.FAILED
             _say(f"the dispatcher ended ({reason}); again in {delay:.2f} s")
             if self._pause(delay):
                 return self._finish({})
@@ -99,7 +99,7 @@ class Supervisor:
         drained = bool(words.get("done"))
         if left and not drained:
             _say(f"{left} records are not stored; they wait in the state directory")
-        return EXIT_LEFT if left and not drained else 0
+        return ExitCode.RECORDS_LEFT if left and not drained else ExitCode.DONE
 
     def _live_once(self) -> tuple[int, dict[str, Any]]:
         """One life of the dispatcher: its exit status, and what it said at its end."""
@@ -112,7 +112,7 @@ class Supervisor:
             child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[speak])
         except OSError as error:
             os.close(hear)
-            return 1, {"error": f"it cannot be started: {error}"}
+            return ExitCode.FAILED, {"error": f"it cannot be started: {error}"}
         finally:
             os.close(speak)
         self._child = child.pid
@@ -169,7 +169,7 @@ class Supervisor:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return 1 if self._child else None
+                return ExitCode.FAILED if self._child else None
             if pid == 0:
                 return None
             if pid == self._child:
@@ -262,8 +262,8 @@ def _prove(arguments: list[str]) -> None:
     fd, nonce = int(arguments[at + 1]), arguments[at + 2]
     proof = {
         "nonce": nonce,
-        "package": os.path.dirname(os.path.realpath(livingai.__file__)),
-        "version": livingai.__version__,
+        "package": os.path.dirname(os.path.realpath(_version.__file__)),
+        "version": _version.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
     }
     with contextlib.suppress(OSError):  # no reader any more: our input ends, too
@@ -272,7 +272,7 @@ def _prove(arguments: list[str]) -> None:
 
 
 def main() -> int:
-    """Entry point; see the module's text."""
+    """Read the settings, take the directory's lock and supervise a dispatcher; the exit status."""
     _prove(sys.argv)
     line = b""
     while not line.endswith(b"\n"):
@@ -281,7 +281,7 @@ def main() -> int:
             break
         line += chunk
     if not line.strip():
-        return 1
+        return ExitCode.FAILED
     detach = "--detach" in sys.argv
     if detach:
         if "--keep" not in sys.argv and os.fork():
@@ -291,7 +291,7 @@ def main() -> int:
         os.close(null)
     wait_s = _HAND_OVER_S if "--take-over" in sys.argv else 0.0
     if not _lock(json.loads(line)["directory"], wait_s):
-        return EXIT_RUNNING
+        return ExitCode.RUNNING
     with contextlib.suppress(OSError):  # what the one before had to say is over
         os.unlink(os.path.join(json.loads(line)["directory"], "service.report"))
     supervisor = Supervisor(line.rstrip(b"\n") + b"\n")

@@ -44,7 +44,7 @@ def relocate(store: str, directory: str | None, yes: bool) -> None:
             + (f", {brought.waiting} still wait" if brought.waiting else "")
         )
     if left:
-        raise click.ClickException(f"{left} records wait still; `livingai status {store}` says why")
+        raise click.ClickException(f"{left} records still wait; `livingai status {store}` says why")
 
 
 def _permit(store: Store, misplaced: Misplaced, *, yes: bool) -> None:
@@ -52,14 +52,14 @@ def _permit(store: Store, misplaced: Misplaced, *, yes: bool) -> None:
     path, url = misplaced.path, misplaced.url
     if misplaced.occupied:
         raise click.ClickException(
-            f"a service for {url} runs in {path}; end its agents and run `livingai stop "
+            f"agents or a service of {url} use {path}; end the agents and run `livingai stop "
             f"{path}` first"
         )
     if not misplaced.foreign or yes:
         return
     click.echo(
-        f"{path} is of another database (it was at {url}); {misplaced.waiting()} accepted records "
-        "wait there."
+        f"{path} is of another database, as far as is known (it was at {url}); "
+        f"{misplaced.waiting()} accepted records wait there."
     )
     if not sys.stdin.isatty():
         raise click.ClickException(f"nothing was changed; --yes has them stored in {store.url}")

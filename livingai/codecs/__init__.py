@@ -53,10 +53,10 @@ from livingai.codecs.blob import (
     verified,
     zstd_frame,
 )
-from livingai.codecs.copies import compare
+from livingai.codecs.copies import Comparison, compare
 from livingai.errors import CorruptBlobError, MissingBaseError
 
-__all__ = ["Codec", "Encoded", "base_of", "content_hash", "decode", "encode"]
+__all__ = ["Codec", "Encoded", "base_of", "content_hash", "decode", "encode", "encode_delta"]
 
 _RAW_BELOW: Final = 256
 _WITH_BASE: Final = (Codec.DELTA, Codec.PREFIX)
@@ -96,6 +96,12 @@ def encode(
     return prefix.encode(state, before, level)
 
 
+def encode_delta(state: bytes, base: bytes, *, level: int = 1) -> Encoded | None:
+    """What ``codec="auto"`` makes of a state that copies much of its base; None for any other: its
+    encoding takes ten times as long, and more."""
+    return _encode_delta(state, level, base, compare(state, base))
+
+
 def _encode_best(state: bytes, level: int, base: bytes | None) -> Encoded:
     if len(state) < _RAW_BELOW:
         return _encode_alone(state, Codec.RAW, level)
@@ -110,12 +116,24 @@ def _encode_best(state: bytes, level: int, base: bytes | None) -> Encoded:
 def _encode_on_base(state: bytes, level: int, base: bytes) -> Encoded | None:
     """The better of delta and prefix; None if the base is of no use."""
     comparison = compare(state, base)
-    has_much = delta.fits(state, base) and 3 * comparison.copied_bytes >= len(state)
-    if has_much and comparison.complete:
-        return delta.encode(state, base, comparison.copies, level)
+    encoded = _encode_delta(state, level, base, comparison)
+    if encoded is not None:
+        return encoded
     if prefix.is_promising(state, base):
         return prefix.encode(state, base, level)
-    return delta.encode(state, base, comparison.copies, level) if has_much else None
+    if _has_much(state, base, comparison):
+        return delta.encode(state, base, comparison.copies, level)
+    return None
+
+
+def _encode_delta(state: bytes, level: int, base: bytes, comparison: Comparison) -> Encoded | None:
+    if comparison.complete and _has_much(state, base, comparison):
+        return delta.encode(state, base, comparison.copies, level)
+    return None
+
+
+def _has_much(state: bytes, base: bytes, comparison: Comparison) -> bool:
+    return delta.fits(state, base) and 3 * comparison.copied_bytes >= len(state)
 
 
 def _encode_alone(state: bytes, codec: Codec, level: int) -> Encoded:
@@ -133,7 +151,7 @@ def _encode_alone(state: bytes, codec: Codec, level: int) -> Encoded:
 def base_of(blob: Buffer) -> bytes | None:
     """The :func:`content_hash` of the base that decoding `blob` needs; None if it needs none.
 
-    Raises CorruptBlobError if the blob is too short to tell.
+    Raises CorruptBlobError if the blob is too short to know.
     """
     view = memoryview(blob).cast("B")
     if view.nbytes and view[0] not in _WITH_BASE:

@@ -1,4 +1,4 @@
-"""What all codecs share: names, the head, and decompression that believes no declared length."""
+"""What all codecs share: names, the head, and decompression that relies on no declared length."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _SEARCH_BUDGET: Final = 4
 
 
 class Copy(NamedTuple):
-    """`length` bytes at `start` of the state that stand at `source` of the base."""
+    """`length` bytes at `start` of the state that are the same at `source` of the base."""
 
     start: int
     source: int

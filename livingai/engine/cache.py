@@ -3,7 +3,8 @@
 Any process on the machine maps the journals of a state directory and reads them without asking
 anyone, whether or not their owners live. What it cannot prove to be the newest it does not return
 (:mod:`livingai.queue.views` has the proof); it answers :data:`ASK` and the caller asks the service,
-which waits for queued writes and reads the store. So a miss costs time, never truth.
+which waits for queued writes and reads the store. So a miss costs time, and never gives a wrong
+answer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _RETRIES: Final = 4
 
 
 class Ask:
-    """The answer of a cache that cannot tell; see :data:`ASK`."""
+    """The answer of a cache that does not know; see :data:`ASK`."""
 
 
 #: The cache does not know; ask the service.
@@ -95,7 +96,7 @@ class HotCache:
         )
 
     def _decoded(self, record: Record) -> Cached | None:
-        """The saved values; None if they are too old, or none."""
+        """The saved values; None if they are too old, or cannot be decoded."""
         header = record.header
         if abs(time.time_ns() - header.wall_ns) > self._ttl_ns:
             return None
@@ -107,10 +108,10 @@ class HotCache:
 
     # -- taking over --
 
-    def take_over(self, execution_id: str, floor: int, own: int) -> tuple[int, bool]:
+    def take_over(self, execution_id: str, floor: int, own: int) -> int:
         """A claim newer than any that this directory knows for the execution (and than any that
-        was given here before), and whether the own journal (id ``own``) still holds the newest
-        state of it. Other journals' entries do not count any more.
+        was given here before), for the journal with id ``own``. Other journals' entries do not
+        count any more.
 
         Raises:
             JournalError: another journal cannot be opened for now.
@@ -119,21 +120,18 @@ class HotCache:
         key = execution_hash(execution_id)
         with self._lock:
             self._check_open()
-            mine = False
             claim = max(floor, self._last_claim + 1)
             for view in self._views.refresh():
                 slot = view.index.get(key)
                 if slot is not None:
                     claim = max(claim, slot.claim + 1)
-                    if view.index.journal_id == own:
-                        mine = not slot.superseded
             self._views.mark(key, own)
             self._last_claim = claim
-            return claim, mine
+            return claim
 
     def supersede(self, key: int, own: int) -> None:
-        """The journal ``own`` is about to write its first record of an execution: believe no other
-        journal's entry of it (:attr:`livingai.queue.journal.Journal.supersede`).
+        """The journal ``own`` is about to write its first record of an execution: no other
+        journal's entry of it counts any more (:attr:`livingai.queue.journal.Journal.supersede`).
 
         Raises:
             JournalError: another journal cannot be opened for now.
@@ -154,8 +152,8 @@ class HotCache:
             return self._views.entering(execution_hash(execution_id), own)
 
     def forget(self, execution_id: str) -> None:
-        """Believe no journal's entry of the execution until somebody writes it anew: it is about
-        to be deleted.
+        """The execution is about to be deleted: no journal's entry of it counts until a process
+        writes to it again.
 
         Raises:
             JournalError: a journal cannot be opened for now.

@@ -4,8 +4,7 @@ One thread per process and state directory owns the socket. No call of an agent 
 a wake-up is one non-blocking send, a request is queued. When the service is away the thread has it
 started again, with backoff (:mod:`livingai.engine.starting`); when it is back, the thread reads the
 outcomes that it missed from the journal, where the service wrote them before it sent them. All
-who wait for an outcome depend on the thread, so nothing but :meth:`ServiceConnection.close` ends
-it.
+that waits for an outcome depends on the thread, so only :meth:`ServiceConnection.close` ends it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from livingai._version import __version__
@@ -33,12 +31,14 @@ from livingai.errors import (
     ServiceUnavailableError,
     VersionMismatchError,
 )
+from livingai.promise import Deferred
+from livingai.protocol.error_parts import error_from_parts
 from livingai.protocol.frames import (
     PROTOCOL_VERSION,
+    REVISION,
     WAKE_FRAME,
     FrameBuffer,
     Message,
-    error_from_parts,
     frame,
 )
 from livingai.queue.directory import StateDirectory
@@ -50,12 +50,14 @@ _log = logging.getLogger("livingai")
 _WAITING = int(ServiceWord.WAITING)
 _CHUNK = 1 << 18
 #: The service's words as a closed connection sees them: the service does not sleep.
-_NOBODY: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
+_NO_SERVICE: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
 
 
 class ServiceConnection:
-    """See the module's text. ``on_outcomes(packed, reasons, lost)`` and ``on_connect()`` are called
-    from the client's thread."""
+    """This process's connection to the service of one state directory.
+
+    ``on_outcomes(packed, reasons, lost)`` and ``on_connect()`` are called from its thread.
+    """
 
     def __init__(
         self,
@@ -77,9 +79,11 @@ class ServiceConnection:
         self._socket: socket.socket | None = None
         self._out: collections.deque[bytes] = collections.deque()
         self._sending = threading.Lock()
+        #: A wake-up is due: who finds the lock held leaves it to who holds it.
+        self._wake_due = False
         #: Unanswered requests and their frames: asked again after a reconnect (all are reads or
         #: barriers, so asking twice is harmless).
-        self._requests: dict[int, tuple[Future[Any], bytes]] = {}
+        self._requests: dict[int, tuple[Deferred[Any], bytes]] = {}
         self._numbers = itertools.count(1)
         self._stop = False
         self._last_error: LivingAIError | None = None
@@ -89,7 +93,7 @@ class ServiceConnection:
         self.connected_ns = 0
         #: What the connected service says, and what is wrong with the connection itself.
         self._told = self._own_trouble = ""
-        self._words: Sequence[int] = _NOBODY
+        self._words: Sequence[int] = _NO_SERVICE
         self._wake_read = self._wake_write = -1
         self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
         try:
@@ -113,33 +117,41 @@ class ServiceConnection:
         self._post(frame(Message.ATTACH, self._journal))
 
     def wake(self) -> None:
-        """Tell a sleeping service that there is something to do. Never blocks, never raises."""
+        """Wake a sleeping service: there is something to do. Never blocks, never raises."""
         if not self._words[_WAITING]:
             return
-        if self._sending.locked():
-            return  # another thread is sending, which wakes just as well
+        self._wake_due = True
+        self._send_wake()
+
+    def _send_wake(self) -> None:
+        """Send the wake-up that is due, unless the lock is held: whoever has held it calls this,
+        for what was sent meanwhile may have been read before the append was there."""
         # Not acquire(blocking=False): a signal's exception between that and a "try" would leave
         # the lock held for ever.
-        with self._sending:
-            if self._socket is not None and not self._out:
-                with contextlib.suppress(OSError):
-                    self._socket.send(WAKE_FRAME, socket.MSG_DONTWAIT)
+        while self._wake_due and not self._sending.locked():
+            with self._sending:
+                due, self._wake_due = self._wake_due, False  # or another thread was quicker
+                # What is queued wakes it, too.
+                if due and self._socket is not None and not self._out:
+                    with contextlib.suppress(OSError):
+                        self._socket.send(WAKE_FRAME, socket.MSG_DONTWAIT)
 
-    def request(self, verb: str, *arguments: Any) -> Future[Any]:
-        """Ask the service; the future raises a LivingAIError if it says no.
+    def request(self, verb: str, *arguments: Any) -> Deferred[Any]:
+        """Ask the service; the answer is a LivingAIError where the service says so. Who no longer
+        waits cancels it.
 
         Raises:
             JournalClosedError: the client is closed.
         """
-        future: Future[Any] = Future()
+        answer: Deferred[Any] = Deferred()
         number = next(self._numbers)
         data = frame(Message.REQUEST, number, verb, list(arguments))
-        self._requests[number] = (future, data)
-        future.add_done_callback(lambda _: self._requests.pop(number, None))
+        self._requests[number] = (answer, data)
+        answer.add_callback(lambda _: self._requests.pop(number, None))
         self._post(data)
         if self._stop:  # the closing thread has perhaps not seen it
             self._fail_requests(JournalClosedError())
-        return future
+        return answer
 
     @property
     def trouble(self) -> str:
@@ -178,7 +190,7 @@ class ServiceConnection:
                 if fd >= 0:
                     os.close(fd)
             self._wake_read = self._wake_write = -1
-        self._words = _NOBODY
+        self._words = _NO_SERVICE
 
     # -- the thread --
 
@@ -194,13 +206,14 @@ class ServiceConnection:
             if self._wake_write >= 0:
                 with contextlib.suppress(BlockingIOError):  # a full pipe wakes just as well
                     os.write(self._wake_write, b"\0")
+        self._send_wake()
 
     def _run(self) -> None:
         attempts = Attempts()
         while not self._stop:
             try:
                 self._connect(attempts)
-            except Exception:  # see the module's text
+            except Exception:  # all that waits for an outcome depends on this thread
                 _log.exception("the connection to the service failed unexpectedly; trying again")
                 self._sleep(LONGEST_DELAY_S)
 
@@ -210,7 +223,7 @@ class ServiceConnection:
             sock = self._directory.connect(2.0)
         except OSError:
             try:
-                self.state = self._starter.nobody_there(attempts)
+                self.state = self._starter.no_service(attempts)
             except LivingAIError as error:
                 self._fail(error)
             self._pause(attempts.next_delay_s())
@@ -225,7 +238,7 @@ class ServiceConnection:
             self._pause(attempts.delay_s)
 
     def _fail(self, error: LivingAIError) -> None:
-        """Remember why, and tell those who wait for an answer; the log only hears it once."""
+        """Remember why, and fail the requests that wait; the same error is logged only once."""
         if str(error) != str(self._last_error):
             _log.warning("%s", error)
         self._last_error = error
@@ -233,9 +246,8 @@ class ServiceConnection:
         self._fail_requests(error)
 
     def _fail_requests(self, error: LivingAIError) -> None:
-        for future, _ in list(self._requests.values()):
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(error)
+        for answer, _ in list(self._requests.values()):
+            answer.fail(error)
 
     def _pause(self, seconds: float) -> None:
         self._sleep(seconds)
@@ -255,7 +267,7 @@ class ServiceConnection:
             os.read(self._wake_read, 4096)
 
     def _hello(self, sock: socket.socket) -> None:
-        parts = frame(Message.HELLO, PROTOCOL_VERSION, self._store_url, os.getpid())
+        parts = frame(Message.HELLO, PROTOCOL_VERSION, self._store_url, os.getpid(), REVISION)
         if self._journal is not None:
             parts += frame(Message.ATTACH, self._journal)
         with self._sending:
@@ -263,6 +275,7 @@ class ServiceConnection:
             self._socket = sock
             self._out.append(parts)
             self._out.extend(data for _, data in list(self._requests.values()))
+        self._send_wake()
 
     def _serve(self, sock: socket.socket) -> bool:
         """Talk until the connection ends; whether the service had answered."""
@@ -299,8 +312,9 @@ class ServiceConnection:
                 sent = sock.send(data, socket.MSG_DONTWAIT)
                 if sent < len(data):
                     self._out[0] = data[sent:]
-                    return
+                    break
                 self._out.popleft()
+        self._send_wake()
 
     def _handle(self, message: list[Any]) -> bool:
         kind = message[0]
@@ -308,22 +322,18 @@ class ServiceConnection:
             self._on_outcomes(message[1], message[2], message[3] if len(message) > 3 else [])
         elif kind == Message.RESPONSE:
             _, number, ok, value = message
-            future, _ = self._requests.get(number, (None, b""))
-            if future is not None:
-                # The caller may be cancelled in this very moment.
-                with contextlib.suppress(InvalidStateError):
-                    if ok:
-                        future.set_result(value)
-                    else:
-                        future.set_exception(error_from_parts(*value))
+            answer, _ = self._requests.get(number, (None, b""))
+            if answer is not None:
+                if ok:
+                    answer.set(value)
+                else:
+                    answer.fail(error_from_parts(value))
         elif kind == Message.TROUBLE:
             self._told = str(message[1])
         elif kind == Message.HELLO:
             return self._welcome(message)
-        elif kind == Message.GOODBYE:
-            name, text = message[1]
-            if name:
-                self._fail(error_from_parts(name, text))
+        elif kind == Message.GOODBYE and message[1][0]:
+            self._fail(error_from_parts(message[1]))
         return False
 
     def _welcome(self, message: list[Any]) -> bool:

@@ -2,20 +2,21 @@
 
 ``save`` encodes the node, appends it to this process's journal and returns; everything behind that
 (compression, batching, the database) is the service's. Reads come from the hot cache, and only
-when that cannot tell, from the service, which first waits for writes that are still queued.
+when that does not know, from the service, which first waits for writes that are still queued.
 """
 
 from __future__ import annotations
 
 import livingai._linux  # noqa: F401  # isort: skip
 
-import asyncio
 import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Unpack
 
+from livingai.asked import check_text
 from livingai.config import EngineConfig, EngineKeywords
-from livingai.engine.handle import DirectoryHandle, OwnedExecution, Pending
+from livingai.engine.handle import DirectoryHandle
+from livingai.engine.pending import OwnedExecution, Pending
 from livingai.engine.upkeep import EngineUpkeep
 from livingai.engine.waits import WaitFor, Waits, pass_time, pass_time_sync
 from livingai.errors import (
@@ -108,7 +109,7 @@ class CheckpointEngine(EngineUpkeep):
             work = self._append_when_room(node, encoded, budget_ms, history)
             receipt = await pass_time(work)
         if level is Durability.FSYNC:
-            await asyncio.wrap_future(self.open_handle().syncer.wait_for())
+            await self.open_handle().syncer.wait_for()
         elif level is Durability.STORE:
             await receipt
         return receipt
@@ -159,9 +160,7 @@ class CheckpointEngine(EngineUpkeep):
         with handle.lock:
             if handle.closed:
                 raise JournalClosedError
-            owned = handle.owned.get(execution_id)
-            if owned is None or not journal.index.owns(owned.slot, owned.key):
-                owned = handle.enter(execution_id, journal)
+            owned = handle.entry(execution_id, journal)
             # Used up even where a signal's exception ends the append: it may have been written, and
             # no other write may bear its number.
             owned.seq = seq = owned.seq + 1
@@ -181,7 +180,7 @@ class CheckpointEngine(EngineUpkeep):
             if kind:
                 owned.state_at = at.position
             receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
-            handle.pending[at.lsn] = Pending(receipt, at.mono_ns, owned)
+            handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, owned))
             self._pending[at.lsn] = receipt
             self._sla.saves += 1
         handle.connection.wake()
@@ -242,12 +241,18 @@ class CheckpointEngine(EngineUpkeep):
     def new_claim(self, execution_id: str) -> tuple[OwnedExecution, str]:
         """The first half of :meth:`claim`: other processes of this machine see it from now on; the
         claim."""
+        check_text(execution_id, "execution_id")
         handle = self.open_handle()
         journal = handle.open_journal()
         with handle.lock:
             handle.owned.pop(execution_id, None)
             owned = handle.enter(execution_id, journal)
         return owned, owner_token(journal.id, owned.claim)
+
+    def keep_claim(self, execution_id: str, owned: OwnedClaim) -> None:
+        """Remember a claim of this process that was displaced, unless it has made a newer one."""
+        assert isinstance(owned, OwnedExecution)
+        self.open_handle().keep(execution_id, owned)
 
     async def confirm_claim(self, execution_id: str, claim: str) -> int:
         """The second half of :meth:`claim`: the epoch that the store gives, or has given, to it."""
@@ -318,7 +323,7 @@ class _Room:
     def look(self) -> tuple[Receipt | None, float]:
         """The oldest write, and for how many seconds at most to wait for it; 0: no longer."""
         self._handle.connection.wake()
-        oldest = self._handle.oldest_pending()
+        oldest = self._handle.pending.oldest()
         left = _LOOK_S if self.write_through else self._deadline - time.monotonic()
         return oldest.receipt if oldest is not None else None, min(_LOOK_S, left)
 

@@ -10,7 +10,7 @@ Rules of its locks:
 2. Without it, ``owned`` may be asked for one execution (a single dict lookup); what was found is
    then compared with the index, which other processes change at any time anyway.
 3. Without it, an entry of ``pending`` may be taken out by the journal's callback
-   (:meth:`~DirectoryHandle._before_reuse`, in a save that holds it or in the connection's thread,
+   (:meth:`.PendingWrites.before_reuse`, in a save that holds it or in the connection's thread,
    which does not) and at the end. Taking out is one dict operation: the thread that gets the entry
    delivers its outcome, so each receipt has one.
 4. ``journal`` is set last, under the lock, and never changes: a thread that sees it sees the syncer
@@ -20,94 +20,59 @@ Rules of its locks:
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
 import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.engine.cache import HotCache
 from livingai.engine.connection import ServiceConnection
+from livingai.engine.pending import OwnedExecution, PendingWrites
 from livingai.engine.starting import Starter
 from livingai.engine.syncer import Syncer
 from livingai.errors import JournalClosedError, LivingAIError
 from livingai.outcome import (
-    Durability,
-    Outcome,
-    OutcomeStatus,
-    Receipt,
     give_up,
     orphan,
-    outcome_from_code,
-    settle,
 )
-from livingai.protocol.frames import OUTCOME_PAIR
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
-from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import owner_alive
-from livingai.queue.record import execution_hash, read_outcome, unpack_outcome
+from livingai.queue.record import execution_hash
 from livingai.queue.removal import remove_if_stored
-from livingai.queue.segment import SegmentMap
 from livingai.queue.tail import Segments
 from livingai.stores.base import Store
-from livingai.stores.belonging import enter
+from livingai.stores.belonging import enter, enter_again
 
 _log = logging.getLogger("livingai")
-#: Executions whose place in the journal a process remembers; an older one is claimed anew.
+#: Executions whose claim a process remembers; one that was not saved for longer than so many others
+#: is claimed anew, like one that another process has written.
 _MAX_OWNED = 100_000
 
 
-#: The outcome of a record that is terminal without an outcome word in the journal.
-_DAMAGED = Outcome(
-    OutcomeStatus.QUARANTINED, Durability.JOURNAL, 0.0, "the record was damaged in the journal"
-)
-
-
-@dataclass(slots=True)
-class OwnedExecution:
-    """An execution that this process writes: its index slot, claim, epoch (0: the store gives it
-    at the first commit), and the sequence number of its last record."""
-
-    key: int
-    slot: int
-    claim: int
-    epoch: int
-    seq: int
-    state_at: int = 0
-
-
-class Pending(NamedTuple):
-    """A write without an outcome: when it was accepted (CLOCK_MONOTONIC ns), and the claim that it
-    was written under (None: an older one, of whomever)."""
-
-    receipt: Receipt
-    mono_ns: int
-    owned: OwnedExecution | None
-
-
 class DirectoryHandle:
-    """See the module's text. Thread-safe."""
+    """One state directory as this process uses it: its journal, cache, connection to the service,
+    the executions it owns and the writes without an outcome. Thread-safe."""
 
     def __init__(self, store: Store, directory: StateDirectory, config: EngineConfig) -> None:
-        name = enter(store, directory)
+        name = self._name = enter(store, directory)
         service = ServiceConfig.build(store, directory.path, config)
         starter = Starter(directory, config, service)
         starter.check()
         self.pid = os.getpid()
+        self._store = store
         self.directory = directory
         self.config = config
         self.cache = HotCache(directory, ttl_s=config.cache_ttl_s)
         #: See the rules above.
         self.lock = threading.Lock()
+        #: Held while the journal is made; it comes before ``lock``.
+        self._opening = threading.Lock()
         self.closed = False
-        self.pending: dict[int, Pending] = {}
         self.owned: dict[str, OwnedExecution] = {}
         self.users = 0
         #: This process's journal, once it has written anything.
@@ -115,14 +80,13 @@ class DirectoryHandle:
         self._syncer: Syncer | None = None
         self._own: Segments | None = None
         self._expired_at = time.monotonic()
-        #: Outcomes that were found in a segment before it was reused; see :meth:`_before_reuse`.
-        self._late: collections.deque[tuple[Receipt, Outcome]] = collections.deque()
+        self.pending = PendingWrites(self.lock, lambda: self.connection.connected_ns)
         self.connection = ServiceConnection(
             directory,
             starter,
             name,
-            on_outcomes=self._outcomes,
-            on_connect=self._catch_up,
+            on_outcomes=self.pending.arrived,
+            on_connect=self.pending.catch_up,
             on_tick=self._tick,
         )
 
@@ -139,19 +103,41 @@ class DirectoryHandle:
         Raises:
             JournalClosedError: the last engine has left.
             DiskFullError, JournalError: there can be none now.
+            DirectoryError, StoreError: the directory is another store's by now.
         """
-        with self.lock:
-            if self.closed:
-                raise JournalClosedError
-            if self.journal is None:
-                journal = Journal(self.directory.journals, self.config.limits())
+        with self._opening:
+            with self.lock:
+                if not self._usable():
+                    raise JournalClosedError
+                if self.journal is not None:
+                    return self.journal
+            journal = Journal(self.directory.journals, self.config.limits())
+            self._check_still_ours(journal)  # may wait for the manifest, so without ``lock``
+            with self.lock:
+                if not self._usable():
+                    journal.discard()
+                    raise JournalClosedError
                 journal.supersede = partial(self.cache.supersede, own=journal.id)
-                journal.watch_reuse(self._before_reuse)
+                journal.watch_reuse(self.pending.before_reuse)
                 self._own = Segments(journal.directory)
+                self.pending.use(journal, self._own)
                 self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
                 self.journal = journal
                 self.connection.attach(journal.id)
-            return self.journal
+                return journal
+
+    def _usable(self) -> bool:
+        return not self.closed
+
+    def _check_still_ours(self, journal: Journal) -> None:
+        """`livingai relocate` may have brought the directory to another store while this process
+        had no journal to be seen by: compare again, and remove the new journal if it is not ours.
+        """
+        try:
+            self._name = enter_again(self._store, self.directory, self._name)
+        except BaseException:
+            journal.discard()
+            raise
 
     @property
     def syncer(self) -> Syncer:
@@ -170,14 +156,48 @@ class DirectoryHandle:
         """Begin to write an execution: take its next claim. Call with ``lock`` held."""
         key = execution_hash(execution_id)
         floor = time.time_ns() // 1_000_000
-        claim, mine = self.cache.take_over(execution_id, floor, journal.id)
+        claim = self.cache.take_over(execution_id, floor, journal.id)
         slot = journal.locate(key)
-        journal.index.begin(slot, claim, keep_state=mine)
+        journal.index.begin(slot, claim)
         owned = OwnedExecution(key, slot, claim, 0, 0)
         if len(self.owned) >= _MAX_OWNED:
             del self.owned[next(iter(self.owned))]
         self.owned[execution_id] = owned
         return owned
+
+    def entry(self, execution_id: str, journal: Journal) -> OwnedExecution:
+        """The execution as this process writes it: under its claim, or else under a new one. Call
+        with ``lock`` held."""
+        owned = self.owned.get(execution_id)
+        if owned is None:
+            return self.enter(execution_id, journal)
+        if len(self.owned) > _MAX_OWNED // 2:  # the ones in use stay
+            self.owned[execution_id] = self.owned.pop(execution_id)
+        if not journal.index.owns(owned.slot, owned.key):
+            self._resume(owned, journal)
+        return owned
+
+    def keep(self, execution_id: str, owned: OwnedExecution) -> None:
+        """Remember a claim of this process that was displaced, unless there is a newer one."""
+        journal = self.open_journal()
+        with self.lock:
+            if self.closed or self.owned.setdefault(execution_id, owned) is not owned:
+                return
+            if not journal.index.owns(owned.slot, owned.key):
+                self._resume(owned, journal)
+
+    @staticmethod
+    def _resume(owned: OwnedExecution, journal: Journal) -> None:
+        """Other executions have displaced the claim's slot. It goes on under the same claim: a new
+        one would fence a process that has taken the execution over meanwhile. The store decides,
+        and until this process claims anew, the cache does not."""
+        owned.state_at = 0
+        slot = journal.locate(owned.key)
+        if owned.seq or owned.epoch:
+            journal.index.resume(slot, owned.claim, owned.seq)
+        else:  # the store does not know it yet: its first record takes the execution over
+            journal.index.begin(slot, owned.claim)
+        owned.slot = slot  # last: where a signal's exception comes before, this is done again
 
     def forget(self, execution_id: str) -> None:
         """Drop an execution from the hot cache: it is about to be deleted from the store."""
@@ -185,99 +205,11 @@ class DirectoryHandle:
             self.owned.pop(execution_id, None)
             self.cache.forget(execution_id)
 
-    def oldest_pending(self) -> Pending | None:
-        """The oldest write without an outcome. Once that has one, there may be room."""
-        with self.lock:
-            return next(iter(self.pending.values()), None)
-
-    # -- outcomes (client thread) --
-
-    def _outcomes(
-        self, packed: bytes, reasons: dict[int, str], lost: list[tuple[int, int, str]]
-    ) -> None:
-        settled: list[tuple[Receipt, Outcome]] = []
-        with self.lock:
-            for lsn, word in OUTCOME_PAIR.iter_unpack(packed):
-                known = unpack_outcome(lsn, word)
-                waiting = self.pending.pop(lsn, None) if known is not None else None
-                if known is not None and waiting is not None:
-                    outcome = self._outcome(waiting, known, reasons.get(lsn, ""))
-                    settled.append((waiting.receipt, outcome))
-                    if outcome.status == "fenced":
-                        self._fenced(waiting)
-            for first, last, reason in lost:
-                outcome = Outcome(OutcomeStatus.QUARANTINED, Durability.JOURNAL, 0.0, reason)
-                gone = [lsn for lsn in list(self.pending) if first <= lsn <= last]
-                waited = [self.pending.pop(lsn, None) for lsn in gone]
-                settled += [(write.receipt, outcome) for write in waited if write is not None]
-        settle(settled)
-
-    def _outcome(self, write: Pending, known: tuple[int, int], reason: str = "") -> Outcome:
-        """An outcome, with the reason where it is late for want of a service."""
-        outcome = outcome_from_code(*known, reason)
-        if outcome.status == "late" and not reason and write.mono_ns < self.connection.connected_ns:
-            return replace(
-                outcome, reason="accepted before this process was connected to the service"
-            )
-        return outcome
-
-    def _fenced(self, write: Pending) -> None:
-        """Forget what the cache says of an execution that is no longer ours, unless we have claimed
-        it anew since."""
-        owned = write.owned
-        if owned is None or self.owned.get(write.receipt.execution_id) is not owned:
-            return
-        owned.state_at = 0
-        if self.journal is not None and self.journal.index.owns(owned.slot, owned.key):
-            self.journal.index.forget(owned.slot)
-
-    def _catch_up(self) -> None:
-        """Read outcomes that were written while this process was not connected."""
-        own = self._own
-        if own is None:
-            return
-        settled = []
-        with self.lock:
-            for lsn, (receipt, _, _) in list(self.pending.items()):
-                segment = own.get(segment_of(receipt.position))
-                if segment is None:
-                    continue
-                known = read_outcome(segment.view, offset_of(receipt.position), lsn)
-                waiting = self.pending.pop(lsn, None) if known is not None else None
-                if known is not None and waiting is not None:
-                    settled.append((receipt, self._outcome(waiting, known)))
-        settle(settled)
-
-    def _before_reuse(self, number: int) -> None:
-        """A drained segment of ours goes. Outcomes in it that were not sent to us (the service died
-        before it could) are kept for :meth:`_tick`. Any thread, with the journal locked."""
-        waiting = [
-            (lsn, receipt)
-            for lsn, (receipt, _, _) in self.pending.copy().items()  # at once: others may add
-            if segment_of(receipt.position) == number
-        ]
-        if not waiting or self.journal is None:
-            return
-        try:
-            segment = SegmentMap(self.journal.directory, number)
-        except (OSError, ValueError):
-            return  # out of descriptors: better a late outcome than a failing save
-        for lsn, receipt in waiting:
-            known = read_outcome(segment.view, offset_of(receipt.position), lsn)
-            outcome = outcome_from_code(*known) if known is not None else _DAMAGED
-            if self.pending.pop(lsn, None) is not None:
-                self._late.append((receipt, outcome))
-        segment.close()
-
-    def _deliver_late(self) -> None:
-        settled = []
-        while self._late:
-            settled.append(self._late.popleft())
-        settle(settled)
+    # -- once in a while (connection thread) --
 
     def _tick(self) -> None:
         """About once a second: give old cache segments back."""
-        self._deliver_late()
+        self.pending.deliver_late()
         now = time.monotonic()
         if self.journal is not None and now - self._expired_at > 1.0:
             self._expired_at = now
@@ -301,16 +233,17 @@ class DirectoryHandle:
             last.callback(self.cache.close)
             self.connection.close()
             with contextlib.suppress(OSError):  # out of descriptors
-                self._catch_up()
+                self.pending.catch_up()
             if self._syncer is not None:
                 self._syncer.close()
             with self.lock:  # no thread is between a look at ``closed`` and the use of a mapping
                 self.closed = True
+                self.pending.use(None, None)
                 if self._own is not None:
                     last.callback(self._own.close)
                 if self.journal is not None:
                     self.journal.close(remove=not self._served())
-            if self.journal is not None and not self._served():  # it has gone in the meantime
+            if self.journal is not None and not self._served():  # it ended in the meantime
                 remove_if_stored(self.journal.directory)
 
     def _served(self) -> bool:
@@ -321,7 +254,7 @@ class DirectoryHandle:
             return True
 
     def _give_up(self, trouble: str, quiet: bool) -> None:
-        self._deliver_late()
+        self.pending.deliver_late()
         if self.pending and not quiet:
             why = f": {trouble}" if trouble else ""
             _log.warning(
@@ -330,11 +263,11 @@ class DirectoryHandle:
                 "many wait, and `livingai serve` stores them if no service runs.",
                 len(self.pending), why, self.directory.path, self.directory.path,
             )  # fmt: skip
-        give_up(write.receipt for write in self.pending.values())
+        give_up(self.pending.receipts())
 
     def abandon(self) -> None:
         """In a forked child: let go of what is the parent's."""
         self.connection.abandon()
         if self.journal is not None:
             self.journal.abandon()
-        orphan(write.receipt for write in self.pending.values())
+        orphan(self.pending.receipts())

@@ -28,13 +28,13 @@ from livingai.errors import FlushTimeoutError, JournalClosedError, OutcomeUnknow
 from livingai.outcome import Durability, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
-from livingai.stores.belonging import left_in_default
+from livingai.stores.elsewhere import left_in_default
 
 _log = logging.getLogger("livingai")
 
 
 class EngineLifecycle:
-    """The part of :class:`~livingai.CheckpointEngine` that comes and goes. Thread-safe."""
+    """The part of :class:`~livingai.CheckpointEngine` that joins and leaves. Thread-safe."""
 
     def __init__(self, store: Store, config: EngineConfig) -> None:
         self.store = store
@@ -45,7 +45,7 @@ class EngineLifecycle:
         _members.add(self)
 
     def _begin(self) -> None:
-        """Without a past: new, or in a forked child, which shares nothing with its parent."""
+        """Begin as new; also in a forked child, which shares nothing with its parent."""
         self._sla = SlaRecorder()
         self._observers = Observers(self._sla)
         self._pending: dict[int, Receipt] = {}
@@ -91,9 +91,9 @@ class EngineLifecycle:
         """Wait up to ``timeout`` seconds until the store has everything, then leave the service.
 
         What is not stored by then stays in the journal and is stored by the service, and a warning
-        in the log ``livingai`` says how many writes that are and what they wait for; who still
-        waits for its outcome gets an :class:`~livingai.errors.OutcomeUnknownError`, unless another
-        engine of this process stays in the directory. Idempotent.
+        in the log ``livingai`` says how many writes that are and what they wait for. Code that
+        still waits for an outcome gets an :class:`~livingai.errors.OutcomeUnknownError`, unless
+        another engine of this process uses the same directory. Idempotent.
 
         Raises:
             JournalError: the journal could not be synced to the disk; the engine is closed.
@@ -181,7 +181,7 @@ class EngineLifecycle:
                 self._left = left_in_default(self.store, self.directory)
             trouble = handle.connection.trouble or self._left
             figures = {"service": handle.connection.state, "trouble": trouble}
-            oldest = handle.oldest_pending()
+            oldest = handle.pending.oldest()
             if oldest is not None:
                 figures["queue_age_ms"] = (time.monotonic_ns() - oldest.mono_ns) / 1e6
             if handle.journal is not None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import Future
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from livingai import serial
+from livingai.asked import check_text, shown
 from livingai.config import DEFAULT_MAX_STATE_BYTES
 from livingai.engine.cache import Ask
-from livingai.engine.handle import DirectoryHandle, OwnedExecution
+from livingai.engine.handle import DirectoryHandle
 from livingai.engine.lifecycle import EngineLifecycle
-from livingai.errors import CorruptRecordError, ServiceUnavailableError
+from livingai.engine.pending import OwnedExecution
+from livingai.errors import ConfigurationError, CorruptRecordError, ServiceUnavailableError
 from livingai.node import ExecutionNode
 from livingai.protocol import verbs
 from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import History, place_of, unpack_history
-from livingai.protocol.sections import Cached, decode_state
-from livingai.protocol.verbs import Answer, PackedCheckpoint, Verb
+from livingai.protocol.sections import Cached, decode_checkpoint, decode_state
+from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.layout import StateKind, offset_of, segment_of
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine, ExecutionFilter
@@ -38,42 +39,53 @@ class CheckpointReader(EngineLifecycle):
 
         Where the execution has nodes but no state yet: its newest node and None.
 
+        Newest among the processes of this state directory and what the store has. A process of
+        another state directory (another host on the same store) marks nothing here: until this
+        host claims the execution (:meth:`claim`, a run), or ``cache_ttl_s`` has passed since its
+        own last write, it may be given that one.
+
         Raises:
             ExecutionNotFoundError: it has no node, neither queued nor stored.
-            ServiceUnavailableError: the cache cannot tell and the service does not answer.
+            ServiceUnavailableError: the cache does not know and the service does not answer.
         """
+        check_text(execution_id, "execution_id")
         hit = self._cached_latest(execution_id)
         if hit is not None:
             return hit
         answer = await self._ask(verbs.LATEST, execution_id, *self._limit())
-        return self._decoded(answer, execution_id)
+        return decode_checkpoint(*answer, execution_id)
 
     def latest_sync(self, execution_id: str) -> tuple[ExecutionNode, Any]:
         """Twin of :meth:`latest`."""
+        check_text(execution_id, "execution_id")
         hit = self._cached_latest(execution_id)
         if hit is not None:
             return hit
         answer = self._ask_sync(verbs.LATEST, execution_id, *self._limit())
-        return self._decoded(answer, execution_id)
+        return decode_checkpoint(*answer, execution_id)
 
     async def load(self, node_id: str) -> tuple[ExecutionNode, Any]:
         """A node in its newest version, and the newest state that it was saved with (or None).
 
         Raises:
             NodeNotFoundError: there is no such node, neither queued nor stored.
-            ServiceUnavailableError: the cache cannot tell and the service does not answer.
+            ServiceUnavailableError: the cache does not know and the service does not answer.
         """
+        check_text(node_id, "node_id")
         hit = self._cached_node(node_id)
         if hit is not None:
             return hit
-        return self._decoded(await self._ask(verbs.LOAD, node_id, *self._limit()))
+        answer = await self._ask(verbs.LOAD, node_id, *self._limit())
+        return decode_checkpoint(*answer, None)
 
     def load_sync(self, node_id: str) -> tuple[ExecutionNode, Any]:
         """Twin of :meth:`load`."""
+        check_text(node_id, "node_id")
         hit = self._cached_node(node_id)
         if hit is not None:
             return hit
-        return self._decoded(self._ask_sync(verbs.LOAD, node_id, *self._limit()))
+        answer = self._ask_sync(verbs.LOAD, node_id, *self._limit())
+        return decode_checkpoint(*answer, None)
 
     async def nodes(self, execution_id: str) -> list[ExecutionNode]:
         """All nodes of an execution in their newest versions, in the order of their first save.
@@ -81,10 +93,12 @@ class CheckpointReader(EngineLifecycle):
         Raises:
             ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
         """
+        check_text(execution_id, "execution_id")
         return self._node_list(execution_id, await self._ask(verbs.NODES, execution_id))
 
     def nodes_sync(self, execution_id: str) -> list[ExecutionNode]:
         """Twin of :meth:`nodes`."""
+        check_text(execution_id, "execution_id")
         return self._node_list(execution_id, self._ask_sync(verbs.NODES, execution_id))
 
     async def history(
@@ -99,9 +113,9 @@ class CheckpointReader(EngineLifecycle):
         Raises:
             ExecutionNotFoundError, ServiceUnavailableError: as :meth:`latest`.
         """
-        known = known or self.cached(execution_id)
+        known = self._known(execution_id, known)
         answer = await self._ask(
-            verbs.HISTORY, execution_id, place_of(known), behind_checkpoint, *self._limit()
+            verbs.HISTORY, execution_id, place_of(known), bool(behind_checkpoint), *self._limit()
         )
         return unpack_history(answer, known, execution_id)
 
@@ -109,16 +123,23 @@ class CheckpointReader(EngineLifecycle):
         self, execution_id: str, *, behind_checkpoint: bool = False, known: Cached | None = None
     ) -> History:
         """Twin of :meth:`history`."""
-        known = known or self.cached(execution_id)
+        known = self._known(execution_id, known)
         answer = self._ask_sync(
-            verbs.HISTORY, execution_id, place_of(known), behind_checkpoint, *self._limit()
+            verbs.HISTORY, execution_id, place_of(known), bool(behind_checkpoint), *self._limit()
         )
         return unpack_history(answer, known, execution_id)
 
     def cached(self, execution_id: str) -> Cached | None:
         """The newest state as far as the hot cache knows; sends no request."""
+        check_text(execution_id, "execution_id")
         hit = self.open_handle().cache.latest(execution_id)
         return None if isinstance(hit, Ask) else hit
+
+    def _known(self, execution_id: str, known: Cached | None) -> Cached | None:
+        check_text(execution_id, "execution_id")
+        if known is not None and not isinstance(known, Cached):
+            raise ConfigurationError(f"known must be what cached() gave, not {shown(known)}")
+        return known or self.cached(execution_id)
 
     async def executions(
         self,
@@ -166,11 +187,11 @@ class CheckpointReader(EngineLifecycle):
             ConfigurationError: there is no such group.
             ServiceUnavailableError: the service does not answer.
         """
-        return await self._ask(verbs.COSTS, group, prefix)
+        return await self._ask(verbs.COSTS, *_costs(group, prefix))
 
     def costs_sync(self, group: CostGroup = "execution", prefix: str = "") -> list[CostLine]:
         """Twin of :meth:`costs`."""
-        return self._ask_sync(verbs.COSTS, group, prefix)
+        return self._ask_sync(verbs.COSTS, *_costs(group, prefix))
 
     def _cached_latest(self, execution_id: str) -> tuple[ExecutionNode, Any] | None:
         handle = self.open_handle()
@@ -189,8 +210,10 @@ class CheckpointReader(EngineLifecycle):
         journal, own = handle.journal, handle.own_segments
         if journal is None or own is None:
             return None
-        at = owned.state_at
         with handle.lock:
+            at = owned.state_at
+            if not at or handle.owned.get(execution_id) is not owned:
+                return None  # claimed anew, or fenced, since it was looked at
             if handle.closed or not journal.index.owns(owned.slot, owned.key):
                 return None
             if journal.index.taken(owned.slot) > owned.claim:
@@ -222,47 +245,34 @@ class CheckpointReader(EngineLifecycle):
         return hit.node, hit.state
 
     def _limit(self) -> tuple[int, ...]:
-        """How large a state may be that this engine is sent, where it is not the usual size: a row
-        that somebody planted must not fill the memory of reader and agent."""
+        """The largest state that this engine takes, if that is not the usual size: a forged row
+        must not fill the memory of reader and agent."""
         limit = self.config.max_state_bytes
         return () if limit == DEFAULT_MAX_STATE_BYTES else (limit,)
-
-    @staticmethod
-    def _decoded(
-        answer: PackedCheckpoint, execution_id: str | None = None
-    ) -> tuple[ExecutionNode, Any]:
-        wire, kind, raw = answer
-        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
-        if execution_id is not None and node.execution_id != execution_id:
-            raise CorruptRecordError(f"execution {execution_id} has a row of another one")
-        try:
-            return node, decode_state(kind, raw) if raw is not None else None
-        except CorruptRecordError as error:
-            raise CorruptRecordError(
-                f"the state of node {node.id} of execution {node.execution_id}: {error}"
-            ) from error
 
     @staticmethod
     def _node_list(execution_id: str, answer: list[Any]) -> list[ExecutionNode]:
         return [recorded.node for recorded in unpack_history(answer, None, execution_id).nodes]
 
     async def _ask(self, verb: Verb[Answer], *arguments: Any) -> Answer:
-        future = self.open_handle().connection.request(verb.name, *arguments)
+        asked = self.open_handle().connection.request(verb.name, *arguments)
         try:
-            answer = await asyncio.wait_for(
-                asyncio.wrap_future(future), self.config.service_timeout_s
-            )
+            async with asyncio.timeout(self.config.service_timeout_s):
+                answer = await asked
         except TimeoutError as error:
             raise self._no_answer(verb.name) from error
+        finally:
+            asked.cancel()
         return verb.read(answer)
 
     def _ask_sync(self, verb: Verb[Answer], *arguments: Any) -> Answer:
-        future: Future[Any] = self.open_handle().connection.request(verb.name, *arguments)
+        asked = self.open_handle().connection.request(verb.name, *arguments)
         try:
-            answer = future.result(self.config.service_timeout_s)
+            answer = asked.result(self.config.service_timeout_s)
         except TimeoutError as error:
-            future.cancel()
             raise self._no_answer(verb.name) from error
+        finally:
+            asked.cancel()
         return verb.read(answer)
 
     def _no_answer(self, verb: str) -> ServiceUnavailableError:
@@ -272,3 +282,11 @@ class CheckpointReader(EngineLifecycle):
             f"the service did not answer {verb!r} within {self.config.service_timeout_s} s{why}. "
             "Nothing is lost; see `livingai status` and service.log in the state directory."
         )
+
+
+def _costs(group: CostGroup, prefix: str) -> list[Any]:
+    groups = get_args(CostGroup)
+    if group not in groups:
+        raise ConfigurationError(f"group must be one of {', '.join(groups)}, not {shown(group)}")
+    check_text(prefix, "prefix")
+    return [group, prefix]

@@ -21,22 +21,35 @@ from livingai.stores.belonging import enter
 _log = logging.getLogger("livingai")
 
 _handles: dict[str, DirectoryHandle] = {}
+#: Held for each change of these dicts and of a handle's users, and for nothing that waits.
 _lock = threading.Lock()
+#: By path of a directory, held while an engine joins there, which may wait for its manifest's lock.
+_opening: dict[str, threading.Lock] = {}
 
 
 def acquire_handle(
     store: Store, directory: StateDirectory, config: EngineConfig
 ) -> DirectoryHandle:
     """This process's :class:`DirectoryHandle` for a directory, made if there is none; give it back
-    with
-    :func:`release_handle`."""
+    with :func:`release_handle`."""
     with _lock:
-        handle = _handles.get(directory.path)
+        opening = _opening.setdefault(directory.path, threading.Lock())
+    with opening:
+        with _lock:
+            handle = _handles.get(directory.path)
+            if handle is not None:
+                handle.users += 1
         if handle is None:
-            handle = _handles[directory.path] = DirectoryHandle(store, directory, config)
-        else:
+            handle = DirectoryHandle(store, directory, config)
+            with _lock:
+                handle.users += 1
+                _handles[directory.path] = handle
+            return handle
+        try:
             enter(store, directory)
-        handle.users += 1
+        except BaseException:
+            release_handle(handle)
+            raise
         return handle
 
 
@@ -54,6 +67,7 @@ def release_handle(handle: DirectoryHandle) -> None:
 def _forget_after_fork() -> None:
     global _lock  # noqa: PLW0603 - the parent's lock may have been held while forking
     _lock = threading.Lock()
+    _opening.clear()
     inherited = list(_handles.values())
     _handles.clear()
     for handle in inherited:

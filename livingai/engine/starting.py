@@ -1,4 +1,4 @@
-"""Who starts the service when an agent finds none: the agent, another process, or none yet."""
+"""What an agent does that finds no service: start one, or wait for another process that does."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Starter:
         self._alone_since = 0.0
         self.trouble = self._said = ""
 
-    def nobody_there(self, attempts: Attempts) -> str:
+    def no_service(self, attempts: Attempts) -> str:
         """No service listens: start it if that is due and up to us. The connection's new state.
 
         Raises:

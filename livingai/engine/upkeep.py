@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
+from livingai.asked import check_text, shown
 from livingai.engine.reads import CheckpointReader
+from livingai.errors import ConfigurationError
 from livingai.protocol import verbs
 from livingai.stores.retention import Pruned, Retention
 
@@ -25,17 +26,27 @@ class EngineUpkeep(CheckpointReader):
         Raises:
             ServiceUnavailableError: the service does not answer.
         """
-        return await self._ask(verbs.DELETE, *self._deletion(execution_id, dry_run))
+        nodes = await self._ask(verbs.DELETE, *self._deletion(execution_id, dry_run))
+        self._deleted(execution_id, dry_run)
+        return nodes
 
     def delete_sync(self, execution_id: str, *, dry_run: bool = False) -> int:
         """Twin of :meth:`delete`."""
-        return self._ask_sync(verbs.DELETE, *self._deletion(execution_id, dry_run))
+        nodes = self._ask_sync(verbs.DELETE, *self._deletion(execution_id, dry_run))
+        self._deleted(execution_id, dry_run)
+        return nodes
 
     def _deletion(self, execution_id: str, dry_run: bool) -> list[Any]:
+        check_text(execution_id, "execution_id")
         if dry_run:
             return [execution_id, True]
         self.open_handle().forget(execution_id)
         return [execution_id]
+
+    def _deleted(self, execution_id: str, dry_run: bool) -> None:
+        """What was saved meanwhile may have been deleted with the rest, and its claim with it."""
+        if not dry_run:
+            self.open_handle().forget(execution_id)
 
     async def fork(self, execution_id: str, new_id: str) -> int:
         """Copy an execution, with everything queued for it, under a new id; the number of nodes.
@@ -46,11 +57,11 @@ class EngineUpkeep(CheckpointReader):
             ExecutionNotFoundError: there is no such execution.
             ConfigurationError: ``new_id`` is taken.
         """
-        return (await self._ask(verbs.FORK, execution_id, new_id)).nodes
+        return (await self._ask(verbs.FORK, *_fork(execution_id, new_id))).nodes
 
     def fork_sync(self, execution_id: str, new_id: str) -> int:
         """Twin of :meth:`fork`."""
-        return self._ask_sync(verbs.FORK, execution_id, new_id).nodes
+        return self._ask_sync(verbs.FORK, *_fork(execution_id, new_id)).nodes
 
     async def prune(self, retention: Retention, *, dry_run: bool = False) -> Pruned:
         """Apply a retention policy to the store now; what was removed. With ``dry_run`` nothing is
@@ -84,6 +95,14 @@ class EngineUpkeep(CheckpointReader):
         self._ask_sync(verbs.DRAIN)
 
 
+def _fork(execution_id: str, new_id: str) -> list[Any]:
+    check_text(execution_id, "execution_id")
+    check_text(new_id, "new_id")
+    return [execution_id, new_id]
+
+
 def _policy(retention: Retention, dry_run: bool) -> list[Any]:
+    if not isinstance(retention, Retention):
+        raise ConfigurationError(f"retention must be a Retention, not {shown(retention)}")
     retention.validate()
-    return [asdict(retention), True] if dry_run else [asdict(retention)]
+    return [retention.to_wire(), True] if dry_run else [retention.to_wire()]

@@ -8,12 +8,12 @@ ends a wait is raised at the ``yield``.
 from __future__ import annotations
 
 import asyncio
-import threading
+import time
 from collections.abc import Generator
-from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from livingai.outcome import Receipt
+from livingai.promise import Deferred
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class WaitFor(NamedTuple):
     """Wait until ``what`` is done, at most ``seconds`` (None: without a limit), else a TimeoutError
     is raised. With ``what`` None, ``seconds`` pass."""
 
-    what: Receipt | Future[Any] | None
+    what: Receipt | Deferred[Any] | None
     seconds: float | None
 
 
@@ -58,7 +58,7 @@ def pass_time_sync(waits: Waits[T]) -> T:
         error = None
         try:
             if wait.what is None:
-                threading.Event().wait(wait.seconds)
+                time.sleep(wait.seconds or 0)
             else:
                 wait.what.result(wait.seconds)
         except Exception as failure:
@@ -68,4 +68,4 @@ def pass_time_sync(waits: Waits[T]) -> T:
 def _awaitable(wait: WaitFor) -> Any:
     if wait.what is None:
         return asyncio.sleep(wait.seconds or 0)
-    return asyncio.wrap_future(wait.what) if isinstance(wait.what, Future) else wait.what
+    return wait.what

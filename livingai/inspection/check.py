@@ -1,7 +1,7 @@
 """The check behind ``livingai check``: whether the files of a state directory are consistent.
 
 It verifies what needs no store: the checksums of every record, that no record is missing, that
-every record before the cursor has its outcome (I4), and that the hot cache's index agrees with the
+every record before the cursor has its outcome, and that the hot cache's index agrees with the
 journals. It also lists files that a crash left behind. It only reads, and it may run while agents
 and the service work: what changes during the check is read again or left out.
 """
@@ -14,10 +14,11 @@ import stat
 from livingai.errors import CorruptRecordError, OddFileError
 from livingai.inspection.journal import check_journal
 from livingai.inspection.report import Report
-from livingai.queue.directory import MANIFEST, StateDirectory, is_journal
+from livingai.queue.directory import StateDirectory, is_journal
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import SERVICE_STATE_BYTES
 from livingai.queue.lock import owner_alive
+from livingai.queue.manifest import MANIFEST
 from livingai.queue.opening import what_is
 from livingai.queue.quarantine import aside_paths, read_aside
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from livingai.errors import LivingAIError
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import Answer, Verb
-from livingai.queue.directory import MANIFEST, StateDirectory
+from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.manifest import MANIFEST
 from livingai.queue.waiting import waiting_records
 from livingai.service.report import ServiceReport, read_report
-from livingai.service.service import ask_service
 from livingai.stores.base import Store
-from livingai.stores.belonging import store_url_here
 from livingai.stores.opening import open_store
 from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.whereabouts import store_url_here
 
 
 class NothingThereError(LivingAIError):

@@ -107,5 +107,5 @@ def _node_key(record: Record) -> int:
     try:
         wire: Any = serial.unpack(record.node)
         return execution_hash(wire[NodeField.ID])
-    except (CorruptRecordError, IndexError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return 0

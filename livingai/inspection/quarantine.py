@@ -8,7 +8,7 @@ from typing import Any
 
 from livingai import serial
 from livingai.engine.engine import CheckpointEngine
-from livingai.engine.handle import Pending
+from livingai.engine.pending import Pending
 from livingai.errors import CorruptRecordError
 from livingai.node import NodeField
 from livingai.outcome import Outcome, Receipt
@@ -48,7 +48,7 @@ def list_aside(directory: StateDirectory) -> list[AsideRecord]:
         try:
             wire: Any = serial.unpack(_record(aside).node)
             names = (str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]))
-        except (CorruptRecordError, IndexError, TypeError):
+        except (ValueError, LookupError, TypeError):
             names = (None, None)  # type: ignore[assignment]
         found.append(AsideRecord(path, str(aside.about.get("reason", "")), *names))
     return found
@@ -82,7 +82,7 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
         receipt = Receipt(
             str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]), at.lsn, at.position, None
         )
-        handle.pending[at.lsn] = Pending(receipt, at.mono_ns, None)
+        handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, None))
     handle.connection.wake()
     handle.sync_soon()
     outcome = receipt.result(timeout)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Final
 
+from livingai.asked import as_seconds, check_count, check_text, shown
 from livingai.errors import ConfigurationError
 from livingai.stores.records import ExecutionFilter, ExecutionInfo
 
 #: The largest page: its answer is one message.
 MAX_PAGE: Final = 10_000
+_FILTER_PARTS: Final = 4
 _FIELDS: Final = tuple(field.name for field in fields(ExecutionInfo))
 _values = attrgetter(*_FIELDS)
 
@@ -42,36 +44,48 @@ def page_request(
     whether another page follows.
 
     Raises:
-        ConfigurationError: ``limit`` is not between 1 and :data:`MAX_PAGE`, or the filter compares
-            metadata with something other than a text, a number or a bool.
+        ConfigurationError: ``limit`` is no integer from 1 to :data:`MAX_PAGE`, ``prefix`` or
+            ``after`` is no text, or the filter makes no sense.
     """
-    if not 1 <= limit <= MAX_PAGE:
-        raise ConfigurationError(f"a page has 1 to {MAX_PAGE} executions, not {limit!r:.100}")
+    check_count(limit, "limit", MAX_PAGE)
+    check_text(prefix, "prefix")
+    if after is not None:
+        check_text(after, "after")
+    if where is not None and not isinstance(where, ExecutionFilter):
+        raise ConfigurationError(f"where must be an ExecutionFilter, not {shown(where)}")
     arguments = [after, limit + 1, prefix]
     return arguments if where is None else [*arguments, _filter_to_wire(where)]
 
 
 def _filter_to_wire(where: ExecutionFilter) -> list[Any]:
-    for key, value in where.metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str | int | float):
-            raise ConfigurationError(
-                f"a filter compares metadata with a text, a number or a bool, not {key!r:.100} "
-                f"with {value!r:.100}"
-            )
-    statuses = [str(status) for status in where.statuses]
-    return [statuses, where.updated_after, where.updated_before, dict(where.metadata)]
+    where.validate()
+    times = [
+        None if time is None else as_seconds(time, name)
+        for name, time in (
+            ("updated_after", where.updated_after),
+            ("updated_before", where.updated_before),
+        )
+    ]
+    return [[str(status) for status in where.statuses], *times, dict(where.metadata)]
 
 
-def filter_from_wire(wire: Sequence[Any] | None) -> ExecutionFilter | None:
+def filter_from_wire(wire: Any) -> ExecutionFilter | None:
     """The filter of a request; None: there is none.
 
     Raises:
-        ConfigurationError: it names a status that no execution can have.
+        ConfigurationError: it is no filter, or one that makes no sense.
     """
     if wire is None:
         return None
+    if not isinstance(wire, list | tuple) or len(wire) != _FILTER_PARTS:
+        raise ConfigurationError(
+            f"the request's filter is {shown(wire)}, not {_FILTER_PARTS} parts; the agent may be "
+            "of a newer livingai: run the same one in service and agent"
+        )
     statuses, updated_after, updated_before, metadata = wire
-    return ExecutionFilter(tuple(statuses), updated_after, updated_before, metadata)
+    if isinstance(statuses, list):
+        statuses = tuple(statuses)
+    return ExecutionFilter(statuses, updated_after, updated_before, metadata)
 
 
 def executions_to_wire(executions: Sequence[ExecutionInfo]) -> list[list[Any]]:
@@ -85,6 +99,8 @@ def executions_from_wire(answer: Any) -> list[ExecutionInfo]:
     Raises:
         TypeError: the answer is no list of executions.
     """
+    if not isinstance(answer, list) or not all(isinstance(line, list) for line in answer):
+        raise TypeError(f"{type(answer).__name__} is no list of lists")
     return [ExecutionInfo(*line[: len(_FIELDS)]) for line in answer]
 
 

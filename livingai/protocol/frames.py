@@ -6,16 +6,19 @@ A frame is a 32-bit little-endian length and a msgpack list whose first item is 
 ==============  ==========================================  =====================================
 message         from agent                                  from service
 ==============  ==========================================  =====================================
-HELLO           version, store url, pid                     version, pid, version of livingai
+HELLO           version, store url, pid, revision           version, pid, version of livingai
 ATTACH          journal id (hex)                            -
 WAKE            -                                           -
 OUTCOMES        -                                           packed (lsn, word) pairs, reasons,
                                                             lost: (first lsn, last lsn, reason)
 REQUEST         request id, verb, arguments                 -
-RESPONSE        -                                           request id, ok, value or (class, text)
-GOODBYE         -                                           reason
+RESPONSE        -                                           request id, ok, value or error
+GOODBYE         -                                           error
 TROUBLE         -                                           why the store takes no writes, or ""
 ==============  ==========================================  =====================================
+
+*revision* says what the sender can read beyond the first form of this version; who says nothing has
+revision 0. Errors are those of :mod:`livingai.protocol.error_parts`.
 """
 
 from __future__ import annotations
@@ -27,10 +30,9 @@ from typing import Any
 
 import msgpack
 
-from livingai import errors
-from livingai.errors import LivingAIError, ServiceError
-
 PROTOCOL_VERSION = 1
+#: 1: errors come with their families. 2: a writer encodes states.
+REVISION = 2
 LENGTH = struct.Struct("<I")
 #: (lsn, outcome word) pairs of an OUTCOMES message.
 OUTCOME_PAIR = struct.Struct("<QQ")
@@ -59,14 +61,17 @@ def frame(*parts: Any) -> bytes:
 
 def parse(body: bytes | memoryview) -> list[Any]:
     """A message from a frame's body. Raises ValueError if it is none."""
-    message = msgpack.unpackb(
-        body,
-        raw=False,
-        unicode_errors="surrogatepass",
-        strict_map_key=False,
-        max_bin_len=len(body),
-        max_str_len=len(body),
-    )
+    try:
+        message = msgpack.unpackb(
+            body,
+            raw=False,
+            unicode_errors="surrogatepass",
+            strict_map_key=False,
+            max_bin_len=len(body),
+            max_str_len=len(body),
+        )
+    except (TypeError, ArithmeticError, RecursionError) as error:  # a list as a key, an odd time
+        raise ValueError(f"no msgpack value of ours: {error}") from error
     if not isinstance(message, list) or not message:
         raise ValueError("a message is a list")
     return message
@@ -94,21 +99,13 @@ class FrameBuffer:
             end = at + LENGTH.size + length
             if len(buffer) < end:
                 break
-            yield parse(bytes(buffer[at + LENGTH.size : end]))
+            with memoryview(buffer) as whole, whole[at + LENGTH.size : end] as body:
+                message = parse(body)
+            yield message
             at = end
         del buffer[:at]
 
 
-def error_parts(error: BaseException) -> tuple[str, str]:
-    """An error as (class name, text), to be sent to another process."""
-    if isinstance(error, LivingAIError):
-        return type(error).__name__, str(error)
-    return "ServiceError", f"{type(error).__name__}: {error}"
-
-
-def error_from_parts(name: str, text: str) -> LivingAIError:
-    """The error that :func:`error_parts` described; never anything but a LivingAIError."""
-    cls = getattr(errors, name, ServiceError)
-    if isinstance(cls, type) and issubclass(cls, LivingAIError):
-        return cls(text)
-    return ServiceError(text)
+def revision_of(more: list[Any]) -> int:
+    """The revision of who has greeted; ``more``: what the greeting has from that place on."""
+    return more[0] if more and type(more[0]) is int and more[0] > 0 else 0

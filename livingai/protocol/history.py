@@ -24,9 +24,9 @@ from typing import Any, Final, NamedTuple
 from msgpack import ExtType, Unpacker
 
 from livingai import serial
-from livingai.errors import CorruptRecordError
+from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError
 from livingai.node import ExecutionNode
-from livingai.protocol.sections import Cached, decode_state
+from livingai.protocol.sections import Cached, decode_stored_state
 from livingai.queue.layout import owner_token
 from livingai.serial.scalars import MARKED_PREFIX
 from livingai.stores.base import PackedNode
@@ -68,7 +68,7 @@ def pack_history(
     versions = bytearray()
     for wire, epoch, seq, has_state, _ in nodes:
         if epoch >= _EPOCHS:  # no store gives such an epoch: livingai has not written this row
-            raise CorruptRecordError(f"a node has the epoch {epoch}; its row is damaged")
+            raise CorruptRowError(f"a node has the epoch {epoch}; its row is damaged")
         if wire[0] == MARKED_PREFIX[0]:
             marked.append([len(parts), wire])
             wire = _NULL  # noqa: PLW2901 - its place in the array
@@ -81,19 +81,54 @@ def pack_history(
 def unpack_history(message: list[Any], cached: Cached | None, execution_id: str = "") -> History:
     """Inverse of :func:`pack_history`; the state is that of ``cached`` where it was not sent.
 
-    Raises CorruptRecordError if the sections do not decode to nodes (of ``execution_id``, if it is
-    given); it names the first one that does not.
+    All of it comes from rows of the store.
+
+    Raises:
+        CorruptRowError: the sections do not decode to nodes (of ``execution_id``, if it is given);
+            it names the first one that does not.
+        CorruptBlobError: the state does not decode.
     """
     with without_collector():
         try:
             return _unpack(message, cached, execution_id)
+        except CorruptBlobError:
+            raise
         except CorruptRecordError as error:
             if execution_id and execution_id in str(error):
-                raise
+                raise CorruptRowError(str(error)) from error
             why: Exception = error
-        except (ValueError, TypeError, LookupError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
             why = error
-    raise CorruptRecordError(f"execution {execution_id}: {_first_bad(message)}: {why}") from why
+    raise CorruptRowError(f"execution {execution_id}: {_first_bad(message)}: {why}") from why
+
+
+def checked_message(answer: Any) -> list[Any]:
+    """``answer``, if it has the form of a message; what its sections hold is not looked at.
+
+    Raises:
+        TypeError, ValueError: it has another form.
+    """
+    checkpoint, state, array, marked, versions = answer
+    if (
+        type(array) is not bytes
+        or type(versions) is not bytes
+        or len(versions) % _VERSION.size
+        or not _has_form(checkpoint, str, int, int, object)
+        or not _has_form(state, int, bytes)
+        or type(marked) is not list
+        or not all(each is not None and _has_form(each, int, bytes) for each in marked)
+    ):
+        raise TypeError("it is no message of nodes")
+    return [checkpoint, state, array, marked, versions]
+
+
+def _has_form(values: Any, *types: type) -> bool:
+    """Whether it is a list of values of these types, or None."""
+    return values is None or (
+        isinstance(values, list)
+        and len(values) == len(types)
+        and all(map(isinstance, values, types))
+    )
 
 
 def _first_bad(message: list[Any]) -> str:
@@ -140,7 +175,7 @@ def _unpack(message: list[Any], cached: Cached | None, execution_id: str) -> His
     ]
     for recorded in nodes:
         if execution_id and recorded.node.execution_id != execution_id:
-            raise CorruptRecordError(
+            raise CorruptRowError(
                 f"execution {execution_id} has a row with node {recorded.node.id} of another one"
             )
     if checkpoint is None:
@@ -148,7 +183,8 @@ def _unpack(message: list[Any], cached: Cached | None, execution_id: str) -> His
     if state is None:
         value = cached.state if cached is not None else None
     else:
-        value = decode_state(*state)
+        kind, raw = state
+        value = decode_stored_state(kind, raw, str(checkpoint[0]), execution_id)
     return History(tuple(checkpoint), value, nodes)
 
 

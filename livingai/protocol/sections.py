@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from livingai import serial
 from livingai.errors import (
+    CorruptBlobError,
     CorruptRecordError,
+    CorruptRowError,
     InvalidNodeError,
     StateEncodingError,
     StateTooLargeError,
@@ -111,3 +113,39 @@ def decode_state(kind: int, raw: bytes) -> Any:
         f"a state is of kind {kind!r}, this livingai knows kinds up to {max(StateKind)}; a newer "
         "one may have written it: upgrade livingai to read it"
     )
+
+
+def decode_stored_state(kind: int, raw: bytes, node_id: str, execution_id: str) -> Any:
+    """As :func:`decode_state`, of a checkpoint of the store.
+
+    Raises:
+        CorruptBlobError: it does not decode; the message names the checkpoint.
+    """
+    try:
+        return decode_state(kind, raw)
+    except CorruptRecordError as error:
+        raise CorruptBlobError(
+            f"the state of node {node_id} of execution {execution_id}: {error}"
+        ) from error
+
+
+def decode_checkpoint(
+    wire: bytes, kind: int, raw: bytes | None, execution_id: str | None
+) -> tuple[ExecutionNode, Any]:
+    """A node of the store and its state (``raw`` None: it has none); ``execution_id`` None: of any
+    execution.
+
+    Raises:
+        CorruptRowError: the section is none of a node, or of another execution's.
+        CorruptBlobError: the state does not decode.
+    """
+    try:
+        node = ExecutionNode.from_wire(serial.unpack(wire))  # type: ignore[arg-type]
+    except CorruptRecordError as error:
+        of = "a node" if execution_id is None else f"a node of execution {execution_id}"
+        raise CorruptRowError(f"{of}: {error}") from error
+    if execution_id is not None and node.execution_id != execution_id:
+        raise CorruptRowError(f"execution {execution_id} has a row of another one")
+    if raw is None:
+        return node, None
+    return node, decode_stored_state(kind, raw, node.id, node.execution_id)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from livingai.errors import LivingAIError, ServiceError
 from livingai.protocol.executions import executions_from_wire
+from livingai.protocol.history import checked_message
 from livingai.stores.records import CostLine, ExecutionInfo
 from livingai.stores.retention import Dropped, Pruned
 
@@ -80,7 +81,7 @@ class Verb(NamedTuple, Generic[Answer]):
             return self.decode(answer)
         except LivingAIError:
             raise
-        except (TypeError, ValueError, LookupError) as error:
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             raise ServiceError(
                 f"the service's answer to {self.name!r} makes no sense: {error}"
             ) from error
@@ -90,17 +91,21 @@ def _nothing(answer: Any) -> None:
     """Decodes the answer of a verb that is only done."""
 
 
-def _message(answer: Any) -> list[Any]:
-    """A message of :mod:`livingai.protocol.history`, still packed."""
-    return list(answer)
-
-
 def _checkpoint(answer: Any) -> PackedCheckpoint:
-    return PackedCheckpoint(*answer)
+    node, kind, state = answer
+    if type(node) is not bytes or type(kind) is not int or type(state) not in (bytes, type(None)):
+        raise TypeError("it is no node with a kind and a state")
+    return PackedCheckpoint(node, kind, state)
 
 
 def _costs(answer: Any) -> list[CostLine]:
-    return [CostLine(*line) for line in answer]
+    return [CostLine(*line) for line in _lines(answer)]
+
+
+def _lines(answer: Any) -> list[list[Any]]:
+    if not isinstance(answer, list) or not all(isinstance(line, list) for line in answer):
+        raise TypeError(f"{type(answer).__name__} is no list of lists")
+    return answer
 
 
 def _copied(answer: Any) -> ForkCounts:
@@ -128,8 +133,8 @@ _READER, _HOUSEKEEPER = Answerer.READER, Answerer.HOUSEKEEPER
 _WRITER, _DISPATCHER = Answerer.WRITER, Answerer.DISPATCHER
 
 LATEST: Final = Verb[PackedCheckpoint]("latest", Barrier.ONE, _READER, _checkpoint)
-NODES: Final = Verb[list[Any]]("nodes", Barrier.ONE, _READER, _message)
-HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, _message)
+NODES: Final = Verb[list[Any]]("nodes", Barrier.ONE, _READER, checked_message)
+HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, checked_message)
 LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
 EXECUTIONS: Final = Verb[list[ExecutionInfo]](
     "executions", Barrier.ALL, _READER, executions_from_wire

@@ -68,7 +68,7 @@ class NodeComparison:
 
 
 def _facts(node: ExecutionNode) -> list[str]:
-    """A node that has nothing to be compared with."""
+    """The lines for a node that has no counterpart."""
     error = f"{node.error.type}: {node.error.message}" if node.error else None
     facts = differences({}, {"input": node.input, "output": node.output, "error": error})
     return [str(fact) for fact in facts if fact.replayed is not None]
@@ -112,10 +112,10 @@ class ReplayResult:
     in order of the replay, what is missing at the end. ``output`` is what the agent function
     returned (None for a handler), ``state`` the last state, ``error`` what ended the replay early
     or the first failure of a handler; ``error_recorded``: the recorded program ended with the same.
-    ``state_differences`` compares the last states of two programs. ``record_changed``: somebody
-    wrote to the record meanwhile. ``unseen``: calls that a COUNTERFACTUAL served because their
+    ``state_differences`` compares the last states of two programs. ``record_changed``: the record
+    was written to during the replay. ``unseen``: calls that a COUNTERFACTUAL served because their
     arguments are the same, though their functions also use variables around them (their names),
-    which may be others now.
+    which may have other values now.
     """
 
     execution_id: str

@@ -101,8 +101,8 @@ def is_program(handler: Any) -> bool:
 
 
 def is_asynchronous(function: Any) -> bool:
-    """Whether calling it gives something to be awaited, as far as its declaration says; a partial
-    function or a lambda is looked into no further."""
+    """Whether calling it gives something to be awaited, judged by its declaration alone (of a
+    partial: that of its function). A lambda that returns a coroutine is not recognised."""
     while isinstance(function, functools.partial):
         function = function.func
     call = type(function).__call__
@@ -110,7 +110,7 @@ def is_asynchronous(function: Any) -> bool:
 
 
 def program_of(program: Any, run: Any) -> Any:
-    """Call a program; its run is the one that recorded calls belong to in either case."""
+    """Call a program, with ``run`` if it takes one; recorded calls belong to that run anyway."""
     return program(run) if _required(program) else program()
 
 
@@ -138,7 +138,9 @@ def takes(handler: Any, running: Iterable[ExecutionNode]) -> NodeHandler:
     if isinstance(handler, Mapping):
         return _by_name(handler, running)
     if not callable(handler):
-        raise ConfigurationError(f"a handler is a function, not {handler!r}")
+        raise ConfigurationError(
+            f"a handler must be a function or a dict of functions, not {handler!r}"
+        )
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):  # a builtin that does not say
@@ -153,8 +155,8 @@ def takes(handler: Any, running: Iterable[ExecutionNode]) -> NodeHandler:
             return both
         return lambda node, inputs: handler(node)
     raise ConfigurationError(
-        f"a handler is called as handler(node) or handler(node, inputs), a program as program(run);"
-        f" {handler!r} takes {signature}"
+        f"{handler!r} takes {signature}, but a handler is called as handler(node) or "
+        "handler(node, inputs), and a program as program(run)"
     )
 
 
@@ -164,8 +166,8 @@ def _by_name(
     missing = sorted({name_of(node) for node in running} - set(functions))
     if missing:
         raise FunctionMissingError(
-            f"the record has calls of {', '.join(missing)}, and no such function is given: it was "
-            "renamed or removed; map the recorded name to the function that does this today"
+            f"the record has calls of {', '.join(missing)}, and the handler has no such function: "
+            "map the recorded name to the function that does this today"
         )
     return lambda node, inputs: _called(functions[name_of(node)], node)
 
@@ -178,6 +180,7 @@ def _called(function: Callable[..., Any], node: ExecutionNode) -> Any:
     if isinstance(given, dict) and set(given) == {"digest", "bytes", "preview"}:
         raise NotRecordedError(
             f"the arguments of {name_of(node)!r} ({node.id}) were too large to be recorded whole "
-            f"({given['bytes']} bytes), so it cannot be called with them; replay the program"
+            f"({given['bytes']} bytes), so it cannot be called with them; replay the program, "
+            "which passes its own"
         )
     return function(given)

@@ -86,13 +86,13 @@ class ReplayTape(Tape):
         if here is not None and is_same(here, call.kind, call.name, call.input):
             return Match(here, True)
         key = (call.kind, call.name)
-        alike = self._lines.get((*key, frozen(call.input.recorded())), _NOBODY)
+        alike = self._lines.get((*key, frozen(call.input.recorded())), _NO_CALLS)
         for node in alike.free_first(self._given):
             if call.input.same_as(node.input):
                 return Match(node, True)
         if here is not None and here.id not in self._given and _key(here) == key:
             return Match(here, False)
-        return Match(self._lines.get(key, _NOBODY).first_free(self._given), False)
+        return Match(self._lines.get(key, _NO_CALLS).first_free(self._given), False)
 
 
 def _key(node: ExecutionNode) -> tuple[NodeType, str] | None:
@@ -125,12 +125,12 @@ class _Line:
         yield from (node for node in self.nodes if node.id in given)
 
 
-_NOBODY: Final = _Line()
+_NO_CALLS: Final = _Line()
 
 
 def frozen(value: Any) -> Hashable:
-    """Something to look an input up by: inputs that are the same (:meth:`Input.same_as`) have the
-    same; few others do, but some (a list and a tuple, and all that cannot be hashed)."""
+    """A key to look an input up by. Equal inputs (:meth:`Input.same_as`) have equal keys; so have
+    some that differ: a list and a tuple, and all that cannot be hashed."""
     try:
         key = _frozen(value)
         hash(key)

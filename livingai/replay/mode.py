@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypedDict
 
+from livingai.asked import check_text
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords
 from livingai.runs.diff import NOTHING
@@ -21,7 +22,7 @@ class ReplayMode(StrEnum):
     FROM_NODE = "from_node"
     #: Reasoning runs again, tools are served: no tool is called.
     MOCK_TOOLS = "mock_tools"
-    #: One node's input or output is another; what depends on it runs again, the rest is served.
+    #: One node gets another input or output; what depends on it runs again, the rest is served.
     COUNTERFACTUAL = "counterfactual"
 
 
@@ -94,18 +95,29 @@ def make_request(options: ReplayKeywords) -> Request:
         mode = ReplayMode(mode)
     except ValueError as error:
         names = ", ".join(mode.value for mode in ReplayMode)
-        raise ConfigurationError(f"there is no replay mode {mode!r}; modes: {names}") from error
+        raise ConfigurationError(
+            f"there is no replay mode {mode!r}; choose one of {names}"
+        ) from error
     if node_id is not None and not isinstance(node_id, str):
-        raise ConfigurationError(f"node_id is the id, path or name of a call, not {node_id!r:.200}")
+        raise ConfigurationError(
+            f"node_id must be the id, path or name of a call, not {node_id!r:.200}"
+        )
+    new_id = options.get("new_id")
+    if new_id is not None:
+        check_text(new_id, "new_id")
     if mode is ReplayMode.FROM_NODE and node_id is None:
         raise ConfigurationError(
             "FROM_NODE needs node_id=..., the id, path or name of the first node that runs again"
         )
     if mode is not ReplayMode.COUNTERFACTUAL:
         if overrides:
-            raise ConfigurationError(f"overrides are for COUNTERFACTUAL, not for {mode.name}")
+            raise ConfigurationError(
+                f"{mode.name} takes no overrides; leave them out, or use mode=COUNTERFACTUAL"
+            )
         if mode is not ReplayMode.FROM_NODE and node_id is not None:
-            raise ConfigurationError(f"node_id is not for {mode.name}")
+            raise ConfigurationError(
+                f"{mode.name} takes no node_id; leave it out, or use FROM_NODE or COUNTERFACTUAL"
+            )
         return _request(mode, {}, options)
     if not overrides:
         raise ConfigurationError(
@@ -113,7 +125,7 @@ def make_request(options: ReplayKeywords) -> Request:
         )
     if not isinstance(overrides, Mapping):
         raise ConfigurationError(
-            'overrides is a dict such as {"output": ...} with node_id=..., '
+            'overrides must be a dict such as {"output": ...} with node_id=..., '
             f"not {overrides!r:.200}"
         )
     if (
@@ -154,7 +166,7 @@ def _override(node_id: Any, given: Any) -> Override:
         )
     if len(given) == 2:
         raise ConfigurationError(
-            f"the override of {node_id!r} replaces both input and output: with its output given "
-            "the node does not run, so its input would not be looked at"
+            f"the override of {node_id!r} replaces both input and output: give one of them. With "
+            "its output given the node does not run, so its input has no effect"
         )
     return Override(**given)

@@ -40,7 +40,7 @@ class Replay:
     state: Any = None
 
     def settings(self, tape: ReplayTape) -> RunSettings:
-        """Of a run whose life says that it is a replay."""
+        """The settings of the replay's run; its life says that it is a replay."""
         marks = {
             "parent_execution": self.recording.execution_id,
             "replay_mode": self.request.mode.value,
@@ -65,8 +65,8 @@ class ReplayRecorder(Recorder):
         self._differs = False
 
     def perform(self, call: Call, scope: Scope) -> Work[Any]:
-        """As the recorder's. A replay that may not go on does not, even if the program catches the
-        error."""
+        """As :meth:`Recorder.perform`. An error that ends the replay ends it even if the program
+        catches it."""
         try:
             return (yield from super().perform(call, scope))
         except ReplayError as error:
@@ -91,7 +91,7 @@ class ReplayRecorder(Recorder):
         return (yield from self._marked(self._give(call, recorded, how), how, recorded))
 
     def _look_at_variables(self, call: Call, how: How) -> None:
-        """Note a call that might have come out differently, but for all that can be seen of it."""
+        """Note a call that is served for its arguments, but uses variables that may differ."""
         self._differs = self._differs or how is How.REPLACED or how is How.RUN
         if self._mode is ReplayMode.COUNTERFACTUAL and self._differs and how is How.SERVED:
             names = variables_of(call.function)
@@ -117,7 +117,7 @@ class ReplayRecorder(Recorder):
         return node.output
 
     def _give_inner(self, call: Call, recorded: ExecutionNode) -> Work[None]:
-        """The recorded calls inside of one that is served happened there, so here, too."""
+        """Record the calls that were made inside of a served one: the replay has them, too."""
         before = len(str(recorded.metadata[CALL]))
         for inner_id in self._recording.ordered(self._recording.descendants([recorded.id])):
             inner = fresh(self._recording.by_id[inner_id])
@@ -181,7 +181,7 @@ def variables_of(function: Any) -> tuple[str, ...]:
 
 
 def _own_mark(node: ExecutionNode) -> dict[str, Any]:
-    """A served inner call knows its own origin better than the call around it."""
+    """The mark that a served inner call has already; that of the call around it is not for it."""
     known = node.metadata.get("replay_of")
     return {} if known is None else {"replay_of": known}
 
@@ -190,8 +190,8 @@ def _own_mark(node: ExecutionNode) -> dict[str, Any]:
 class RunProgram(Effect[tuple[Any, Exception | None]]):
     """Run a program against a record; the value is what it returned, and the error that ended it.
 
-    The run is no subclass of its own: where it is an argument of a recorded call, its class is part
-    of the call's input.
+    The run is of the usual class, not of a subclass: where it is an argument of a recorded call,
+    its class is part of the call's input.
     """
 
     program: Any

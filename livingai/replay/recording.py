@@ -86,7 +86,7 @@ class Recording:
                 )
         names = {str(node.metadata.get("name", "")): node for node in self.nodes}
         meant = names.get(nearest(given, filter(None, names)) or "")
-        hint = "" if meant is None else f"; did you mean {_listed([meant])}?"
+        hint = "." if meant is None else f"; did you mean {_listed([meant])}?"
         raise NodeNotFoundError(
             f"the execution {self.execution_id!r} has no node with the id, path or name {given!r}"
             f"{hint} It has {_listed(self.nodes) or 'no nodes'}"
@@ -104,7 +104,7 @@ class Recording:
         return found
 
     def ancestors(self, node_id: str) -> list[str]:
-        """The nodes that this one hangs on, the nearest first."""
+        """The node's parent, that one's parent and so on."""
         found: list[str] = []
         parent = self.node(node_id).parent_id
         while parent in self.by_id and parent not in found:
@@ -139,7 +139,7 @@ class Recording:
         if owner is not None:
             raise StillBeingWrittenError(
                 f"{self.execution_id!r} is still being written: process {owner} owns it, and node "
-                f"{unfinished[0].id!r} is {unfinished[0].status.value}. Replay it once it has "
+                f"{unfinished[0].id!r} is {unfinished[0].status.value}. Replay it when it has "
                 "ended, or pass allow_live=True to replay what is there now"
             )
 

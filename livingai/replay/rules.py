@@ -38,7 +38,7 @@ class Rules:
             assert request.node_id is not None
             targets = {request.node_id}
             self._before = {node.id for node in recording.before(request.node_id)}
-        #: Calls that have to be made, for a call inside of them is to be another one.
+        #: Calls that have to be made because a call inside of them is replaced or runs again.
         self._around = {node_id for target in targets for node_id in recording.ancestors(target)}
         risky = next((n for n in recording.nodes if CALL in n.metadata and not n.idempotent), None)
         if request.mode is ReplayMode.FULL and risky is not None:
@@ -114,14 +114,15 @@ def arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments out of a call's input.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not the input of a call.
     """
     if isinstance(given, dict) and set(given) == {"args", "kwargs"}:
         args, kwargs = given["args"], given["kwargs"]
         if isinstance(args, list | tuple) and isinstance(kwargs, dict):
             return tuple(args), dict(kwargs)
     raise ConfigurationError(
-        f'the input of a recorded call is {{"args": [...], "kwargs": {{...}}}}, not {given!r:.200}'
+        'the input of a recorded call must be {"args": [...], "kwargs": {...}}, '
+        f"not {given!r:.200}"
     )
 
 

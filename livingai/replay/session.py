@@ -109,7 +109,7 @@ class ReplaySession:
                 yield from do(ReadLatest(request.new_id))
                 raise ConfigurationError(
                     f"there is an execution {request.new_id!r} already, and a replay never writes "
-                    "into an old one; choose another new_id, or none"
+                    "into one that exists; choose another new_id, or leave it out"
                 )
         if not request.allow_live:
             yield from do(Compute(partial(recording.require_settled, self.engine.directory)))
@@ -177,7 +177,9 @@ def _by_ids(request: Request, recording: Recording) -> Request:
     node_id = None if request.node_id is None else recording.named(request.node_id).id
     overrides = {recording.named(key).id: each for key, each in request.overrides.items()}
     if len(overrides) < len(request.overrides):
-        raise ConfigurationError("two of the overrides are about the same node")
+        raise ConfigurationError(
+            "two of the overrides name the same node, by its id, path or name; give it one"
+        )
     return replace(request, node_id=node_id, overrides=overrides)
 
 

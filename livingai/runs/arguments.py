@@ -1,4 +1,4 @@
-"""Arguments that cannot be encoded, as plain values: enough to tell two calls apart, and to read.
+"""Arguments that cannot be encoded, as plain values: enough to distinguish two calls, and to read.
 
 The description is only compared and shown, never passed to a function, so it need not be
 reversible. An object of a class that declares its fields (dataclass, pydantic model, attrs class,

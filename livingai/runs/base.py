@@ -41,7 +41,7 @@ class BaseRun:
     def __init__(self, engine: RunEngine, execution_id: str, settings: RunSettings) -> None:
         settings.validate()
         if not isinstance(execution_id, str) or not execution_id:
-            raise InvalidNodeError(f"a run's id is a non-empty string, not {execution_id!r}")
+            raise InvalidNodeError(f"a run's id must be a non-empty string, not {execution_id!r}")
         self.engine = engine
         #: The execution's id.
         self.id = execution_id
@@ -165,7 +165,9 @@ class BaseRun:
             return None
         return DivergenceError(
             f"run {self.id!r}: the program ended without making the call "
-            f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded"
+            f"{left_out.metadata.get('name')!r} ({left_out.metadata[CALL]}) that is recorded. "
+            "Resume a run with the program that began it; give a changed program an execution id "
+            "of its own"
         )
 
     def _forgotten(self, error: BaseException | None) -> NotAwaitedError | None:
@@ -197,7 +199,9 @@ class BaseRun:
     ) -> tuple[Call, Scope]:  # fmt: skip
         """Describe a call at the moment at which it is made: its place and its arguments."""
         if self.closed:
-            raise RunError(f"run {self.id!r} is not entered; use `with` or `async with`")
+            raise RunError(
+                f"run {self.id!r} is not entered; make its calls inside of `with` or `async with`"
+            )
         if self._owner.forked:
             raise self._owner.forked_error()
         check_awaited(name, (*args, *kwargs.values()))
@@ -267,10 +271,10 @@ class BaseRun:
         nothing.
 
         Raises:
-            ValueError: ``tokens`` is no whole number of 0 or more.
+            ValueError: ``tokens`` is not a whole number of 0 or more.
         """
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
-            raise ValueError(f"tokens is a whole number of 0 or more, not {tokens!r}")
+            raise ValueError(f"tokens must be a whole number of 0 or more, not {tokens!r}")
         scope = current_scope()
         if scope is not None and scope.run is self and scope.call is not None:
             scope.call.cost_tokens += tokens

@@ -56,12 +56,12 @@ class AsyncCallMethods(ABC):
     def step(self, first: Any = None, /, *given: Any, **kwargs: Any) -> Any:
         """Idempotent work, such as a model call: if it was not finished, it is done again.
 
-        ``await run.step("plan", make_plan, goal)``; without a name it has the function's.
+        ``await run.step("plan", make_plan, goal)``; without a name it gets the function's.
 
         Raises:
-            ConfigurationError: that is no name and no function.
+            ConfigurationError: no function was given, or no name and the function has none.
             DivergenceError: the record has another call here.
-            ResultEncodingError: the result is nothing that can be recorded.
+            ResultEncodingError: the result cannot be recorded.
             FencedError: another process has taken the run over.
         """
         return self._call(NodeType.PROMPT, (first, *given), kwargs)

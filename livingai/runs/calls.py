@@ -61,26 +61,29 @@ class CallOptions:
         """Raise ConfigurationError for options that cannot work."""
         if type(self.retries) is not int or self.retries < 0:
             raise ConfigurationError(
-                f"retries is a whole number of 0 or more, not {self.retries!r}"
+                f"retries must be a whole number of 0 or more, not {self.retries!r}"
             )
         if not _is_number(self.backoff_s) or not self.backoff_s >= 0:
-            raise ConfigurationError(f"backoff_s is seconds, 0 or more, not {self.backoff_s!r}")
+            raise ConfigurationError(f"backoff_s must be 0 seconds or more, not {self.backoff_s!r}")
         if self.timeout is not None and (not _is_number(self.timeout) or not self.timeout > 0):
-            raise ConfigurationError(f"timeout is seconds above 0, or None, not {self.timeout!r}")
+            raise ConfigurationError(
+                f"timeout must be a number of seconds above 0, or None, not {self.timeout!r}"
+            )
         if not isinstance(self.idempotent, bool):
-            raise ConfigurationError(f"idempotent is True or False, not {self.idempotent!r}")
+            raise ConfigurationError(f"idempotent must be True or False, not {self.idempotent!r}")
         if not isinstance(self.thread, bool):
-            raise ConfigurationError(f"thread is True or False, not {self.thread!r}")
+            raise ConfigurationError(f"thread must be True or False, not {self.thread!r}")
         kinds = self.retry_on
         if kinds is not None and not (isinstance(kinds, tuple) and all(map(_is_exception, kinds))):
             raise ConfigurationError(
-                "retry_on is a tuple of exception classes, such as (ConnectionError,), "
+                "retry_on must be a tuple of exception classes, such as (ConnectionError,), "
                 f"not {kinds!r}"
             )
         if self.retries and not self.idempotent and self.retry_on is None:
             raise ConfigurationError(
-                "retries of a tool that is not idempotent could repeat its effect: mark it "
-                "idempotent=True, or name in retry_on= the exceptions after which nothing happened"
+                "a tool that is not idempotent could have its effect twice if it is retried: mark "
+                "it idempotent=True, or name in retry_on= the exceptions that it raises only if it "
+                "had no effect"
             )
 
     def retryable(self, error: Exception) -> bool:

@@ -1,8 +1,8 @@
 """Differences between two values, by place: what a person reads first when a replay diverges.
 
-Types count (1, 1.0 and True differ, a tuple is no list), the order of a dict's keys does not, and a
-NaN equals a NaN. Values are nested as deeply as :func:`livingai.serial.pack` takes them, so nothing
-here recurses.
+Types count (1, 1.0 and True differ, a tuple is not a list), the order of a dict's keys does not,
+and a NaN equals a NaN. Values are nested as deeply as :func:`livingai.serial.pack` takes them, so
+nothing here recurses.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ RAISED: Final = "raised"
 _LONGEST_CHARS: Final = 8192
 _LONGEST_TRACEBACK: Final = 100_000
 
-#: The recorder's own trouble, not an outcome of the program's work: goes up and is not recorded as
-#: the failure of the call that it passes through, else a resumed run would be served it.
+#: Errors of the recording, not outcomes of the program's work. They are not recorded as the failure
+#: of the calls that they are raised through; else a resumed run would be served them.
 _OWN: Final = (
     RunError, StoreError, ServiceError, JournalError, DirectoryError,
     ConfigurationError, InvalidNodeError,
@@ -54,7 +54,7 @@ def describe(error: Exception, *, retryable: bool = False) -> tuple[ErrorInfo, d
     fails."""
     try:
         return _described(error, retryable)
-    except Exception as failure:  # its class does not even want to be asked for its name
+    except Exception as failure:  # looking at it, or at its class, raises
         module, name = name_of(type(error))
         text = f"<looking at it raised {type(failure).__name__}>"
         return ErrorInfo(name, text, None, retryable), {"module": module, "state": {}}
@@ -85,7 +85,7 @@ def rebuild(node: ExecutionNode) -> Exception:
     """The exception that a failed node recorded."""
     info = node.error
     if info is None:
-        return RecordedError(f"{node.id} is recorded as failed, without an error")
+        return RecordedError(f"{node.id} is recorded as failed, but its error is not recorded")
     raised = node.metadata.get(RAISED)
     return rebuilt(info.type, info.message, raised if isinstance(raised, dict) else {})
 

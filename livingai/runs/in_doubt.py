@@ -14,7 +14,7 @@ from livingai.runs.policy import Resolution, ResolutionAction, Resolver
 
 
 def is_lost(recorded: ExecutionNode) -> bool:
-    """Whether a tool was called and its result was nothing that can be recorded."""
+    """Whether a tool was called and its result could not be recorded."""
     error = recorded.error
     return (
         recorded.status is Status.FAILED
@@ -28,7 +28,7 @@ def ask(resolver: Resolver | None, node: ExecutionNode) -> Work[Resolution | Non
     """What a resolver says of a node; None: nothing, or there is no resolver.
 
     Raises:
-        InDoubtError: it failed, so the question is open.
+        InDoubtError: the resolver failed, so the tool is still in doubt.
     """
     if resolver is None:
         return None
@@ -40,14 +40,14 @@ def ask(resolver: Resolver | None, node: ExecutionNode) -> Work[Resolution | Non
             raise
         raise _undecided(node, f"raised {type(error).__qualname__}: {shown(error)}") from error
     if found is not None and not isinstance(found, Resolution):
-        raise _undecided(node, f"returned {found!r:.200}, which is no Resolution")
+        raise _undecided(node, f"returned {found!r:.200}, which is not a Resolution")
     return found
 
 
 def _undecided(node: ExecutionNode, what: str) -> InDoubtError:
     return InDoubtError(
         f"run {node.execution_id!r}: the tool {node.metadata.get('name')!r} ({node.id}) is in "
-        f"doubt, and the resolver {what}. It returns Resolution.done(result), .retry(), "
+        f"doubt, and the resolver {what}. It must return Resolution.done(result), .retry(), "
         ".fail(error), or None where it does not know; see docs/RECOVERY.md.",
         (node.id,),
     )
@@ -63,7 +63,7 @@ def resolved_node(recorded: ExecutionNode, resolution: Resolution) -> ExecutionN
     )  # fmt: skip
     if resolution.action is ResolutionAction.FAIL:
         node.status = Status.FAILED
-        error = resolution.error or RuntimeError("decided to have failed")
+        error = resolution.error or RuntimeError("a resolver decided that it failed")
         node.error, metadata[RAISED] = describe(error)
     return node
 
@@ -75,7 +75,8 @@ def in_doubt_error(execution_id: str, nodes: list[ExecutionNode]) -> InDoubtErro
         for node in nodes
     )
     return InDoubtError(
-        f"run {execution_id!r}: called before the crash, with no recorded result, so it may or may "
-        f"not have happened:{lines}\nPass resolver= to decide; see docs/RECOVERY.md.",
+        f"run {execution_id!r}: these tools were about to be called before the crash and have no "
+        f"recorded result, so each may or may not have happened:{lines}\nPass resolver= to decide; "
+        "see docs/RECOVERY.md.",
         tuple(node.id for node in nodes),
     )

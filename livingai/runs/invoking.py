@@ -20,11 +20,11 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
 from livingai.errors import RunError
+from livingai.promise import Deferred
 from livingai.runs.effects import Effect
 from livingai.runs.ports import RunEngine
 from livingai.runs.scopes import Scope, enter, leave, task_or_thread
@@ -121,29 +121,30 @@ class Invoke(Effect[Any]):
     async def _threaded(self) -> Any:
         context = contextvars.copy_context()
         try:
-            future = self._in_thread(context)
+            deferred = self._in_thread(context)
         except RuntimeError as error:  # no more threads to be had; nothing was called
             _log.warning("%r is called in the event loop: %s", self.function, error)
             return self._plainly()
-        waiter = asyncio.wrap_future(future)
+        waiter = deferred.in_loop()
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         while not waiter.done():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
+                deferred.cancel()
                 waiter.cancel()
                 raise TimeoutError
             try:
                 await asyncio.wait({waiter}, timeout=left)
             except asyncio.CancelledError as error:
-                if future.cancel():  # it was not begun
+                if deferred.cancel():  # it was not begun
                     raise
                 self.interrupted = self.interrupted or error
         if self.scope is not None:
             self.scope.belongs_to = task_or_thread()  # what follows of the call is here again
         _take_over(context)
-        return self._outcome(waiter.result())
+        return self._outcome(deferred.result())
 
-    def _in_thread(self, context: contextvars.Context | None = None) -> Future[Ended]:
+    def _in_thread(self, context: contextvars.Context | None = None) -> Deferred[Ended]:
         def body() -> Any:
             if self.scope is not None:
                 self.scope.belongs_to = task_or_thread()

@@ -23,6 +23,9 @@ This holds for processes that share a state directory. Across machines there are
 run is opened with ``exclusive=True``, and an intent is stored, and thereby checked, first.
 
 A forked child is another process. It owns nothing, and may not act for its parent.
+
+A run has one claim from its beginning to its end. Where thousands of other executions displace its
+entry of the index, other processes have nothing to mark: from then on every check asks the store.
 """
 
 from __future__ import annotations
@@ -49,8 +52,6 @@ class Ownership:
         self._token = ""
         #: Whether another process may have been entering at the same time.
         self._contested = False
-        #: The claim for which the store has confirmed :attr:`epoch`.
-        self._confirmed: OwnedClaim | None = None
         #: The store's fencing token; 0 before :meth:`take`.
         self.epoch = 0
 
@@ -66,15 +67,17 @@ class Ownership:
             FencedError: another process did the same at the same time, and its claim is the newer
                 one.
         """
-        owned = self._enter()
+        owned, self._token = self._engine.new_claim(self._execution_id)
+        self._owned = owned
+        self._contested = self._engine.others_enter(self._execution_id)
         yield from do(Save(beginning))
-        epoch = yield from do(Claim(self._execution_id, self._token))
-        self._confirm(owned, epoch)
-        if self._replaced():
+        self.epoch = owned.epoch = yield from do(Claim(self._execution_id, self._token))
+        if self._state() is ClaimState.REPLACED:
             raise self._fenced()
 
-    def check(self) -> Work[None]:
-        """Return if this process is still the owner.
+    def check(self, *, ask: bool = False) -> Work[None]:
+        """Return if this process is still the owner. ``ask``: ask the store in any case, and not
+        only if there is doubt.
 
         Raises:
             FencedError: it is not.
@@ -84,28 +87,14 @@ class Ownership:
         """
         if self.forked:
             raise self.forked_error()
-        while not self._held():
-            if self._replaced():
-                raise self._fenced()
-            asked = self._owned
-            epoch = yield from do(Claim(self._execution_id, self._token))
-            if asked is not self._owned:
-                continue  # another task or thread of this run has entered anew meanwhile
-            if asked is not self._confirmed:
-                if epoch != self.epoch + 1:
-                    raise FencedError(
-                        f"execution {self._execution_id} was taken over by epoch {epoch - 1} while "
-                        f"this process, with epoch {self.epoch}, was idle; start it again"
-                    )
-                assert asked is not None
-                self._confirm(asked, epoch)
-            if self._in_index():
-                return
-            if self._replaced():  # meanwhile: to enter anew would fence the later run
-                raise self._fenced()
-            # Thousands of other executions displaced the entry. Enter anew, and have the new claim
-            # confirmed: a process that took over meanwhile had no entry that it could mark.
-            self._enter()
+        state = self._state()
+        if ask or state in (ClaimState.MARKED, ClaimState.DISPLACED):
+            yield from do(Claim(self._execution_id, self._token))
+            if state is ClaimState.DISPLACED and self._owned is not None:
+                self._engine.keep_claim(self._execution_id, self._owned)
+            state = self._state()
+        if state is ClaimState.REPLACED:
+            raise self._fenced()
 
     def record_intent(self, node: ExecutionNode) -> Work[None]:
         """Record that a call is about to be made. From then on a successor has to assume that it
@@ -119,11 +108,14 @@ class Ownership:
         receipt = yield from do(Save(node, level))
         outcome = receipt.outcome if level is Durability.STORE else None
         if outcome is not None and outcome.status == "fenced":
-            raise FencedError(f"{self._execution_id}: {outcome.reason}")
+            raise FencedError(
+                f"execution {self._execution_id} is no longer this process's ({outcome.reason}), "
+                f"so {node.metadata.get('name')!r} was not called"
+            )
         if outcome is not None and not outcome.stored:
             raise RecordRefusedError(
-                f"the intent of {node.metadata.get('name')!r} was not stored ({outcome.reason}), "
-                "so it was not called"
+                f"the store did not take the record that {node.metadata.get('name')!r} is about to "
+                f"be called ({outcome.reason}), so it was not called"
             )
         yield from self.check()
 
@@ -141,32 +133,13 @@ class Ownership:
             "give children plain functions (or runs of their own)"
         )
 
-    def _enter(self) -> OwnedClaim:
-        self._owned, self._token = self._engine.new_claim(self._execution_id)
-        self._contested = self._contested or self._engine.others_enter(self._execution_id)
-        return self._owned
-
-    def _confirm(self, owned: OwnedClaim, epoch: int) -> None:
-        self._confirmed = owned
-        self.epoch = owned.epoch = epoch
-
     def _fenced(self) -> FencedError:
         return FencedError(
             f"execution {self._execution_id} was entered again in this process while it was still "
-            "running; the later one goes on, this one has ended"
+            "running; the later run goes on, and this one can record nothing more"
         )
 
     def _state(self) -> ClaimState:
         if self._owned is None:
             return ClaimState.DISPLACED
         return self._engine.claim_state(self._execution_id, self._owned)
-
-    def _replaced(self) -> bool:
-        """Whether this very process has begun to run the execution once more."""
-        return self._state() is ClaimState.REPLACED
-
-    def _in_index(self) -> bool:
-        return self._state() in (ClaimState.HELD, ClaimState.MARKED)
-
-    def _held(self) -> bool:
-        return self._owned is self._confirmed and self._state() is ClaimState.HELD

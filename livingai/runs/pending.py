@@ -102,7 +102,7 @@ class PendingCall(Coroutine[Any, Any, T]):
             self._calls.done(self._number)
 
     def send(self, value: Any) -> Any:
-        """As of a coroutine."""
+        """Go on with the call, as a coroutine does."""
         self._begin()
         try:
             return self._work.send(value)
@@ -111,7 +111,7 @@ class PendingCall(Coroutine[Any, Any, T]):
             raise
 
     def throw(self, *error: Any) -> Any:
-        """As of a coroutine."""
+        """Raise an error inside of the call, as a coroutine does."""
         self._begin()
         try:
             return self._work.throw(*error)
@@ -120,7 +120,7 @@ class PendingCall(Coroutine[Any, Any, T]):
             raise
 
     def close(self) -> None:
-        """As of a coroutine."""
+        """End the call without a result, as a coroutine does."""
         self._begun = True
         self._calls.done(self._number)
         self._work.close()

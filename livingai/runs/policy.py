@@ -66,7 +66,7 @@ class Resolution:
     """A resolver's answer about a tool in doubt. It is recorded, so each tool is asked about once.
 
     * ``Resolution.done(output)``: it happened, and this is its result.
-    * ``Resolution.retry()``: it did not happen (or may happen twice): call it.
+    * ``Resolution.retry()``: it did not happen (or may happen twice): call it again.
     * ``Resolution.fail(error)``: go on as if it had raised ``error``.
     """
 
@@ -85,7 +85,7 @@ class Resolution:
         return cls(ResolutionAction.RETRY)
 
     @classmethod
-    def fail(cls, error: Exception | str = "decided to have failed") -> Resolution:
+    def fail(cls, error: Exception | str = "a resolver decided that it failed") -> Resolution:
         """Raise ``error`` (a text: a RuntimeError with it)."""
         return cls(
             ResolutionAction.FAIL, error=RuntimeError(error) if isinstance(error, str) else error
@@ -122,9 +122,11 @@ class RunSettings:
     def validate(self) -> None:
         """Raise ConfigurationError for settings that cannot work."""
         if self.resume not in ("start", "checkpoint"):
-            raise ConfigurationError(f"resume must be start or checkpoint, not {self.resume!r}")
+            raise ConfigurationError(f"resume must be 'start' or 'checkpoint', not {self.resume!r}")
         if self.resolver is not None and not callable(self.resolver):
-            raise ConfigurationError("resolver must be a function of a node")
+            raise ConfigurationError(
+                f"resolver must be a function that takes a node, not {self.resolver!r:.200}"
+            )
 
 
 class RunKeywords(TypedDict, total=False):

@@ -20,7 +20,8 @@ class ClaimState(Enum):
 
     #: No other process has marked the execution as taken since the claim was made.
     HELD = auto()
-    #: Another process has marked the execution as taken; only the store knows who owns it.
+    #: Another process has marked the execution as taken, or may have taken it while there was
+    #: nothing to mark; only the store knows who owns it.
     MARKED = auto()
     #: The journal's index has no entry of the claim any more: many other executions displaced it.
     DISPLACED = auto()
@@ -95,6 +96,9 @@ class RunEngine(Protocol):
     def new_claim(self, execution_id: str) -> tuple[OwnedClaim, str]:
         """Mark the execution as taken by this process; the claim, and the token by which the store
         knows it."""
+
+    def keep_claim(self, execution_id: str, owned: OwnedClaim) -> None:
+        """Remember a claim of this process that was displaced, unless it has made a newer one."""
 
     async def confirm_claim(self, execution_id: str, claim: str) -> int:
         """The epoch that the store gives, or has given, to the claim with that token."""

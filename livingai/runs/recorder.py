@@ -84,6 +84,7 @@ class Recorder:
         if decision is not Decision.CALL:
             assert recorded is not None
             resolution = yield from ask(self._resolver, recorded)
+            yield from self.owner.check()  # a person may have been asked, for hours
             if resolution is None and decision is Decision.SERVE:
                 return (yield from self.serve(call, recorded))
             if resolution is None:
@@ -197,6 +198,7 @@ class Recorder:
         pause_s = options.backoff_s * 2 ** (len(call.attempts) - 1)
         if pause_s:
             yield from do(Wait(min(pause_s, _LONGEST_PAUSE_S)))
+            yield from self.owner.check()  # another process may have taken over in the pause
         return True
 
     def _record_success(self, call: Call, output: Any, latency_ms: float) -> Work[ExecutionNode]:
@@ -209,8 +211,8 @@ class Recorder:
         except (InvalidNodeError, StateTooLargeError) as error:
             failure = _result_error(call, output, error)
             failure.__cause__ = error
-            if not call.options.idempotent:  # else it is simply made again, by a better program
-                failure.add_note("A resolver may give what it should have returned on resume.")
+            if not call.options.idempotent:  # else the corrected program makes it again
+                failure.add_note("On resume a resolver can say what the call should have returned.")
                 yield from self._record_failure(call, failure, latency_ms)
             raise failure from error
         return node
@@ -239,8 +241,8 @@ def _result_error(
         why = str(found)
     else:
         if isinstance(error, StateTooLargeError):
-            why = (f"it has {size} bytes, more than max_state_bytes; raise the limit, or return "
-                   "where it is kept")  # fmt: skip
+            why = (f"it has {size} bytes, more than max_state_bytes; raise the limit, or keep it "
+                   "elsewhere and return where it is")  # fmt: skip
     kind = f"{type(output).__module__}.{type(output).__qualname__}"
     return ResultEncodingError(
         f"the result of {call.name!r} ({kind}), call {call.path}, cannot be recorded: {why}. "

@@ -173,6 +173,7 @@ class RecoveryEngine:
         undecided: list[ExecutionNode] = []
         for node in plan.in_doubt_nodes:
             resolution = yield from ask(resolver, node)
+            yield from owner.check(ask=True)  # a person may have been asked, for hours
             if resolution is None:
                 undecided.append(node)
                 continue
@@ -203,6 +204,7 @@ class RecoveryEngine:
                 output = yield Invoke(handler, (node,))
             except Exception as error:
                 if node.id in again:
+                    yield from owner.check()
                     yield from do(Save(_failed(node, error)))
                 raise
             latency_ms = (time.perf_counter() - began) * 1e3
@@ -210,6 +212,7 @@ class RecoveryEngine:
                 node, status=Status.SUCCESS, output=output, error=None, latency_ms=latency_ms,
                 completed_at=time.time(),
             )  # fmt: skip
+            yield from owner.check()
             yield from do(Save(done))
             recovery.outputs[node.id] = output
         return recovery

@@ -4,10 +4,10 @@ Each scope counts its calls, so each call has a position. Rules:
 
 1. The program has one scope, and so has each call that is under way.
 2. A task that is started in a scope gets one of its own (``t0``, ``t1``, …) in the order of their
-   creation (:mod:`livingai.runs.tasks`); so calls of the tasks of one ``gather`` are told apart,
-   whichever task is faster.
-3. A scope belongs to the task or thread that first makes a call in it. Threads have no
-   order, so each has to say which scope it is in: ``with run.scope("name")``.
+   creation (:mod:`livingai.runs.tasks`); so calls of the tasks of one ``gather`` get the same
+   paths in every life, whichever task is faster.
+3. A scope belongs to the task or thread that first makes a call in it. Threads have no order, so
+   each has to say which scope it is in: ``with run.scope("name")``.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class Scope:
             self.belongs_to = here
         if self.belongs_to != here:
             raise RunError(
-                f"run {self.run.id!r}: {name!r} is called in a thread or task that the run cannot "
-                'tell from the others; tell its calls apart: `with run.scope("name"):`'
+                f"run {self.run.id!r}: {name!r} is called in a thread or task whose calls the run "
+                'cannot number; make them in a scope of their own: `with run.scope("name"):`'
             )
         scope: Scope | None = self
         while scope is not None:

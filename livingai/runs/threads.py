@@ -13,9 +13,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextvars import Context
 from typing import Any, Final, NamedTuple
+
+from livingai.promise import Bell, Deferred
 
 #: Threads at a time.
 MOST: Final = 64
@@ -32,17 +33,18 @@ class Ended(NamedTuple):
 
 class _Threads:
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._count = 0
-        self._idle = 0
+        #: The bells of threads that wait for work, the one that has waited for the shortest last.
+        self._idle: list[Bell] = []
         self._waiting: deque[Callable[[], None]] = deque()
 
     def do(self, body: Callable[[], None]) -> None:
         """Have a thread call ``body``, soon."""
-        with self._changed:
+        with self._lock:
             self._waiting.append(body)
-            if self._idle >= len(self._waiting):
-                self._changed.notify()
+            if self._idle:
+                self._idle.pop().ring()
                 return
             if self._count >= MOST:
                 return
@@ -60,10 +62,15 @@ class _Threads:
             del body  # and what it holds, while this thread waits
 
     def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._waiting, IDLE_S)
-            self._idle -= 1
+        bell = Bell()
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._idle.append(bell)
+        bell.wait(IDLE_S)
+        with self._lock:
+            if bell in self._idle:
+                self._idle.remove(bell)
             if self._waiting:
                 return self._waiting.popleft()
             self._count -= 1
@@ -84,31 +91,31 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def call_in_thread(
     context: Context, function: Callable[[], Any], *, counted: bool = True
-) -> Future[Ended]:
-    """Call ``function`` in ``context`` in another thread; the future is of how it ended. It can be
-    cancelled until a thread has begun to call the function.
+) -> Deferred[Ended]:
+    """Call ``function`` in ``context`` in another thread; how it ended. It can be cancelled until
+    a thread has begun to call the function.
 
     Not ``counted``: at once, in a thread of its own.
 
     Raises:
         RuntimeError: the system has no more threads. Nothing was called.
     """
-    future: Future[Ended] = Future()
+    deferred: Deferred[Ended] = Deferred()
 
     def body() -> None:
-        if not future.set_running_or_notify_cancel():
+        if not deferred.begin():
             return
         try:
             ended = Ended(context.run(function), None)
         except BaseException as error:
             ended = Ended(None, error)
-        future.set_result(ended)
+        deferred.set(ended)
 
     if not counted or getattr(_mine, "working", False):
         _start(body)
-        return future
+        return deferred
     _threads.do(body)
-    return future
+    return deferred
 
 
 def _start(body: Callable[[], None]) -> None:

@@ -6,13 +6,13 @@ Rules:
    ``sys.executable`` is the user's program, and starting that again is what must not happen.
 2. What was started counts only once it has proved that it is this very livingai
    (``--prove``, :mod:`livingai.workers.supervisor`). The settings, which may hold credentials, are
-   sent to it behind that, and never on a command line.
+   sent to it after that, and never on a command line.
 3. It has a Python environment of its own: of the agent's variables only those are kept that say
    where modules are and how the names of files are encoded.
 
 The supervisor is a session of its own, detached from the agent by a second fork, so it outlives the
-agent and leaves it no zombie. An agent that is process 1 (or a subreaper) would be given it back:
-it starts it as a child, and collects it.
+agent and leaves it no zombie. If the agent is process 1 (or a subreaper), the kernel would make the
+agent its parent again; so it starts the supervisor as a child, and collects it when it ends.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ import threading
 import time
 from typing import IO, Any, Final
 
-import livingai
-from livingai._version import __version__
+from livingai import _version
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceStartError, ServiceUnavailableError
 from livingai.queue.directory import StateDirectory
@@ -41,8 +40,8 @@ from livingai.service.logfile import open_log
 #: Seconds that a started process may take to prove itself, and to detach itself.
 _PROVE_S: Final = 30.0
 _DETACH_S: Final = 20.0
-_PACKAGE: Final = os.path.dirname(os.path.realpath(livingai.__file__))
-_PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.abspath(livingai.__file__)))
+_PACKAGE: Final = os.path.dirname(os.path.realpath(_version.__file__))
+_PACKAGE_PARENT: Final = os.path.dirname(os.path.dirname(os.path.abspath(_version.__file__)))
 #: Names of Python's executables: python3, python3.12, python3.13t, python3-dbg, pypy3, ...
 _PYTHON_NAME: Final = re.compile(r"\.?(python|pypy)[\d.]*[a-z]?(-dbg|-debug|-wrapped)?")
 #: Variables of the agent's Python that are the service's, too. The others change how a program runs
@@ -116,8 +115,8 @@ def _frozen() -> bool:
 def service_environment(python: str | None = None) -> dict[str, str]:
     """The environment of the service's processes: this one's, but for what changes how a Python
     runs, and with a path on which they find the modules that this process can import (livingai
-    itself, a store of the user's). The standard library comes first on it: a module of the user's
-    that has the name of one there is none of the service's."""
+    itself, a store of the user's). The standard library comes first on it, so that the service does
+    not load a module of the user's that has the name of a standard one."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -245,10 +244,11 @@ def _check_proof(
             f"service.log in the state directory has what it said). {_CHOICES}"
         )
     same = proof.get("package") == _PACKAGE or _frozen()
-    if not same or proof.get("version") != __version__:
+    if not same or proof.get("version") != _version.__version__:
         raise ServiceStartError(
             f"{executable} imports another livingai ({proof.get('version')} in "
-            f"{proof.get('package')}) than this program ({__version__} in {_PACKAGE}). {_CHOICES}"
+            f"{proof.get('package')}) than this program ({_version.__version__} in {_PACKAGE}). "
+            f"{_CHOICES}"
         )
 
 
@@ -288,7 +288,10 @@ def launch_service(config: ServiceConfig, python: str | None = None) -> None:
         process.wait(_DETACH_S)
     except subprocess.TimeoutExpired:
         _end(process)
-        raise ServiceUnavailableError("the service does not detach itself") from None
+        raise ServiceUnavailableError(
+            f"the started service did not detach itself within {_DETACH_S:g} s, so it was ended; "
+            "see service.log in the state directory"
+        ) from None
 
 
 def _collects_orphans() -> bool:

@@ -10,22 +10,28 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from livingai.errors import (
+    DirectoryError,
     LivingAIError,
     RecordsLeftError,
     ServiceUnavailableError,
     StoreMismatchError,
 )
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import DRAIN
-from livingai.queue.directory import MANIFEST, StateDirectory
+from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive
+from livingai.queue.manifest import MANIFEST
+from livingai.queue.new_journal import OWNER_LOCK
 from livingai.queue.waiting import waiting_records
-from livingai.service.service import Service, ask_service
+from livingai.service.service import Service
 from livingai.stores.base import IDENTITY, Store
-from livingai.stores.belonging import RELOCATING, default_directories, leads_to, left_behind
+from livingai.stores.elsewhere import RELOCATING, left_behind
+from livingai.stores.whereabouts import default_directories, leads_to
 
 #: Seconds within which at least one more record must be stored.
 _PATIENCE_S = 60.0
@@ -42,10 +48,14 @@ class Misplaced:
     url: str
     #: The identity of the database at the new place; None if this store keeps none.
     identity: str | None
-    #: A service for another store runs in the directory; it must end first.
+    #: A service uses the directory for another store, or an agent that has saved something for
+    #: another store; they must end first. A journal does not say which store it is for.
     occupied: bool
-    #: The manifest has the identity of another database.
+    #: The manifest has the identity of another database; or it has none, and records wait that were
+    #: accepted for another URL.
     foreign: bool
+    #: The manifest that this was found out from.
+    manifest: Mapping[str, Any]
 
     @property
     def path(self) -> str:
@@ -89,24 +99,57 @@ def bring(store: Store, misplaced: Misplaced, reopen: Callable[[], Store]) -> Br
     directory's service or by one that runs just for this. ``reopen`` opens the store anew.
 
     Raises:
-        DirectoryError: the manifest cannot be written.
+        DirectoryError: the manifest cannot be written, or the directory is used for another store
+            by now; it is left as it was.
     """
     directory, error = misplaced.directory, None
-    own = directory.path in default_directories(store)
-    directory.change_manifest(
-        {
-            "store": store.url,
-            "directory": directory.path,
-            IDENTITY: misplaced.identity,
-            RELOCATING: None if own else "yes",
-        }
-    )
+    _take(store, misplaced)
     before = misplaced.waiting()
     if before:
         error = _store_what_waits(reopen(), directory)
     directory.change_manifest({RELOCATING: None})
     still = misplaced.waiting()
     return Brought(directory.path, before - still, still, error)
+
+
+def _take(store: Store, misplaced: Misplaced) -> None:
+    """Write ``store`` into the manifest, unless the directory is no longer as it was found.
+
+    An agent makes its journal and then reads the manifest again (``DirectoryHandle.open_journal``);
+    here the manifest is written and then journals are looked for. So one of the two sees the other.
+    """
+    directory, seen = misplaced.directory, misplaced
+    mine: dict[str, str | None] = {
+        "store": store.url,
+        "directory": directory.path,
+        IDENTITY: misplaced.identity,
+        RELOCATING: None if directory.path in default_directories(store) else "yes",
+    }
+    while not directory.change_manifest(mine, over=seen.manifest):
+        seen = _misplaced(store, directory, misplaced.identity)
+        if seen.occupied or (seen.foreign and not misplaced.foreign) or seen.url != misplaced.url:
+            raise _used_meanwhile(seen)
+    if leads_to(seen.url, store):
+        return
+    # Records of the other store that came since it was looked at, and that nobody was asked about.
+    unasked = not seen.manifest.get(IDENTITY) and not misplaced.foreign and _waits(directory)
+    if not unasked and not _has_agents(directory):
+        return
+    taken = directory.manifest()
+    if all(taken.get(key) == value for key, value in mine.items()):
+        directory.change_manifest({key: seen.manifest.get(key) for key in mine}, over=taken)
+    raise _used_meanwhile(seen)
+
+
+def _waits(directory: StateDirectory) -> bool:
+    return waiting_records(directory) > 0
+
+
+def _used_meanwhile(misplaced: Misplaced) -> DirectoryError:
+    return DirectoryError(
+        f"{misplaced.path} was taken into use for {misplaced.url} meanwhile, so it stays there; "
+        f"end the agents, run `livingai stop {misplaced.path}` and try again"
+    )
 
 
 def _directories(store: Store, named: str | None) -> list[StateDirectory]:
@@ -116,7 +159,7 @@ def _directories(store: Store, named: str | None) -> list[StateDirectory]:
         directory.manifest()  # raises before anything is written
         return [directory]
     usual = StateDirectory(default_directories(store)[0]) if default_directories(store) else None
-    found = {directory.path: directory for directory, _ in left_behind(store, usual)}
+    found = {left.directory.path: left.directory for left in left_behind(store, usual)}
     for path in reversed(default_directories(store)):
         if os.path.lexists(os.path.join(path, MANIFEST)):
             found.setdefault(StateDirectory(path).path, StateDirectory(path))
@@ -134,13 +177,15 @@ def _identity(store: Store) -> str | None:
 def _misplaced(store: Store, directory: StateDirectory, identity: str | None) -> Misplaced:
     manifest = directory.manifest()
     url, known = str(manifest.get("store")), manifest.get(IDENTITY)
-    return Misplaced(
-        directory,
-        url,
-        identity,
-        occupied=owner_alive(directory.lock) and not leads_to(url, store),
-        foreign=known not in (None, identity),
-    )
+    elsewhere = not leads_to(url, store)
+    occupied = elsewhere and (owner_alive(directory.lock) or _has_agents(directory))
+    foreign = known != identity if known else elsewhere and waiting_records(directory) > 0
+    return Misplaced(directory, url, identity, occupied, foreign, manifest)
+
+
+def _has_agents(directory: StateDirectory) -> bool:
+    journals = (os.path.join(path, OWNER_LOCK) for path in directory.journal_paths())
+    return any(map(owner_alive, journals))
 
 
 def _store_what_waits(store: Store, directory: StateDirectory) -> LivingAIError | None:

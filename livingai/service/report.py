@@ -1,5 +1,5 @@
 """The service's report: a small file in the state directory that says how the service is, or how it
-ended, to those who find no service to ask.
+ended, for when no service answers.
 
 The supervisor writes it, whole or not at all. It is a hint for people and for agents that wait, and
 nothing else rests on it: one that is missing, old or damaged says nothing.
@@ -69,22 +69,22 @@ class Reporter:
         self._report = ServiceReport(__version__, os.getpid(), served, foreground)
 
     def begin(self) -> None:
-        """This service is the one that counts from now on."""
+        """Report that this service has begun; what an earlier one reported is over."""
         self._write()
 
     def trouble(self, text: str) -> None:
-        """Why it cannot work; "" that it can."""
+        """Report why the service cannot work; "" that it can."""
         if text != self._report.trouble:
             self._report = replace(self._report, trouble=text)
             self._write()
 
     def end(self, left: int) -> None:
-        """It goes in order, and leaves so many records unstored."""
+        """Report that the service ends in order, and leaves so many records unstored."""
         self._report = replace(self._report, ended_at=time.time(), left=left)
         self._write()
 
     def _write(self) -> None:
-        """Write it whole or not at all; without it, people learn less."""
+        """Write it whole or not at all. A failure is ignored: the report is only a hint."""
         with contextlib.suppress(OSError, LivingAIError):  # a full disk, or the directory is gone
             temporary = os.path.join(self._directory, f".report-{os.getpid()}")
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

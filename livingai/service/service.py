@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any, Unpack
+from typing import Unpack
 
 from livingai.config import EngineConfig, ServiceConfig, ServiceKeywords
 from livingai.errors import (
@@ -21,16 +21,10 @@ from livingai.errors import (
     ServiceRunningError,
     ServiceUnavailableError,
 )
-from livingai.protocol.exit_codes import EXIT_LEFT, EXIT_RUNNING
-from livingai.protocol.frames import (
-    PROTOCOL_VERSION,
-    FrameBuffer,
-    Message,
-    error_from_parts,
-    frame,
-)
+from livingai.protocol.ask import ask_service
+from livingai.protocol.exit_codes import ExitCode
 from livingai.protocol.status import ServiceStatus
-from livingai.protocol.verbs import READY, STATUS, Answer, Verb
+from livingai.protocol.verbs import READY, STATUS
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive, owner_identity
 from livingai.queue.waiting import waiting_records
@@ -43,42 +37,6 @@ from livingai.stores.belonging import enter
 _log = logging.getLogger("livingai")
 #: Seconds that a service which hands over may take.
 _HAND_OVER_S = 60.0
-
-
-def ask_service(
-    directory: StateDirectory,
-    store_url: str,
-    verb: Verb[Answer],
-    *arguments: Any,
-    timeout_s: float = 30.0,
-) -> Answer:
-    """Ask the service of a directory one thing (:mod:`livingai.protocol.verbs`) over a connection
-    of its own.
-
-    Raises:
-        ServiceUnavailableError: none is running, or it says nothing for ``timeout_s`` seconds.
-        LivingAIError: what it answers.
-    """
-    try:
-        with directory.connect(timeout_s) as sock:
-            sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, store_url, os.getpid()))
-            sock.sendall(frame(Message.REQUEST, 1, verb.name, list(arguments)))
-            buffer = FrameBuffer()
-            while data := sock.recv(1 << 16):
-                for message in buffer.feed(data):
-                    if message[0] == Message.RESPONSE:
-                        if message[2]:
-                            return verb.read(message[3])
-                        raise error_from_parts(*message[3])
-                    if message[0] == Message.GOODBYE and message[1][0]:
-                        raise error_from_parts(*message[1])
-    except OSError as error:
-        if isinstance(error, LivingAIError):
-            raise
-        raise ServiceUnavailableError(
-            f"no service answers in {directory.path} ({error}); start one with `livingai serve`"
-        ) from error
-    raise ServiceUnavailableError(f"the service in {directory.path} ended before it answered")
 
 
 class Service:
@@ -194,7 +152,7 @@ class Service:
                 pass
             else:
                 if not self._served:
-                    raise self._ended(0)  # somebody else's, which was quicker
+                    raise self._ended(0)  # another process's service, which was faster
             if time.monotonic() > deadline:
                 raise self._not_up()
             try:
@@ -210,7 +168,7 @@ class Service:
         )
 
     def _ended(self, code: int) -> LivingAIError:
-        if code == EXIT_RUNNING or owner_alive(self.directory.lock):
+        if code == ExitCode.RUNNING or owner_alive(self.directory.lock):
             return ServiceRunningError(
                 f"another writer service has just taken {self.directory.path}; use that one"
             )
@@ -235,7 +193,7 @@ class Service:
             process.kill()
             process.wait()
         self._code = process.returncode
-        if self._code == EXIT_LEFT:
+        if self._code == ExitCode.RECORDS_LEFT:
             _log.warning(
                 "stopped with %d records unstored; they wait in %s, the next service stores them",
                 self.unstored(), self.directory.path,

@@ -128,7 +128,7 @@ class StoreModel:
 
     def seems_stored(self, row: Row) -> bool:
         """Whether this row, never seen before, would count as stored because a newer version of
-        its node has replaced what it says (rule 1 cannot tell these apart)."""
+        its node has replaced what it says (rule 1 cannot distinguish these)."""
         execution = self._executions.get(row.execution_id, _Execution())
         epoch = execution.epoch_of(row.claim) or execution.newest
         return epoch < execution.newest and self._is_stored(execution, row, (epoch, row.seq))

@@ -1,4 +1,4 @@
-"""Conformance: who may write (rules 2 and 7). Part of
+"""Conformance: which claim may write (rules 2 and 7). Part of
 :class:`~livingai.testing.StoreConformance`."""
 
 from __future__ import annotations

@@ -126,8 +126,10 @@ class StandingTests:
 
 
 def _renamed(row: Row, execution_id: str) -> Row:
-    node = [execution_id, f"{execution_id}/{row.wire[NodeField.ID]}", *row.wire[2:]]
+    node = list(row.wire)
+    node[NodeField.EXECUTION_ID] = execution_id
+    node[NodeField.ID] = f"{execution_id}/{row.wire[NodeField.ID]}"
     return Row(
-        execution_id, str(node[1]), row.claim, row.epoch, row.seq, node, row.blob, row.state_kind,
-        row.raw_bytes, row.saved_at,
+        execution_id, str(node[NodeField.ID]), row.claim, row.epoch, row.seq, node, row.blob,
+        row.state_kind, row.raw_bytes, row.saved_at,
     )  # fmt: skip

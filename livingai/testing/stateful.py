@@ -160,7 +160,7 @@ def issued_row(key: tuple[str, str, int], node: int, carries: Any) -> Row:
         base_hash=b"%16d" % carries if isinstance(carries, int) else None,
         status=list(Status)[seq % len(Status)],
         error=ErrorInfo("ValueError", f"no {seq}") if seq % len(Status) == 3 else None,
-        # Some tell of a life; one of them is PENDING, so it says nothing of its execution.
+        # Some are nodes of a life; one of them is PENDING, so it says nothing of its execution.
         type=NodeType.MEMORY if seq % 5 in (1, 4) else NodeType.PROMPT,
         metadata={"name": "run", "role": "run"} if seq % 5 in (1, 4) else {},
         completed_at=EPOCH_S + seq if seq % 2 else None,

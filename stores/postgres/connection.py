@@ -6,8 +6,8 @@ Rules:
    too: BEGIN, settings, statements and COMMIT are sent together (pipeline mode), then the answers
    are read. ``SET LOCAL`` and nothing else, so that PgBouncer in transaction mode serves; for the
    same reason nothing is prepared by name.
-2. Every wait has an end: after ``statement_timeout_ms`` the statement is cancelled, and a server
-   that says nothing even then loses us :data:`GRACE_S` later.
+2. Every wait has an end: after ``statement_timeout_ms`` the statement is cancelled, and if the
+   server says nothing even then, the connection is closed :data:`GRACE_S` later.
 3. After an error the connection is rolled back if it can be, else closed; the next call opens a new
    one. An answer that got lost may be that of a COMMIT: the caller sends the same batch again,
    which changes nothing if it was stored.

@@ -15,8 +15,8 @@ Rules:
    those of an empty one.
 
 Names: ``x_`` is one per execution, ``r_`` one per row, ``n_`` a row's node, ``c_`` its checkpoint,
-``s_`` what it says of the execution's standing.
-Statuses are those of :class:`~livingai.stores.base.RowStatus`. ``{s}`` is the schema.
+``s_`` what it says of the execution's standing. Statuses are those of
+:class:`~livingai.stores.base.RowStatus`. ``{s}`` is the schema.
 """
 
 from __future__ import annotations

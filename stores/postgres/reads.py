@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from livingai.errors import ConfigurationError
+from livingai.node import NodeField
 from livingai.stores import checked
 from livingai.stores.base import (
     CostLine,
@@ -66,7 +67,7 @@ _BY_HASH = """
 SELECT blob_sum, blob, raw_bytes FROM {s}.checkpoints WHERE execution_id = %s AND content_hash = %s
 ORDER BY base_hash IS NOT NULL, epoch, seq LIMIT 1
 """
-#: The start of a server is known to the microsecond, and to every user; its name is anybody's.
+#: Every user may ask when the server started, to the microsecond; its name need not be unique.
 _PLACE = """
 SELECT concat_ws(':', 'postgresql', extract(epoch FROM pg_postmaster_start_time()), d.oid,
     to_regnamespace(%s)::oid)
@@ -235,15 +236,17 @@ class PostgresReads:
 
 
 def _checkpoint(
-    execution_id: str, node_id: str, wire: Sequence[Any], state: Sequence[Any]
+    execution_id: str, node_id: str, section: Sequence[Any], state: Sequence[Any]
 ) -> StoredCheckpoint:
     with rows_of(execution_id):
-        fields = read_wire(execution_id, node_id, wire[1], wire[0])
+        wire_sum, packed = section
+        wire = read_wire(execution_id, node_id, packed, wire_sum)
         epoch, seq, kind, raw_bytes, blob_sum, blob = state
         if kind is None:
-            return StoredCheckpoint(fields, whole(epoch, "epoch"), whole(seq, "seq"), None, 0)
+            return StoredCheckpoint(wire, whole(epoch, "epoch"), whole(seq, "seq"), None, 0)
         raw = read_blob(execution_id, blob, blob_sum)
-        return newest_checkpoint(fields[0], fields, (epoch, seq), raw, kind, raw_bytes)
+        name = wire[NodeField.EXECUTION_ID]
+        return newest_checkpoint(name, wire, (epoch, seq), raw, kind, raw_bytes)
 
 
 def _line(execution_id: str, row: Sequence[Any]) -> ExecutionInfo:

@@ -6,7 +6,7 @@
 1. A schema is ours if it has a table ``livingai`` whose row says a version: the number of
    :data:`MIGRATIONS` that ran. Whatever else the schema holds stays as it is.
 2. A migration is one transaction with its new version, under an advisory lock that ends with the
-   transaction: processes that race take turns, a crash leaves old or new, PgBouncer does not mind.
+   transaction: processes that race take turns, a crash leaves old or new, PgBouncer can be used.
 3. Views and functions may change in any version and are replaced by each migration; a column that
    was released keeps its name and meaning.
 4. Ids are ``text`` in order of their bytes, which is that of code points. What ``text`` cannot hold
@@ -115,8 +115,8 @@ ALTER TABLE {s}.checkpoints SET (
 CREATE INDEX checkpoints_by_content ON {s}.checkpoints (execution_id, content_hash);
 """
 
-#: A run has a status of its own (:mod:`livingai.stores.standing`); what is there already gets it,
-#: as far as its nodes tell. ``error`` of a node is JSON: type, message, traceback, retryable.
+#: A run has a status of its own (:mod:`livingai.stores.standing`); runs that are there already get
+#: theirs from their nodes. ``error`` of a node is JSON: type, message, traceback, retryable.
 _STANDINGS = """
 ALTER TABLE {s}.executions ADD COLUMN error text, ADD COLUMN life_epoch bigint,
     ADD COLUMN life_seq bigint, ADD COLUMN entered_at double precision,
@@ -142,7 +142,7 @@ FROM (
 DROP FUNCTION IF EXISTS {s}.commit_rows;
 """
 
-#: New columns stand at the end: a view that others build on can be replaced so, but not dropped.
+#: New columns come last: so a view that others build on can be replaced; it could not be dropped.
 _VIEWS = """
 CREATE OR REPLACE VIEW {s}.runs AS
 SELECT execution_id, status, nodes, checkpoints, cost_tokens,

@@ -1,11 +1,10 @@
 """The store in a PostgreSQL database (13 or newer), through psycopg 3.
 
-Tables and example queries are in ``docs/STORES.md``. The parts beside this file:
-``schema`` (tables, versions), ``functions`` (what a batch does, inside the
-server), ``writes``, ``batch`` (rows as calls), ``arrays``,
-``rows`` (columns), ``reads`` (queries), ``connection``,
-``address`` (the URL), ``errors``. Any number of services
-on any hosts may use the same schema; rows of ``executions`` order them.
+Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``schema``
+(tables, versions), ``functions`` (what a batch does, inside the server), ``writes``, ``batch``
+(rows as calls), ``arrays``, ``rows`` (columns), ``reads`` (queries), ``connection``, ``address``
+(the URL), ``errors``. Any number of services on any hosts may use the same schema; rows of
+``executions`` order them.
 """
 
 from __future__ import annotations
@@ -207,7 +206,7 @@ class PostgresStore(Store):
         return self._connected().writes.claim(execution_id, claim)
 
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
+        """Remove all of an execution and fence all that wrote to it; the number of nodes.
 
         Raises:
             StoreUnavailableError: nothing was deleted, or it is not known; try again.

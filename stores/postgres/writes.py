@@ -82,7 +82,7 @@ class PostgresWrites:
         return owned(execution_id, int(epoch), int(newest))
 
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution and fence everyone who wrote to it; the number of nodes."""
+        """Remove all of an execution and fence all that wrote to it; the number of nodes."""
         if not is_text(execution_id):
             return 0
         statement = f"SELECT {self._schema}.delete_execution(%s)"

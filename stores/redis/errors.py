@@ -73,7 +73,7 @@ def error_word(error: BaseException) -> str:
 
 def translate(error: BaseException, where: str) -> BaseException:
     """``error``, raised or answered by redis-py, as one of livingai's; ``where`` is the store's
-    address without credentials. What is no Redis error is given back."""
+    address without credentials. Any other error is returned as it is."""
     import redis.exceptions as known  # noqa: PLC0415 - no driver before the store is used
 
     cause = error.__cause__

@@ -112,7 +112,7 @@ def entries(text: bytes) -> list[str]:
 
 
 def as_bytes(text: str) -> bytes:
-    """Any text; a lone surrogate finds nothing, rather than to fail."""
+    """Any text as bytes; one with a lone surrogate raises nothing, and finds nothing."""
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -4,8 +4,8 @@ Rules:
 
 1. Commands go out in pipelines, one for each server that is concerned, and **every reply is looked
    at**. An error reply is handed back in its command's place, so it concerns that command alone.
-2. MOVED, ASK, TRYAGAIN and NOSCRIPT are answered by sending the command again, where and how it was
-   told, in another round. There are few rounds; then it is trouble that passes.
+2. MOVED, ASK, TRYAGAIN and NOSCRIPT are answered by sending the command again, where and how the
+   reply says, in another round. After a few rounds it is an error that may pass.
 3. A lost connection or a timeout concerns all commands: it is not known which of them ran.
 4. Where a commit has to reach replicas or the append-only file, its pipeline ends with a write and
    WAIT or WAITAOF: those wait for what *this connection* wrote, and a batch that is sent again

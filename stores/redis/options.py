@@ -50,10 +50,10 @@ class Options:
             raise ConfigurationError("wait_timeout_ms must be shorter than timeout_s")
 
     def with_text(self, given: Mapping[str, str]) -> Options:
-        """These settings, with those that stand in a URL.
+        """These settings, with those that a URL gives.
 
         Raises:
-            ConfigurationError: a value there is none.
+            ConfigurationError: a value there is not a valid one.
         """
         return replace(self, **{name: _value(name, text) for name, text in given.items()})
 

@@ -18,7 +18,7 @@ import xxhash
 from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, LivingAIError
 from livingai.node import NodeField
 from livingai.stores.base import Row
-from livingai.stores.checked import digest, moment, node_section, whole
+from livingai.stores.checked import digest, moment, node_section, of_a_row, whole
 from livingai.stores.redis.keys import MAX_EPOCH, Keys, as_bytes, sortable
 from livingai.stores.shared.human import plain_text
 from livingai.stores.shared.rows import Write, prepare
@@ -117,7 +117,7 @@ def _plain(value: bytes | None) -> bytes | None:
 
 @contextmanager
 def parsing(execution_id: str) -> Iterator[None]:
-    """What is read inside the block has no sum, but a form.
+    """What is read inside the block has no checksum, but a known form.
 
     Raises:
         CorruptRecordError: it has another one.
@@ -125,9 +125,10 @@ def parsing(execution_id: str) -> Iterator[None]:
     try:
         yield
     except CorruptRecordError as error:
-        if execution_id in str(error):
+        found = of_a_row(error, execution_id)
+        if found is error:
             raise
-        raise type(error)(f"execution {execution_id}: {error}") from error
+        raise found from error
     except (LivingAIError, MemoryError):
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:

@@ -1,10 +1,10 @@
 """Redis (6.2 or later) and Valkey, single or Cluster, without modules.
 
 Keys are described in ``docs/STORES.md``. The parts beside this file: ``url`` (addresses),
-``connect`` and ``link`` (connections), ``errors``, ``keys`` (names),
-``rows`` (rows and replies), ``writes``, ``reads`` (queries), three Lua scripts:
-``commit.lua``, ``keep.lua``, ``read.lua``. All decisions about an execution are
-made by a script inside the server, so any number of services may use the same one.
+``connect`` and ``link`` (connections), ``errors``, ``keys`` (names), ``rows`` (rows and replies),
+``writes``, ``reads`` (queries), three Lua scripts: ``commit.lua``, ``keep.lua``, ``read.lua``. All
+decisions about an execution are made by a script inside the server, so any number of services may
+use the same one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from livingai.stores.base import (
 from livingai.stores.redis.connect import check_server, value_limit
 from livingai.stores.redis.keys import BUCKETS, Keys
 from livingai.stores.redis.link import Command, Link
+from livingai.stores.redis.listing import RedisListing
 from livingai.stores.redis.options import Options
 from livingai.stores.redis.reads import RedisReads
 from livingai.stores.redis.rows import (
@@ -53,7 +54,7 @@ class RedisStore(Store):
         url: ``redis://[user:password@]host[:port][/database]``, ``rediss://`` (TLS), ``unix://``,
             ``redis+cluster://host:port[,host:port...]``, or
             ``redis+sentinel://host[:port][,...]/service[/database]``; what else redis-py takes
-            goes into its query. The settings below can stand there, too: ``?wait_aof=1,0``.
+            goes into its query. The settings below can be there, too: ``?wait_aof=1,0``.
         prefix: what the names of all keys begin with; stores with different ones share a server.
         wait_aof: a write counts as stored only once it is in the append-only files, synced, of
             (the server itself: 0 or 1, so many replicas). Needs Redis 7.2.
@@ -88,6 +89,7 @@ class RedisStore(Store):
         self._is_checked = False
         self._writes = RedisWrites(self._ready, self._keys)
         self._reads = RedisReads(self._ready, self._keys)
+        self._listing = RedisListing(self._ready, self._keys, self._reads.nodes)
         self.capabilities = Capabilities(
             max_writers=_MAX_WRITERS, durable=self._waiting.aof_local > 0
         )
@@ -230,9 +232,9 @@ class RedisStore(Store):
         return self._writes.claim(execution_id, claim)
 
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
+        """Remove all of an execution and fence all that wrote to it; the number of nodes.
 
-        Who owned it is kept, with the deletion as the newest.
+        Its owners are kept, with the deletion as the newest one.
 
         Raises:
             StoreUnavailableError: try again.
@@ -248,7 +250,7 @@ class RedisStore(Store):
         return self._writes.drop_checkpoints(execution_id, versions)
 
     def forget(self, execution_id: str) -> bool:
-        """Remove all of an execution and who owned it, as if it had never been here.
+        """Remove all of an execution, its owners too, as if it had never been here.
 
         Raises:
             StoreUnavailableError: try again.
@@ -288,7 +290,7 @@ class RedisStore(Store):
         where: ExecutionFilter | None = None,
     ) -> list[ExecutionInfo]:
         """A page of executions in order of id (by code point), starting behind ``after``."""
-        return self._reads.list_executions(after, limit, prefix, where)
+        return self._listing.list_executions(after, limit, prefix, where)
 
     def checkpoints(self, execution_id: str, *, blobs: bool = True) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
@@ -300,7 +302,7 @@ class RedisStore(Store):
 
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Sums of nodes by execution, name or day; reads every node."""
-        return self._reads.costs(group, prefix)
+        return self._listing.costs(group, prefix)
 
     def size_bytes(self) -> int:
         """Bytes of memory that the server uses (all of them in a cluster), for whatever."""

@@ -95,11 +95,11 @@ class RedisWrites:
         return owned(execution_id, int(epoch), int(newest))
 
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution and fence everyone who wrote to it; the number of nodes."""
+        """Remove all of an execution and fence all that wrote to it; the number of nodes."""
         return self._remove(execution_id, "delete")
 
     def forget(self, execution_id: str) -> bool:
-        """Remove all of an execution and who owned it."""
+        """Remove all of an execution, its owners too."""
         self._remove(execution_id, "forget")
         return True
 
@@ -115,7 +115,7 @@ class RedisWrites:
 
 
 def _results(part: list[tuple[int, Ready]], reply: Any) -> Iterator[RowResult]:
-    """What became of rows that went in one command.
+    """The results of rows that went in one command.
 
     Raises:
         StoreError: the command failed, and not because of these rows.

@@ -22,7 +22,7 @@ from livingai.errors import (
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Raise SQLite's errors as livingai's; what is neither passes as it is."""
+    """Raise SQLite's errors as livingai's; any other error passes as it is."""
     try:
         yield
     except Exception as error:
@@ -98,7 +98,7 @@ def check_place(path: str) -> None:
 
 
 def is_open_here(path: str) -> bool:
-    """Whether this process has the file open, or cannot tell.
+    """Whether this process has the file open; also True where that cannot be found out.
 
     Then it may not be opened and closed with a second copy of SQLite: POSIX drops all of a
     process's locks on a file as soon as any descriptor of it is closed.

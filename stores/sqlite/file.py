@@ -10,7 +10,7 @@ Rules:
    closed and the next call opens a new one. Writing on would go into files that have no name.
    A log without a name can still be read by a process that has it open, so it is copied into the
    database first. What was committed while that happened is not called stored. A log that a removed
-   database has left is not the next one's; see :mod:`.leftovers`.
+   database has left does not belong to the next one; see :mod:`.leftovers`.
 4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.space` for its bounds.
 """
 
@@ -57,7 +57,7 @@ class DatabaseFile:
         self._pid = 0
         self._files: list[tuple[int, int] | None] = []
         self._log = LogTruncation(path)
-        #: The log and index that are still there, of a database that is not: no other's.
+        #: The log and index that are still there, of a database that is not; for no other database.
         self._lost: list[tuple[int, int] | None] = []
         #: How many times the file was opened again. Another one may be there each time, even with
         #: the inode number of the one before.
@@ -100,7 +100,7 @@ class DatabaseFile:
             _leaked.append(connection)  # closing it here would pull the log from under the parent
             return
         now = [identity for identity, _ in self._look()]
-        if now[0] != self._files[0]:  # SQLite leaves a log alone whose database has gone
+        if now[0] != self._files[0]:  # SQLite leaves a log whose database was removed
             self._lost = [each for each in now[1:] if each in self._files[1:]]
         try:
             connection.close(True)
@@ -108,6 +108,8 @@ class DatabaseFile:
             _log.warning("closing %s: %s", self.path, error)
 
     def _configure(self, connection: apsw.Connection, fresh: bool) -> None:
+        import apsw  # noqa: PLC0415 - no driver before the store is used
+
         if fresh:  # both have no effect on a database that has pages already
             connection.pragma("page_size", PAGE_BYTES)
             connection.pragma("auto_vacuum", 2)  # incremental: pruning can give space back
@@ -117,6 +119,9 @@ class DatabaseFile:
         connection.pragma("fullfsync", 1)  # macOS: fsync alone leaves data in the drive's cache
         connection.pragma("checkpoint_fullfsync", 1)
         connection.pragma("cache_size", -CACHE_BYTES // 1024)
+        # Else each statement is parsed again for each row: this SQLite plans by samples of values
+        # (STAT4), so that another value drops the plan. We keep no such samples.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         connection.pragma("temp_store", 2)  # memory: a full /tmp shall not stop us
         connection.pragma("wal_autocheckpoint", max(1, CHECKPOINT_BYTES // page_bytes))
         connection.pragma("journal_size_limit", self._wal_limit_bytes)
@@ -167,7 +172,7 @@ class DatabaseFile:
             except BaseException as error:
                 self._after(error, connection)
                 raise
-        if self.let_go():  # the same again is written where everybody finds it, or changes nothing
+        if self.let_go():  # written again it is in the database's file now, or changes nothing
             raise StoreUnavailableError(
                 f"{self.path} or its log was removed or replaced while it was written to; try again"
             )

@@ -10,7 +10,7 @@ its writes fail, or ruin the new file. Rules:
    (each connection holds a lock on both).
 2. Such a log is set aside under a name that says so: what is in it may be of use with the database
    that it belongs to, which may only have been moved. Its index is removed. A process that has them
-   open is not disturbed, and lets go when it looks next.
+   open is not disturbed, and closes them at its next look.
 3. Setting aside and making a new database take turns, by a lock on the directory.
 """
 

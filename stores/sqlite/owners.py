@@ -1,4 +1,4 @@
-"""Who may write an execution: claims, epochs and fencing, read and written in one transaction.
+"""Ownership of executions: claims, epochs and fencing, read and written in one transaction.
 
 Rules:
 

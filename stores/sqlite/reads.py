@@ -175,7 +175,7 @@ def list_executions(
     bindings += restricted
     try:
         rows = file.read(statement.format(columns=", ".join(_LINE)), (*bindings, max(limit, 0), 0))
-    except CorruptRecordError:  # a text somewhere on this page is none: the others are listed
+    except CorruptRecordError:  # a text on this page is not valid: the others are listed
         return _list_singly(file, statement, bindings, limit)
     return [_line(row) for row in rows]
 

@@ -12,7 +12,7 @@ this module against it. Rules:
 5. Only what SQLite 3.8.2 reads (no STRICT tables, no window functions in views): people open this
    file with the ``sqlite3`` that they have. (The view ``steps`` needs its JSON functions.)
 
-Blobs stand in a table of their own: a row that overflows still fills most of a leaf page, so a
+Blobs are in a table of their own: a row that overflows still fills most of a leaf page, so a
 scan of ``checkpoints`` would otherwise read about 8 KB for each 200 bytes of columns. (The node's
 ``wire`` is small, and last in its row.)
 """
@@ -109,8 +109,8 @@ CREATE TABLE blobs (
 );
 """
 
-#: A run has a status of its own (:mod:`livingai.stores.standing`); what is there already gets it,
-#: as far as its nodes tell. ``error`` of a node is JSON: type, message, traceback, retryable.
+#: A run has a status of its own (:mod:`livingai.stores.standing`); runs that are there already get
+#: theirs from their nodes. ``error`` of a node is JSON: type, message, traceback, retryable.
 _STANDINGS = """
 ALTER TABLE executions ADD COLUMN error TEXT;
 ALTER TABLE executions ADD COLUMN life_epoch INTEGER;

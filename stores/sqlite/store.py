@@ -1,9 +1,9 @@
 """The embedded store: one SQLite file, through apsw, written by one process at a time.
 
 Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``schema``
-(tables, versions), ``file`` (connection), ``space`` (its size), ``errors``,
-``owners`` (fencing), ``writes``, ``batch`` (what a batch changes), ``rows``
-and ``human`` (columns), ``reads`` and ``keeping`` (queries).
+(tables, versions), ``file`` (connection), ``space`` (its size), ``leftovers`` (logs of other
+databases), ``errors``, ``owners`` (fencing), ``writes``, ``batch`` (what a batch changes),
+``reads`` and ``keeping`` (queries), ``marks``; columns are made in ``stores/shared``.
 
 Several services, or other programs, may use the same file; SQLite's write lock orders them.
 """
@@ -226,7 +226,7 @@ class SQLiteStore(Store):
         return self._writes.claim(execution_id, claim)
 
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution and fence everyone who wrote to it; the number of nodes.
+        """Remove all of an execution and fence all that wrote to it; the number of nodes.
 
         Its ``owners`` stay, with the deletion as the newest: rows that were queued before it are
         :attr:`RowStatus.FENCED`. A new claim starts the execution afresh.
@@ -245,7 +245,7 @@ class SQLiteStore(Store):
         return self._writes.drop_checkpoints(execution_id, versions)
 
     def forget(self, execution_id: str) -> bool:
-        """Remove all of an execution and who owned it, as if it had never been here.
+        """Remove all of an execution, its owners too, as if it had never been here.
 
         Raises:
             StoreUnavailableError: nothing was removed; try again.

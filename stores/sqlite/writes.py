@@ -59,7 +59,7 @@ class SQLiteWrites:
         return owned(execution_id, epoch, newest)
 
     def delete_execution(self, execution_id: str) -> int:
-        """Remove all of an execution and fence everyone who wrote to it; the number of nodes."""
+        """Remove all of an execution and fence all that wrote to it; the number of nodes."""
 
         def work(connection: apsw.Connection) -> int:
             owners = Owners(connection)
@@ -72,7 +72,7 @@ class SQLiteWrites:
         return nodes
 
     def forget(self, execution_id: str) -> bool:
-        """Remove all of an execution and who owned it."""
+        """Remove all of an execution, its owners too."""
         tables = ("checkpoints", "executions", "nodes", "owners")
         self._file.transaction(lambda connection: _remove(connection, execution_id, *tables))
         self._give_back()

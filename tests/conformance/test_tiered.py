@@ -63,7 +63,7 @@ def test_a_hot_tier_that_lost_everything_is_filled_up_by_reading(tmp_path: Path)
         assert list(hot.nodes(rows[0].execution_id)) == list(cold.nodes(rows[0].execution_id))
 
 
-def test_a_stale_hot_tier_is_not_believed(tmp_path: Path) -> None:
+def test_a_stale_hot_tier_is_not_used(tmp_path: Path) -> None:
     first, second = make_row(seq=1, blob=b"\0old"), make_row(seq=2, blob=b"\0new")
     with make_store(tmp_path) as store:
         store.commit([first])
@@ -124,7 +124,7 @@ def test_hot_that_missed_an_earlier_owner_is_filled_up_and_not_left_out(tmp_path
         assert [c.blob for c in store.checkpoints("run")] == [b"\0first", b"\0second"]
         assert sum(1 for _ in store.nodes("run")) == 2
         assert isinstance(store, TieredStore)
-        assert store._pause_s == 0
+        assert store._hot_tier.pause_s == 0
     hot_is_as_cold(tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_while_cold_is_away_nothing_is_acknowledged_and_hot_answers(tmp_path: Pa
         assert [r.status for r in store.commit(rows)] == [RowStatus.STORED] * 2
 
 
-def test_a_hot_tier_in_trouble_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_hot_tier_in_trouble_delays_nothing(tmp_path: Path) -> None:
     with make_store(tmp_path) as store, closing(apsw.Connection(str(tmp_path / "hot.db"))) as other:
         other.execute("BEGIN IMMEDIATE")
         result = store.commit([make_row(seq=1, blob=b"\0x")])[0]

@@ -1,5 +1,5 @@
 """Records of several processes and several boots come out of the journals in the order of their
-acceptance, whatever the wall clock has done meanwhile, and whoever looks."""
+acceptance, whatever the wall clock has done meanwhile, and whichever process looks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Clocks:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Whoever looks at a clock, or for the boot's id, sees these."""
+        """Code that looks at a clock, or for the boot's id, sees these."""
         with ExitStack() as stack:
             for name in ("monotonic_ns", "time_ns"):
                 stack.enter_context(mock.patch.object(time, name, getattr(self, name)))
@@ -103,8 +103,8 @@ def write(random: Random, directory: StateDirectory, values: Iterator[int]) -> l
 
 
 @pytest.mark.parametrize("where", ["before_append", "after_append", "before_publish"])
-def test_who_is_overtaken_while_it_saves_comes_last(tmp_path: Path, where: str) -> None:
-    """Its successor was told that its writes are accepted, so they are stored first."""
+def test_a_process_that_is_overtaken_while_it_saves_comes_last(tmp_path: Path, where: str) -> None:
+    """Its successor's writes were accepted before, so they are stored first."""
     directory = state_directory(tmp_path)
     owner, intruder = Writer(directory, LIMITS), Writer(directory, LIMITS)
     hits: list[str] = []
@@ -124,7 +124,9 @@ def test_who_is_overtaken_while_it_saves_comes_last(tmp_path: Path, where: str) 
     intruder.close()
 
 
-def test_who_is_overtaken_and_cannot_say_so_takes_over_with_the_next_save(tmp_path: Path) -> None:
+def test_an_overtaken_process_that_cannot_mark_takes_over_with_its_next_save(
+    tmp_path: Path,
+) -> None:
     """The other journals cannot be marked a second time: nothing was appended, and the next save is
     the claim's first record, with all that belongs to it."""
     directory = state_directory(tmp_path)

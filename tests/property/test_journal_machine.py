@@ -2,7 +2,7 @@
 record up to the damage comes back byte for byte and in order, nothing else ever does, and what is
 missing is noted.
 
-A crash is a copy of the folder as it stands: that is what kill -9 leaves of a page cache. The copy
+A crash is a copy of the folder as it is: that is what kill -9 leaves of a page cache. The copy
 is then damaged and read; the journal itself goes on.
 """
 
@@ -106,7 +106,7 @@ class JournalMachine(JournalModel):
         path.unlink()
         lost = {w.lsn for w in self.there() if w.number == int(path.stem)}
         if self.consumer.lsn == 0 and lost and min(lost) == 1:
-            return  # nothing tells it from a journal that was recycled from the start
+            return  # it looks like a journal that was recycled from the start
         self.verify(copy, lost, live=False)
 
     @rule(bit=st.integers(0, 12 * 64 - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -12,8 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from livingai import ExecutionFilter, ExecutionNode, NodeType, RecoveryEngine, Status
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import READY, STATUS
-from livingai.service.service import ask_service
+from livingai.queue.record import execution_hash
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
 from tests.support.states import state_of
@@ -40,7 +42,7 @@ def save(
     **options: Any,
 ) -> str:
     """Save one step (``size`` None: without a state); the node's id. As soon as ``save`` has
-    returned, ``kill`` these processes, and this one if told to ``die``."""
+    returned, ``kill`` these processes, and this one with ``die``."""
     made = make_node(execution, step, **(node or {}))
     state = None if size is None else state_of(execution, step, size)
     receipt = agent.engine.save_sync(made, state, **options)
@@ -119,6 +121,25 @@ def statuses(agent: AgentSide, timeout: float = 30.0) -> list[str]:
 def claim(agent: AgentSide, execution: str) -> int:
     """Take an execution over; its epoch."""
     return agent.engine.claim_sync(execution)
+
+
+def displace(agent: AgentSide, execution: str) -> None:
+    """Save other executions until an execution's entry of the index is displaced."""
+    handle = agent.engine.open_handle()
+    owned, journal = handle.owned[execution], handle.open_journal()
+    others = (f"other-{number}" for number in itertools.count())
+    place = owned.key % journal.index.sets
+    for other in others:
+        if not journal.index.owns(owned.slot, owned.key):
+            return
+        if execution_hash(other) % journal.index.sets == place:
+            save(agent, other)
+
+
+def save_claim_latest(agent: AgentSide, execution: str, step: int) -> Any:
+    """Save a step, claim the execution anew at once, and read it."""
+    save(agent, execution, step)
+    return claim(agent, execution), latest(agent, execution)
 
 
 def service_pids(agent: AgentSide) -> dict[str, Any]:

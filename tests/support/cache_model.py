@@ -77,7 +77,7 @@ class Owner(Writer):
         self.consumer = Consumer(self.journal.directory)
         self.alive = True
         #: An enter that has chosen its claim and not begun it.
-        self.entering: tuple[str, int, bool] | None = None
+        self.entering: tuple[str, int] | None = None
         #: A save that died before it was acknowledged: execution, node id, output, state.
         self.unacknowledged: tuple[str, str, int, bytes] | None = None
 
@@ -169,7 +169,7 @@ class CacheModel(RuleBasedStateMachine):
     @rule(number=some_owners, other=some_owners, execution=some_executions)
     def die_while_queueing_again(self, number: int, other: int, execution: str) -> None:
         """An older write, anybody's, is complete once more (from the quarantine, or a copy after a
-        failed fdatasync), and nobody was told."""
+        failed fdatasync), and no agent has learnt of it."""
         owner = self.living(number)
         place = self.owners[other % len(self.owners)].places.get(execution)
         if place is None or not place.seq:
@@ -297,17 +297,17 @@ class CacheModel(RuleBasedStateMachine):
     def enter_half(self, number: int, execution: str) -> None:
         """The same, and it does not even get to begin its claim."""
         owner = self.living(number)
-        claim, mine = owner.cache.take_over(execution, 0, owner.journal.id)
-        owner.entering = (execution, claim, mine)
+        claim = owner.cache.take_over(execution, 0, owner.journal.id)
+        owner.entering = (execution, claim)
 
     @precondition(lambda self: any(o.alive and o.entering for o in self.owners))
     @rule(number=some_owners)
     def enter_the_rest(self, number: int) -> None:
         owner = self.living(number, entering=True)
         assert owner.entering is not None
-        execution, claim, mine = owner.entering
+        execution, claim = owner.entering
         slot = owner.journal.locate(execution_hash(execution))
-        owner.journal.index.begin(slot, claim, keep_state=mine)
+        owner.journal.index.begin(slot, claim)
         owner.places[execution] = Place(slot, claim)
         owner.entering = None
 

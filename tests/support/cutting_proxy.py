@@ -1,4 +1,4 @@
-"""A TCP proxy that loses a server's answer: what has been sent has arrived, and nobody is told."""
+"""A TCP proxy that loses a server's answer: what was sent has arrived, but no answer says so."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 
 
 class CuttingProxy:
-    """Forwards connections to ``port``; the first one whose server says ``cut`` is closed instead
-    of being told so. Use as a context manager."""
+    """Forwards connections to ``port``; the first one whose server says ``cut`` is closed, and
+    does not get that answer. Use as a context manager."""
 
     def __init__(self, port: int) -> None:
         self._target = port

@@ -152,7 +152,7 @@ def _modules(package: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _absolute(node: ast.ImportFrom, inside: str) -> str:
-    """The module that a ``from`` names; ``inside`` is the package of the file it stands in."""
+    """The module that a ``from`` names; ``inside`` is the package of the file that it is in."""
     if not node.level:
         return node.module or ""
     parts = inside.split(".")

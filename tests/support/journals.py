@@ -21,6 +21,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Appended, Journal, JournalLimits
 from livingai.queue.layout import Flag, StateKind, offset_of, segment_of
 from livingai.queue.record import Record, execution_hash, read_record
+from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found, JournalTail
 
 STORE_URL = "sqlite:///nowhere.db"
@@ -57,9 +58,8 @@ class Place:
 
 class Writer:
     """A journal's owner, as :class:`livingai.engine.handle.DirectoryHandle` is one: it enters an
-    execution
-    with its
-    first save, and again when its slot was evicted. Several can live in one process."""
+    execution with its first save, and again when its slot was evicted. Several can live in one
+    process."""
 
     def __init__(self, directory: StateDirectory, limits: JournalLimits = LIMITS) -> None:
         self.cache = HotCache(directory, ttl_s=3600.0)
@@ -74,11 +74,9 @@ class Writer:
 
     def enter(self, execution_id: str) -> Place:
         """Take the execution over."""
-        claim, mine = self.cache.take_over(
-            execution_id, time.time_ns() // 1_000_000, self.journal.id
-        )
+        claim = self.cache.take_over(execution_id, time.time_ns() // 1_000_000, self.journal.id)
         slot = self.journal.locate(execution_hash(execution_id))
-        self.journal.index.begin(slot, claim, keep_state=mine)
+        self.journal.index.begin(slot, claim)
         place = self.places[execution_id] = Place(slot, claim)
         return place
 
@@ -192,6 +190,18 @@ def flip(path: Path | str, bit: int) -> None:
         byte = file.read(1)[0]
         file.seek(bit // 8)
         file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def records(journal: str) -> list[Found]:
+    """All records of a journal."""
+    with closing(JournalTail(journal)) as tail:
+        return list(tail.read(alive=False))
+
+
+def flip_in_record(journal: str, record: Found, offset: int) -> None:
+    """Flip a bit of a record, ``offset`` bytes behind its begin."""
+    path = Path(journal, segment_name(segment_of(record.position)))
+    flip(path, (offset_of(record.position) + offset) * 8 + 4)
 
 
 def overwrite(path: Path | str, offset: int, data: bytes) -> None:

@@ -141,7 +141,7 @@ def bring_to_end(run: RecordedRun, folder: Path, database: str) -> int:
 
 
 def main() -> None:
-    """See the module's text; prints the number of deaths."""
+    """Bring every run of the file to its end; prints how many processes died on the way."""
     database, folder, file = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     (folder / "effects").touch()
     with open(file, encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""Things that should not stand where a file of a state directory is expected."""
+"""Things that should not be where a file of a state directory is expected."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 
 from livingai import CheckpointEngine, Service, SQLiteStore
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import verb_named
 from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
-from livingai.service.service import ask_service
 from tests.support import peek
 from tests.support.agents import DEFAULTS, Agent
 from tests.support.waiting import is_running, until
@@ -31,7 +31,7 @@ TAG = "LIVINGAI_TEST_PLACE"
 
 
 class Place:
-    """See the module's text."""
+    """One database, its state directory, and the processes that a test starts there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class Place:
         self.service_killed = False
         self.mark()
 
-    # -- who works here --
+    # -- agents and services --
 
     def agent(self, **settings: Any) -> Agent:
         """Start an agent process; settings are the engine's, a few go to the process."""
@@ -113,7 +113,7 @@ class Place:
     # -- the end --
 
     def mark(self) -> None:
-        """What this process has now is none of the test's."""
+        """What this process has now is not the test's."""
         self._descriptors = _descriptors()
         self._children = {child.pid for child in psutil.Process().children()}
 

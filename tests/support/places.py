@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,18 @@ def newest(agent: Agent) -> int:
     """The newest step that an agent sees."""
     step: int = agent.call(acts.latest, RUN)[0]["step"]
     return step
+
+
+def change_database(path: Path, *statements: str) -> None:
+    """Do this to a database, as another program."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def damage_the_notes(path: Path) -> None:
+    """Write what is not UTF-8 into a database's notes of its state directories."""
+    change_database(
+        path,
+        "UPDATE livingai_marks SET value = CAST(x'ff31' AS TEXT) WHERE name LIKE 'directory:%'",
+    )

@@ -19,7 +19,7 @@ _numbers = itertools.count()
 
 
 class Crash(BaseException):
-    """Stands for the death of the process; a BaseException, so that no program catches it."""
+    """In place of the death of the process; a BaseException, so that no program catches it."""
 
 
 def engine_in(folder: Path) -> Iterator[CheckpointEngine]:

@@ -28,3 +28,13 @@ def python(code: str, *arguments: object) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def refuse(database: Path, condition: str) -> None:
+    """Have the database refuse nodes, as a constraint of its owner's would."""
+    with closing(apsw.Connection(str(database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON nodes WHEN {condition} "
+            "BEGIN SELECT raise(ABORT, 'no poison here'); END"
+        )

@@ -10,6 +10,9 @@ _TEXT = (
     "asking the user whether order 4711 should be charged again because the first receipt is lost"
 )
 
+#: States of so many bytes and more copy nothing of those before them: a compressor encodes them.
+LARGE = 300_000
+
 
 @lru_cache(maxsize=256)
 def _text(execution: str, size: int) -> bytes:
@@ -19,6 +22,9 @@ def _text(execution: str, size: int) -> bytes:
 
 def state_of(execution: str, step: int, size: int = 5000) -> bytes:
     """The state of ``execution`` at ``step``: a chat-like text of ``size`` bytes and 64 more per
-    step, behind a line that names both."""
+    step, behind a line that names both; from ``LARGE`` on in letters of the step's own."""
     most = size + 64 * 256
-    return f"{execution} step {step}\n".encode() + _text(execution, most)[: size + 64 * step]
+    text = _text(execution, most)[: size + 64 * step]
+    if size >= LARGE:
+        text = text.translate(bytes((byte + step) % 256 for byte in range(256)))
+    return f"{execution} step {step}\n".encode() + text

@@ -97,7 +97,7 @@ def _why_not(before: Step, step: Step, origin: Origin, changed: Path) -> str:
     caller = find(before.path, before.function, changed)
     callee = find(step.path, step.function, changed)
     if caller is None or callee is None:
-        return ""  # that is told already
+        return ""  # that is reported already
     last = step.function.rpartition(".")[2]
     if last in ("__init__", "__call__"):  # the class is named instead
         last = step.function.split(".")[-2]

@@ -2,8 +2,8 @@
 
 What an agent does not read piles up in its socket's buffer, so there is a limit to it: of answers
 that may be large (:meth:`Agent.turn`) one at a time is fetched, and only once the one before has
-left; an agent that has read nothing for long is hung up on, and reads what it has missed from its
-journal when it comes back.
+left. The connection of an agent that has read nothing for long is closed; what it has missed it
+reads from its journal when it comes back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, NamedTuple, Protocol, cast
 
 from livingai.errors import LivingAIError, ServiceError
-from livingai.protocol.frames import FrameBuffer, Message, error_parts, frame
+from livingai.protocol.error_parts import error_parts
+from livingai.protocol.frames import FrameBuffer, Message, frame
 
 _PEER = struct.Struct("3i")
-#: No message of an agent is larger; ids and a policy are what is in them. Decoded, a message of
+#: No message of an agent is larger: they hold ids and a policy. Decoded, a message of
 #: many small values takes up to 60 times as much.
 _MAX_REQUEST_BYTES = 4 << 20
 #: Unanswered requests of one agent, from which on no more of them are read.
@@ -39,7 +40,7 @@ class Peer(NamedTuple):
 
 
 def peer_of(fd: int) -> Peer:
-    """Who has connected, as the kernel knows it. Raises OSError."""
+    """The process at the other end of a connection, as the kernel knows it. Raises OSError."""
     with socket.socket(fileno=os.dup(fd)) as sock:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     pid, uid, _ = _PEER.unpack(raw)
@@ -60,7 +61,7 @@ class AgentHandler(Protocol):
 
 
 class Agent(asyncio.Protocol):
-    """See the module's text."""
+    """The connection of one agent process: its messages come in, answers and outcomes go out."""
 
     def __init__(self, server: AgentHandler) -> None:
         self._server = server
@@ -73,7 +74,9 @@ class Agent(asyncio.Protocol):
         self._full_since = 0.0
         self.journal: str | None = None
         self.greeted = False
-        #: Who has connected, as the kernel knows it, and its process id as it says itself.
+        #: What it can read, as its greeting says.
+        self.revision = 0
+        #: The process that has connected, as the kernel knows it, and its id as it says itself.
         self.peer = Peer(0, os.geteuid())
         self.said_pid: Any = None
 
@@ -115,8 +118,10 @@ class Agent(asyncio.Protocol):
             transport.abort()
 
     def leave(self, error: LivingAIError | None = None) -> None:
-        """Say why, and hang up."""
-        parts = error_parts(error) if error is not None else ("", "the service ends")
+        """Send the reason, and close the connection."""
+        parts = ["", "the service ends"]
+        if error is not None:
+            parts = error_parts(error, self.revision)
         self.send(frame(Message.GOODBYE, parts))
         if self._transport is not None:
             self._transport.close()

@@ -42,7 +42,7 @@ class Barriers:
             since, key, future = entry
             if future.done():
                 continue
-            error = self._intake.unreadable.error(since) or self._port.misplaced
+            error = self._intake.unreadable.error(since) or self._port.misplaced(since)
             if error is not None:
                 future.set_exception(error)
             elif self._clear(since, key):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from livingai.config import ServiceConfig
@@ -16,7 +18,7 @@ from livingai.workers.dispatcher.lanes import Lanes, overtaken
 from livingai.workers.dispatcher.ports import BatchPort, Decided
 from livingai.workers.dispatcher.spawning import Spawned
 from livingai.workers.dispatcher.store_link import Backoff, StoreLink
-from livingai.workers.store.writer import DAMAGED
+from livingai.workers.store.writer import DAMAGED, HELD, UNENCODED
 
 _log = logging.getLogger("livingai.service")
 #: A transaction holds at most this many rows and encoded bytes.
@@ -31,6 +33,9 @@ _QUARANTINE_AFTER = 10
 _MAX_SPARED = 2
 #: Seconds after which a store that does not answer is reported.
 _SILENT_S = 5.0
+
+#: The revision from which on a writer encodes states.
+_ENCODES = 2
 
 _MET = STATUS_CODES[OutcomeStatus.MET]
 _SUPERSEDED = STATUS_CODES[OutcomeStatus.SUPERSEDED]
@@ -54,6 +59,9 @@ class BatchWriter:
         self.trouble = ""
         #: The same as an error; None while it does.
         self.error: LivingAIError | None = None
+        #: When the last attempt began, and the last one that failed (CLOCK_MONOTONIC).
+        self._tried_ns = self._failed_ns = 0
+        self._hurry = asyncio.Event()
 
     def adopt(self, spawned: Spawned) -> None:
         """Take on a writer that was started before the dispatcher was ready for it."""
@@ -72,14 +80,30 @@ class BatchWriter:
     async def warm(self) -> None:
         """Start the writer and connect it to the store."""
         while not self._closed:
+            began_ns = self._tried_ns = time.monotonic_ns()
             try:
                 await self._link.call("ready")
             except LivingAIError as error:
-                self._note(error)
-                await asyncio.sleep(self._backoff.next_s())
+                self._note(error, began_ns)
+                await self._pause()
             else:
                 self._note(None)
                 return
+
+    def error_since(self, since_ns: int) -> LivingAIError | None:
+        """Why the store took nothing when it was tried last, if that was after this time
+        (CLOCK_MONOTONIC). Else it is tried at once: what was wrong may have been mended."""
+        if self._failed_ns >= since_ns:
+            return self.error
+        if self._tried_ns < since_ns:
+            self._hurry.set()
+        return None
+
+    async def _pause(self) -> None:
+        """Wait before the next attempt, unless somebody waits for it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), self._backoff.next_s())
+        self._hurry.clear()
 
     async def ask(self, verb: str, *arguments: Any) -> Any:
         """Ask the writer something between two batches (it does one thing after the other)."""
@@ -124,38 +148,56 @@ class BatchWriter:
         Records that a later one of the batch overtakes are not sent: they are superseded if that
         one is stored, and each is written for itself if it is not.
         """
+        began_ns = self._tried_ns = time.monotonic_ns()
         shadows = overtaken(batch)
         hidden = {item for items in shadows.values() for item in items}
         sent = [item for item in batch if item not in hidden]
         try:
             writer = await self._link.worker()
         except LivingAIError as error:
-            await self._again(batch, error, died=False)
+            await self._again(batch, error, began_ns, died=False)
             return None
         self._port.sent(sent)
-        rows = [_request(item) for item in sent]
+        rows = [_request(item, writer.revision) for item in sent]
         self._sent_at = time.monotonic()
         try:
             results = await writer.ask("commit", rows)
         except LivingAIError as error:
             # The store's own trouble passes; anything else may be a row that breaks the writer.
             passes = isinstance(error, StoreError) and not isinstance(error, CorruptRecordError)
-            await self._again(batch, error, died=not passes)
+            await self._again(batch, error, began_ns, died=not passes)
             return None
         finally:
             self._sent_at = 0.0
-        self._note(None)
-        self._backoff.reset()
+        if any(status < DAMAGED for status, *_ in results):  # the store was asked
+            self._note(None)
+            self._backoff.reset()
+        return self._decide(batch, shadows, zip(sent, results, strict=True))
+
+    def _decide(
+        self,
+        batch: list[Item],
+        shadows: dict[Item, list[Item]],
+        results: Iterable[tuple[Item, list[Any]]],
+    ) -> list[Decided]:
+        """What the writer's answer means for each record; those that are to be written again leave
+        the batch."""
         decided: list[Decided] = []
         baseless: list[Item] = []
+        unencoded: list[Item] = []
         again: set[Item] = set()
-        for item, (status, _epoch, reason, when_ns) in zip(sent, results, strict=True):
+        for item, (status, _epoch, reason, when_ns) in results:
             overtook = shadows.get(item, [])
             if status == RowStatus.STORED:
                 decided.append((item, _MET, when_ns, ""))
                 decided.extend((older, _SUPERSEDED, when_ns, "") for older in overtook)
                 continue
             again.update(overtook)
+            if status in (UNENCODED, HELD):  # the store has not seen it
+                again.add(item)
+                if status == UNENCODED:
+                    unencoded.append(item)
+                continue
             for older in overtook:
                 older.spared += 1
                 # All at once: a fenced claim's are all fenced, and rows that are refused one after
@@ -172,12 +214,15 @@ class BatchWriter:
         if again:  # in their order, and before anything that came behind them
             self.lanes.put_back([item for item in batch if item in again])
             batch[:] = [item for item in batch if item not in again]
+            self._port.encode_elsewhere(unencoded)
             self._port.encode_again(baseless)
         return decided
 
-    async def _again(self, batch: list[Item], error: LivingAIError, *, died: bool) -> None:
+    async def _again(
+        self, batch: list[Item], error: LivingAIError, began_ns: int, *, died: bool
+    ) -> None:
         """Put a batch back. One that keeps killing writers is taken apart to find the row."""
-        self._note(error)
+        self._note(error, began_ns)
         if died:
             for item in batch:
                 item.attempts += 1
@@ -188,7 +233,7 @@ class BatchWriter:
                 return
         self.lanes.put_back(batch)
         if not self._closed:
-            await asyncio.sleep(self._backoff.next_s())
+            await self._pause()
 
     def check(self) -> None:
         """Called now and then: a store that just does not answer is trouble, too."""
@@ -196,8 +241,8 @@ class BatchWriter:
         if waits and not self.trouble:
             self._note(StoreUnavailableError(f"it has not answered for {_SILENT_S:.0f} s"))
 
-    def _note(self, error: LivingAIError | None) -> None:
-        self.error = error
+    def _note(self, error: LivingAIError | None, began_ns: int = 0) -> None:
+        self.error, self._failed_ns = error, began_ns
         text = str(error) if error is not None else ""
         if text and not self.trouble:
             _log.warning("the store takes no writes for now, trying again: %s", text)
@@ -206,19 +251,25 @@ class BatchWriter:
         if text != self.trouble:
             self.trouble = text
             self._port.tell_trouble()
+        if began_ns:  # who waits for this attempt may go on
+            self._port.kick()
 
     async def close(self) -> None:
         """End the writer; a batch under way is finished or stays in the journal."""
         self._closed = True
+        self._hurry.set()
         await self._link.close()
         if self._task is not None:
             await asyncio.wait([self._task])
 
 
-def _request(item: Item) -> list[Any]:
-    """A record of a commit request; see :meth:`WriterRole.do_commit`."""
+def _request(item: Item, revision: int) -> list[Any]:
+    """A record of a commit request (:meth:`WriterRole.do_commit`), as the writer can read it."""
     place = [item.feed.path, item.at]
     done = item.encoded
-    if done is None:
-        return [*place, None, None, None, None]
-    return [*place, done.blob, done.content_hash, done.base_hash, done.sections]
+    if done is not None:
+        return [*place, done.blob, done.content_hash, done.base_hash, done.sections]
+    # After so many deaths its encoding may be the cause.
+    if item.by_writer and item.attempts < _SUSPECT_AFTER and revision >= _ENCODES:
+        return [*place, item.base_at]
+    return [*place, None, None, None, None]

@@ -164,10 +164,10 @@ class CompressorPool:
 
     def check(self) -> None:
         """Called now and then: start what did not start, and make the pool anew if one of its
-        processes has been dead for two calls and the executor has not noticed, or no task has asked
-        it; or if no task has ended for many calls. One stopped process is enough for that: the one
-        that waits for the next task holds the lock on the executor's queue, and the others wait for
-        it."""
+        processes has been dead for two calls (the executor may notice that only when it is given a
+        task), or if no task has ended for many calls. One stopped process is enough for that: the
+        one that waits for the next task holds the lock on the executor's queue, and the others wait
+        for it."""
         now = time.monotonic()
         if self._pool is None:
             if self._failed_starts and now >= self._start_at:
@@ -214,7 +214,7 @@ class CompressorPool:
             self._loop.call_soon(self.flush)
             return
         self._start_failed(why)
-        if self._failed_starts == 1:  # somebody has killed it: no reason to wait
+        if self._failed_starts == 1:  # it was killed, perhaps: no reason to wait
             self._start()
 
     # -- the work --

@@ -35,6 +35,7 @@ class _Base(NamedTuple):
     seq: int
     at: int
     chain: int
+    slow: bool
 
 
 class Bases:
@@ -52,6 +53,7 @@ class Bases:
         if base is not None and _same_claim(base, item) and base.chain < MAX_CHAIN:
             item.base_at = base.at
             item.chain = base.chain + 1
+            item.slow = base.slow
             if header.flags & Flag.LATEST_ONLY:
                 return
         item.firm = True
@@ -61,7 +63,8 @@ class Bases:
         """The record is part of a batch: it is firm, and the next state's base unless a later claim
         or state is that already."""
         item.firm = True
-        if item.encoded is None or item.header.flags & Flag.WHOLE:
+        encoded = item.by_writer or item.encoded is not None
+        if not encoded or item.header.flags & Flag.WHOLE:
             return
         base = self._bases.get(item.header.execution_hash)
         if base is None or (_same_claim(base, item) and base.seq < item.header.seq):
@@ -75,6 +78,15 @@ class Bases:
         item.base_at = item.chain = 0
         self.sent(item)
         item.encoded = None
+        item.by_writer = False
+
+    def note_slow(self, item: Item, *, slow: bool) -> None:
+        """Whether the record's encoding takes long, as it was seen now: what follows is probably
+        like it."""
+        item.slow = slow
+        base = self._bases.get(item.header.execution_hash)
+        if base is not None and _same_claim(base, item):
+            self._bases[item.header.execution_hash] = base._replace(slow=slow)
 
     def forget(self, item: Item) -> None:
         """The record will not be in the store: nothing may build on it."""
@@ -88,7 +100,7 @@ class Bases:
         if len(self._bases) >= _MAX_EXECUTIONS:
             del self._bases[next(iter(self._bases))]
         self._bases[header.execution_hash] = _Base(
-            item.feed, header.claim, header.seq, item.at, item.chain
+            item.feed, header.claim, header.seq, item.at, item.chain, item.slow
         )
 
 

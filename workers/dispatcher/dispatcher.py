@@ -11,21 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import mmap
 import os
 import time
 from collections.abc import Coroutine
 from typing import Any
 
 from livingai._version import __version__
+from livingai.codecs import Codec
 from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.protocol.status import ServicePids, ServiceStatus
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import SERVICE_STATE_BYTES, Flag, ServiceWord
-from livingai.queue.opening import open_binary
+from livingai.queue.layout import Flag
 from livingai.service.logfile import trim_log
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
@@ -40,13 +39,15 @@ from livingai.workers.dispatcher.journals import Journals
 from livingai.workers.dispatcher.outcomes import Outcomes
 from livingai.workers.dispatcher.requests import Requests
 from livingai.workers.dispatcher.server import AgentServer
+from livingai.workers.dispatcher.wakeups import Wakeups
+from livingai.workers.encoding import is_quick
 from livingai.workers.encoding_task import EncodingResult
 
 _log = logging.getLogger("livingai.service")
 #: Records and raw bytes on their way at once.
 _MAX_INFLIGHT = 8192
 _MAX_INFLIGHT_BYTES = 128 << 20
-#: States smaller than this are not worth a trip to the compressors.
+#: States smaller than this are stored as they are.
 _ENCODE_FROM_BYTES = 1024
 _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 #: Seconds between looks for lost wake-ups, new journals and dead owners.
@@ -73,7 +74,8 @@ class Dispatcher:
         self._bases = Bases()
         self.inflight = 0
         self.inflight_bytes = 0
-        self._kick = asyncio.Event()
+        #: The last turn has left records in the journals, for want of room.
+        self._full = False
         #: Set while ending: done once what was accepted before is terminal.
         self._drained: asyncio.Future[bool] | None = None
         self._failure: BaseException | None = None
@@ -92,10 +94,7 @@ class Dispatcher:
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
         #: Set once compressors and writers are up.
         self._ready = asyncio.Event()
-        with open_binary(directory.service_state, os.O_RDWR) as file:
-            self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES)
-        self._words = memoryview(self._page).cast("Q")
-        self._words[ServiceWord.PID] = os.getpid()
+        self._wakeups = Wakeups(directory, _POLL_S)
 
     # -- turns --
 
@@ -107,28 +106,33 @@ class Dispatcher:
         other = self.intake.unreadable.trouble or self.requests.trouble or self._elsewhere.trouble
         return next(writers, "") or other
 
-    @property
-    def misplaced(self) -> LivingAIError | None:
-        """That the store is not the one which the directory's records were accepted for, or that
-        others wait for it elsewhere: nothing is stored before a person has settled it."""
-        errors = (writer.error for writer in self.writers)
+    def misplaced(self, since_ns: int) -> LivingAIError | None:
+        """The error if the store is not the one which the directory's records were accepted for, or
+        if others wait for it elsewhere: then nothing is stored before a person has settled it. It
+        was so after ``since_ns`` (CLOCK_MONOTONIC)."""
         kinds = StoreMismatchError | RecordsLeftError
-        return next((error for error in errors if isinstance(error, kinds)), None)
+        found = [writer for writer in self.writers if isinstance(writer.error, kinds)]
+        return next(filter(None, (writer.error_since(since_ns) for writer in found)), None)
 
     def tell_trouble(self) -> None:
-        """Tell the agents of trouble that has come, changed or passed."""
+        """Report to the agents that trouble has come, changed or passed."""
         if self.trouble != self._told_trouble:
             self._told_trouble = self.trouble
             self.server.tell_trouble(self.trouble)
 
     def kick(self) -> None:
         """Something may have changed: take another turn."""
-        self._kick.set()
+        self._wakeups.kick()
+
+    def appended(self) -> None:
+        """An agent has appended something, and says so."""
+        self._wakeups.appended()
 
     def stop(self, *, drain: bool = True) -> None:
         """End: with ``drain`` once what was accepted before is stored, else at once. Idempotent."""
         if self._drained is None:
             self._drained = asyncio.ensure_future(self._drain())
+            self._drained.add_done_callback(lambda _: self.kick())
         if not drain:
             self._drained.cancel()
         self.kick()
@@ -164,20 +168,11 @@ class Dispatcher:
         beside = [*map(self._background, (self._warm(), retain, self._look_elsewhere()))]
         look_at = 0.0
         while not self._over():
-            self._kick.clear()
-            now = time.monotonic()
-            self._words[ServiceWord.HEARTBEAT_NS] = int(now * 1e9)
+            now = self._wakeups.beat()
             if now >= look_at:
                 look_at = now + _POLL_S
                 self.look_around()
-            if self._turn():
-                await asyncio.sleep(0)
-                continue
-            self._words[ServiceWord.WAITING] = 1
-            if not self._turn():  # an append that came before the word was set did not wake us
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._kick.wait(), _POLL_S)
-            self._words[ServiceWord.WAITING] = 0
+            await self._wakeups.after_turn(self._turn())
         for task in beside:
             task.cancel()
         return await self._shut_down()
@@ -185,7 +180,7 @@ class Dispatcher:
     async def _warm(self) -> None:
         # The writers first: nothing is stored without them, and what starts takes all cores.
         await asyncio.gather(*(writer.warm() for writer in self.writers))
-        if not self.config.foreground:  # somebody has just saved: its records come first
+        if not self.config.foreground:  # an agent has just saved: its records come first
             await asyncio.sleep(_POOL_LATER_S)
         await self.pool.warm()
         self._ready.set()
@@ -199,10 +194,10 @@ class Dispatcher:
             raise self._failure
         if self._drained is not None:
             return self._drained.done() or self._ending.grace_over()
-        return self._ending.idle()
+        return self._ending.displaced() or self._ending.idle()
 
-    def _turn(self) -> bool:
-        """Take what is there and hand it on; whether there was anything."""
+    def _turn(self) -> int:
+        """Take what is there and hand it on; how many records that were."""
         taken = 0
         room = _MAX_INFLIGHT - self.inflight
         if self.inflight_bytes < _MAX_INFLIGHT_BYTES:
@@ -211,6 +206,7 @@ class Dispatcher:
                 self._dispatch(item)
                 if self.inflight_bytes >= _MAX_INFLIGHT_BYTES:
                     break
+        self._full = taken >= room or self.inflight_bytes >= _MAX_INFLIGHT_BYTES
         failpoint("intake.after_read")
         self.outcomes.set_damage_aside()
         self.pool.flush()
@@ -218,7 +214,7 @@ class Dispatcher:
             writer.flush()
         self.outcomes.tell()
         self.barriers.check()
-        return taken > 0
+        return taken
 
     def _dispatch(self, item: Item) -> None:
         if self.outcomes.known(item):
@@ -236,10 +232,15 @@ class Dispatcher:
         )
         if encode:
             self._bases.choose(item)
-        item.ready = not encode
+            item.by_writer = self._is_quick(item, slow=item.slow)
+        item.ready = item.by_writer or not encode
         self.writer_of(header.execution_hash).lanes.add(item)
-        if encode:
+        if not item.ready:
             self.pool.add(item)
+
+    def _is_quick(self, item: Item, *, slow: bool) -> bool:
+        size, based = item.header.state_len, item.base_at > 0
+        return is_quick(size, based=based, slow=slow, codec=self.config.codec)
 
     def writer_of(self, key: int) -> BatchWriter:
         """The lane that writes the execution with this hash."""
@@ -255,6 +256,8 @@ class Dispatcher:
             self.outcomes.set_aside(item, encoded.error)
         else:
             item.encoded = encoded
+            if item.slow and encoded is not None and encoded.blob[0] == Codec.DELTA:
+                self._bases.note_slow(item, slow=False)
             writer.lanes.mark_ready(item)
         writer.flush()
         self.outcomes.tell()
@@ -265,6 +268,19 @@ class Dispatcher:
             self._bases.whole(item)
             item.ready = False
             self.pool.add(item)
+        self.pool.flush()
+
+    def encode_elsewhere(self, items: list[Item]) -> None:
+        """The writer has left these records to the compressors. It would do so with what is like
+        them and waits behind them, one by one."""
+        for item in items:
+            self._bases.note_slow(item, slow=True)
+            key = item.header.execution_hash
+            for each in self.writer_of(key).lanes.behind(key):
+                if each.by_writer and not self._is_quick(each, slow=True):
+                    each.slow = True
+                    each.by_writer = each.ready = False
+                    self.pool.add(each)
         self.pool.flush()
 
     def sent(self, items: list[Item]) -> None:
@@ -319,8 +335,9 @@ class Dispatcher:
         Raises:
             StoreMismatchError, RecordsLeftError: they will not be before a person acts.
         """
+        since_ns = time.monotonic_ns()
         while not self._ready.is_set():
-            if (error := self.misplaced) is not None:
+            if (error := self.misplaced(since_ns)) is not None:
                 raise error
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ready.wait(), _LOOK_S)
@@ -371,7 +388,8 @@ class Dispatcher:
             self.outcomes.settle(item, status, when_ns, reason)
         self.outcomes.tell()
         self.barriers.check()
-        self.kick()
+        if self._full:
+            self.kick()
 
     # -- end --
 
@@ -383,6 +401,7 @@ class Dispatcher:
         left = self._journals.retire_all()
         self.intake.close()
         self._ending.close()
+        self._wakeups.close()
         asked = self._drained
         drained = asked is None or (asked.done() and not asked.cancelled() and asked.result())
         return Farewell(left, drained=drained)

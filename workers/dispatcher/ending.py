@@ -44,21 +44,27 @@ class Ending:
         #: The directory itself, under whatever name.
         self._folder = os.open(directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def displaced(self) -> bool:
+        """Whether the state directory is not where agents look for it. To be asked every turn: who
+        asks us then what we can no longer know is not answered, but asks our successor."""
+        if _place(self._directory.lock) == self._place:
+            return False
+        if not self._port.has_agents:
+            _log.error("the state directory was removed: no agent can connect any more")
+            return True
+        if (there := self._moved_to()) is None:
+            return False
+        _log.error(
+            "the state directory was moved to %s: this service, which knows only its old place, "
+            "makes room for one that is started there", there
+        )  # fmt: skip
+        return True
+
     def idle(self) -> bool:
         """Whether no process needs the service: no agent, nothing on its way, for long enough.
         While records wait it stays, however long the store takes nothing: no other process would
-        store them."""
+        store them. To be asked every turn."""
         now = time.monotonic()
-        if _place(self._directory.lock) != self._place:
-            if not self._port.has_agents:
-                _log.error("the state directory was removed: no agent can connect any more")
-                return True
-            if (there := self._moved_to()) is not None:
-                _log.error(
-                    "the state directory was moved to %s: this service, which knows only its old "
-                    "place, makes room for one that is started there", there
-                )  # fmt: skip
-                return True
         busy = (
             self._config.foreground
             or self._port.has_agents

@@ -38,6 +38,7 @@ class Item:
         "attempts",
         "base_at",
         "breaks",
+        "by_writer",
         "chain",
         "done",
         "encoded",
@@ -46,6 +47,7 @@ class Item:
         "header",
         "overtaken",
         "ready",
+        "slow",
         "spared",
     )
 
@@ -54,6 +56,10 @@ class Item:
         self.header = header
         self.at = at
         self.encoded: EncodingResult | None = None
+        #: The writer encodes its state.
+        self.by_writer = False
+        #: Its encoding takes long, or that of the one before did.
+        self.slow = False
         self.base_at = 0
         #: Deltas between its state and a whole one.
         self.chain = 0
@@ -63,7 +69,7 @@ class Item:
         self.spared = 0
         #: Its owner died before it was published, and another process has taken over since.
         self.overtaken = False
-        #: EncodingResult, or needs no encoding: may be written.
+        #: Encoded, or needs no encoding: it may be written.
         self.ready = False
         self.done = False
         #: Broken compressor pools and dead writers that it was part of.
@@ -120,8 +126,8 @@ class Feed:
         self._overtaken_lsn = 0
         self.inflight: collections.deque[Item] = collections.deque()
         self.retired_at = 0.0
-        #: Records that are damaged or missing: the first one, the last one, and why. The owner is
-        #: reported again when it reconnects.
+        #: Records that are damaged or missing: the first one, the last one, and why. They are
+        #: reported to the owner again when it reconnects.
         self.lost: collections.deque[tuple[int, int, str]] = collections.deque(maxlen=_MOST_LOST)
         self._moved = False
         self._lock_is_odd = False
@@ -132,11 +138,11 @@ class Feed:
         except OddFileError as error:
             folder = os.path.join(os.path.dirname(os.path.dirname(self.path)), "quarantine")
             where = put_aside(os.path.join(self.path, CURSOR), folder)
-            _log.error("%s; it is in %s now, and the journal is read from its begin", error, where)
+            _log.error("%s; it is in %s now, and the journal is read from the start", error, where)
         return CursorFile(self.path, self.tail.journal_id, write=True)
 
     def _correct_cursor(self, lsn: int) -> None:
-        """The cursor is not true. Nor may the owner believe it, and reuse what is not stored."""
+        """The cursor is not true: put it right, or the owner would reuse what is not stored."""
         _log.error(
             "%s: the cursor says that all records up to %d are stored, which is not so (%s); the "
             "journal is read from its oldest record on", self.path, lsn, self.tail.doubt,
@@ -160,11 +166,11 @@ class Feed:
         except OddFileError as error:
             if not self._lock_is_odd:  # an owner of an earlier boot is dead all the same
                 self._lock_is_odd = True
-                _log.error("%s; it cannot be found out whether the journal's owner is alive", error)
+                _log.error("%s; so it is not known whether the journal's owner is alive", error)
             if self.same_boot:
                 return
         except OSError as error:
-            _log.warning("cannot look after the owner of %s, trying again: %s", self.path, error)
+            _log.warning("cannot check the owner of %s, trying again: %s", self.path, error)
             return
         if self.lock is not None or self.gone or self._lock_is_odd:
             self.alive = False
@@ -220,7 +226,7 @@ class Feed:
             self.exhausted = True
 
     def _recover(self) -> None:
-        """Point the hot cache to what its owner did not live to publish, before anything else is
+        """Point the hot cache to what its owner died before publishing, before anything else is
         done with that: what is stored and not in the index would be read in an older version."""
         control = self.tail.control
         unpublished = [found for found in self._read if found.position >= control.tail]

@@ -10,9 +10,8 @@ Rules:
    there by then is among those that are merged: by then every record accepted before it has been
    published.
 3. A journal that cannot be read now holds up every claim that may follow its owner's: a claim's
-first record,
-   and what comes behind that, is held until the journal can be read, unless the journal's index
-   shows that it does not know the execution. Barriers do not pass meanwhile.
+   first record, and what comes behind that, is held until the journal can be read, unless the
+   journal's index shows that it does not know the execution. Barriers do not pass meanwhile.
 4. A journal's cursor moves over a record only when that and all before it are terminal.
 """
 
@@ -35,8 +34,9 @@ from livingai.workers.dispatcher.unreadable import Unreadable
 _log = logging.getLogger("livingai.service")
 #: Held records that are kept in memory; with more, nothing is taken while a journal is unreadable.
 _MAX_HELD = 8192
-#: Two changes of a folder within this time may bear the same time stamp.
-_STAMP_NS = 2_000_000_000  # as coarse as file systems are
+#: Two changes of a folder within this time may bear the same time stamp: where a file system keeps
+#: parts of a millisecond (it takes them from the kernel's tick, of 1 to 10 ms), and on any other.
+_FINE_STAMP_NS, _COARSE_STAMP_NS = 100_000_000, 2_000_000_000
 
 #: The place of a record in the stream: its boot's place, then CLOCK_MONOTONIC ns.
 _Order = tuple[tuple[int, int], int]
@@ -56,6 +56,9 @@ class Intake:
         self._held_count = 0
         #: Time stamp of the folder when all journals in it were known; -1: look again.
         self._stamp_ns = -1
+        #: The newest time stamp, and when it was seen first (CLOCK_MONOTONIC): the folder's clock
+        #: may be another one than ours.
+        self._seen_stamp_ns = self._seen_at_ns = -1
         #: Every record accepted before this CLOCK_MONOTONIC time has been taken.
         self.horizon_ns = 0
 
@@ -63,7 +66,12 @@ class Intake:
 
     def refresh(self) -> None:
         """Notice new journals."""
+        began_ns = time.monotonic_ns()
         stamp_ns = self._folder_stamp()
+        coarse_ns = _COARSE_STAMP_NS if stamp_ns % 1_000_000 == 0 else _FINE_STAMP_NS
+        settled = stamp_ns == self._seen_stamp_ns and began_ns - self._seen_at_ns > coarse_ns
+        if stamp_ns != self._seen_stamp_ns:
+            self._seen_stamp_ns, self._seen_at_ns = stamp_ns, time.monotonic_ns()
         try:
             paths = self._directory.journal_paths()
         except OSError as error:  # no descriptors: they wait
@@ -74,7 +82,6 @@ class Intake:
             if path not in self.feeds and path not in self._strange and self.unreadable.due(path):
                 self._open(path)
         self.unreadable.keep({*paths, *self.feeds})
-        settled = abs(time.time_ns() - stamp_ns) > _STAMP_NS
         self._stamp_ns = stamp_ns if settled and not self.unreadable else -1
 
     def _folder_stamp(self) -> int:
@@ -160,9 +167,9 @@ class Intake:
         return bool(feed.ahead)
 
     def _ranks(self) -> dict[bytes, tuple[int, int]]:
-        """The place of each boot. Journals of one boot may know it differently: a process that
-        began when
-        the older ones had gone knows less. Those made before there was such a number go by age."""
+        """The place of each boot. Journals of one boot may differ in it: one that was made after
+        the older boots' journals had been removed has a smaller number. Those made before there was
+        such a number go by age."""
         ranks: dict[bytes, tuple[int, int]] = {}
         for feed in self.feeds.values():
             place, age_ns = ranks.get(feed.boot, (0, feed.created_ns))

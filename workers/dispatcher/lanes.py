@@ -47,6 +47,10 @@ class Lanes:
         first = self._busy.get(key) or next(iter(self._lanes.get(key, ())), None)
         return first is not None and not (first.feed.same_boot and first.header.mono_ns > since_ns)
 
+    def behind(self, key: int) -> list[Item]:
+        """The records of an execution that are not part of the batch under way, in order."""
+        return list(self._lanes.get(key, ()))
+
     def add(self, item: Item) -> None:
         """Put a record at the end of its execution's lane."""
         key = item.header.execution_hash

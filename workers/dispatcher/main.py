@@ -20,7 +20,7 @@ from livingai.workers.dispatcher.spawning import Spawned, spawn_worker
 
 
 def main() -> int:
-    """Entry point; see the module's text."""
+    """Run the dispatcher and report on the descriptor how it ended; the exit status."""
     parent, fd, deaths = map(int, sys.argv[1:4])
     code = 1
     words: dict[str, Any] = {}
@@ -39,7 +39,7 @@ def main() -> int:
 
 def _first_writer() -> Spawned | None:
     """A writer that imports what it needs while we do so, too: the first record of a new service
-    waits for both. It touches no store before it is asked to; our end is its end."""
+    waits for both. It touches no store before it is asked to, and ends when we do."""
     try:
         return spawn_worker("writer")
     except OSError:  # later, with a typed error

@@ -36,7 +36,7 @@ _QUARANTINED = STATUS_CODES[OutcomeStatus.QUARANTINED]
 
 
 class Outcomes:
-    """See the rules above."""
+    """Writes outcomes, moves cursors and sets aside what is quarantined, by the rules above."""
 
     def __init__(
         self, quarantine: str, intake: Intake, owners: OwnerPort, port: OutcomePort
@@ -82,7 +82,7 @@ class Outcomes:
         self._port.settled(item, stored=status in (_MET, _LATE))
 
     def tell(self) -> None:
-        """Move cursors, then tell agents what happened."""
+        """Move cursors, then send the outcomes to the agents."""
         if not self._untold:
             return
         untold, self._untold = self._untold, {}
@@ -122,9 +122,8 @@ class Outcomes:
 
     def _settle_damaged(self, feed: Feed, damage: Damage) -> None:
         """The owner gets a message, if it is alive; there is no record to write an outcome into.
-        Sent
-        is a range: its numbers come from a file, and only the owner knows which of them it waits
-        for."""
+        The message has a range: its numbers come from a file, and only the owner knows which of
+        them it waits for."""
         total = self.counts[OutcomeStatus.QUARANTINED] + damage.count
         self.counts[OutcomeStatus.QUARANTINED] = min(total, _MOST)
         if damage.count:
@@ -147,7 +146,7 @@ class Outcomes:
 
 
 def _bytes_at(feed: Feed, position: int, length: int) -> bytes:
-    """Bytes of a journal as they stand there; empty where the place is gone."""
+    """The bytes at a place of a journal, unchecked; empty where the place is gone."""
     segment = feed.tail.segments.get(segment_of(position))
     start = offset_of(position)
     return bytes(segment.view[start : start + length]) if segment else b""

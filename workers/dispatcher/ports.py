@@ -41,6 +41,10 @@ class BatchPort(TurnPort, Protocol):
     def encode_again(self, items: list[Item]) -> None:
         """The store lacks the bases of these records: encode them without."""
 
+    def encode_elsewhere(self, items: list[Item]) -> None:
+        """Encoding these records would hold up the writer: give them to the compressors, and what
+        is like them in their lanes."""
+
     def tell_trouble(self) -> None:
         """The writer's ``trouble`` has changed."""
 
@@ -68,9 +72,9 @@ class OwnerPort(Protocol):
 class BarrierPort(TurnPort, Protocol):
     """What a barrier looks at."""
 
-    @property
-    def misplaced(self) -> LivingAIError | None:
-        """Why nothing will be stored before a person acts; None in normal times."""
+    def misplaced(self, since_ns: int) -> LivingAIError | None:
+        """Why nothing will be stored before a person acts, as it was found out after this time
+        (CLOCK_MONOTONIC); None in normal times."""
 
     def has_older(self, key: int, since_ns: int) -> bool:
         """Whether records of the execution with hash ``key`` that were accepted by ``since_ns``
@@ -95,6 +99,9 @@ class RequestPort(TurnPort, Protocol):
 
 class ServerPort(TurnPort, Protocol):
     """What the socket's server needs."""
+
+    def appended(self) -> None:
+        """An agent has appended something, and says so."""
 
     @property
     def store_url(self) -> str:

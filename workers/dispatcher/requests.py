@@ -1,4 +1,4 @@
-"""What agents ask: reads that see what is queued, housekeeping, and how the service is."""
+"""Requests of agents: reads that see what is queued, housekeeping, and the service's status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import LivingAIError, ServiceUnavailableError
-from livingai.protocol.frames import Message, error_parts, frame
+from livingai.protocol.error_parts import error_parts
+from livingai.protocol.frames import Message, frame
 from livingai.protocol.verbs import PRUNE, Answerer, Barrier, Verb, verb_named
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
@@ -18,7 +19,7 @@ from livingai.workers.dispatcher.ports import RequestPort
 from livingai.workers.dispatcher.store_link import StoreLink
 
 _log = logging.getLogger("livingai.service")
-#: A read that was under way when the reader died (of another one, perhaps) is asked so often.
+#: A read that was under way when the reader died is asked so often; another one may be the cause.
 _READ_TRIES = 3
 #: Seconds between two applications of the retention policy.
 _RETAIN_EVERY_S = float(os.environ.get("LIVINGAI_RETAIN_EVERY_S", "60"))
@@ -35,7 +36,7 @@ class Requests:
 
     @property
     def trouble(self) -> str:
-        """What to tell agents of a reader or housekeeper that keeps dying."""
+        """A message for the agents if the reader or the housekeeper keeps dying; else ""."""
         return self._reader.trouble or self._housekeeper.trouble
 
     async def answer(self, agent: Agent, number: int, name: str, arguments: list[Any]) -> None:
@@ -53,10 +54,14 @@ class Requests:
             value = await self._do(verb, key, arguments)
             agent.send(frame(Message.RESPONSE, number, True, value))
         except LivingAIError as error:
-            agent.send(frame(Message.RESPONSE, number, False, error_parts(error)))
+            self._refuse(agent, number, error)
         except Exception as error:  # arguments that make no sense, or a mistake of ours
             _log.error("cannot answer the request %r: %r", name, error)
-            agent.send(frame(Message.RESPONSE, number, False, error_parts(error)))
+            self._refuse(agent, number, error)
+
+    def _refuse(self, agent: Agent, number: int, error: Exception) -> None:
+        parts = error_parts(error, agent.revision)
+        agent.send(frame(Message.RESPONSE, number, False, parts))
 
     async def _read(self, verb: str, arguments: list[Any]) -> Any:
         for _ in range(_READ_TRIES - 1):

@@ -21,12 +21,12 @@ from livingai.errors import (
     ServiceUnavailableError,
     VersionMismatchError,
 )
-from livingai.protocol.frames import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame
+from livingai.protocol.frames import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame, revision_of
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
 from livingai.stores.base import IDENTITY
-from livingai.stores.belonging import leads_to
+from livingai.stores.whereabouts import leads_to
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.dispatcher.intake import Intake
@@ -65,15 +65,15 @@ class AgentServer:
         self._server = await loop.create_unix_server(lambda: Agent(self), sock=sock)
 
     def connected(self, agent: Agent) -> None:
-        """A process has connected. It may be another user's: one who
-        was given the descriptor, or who came before the socket was closed to others."""
+        """A process has connected. It may be another user's: one that was given the descriptor, or
+        that connected before the socket was closed to others."""
         self.agents.add(agent)
         if agent.peer.uid not in (os.geteuid(), 0):
             _log.warning("process %d of user %d was refused", agent.peer.pid, agent.peer.uid)
             agent.leave(NotTheOwnerError(f"this service serves user {os.geteuid()} alone"))
 
     def disconnected(self, agent: Agent) -> None:
-        """An agent has gone; its journal may be an orphan."""
+        """An agent's connection has ended; its journal may have lost its owner."""
         self.agents.discard(agent)
         if agent.journal is not None:
             if self._by_journal.get(agent.journal) is agent:
@@ -87,7 +87,7 @@ class AgentServer:
         """Do what a message says."""
         kind = message[0]
         if kind == Message.WAKE:
-            self._port.kick()
+            self._port.appended()
         elif kind == Message.HELLO:
             self._greet(agent, message)
         elif not agent.greeted:
@@ -95,12 +95,13 @@ class AgentServer:
         elif kind == Message.ATTACH:
             self._attach(agent, message[1])
         elif kind == Message.REQUEST:
+            self._port.kick()  # an agent that has something to send wakes nobody besides
             agent.run(self._port.answer(agent, *message[1:]))
         elif kind == Message.GOODBYE:
             self._port.kick()
 
     def _attach(self, agent: Agent, journal: object) -> None:
-        """Tell an agent its journal's outcomes from now on, if it is the journal's owner: an older
+        """Send an agent its journal's outcomes from now on, if it is the journal's owner. An older
         connection of the same process, whose end was not noticed, gets no more."""
         try:
             self._check_owner(agent, journal)
@@ -109,7 +110,8 @@ class AgentServer:
             agent.leave(error)
             return
         except OSError as error:  # out of descriptors, perhaps: it comes again
-            agent.leave(ServiceUnavailableError(f"cannot look whose journal that is: {error}"))
+            why = f"cannot find out which process owns that journal: {error}"
+            agent.leave(ServiceUnavailableError(why))
             return
         agent.journal = str(journal)
         before = self._by_journal.get(agent.journal)
@@ -128,8 +130,9 @@ class AgentServer:
     def _check_owner(self, agent: Agent, journal: object) -> None:
         """Raise NotTheOwnerError unless the agent is the process that holds the journal's lock.
 
-        The kernel says who holds it and who has connected. In another container both have no number
-        here; then what the owner wrote into the file has to be what the agent said of itself.
+        The kernel says which process holds it and which one has connected. Processes of another
+        container have no number here; then what the owner wrote into the file has to be what the
+        agent said of itself.
         """
         if not isinstance(journal, str) or not _IS_ID(journal):
             raise NotTheOwnerError(f"{str(journal)[:40]!a} is no journal")
@@ -151,7 +154,8 @@ class AgentServer:
             )
 
     def _greet(self, agent: Agent, message: list[Any]) -> None:
-        _, version, store_url, agent.said_pid, *_ = message  # a later version may say more
+        _, version, store_url, agent.said_pid, *more = message  # a later version may say more
+        agent.revision = revision_of(more)
         if not isinstance(store_url, str):
             raise TypeError("a store's URL is text")
         if version != PROTOCOL_VERSION:
@@ -188,7 +192,7 @@ class AgentServer:
         return leads_to(url or name, self._config.spec().build())
 
     def tell_trouble(self, text: str) -> None:
-        """Tell all agents that the store takes no writes now, and why; "" that it does again."""
+        """Report to all agents why the store takes no writes now; "" that it does again."""
         for agent in self.agents:
             if agent.greeted:
                 agent.send(frame(Message.TROUBLE, text))
@@ -201,13 +205,13 @@ class AgentServer:
             agent.send(frame(Message.OUTCOMES, packed, reasons))
 
     def tell_lost(self, feed: Feed) -> None:
-        """Tell the journal's owner, if it is there, which records will have no outcome."""
+        """Report to the journal's owner, if it is there, which records will have no outcome."""
         agent = self._by_journal.get(f"{feed.journal_id:016x}")
         if agent is not None and feed.lost:
             agent.send(frame(Message.OUTCOMES, b"", {}, list(feed.lost)))
 
     def close(self) -> None:
-        """Stop listening and hang up; agents come back to the next service."""
+        """Stop listening and close all connections; agents connect to the next service."""
         if self._server is not None:
             self._server.close()
         with contextlib.suppress(FileNotFoundError):

@@ -1,5 +1,5 @@
-"""The dispatcher's work, from the beginning of its process to the end: its owner's lock on the
-directory, its signals. Settings come as one JSON line on standard input, whose end is ours, too.
+"""The dispatcher's work, from the beginning of its process to the end: its lock on the directory,
+its signals. Settings come as one JSON line on standard input; when that ends, the dispatcher ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from livingai.config import ServiceConfig
 from livingai.errors import ServiceRunningError
-from livingai.protocol.exit_codes import EXIT_RUNNING
+from livingai.protocol.exit_codes import ExitCode
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import OwnerLock, owner_identity
 from livingai.queue.removal import remove_if_stored
@@ -35,7 +35,7 @@ _TAKE_OVER_S = 3.0
 
 
 def _watch_parent() -> None:
-    """The supervisor holds the other end of our standard input; its end is ours."""
+    """End when the supervisor ends, which holds the other end of our standard input."""
     while os.read(0, 4096):
         pass
     os._exit(1)
@@ -83,7 +83,7 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
     while not line.endswith(b"\n"):
         chunk = os.read(0, 65536)
         if not chunk:
-            return 1, {}
+            return ExitCode.FAILED, {}
         line += chunk
     config = ServiceConfig(**json.loads(line))
     threading.Thread(target=_watch_parent, daemon=True).start()
@@ -93,7 +93,7 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
     if lock is None:
         pid = owner_identity(directory.lock).get("pid")
         sys.stderr.write(f"{ServiceRunningError()} (process {pid})\n")
-        return EXIT_RUNNING, {}
+        return ExitCode.RUNNING, {}
     try:
         import uvloop  # noqa: PLC0415 - the service's choice, not its importers'
 
@@ -105,4 +105,4 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
     left = waiting_records(directory)
     if left and not farewell.drained:
         _log.error("stopped on request: %d records are not stored, they wait in the journals", left)
-    return 0, {"done": farewell.drained, "left": left}
+    return ExitCode.DONE, {"done": farewell.drained, "left": left}

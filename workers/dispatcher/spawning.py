@@ -18,7 +18,7 @@ class Spawned(NamedTuple):
 
 
 def spawn_worker(role: str) -> Spawned:
-    """Start a worker. The end of the connection is its end. Raises OSError."""
+    """Start a worker; it ends when the connection does. Raises OSError."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:

@@ -51,7 +51,7 @@ class StoreLink:
 
     @property
     def trouble(self) -> str:
-        """What to tell agents of a worker that dies again and again; "" while it does not."""
+        """A message for the agents if the worker dies again and again; "" while it does not."""
         return self._deaths.trouble
 
     @property
@@ -64,8 +64,8 @@ class StoreLink:
         lately. Only once its predecessor is gone for sure: two must not write at once.
 
         Raises:
-            ServiceUnavailableError: it cannot be started now, or the service is stopping. No
-                request has anything to do with that.
+            ServiceUnavailableError: it cannot be started now, or the service is stopping. That is
+                not the fault of any request.
         """
         async with self._starting:
             if self._worker is None or self._worker.ended:
@@ -107,7 +107,7 @@ class StoreLink:
 
         Raises:
             ServiceUnavailableError: it died before it answered, or cannot be started.
-            LivingAIError: what it answered.
+            LivingAIError: the error that it answered with.
         """
         return await (await self.worker()).ask(verb, *arguments)
 

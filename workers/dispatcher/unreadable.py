@@ -25,7 +25,8 @@ class _Journal:
 
 
 class Unreadable:
-    """See the module's text. True while there is one."""
+    """The journals that cannot be read now, each with the reason and the time of the next attempt.
+    True while there is one."""
 
     def __init__(self) -> None:
         self._journals: dict[str, _Journal] = {}
@@ -64,13 +65,13 @@ class Unreadable:
         return known is None or time.monotonic() >= known.again_at
 
     def try_now(self) -> None:
-        """Somebody waits for them: their pauses are over."""
+        """A reader waits for them: try each again now."""
         for journal in self._journals.values():
             journal.again_at = 0.0
 
     @property
     def trouble(self) -> str:
-        """What to tell the agents; "" if all journals can be read."""
+        """A message for the agents; "" if all journals can be read."""
         for path, journal in self._journals.items():
             return (
                 f"{path} cannot be read ({journal.reason}): the writes in it wait, and so do those "

@@ -38,8 +38,8 @@ class HousekeeperRole(Role):
 
     def _is_this_fork(self, store: Store, execution_id: str, new_id: str) -> bool:
         """Whether ``new_id`` is a fork of that execution which has not been written to since. It
-        may
-        be half a one: its housekeeper was killed. So it is gone on with; what is there stays."""
+        may be unfinished, because its housekeeper was killed; then it is finished now, and what is
+        there stays."""
         first = next(iter(store.nodes(new_id)), None)
         metadata = first.wire[NodeField.METADATA] if first is not None else None
         if not isinstance(metadata, dict) or metadata.get("forked_from") != execution_id:

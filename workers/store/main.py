@@ -1,6 +1,6 @@
 """A process that talks to the store: a writer, the reader, or the housekeeper.
 
-It does one request after the other. The end of the connection is the end of the process.
+It does one request after the other, and ends when the connection does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 from typing import Any, Final
 
 from livingai.config import ServiceConfig
-from livingai.protocol.frames import LENGTH, Message, error_parts, frame, parse
-from livingai.queue.directory import StateDirectory
+from livingai.protocol.error_parts import error_parts
+from livingai.protocol.frames import LENGTH, REVISION, Message, frame, parse, revision_of
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.store.role import Role
 
@@ -55,24 +55,22 @@ def main() -> int:
     yield_to_agents()
     logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
     # EOFError, OSError: the dispatcher has closed the connection, or is gone.
-    with (
-        contextlib.suppress(EOFError, OSError),
-        socket.socket(fileno=fd) as sock,
-        contextlib.closing(_build(role, sock)) as worker,
-    ):
-        sock.sendall(frame(Message.HELLO, os.getpid()))
-        _serve(sock, worker)
+    with contextlib.suppress(EOFError, OSError), socket.socket(fileno=fd) as sock:
+        cls = _class_of(role)  # imported while the dispatcher is still on its way
+        _, config, *more = _message(sock)
+        revision = revision_of(more)  # a dispatcher may have been started by an earlier livingai
+        with contextlib.closing(_build(cls, ServiceConfig(**config), sock, revision)) as worker:
+            sock.sendall(frame(Message.HELLO, os.getpid(), REVISION))
+            _serve(sock, worker, revision)
     return 0
 
 
-def _build(role: str, sock: socket.socket) -> Role:
+def _build(cls: type[Role], config: ServiceConfig, sock: socket.socket, revision: int) -> Role:
     """The role, on its store. Where that fails, the dispatcher hears why before we end."""
-    cls = _class_of(role)  # imported while the dispatcher is still on its way
-    config = ServiceConfig(**_message(sock)[1])
     try:
-        return cls(config.spec().build(), StateDirectory(config.directory))
+        return cls.of(config)
     except Exception as error:
-        sock.sendall(frame(Message.GOODBYE, error_parts(error)))
+        sock.sendall(frame(Message.GOODBYE, error_parts(error, revision)))
         raise
 
 
@@ -83,7 +81,7 @@ def _class_of(role: str) -> type[Role]:
     return found
 
 
-def _serve(sock: socket.socket, worker: Role) -> None:
+def _serve(sock: socket.socket, worker: Role, revision: int) -> None:
     asked = select.poll()
     asked.register(sock, select.POLLIN)
     while True:
@@ -93,7 +91,7 @@ def _serve(sock: socket.socket, worker: Role) -> None:
         try:
             reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
         except Exception as error:
-            reply = frame(Message.RESPONSE, number, False, error_parts(error))
+            reply = frame(Message.RESPONSE, number, False, error_parts(error, revision))
         sock.sendall(reply)
 
 

@@ -6,7 +6,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from livingai.errors import LivingAIError, ServiceError, StoreUnavailableError
+from livingai.config import ServiceConfig
+from livingai.errors import (
+    CorruptRecordError,
+    LivingAIError,
+    ServiceError,
+    StoreError,
+    StoreUnavailableError,
+)
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.belonging import recognise
@@ -20,8 +27,14 @@ class Role:
         self._store = store
         self._directory = directory
         self._opened = False
-        #: Which of the databases that were at the store's place one after the other is known.
+        #: The number of the database that the directory has accepted: others may have been at the
+        #: store's place before (``Store.replacements``).
         self._known = 0
+
+    @classmethod
+    def of(cls, config: ServiceConfig) -> Role:
+        """The role, as a service's configuration says."""
+        return cls(config.spec().build(), StateDirectory(config.directory))
 
     def _open(self) -> Store:
         if not self._opened:
@@ -33,11 +46,29 @@ class Role:
         return self._store
 
     def _recognise(self, *, strictly: bool) -> None:
+        """Raise a StoreError that passes by itself or once a person has settled it, whatever is
+        wrong: as any other error, the batch that is to be written would be taken for its cause, and
+        quarantined in the end.
+        """
         self._known = -1  # until the directory has accepted it: what is refused stays refused
         if self._directory is None:
             self._known = self._store.replacements
-        else:
+            return
+        try:
             self._known = recognise(self._store, self._directory, strictly=strictly)
+        except CorruptRecordError as error:
+            raise StoreUnavailableError(
+                f"the marks of {self._store.url} (livingai_marks) are damaged, and nothing is read "
+                "or stored before they are repaired: remove what is damaged; those named "
+                f"directory:... are made anew ({error})"
+            ) from error
+        except StoreError:
+            raise
+        except OSError as error:  # also a DirectoryError or a JournalError
+            text = str(error)
+            if not isinstance(error, LivingAIError):
+                text = f"{self._directory.path} cannot be looked through: {error}"
+            raise StoreUnavailableError(text) from error
 
     def handle(self, verb: str, arguments: list[Any]) -> Any:
         """Do one request. Raises a LivingAIError for the caller, or what the driver raises.
@@ -65,8 +96,8 @@ class Role:
             raise
 
     def idle(self) -> None:
-        """Nothing to do: hold on to no file that has gone. An idle reader with the log of a removed
-        database open would be in the way of the writer."""
+        """There is nothing to do: close files that were removed. An idle reader that keeps the log
+        of a removed database open would be in the way of the writer."""
         if self._opened:
             with contextlib.suppress(LivingAIError):
                 self._store.let_go()

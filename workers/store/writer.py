@@ -1,7 +1,7 @@
 """What a writer does: records become rows, a batch at a time.
 
-Records come by place and are read from the mapped journal; only encoded checkpoints come with the
-request.
+Records come by place and are read from the mapped journal. A checkpoint comes with the request if
+a compressor has encoded it; one that is encoded quickly is encoded here.
 """
 
 from __future__ import annotations
@@ -12,28 +12,42 @@ from collections.abc import Iterable
 from typing import Any
 
 from livingai import codecs, serial
+from livingai.config import ServiceConfig
 from livingai.errors import CorruptRecordError, StoreUnavailableError
 from livingai.failpoint import failpoint
 from livingai.node import NodeField
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import ExtensionKey, Flag, offset_of, owner_token
-from livingai.queue.record import read_record, read_sections
+from livingai.queue.record import Record, parse_header, read_record, read_sections
 from livingai.queue.segment_cache import SegmentCache
 from livingai.stores.base import Row, RowStatus, Store
-from livingai.stores.belonging import look_elsewhere
+from livingai.stores.elsewhere import look_elsewhere
+from livingai.workers.encoding import Unencoded, encode_quickly
+from livingai.workers.encoding_task import EncodingTask
 from livingai.workers.store.role import Role
 
 _log = logging.getLogger("livingai.service")
 #: Row status of a record whose bytes in the journal are damaged.
 DAMAGED = 100
+#: Answered for a record whose encoding takes long: it is left to a compressor.
+UNENCODED = 101
+#: Answered for what comes behind such a record, of its execution: it is not written either.
+HELD = 102
 
 
 class WriterRole(Role):
     """Verbs of a writer."""
 
-    def __init__(self, store: Store, directory: StateDirectory | None = None) -> None:
+    def __init__(
+        self, store: Store, directory: StateDirectory | None = None, codec: str = "auto"
+    ) -> None:
         super().__init__(store, directory)
+        self._codec = codec
         self._segments = SegmentCache()
+
+    @classmethod
+    def of(cls, config: ServiceConfig) -> WriterRole:
+        return cls(config.spec().build(), StateDirectory(config.directory), config.codec)
 
     def do_ready(self) -> None:
         """Connect, so that the first commit need not."""
@@ -44,16 +58,38 @@ class WriterRole(Role):
         return look_elsewhere(self._open(), self._directory) if self._directory is not None else ""
 
     def do_commit(self, records: list[list[Any]]) -> list[list[Any]]:
-        """Commit records ``[journal, position, blob, content hash, base hash, sections' sum]``, of
-        which the last four are None for a record that is stored as it is; for each one
-        ``[row status, epoch, reason, commit time (CLOCK_MONOTONIC ns)]``."""
+        """Commit records; for each one ``[row status, epoch, reason, commit time (CLOCK_MONOTONIC
+        ns)]``. A record is
+
+        * ``[journal, position, base's position]``: its state is encoded here, against the state of
+          the record at that position (0: alone), or left to a compressor (``UNENCODED``);
+        * ``[journal, position, blob, content hash, base hash, sections' sum]``: it was encoded, or,
+          where these four are None, it is stored as it is.
+
+        Raises:
+            StoreUnavailableError: a dispatcher of another version, with records of another form.
+        """
+        if any(len(record) not in (3, 6) for record in records):
+            raise StoreUnavailableError(
+                "the service runs with another version of livingai than the one that is installed "
+                "now, and its writers do not understand it: restart it"
+            )
         rows: list[Row] = []
-        damaged: dict[int, str] = {}
+        #: What is not written: row status and reason, by number.
+        left: dict[int, tuple[int, str]] = {}
+        #: Executions of which a record is left to the compressors.
+        held: set[int] = set()
         for number, record in enumerate(records):
             try:
-                rows.append(self._row(*record))
-            except (CorruptRecordError, IndexError, TypeError, ValueError) as error:
-                damaged[number] = str(error)
+                if held and self._key(*record[:2]) in held:
+                    left[number] = HELD, ""
+                else:
+                    rows.append(self._row(*record))
+            except Unencoded as error:
+                held.add(error.key)
+                left[number] = UNENCODED, ""
+            except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+                left[number] = DAMAGED, str(error)
         failpoint("writer.before_commit")
         done = self._open().commit(rows) if rows else []
         failpoint("writer.after_commit")
@@ -61,8 +97,9 @@ class WriterRole(Role):
         results = iter(done)
         answer: list[list[Any]] = []
         for number in range(len(records)):
-            if number in damaged:
-                answer.append([DAMAGED, 0, damaged[number], now])
+            if number in left:
+                status, reason = left[number]
+                answer.append([status, 0, reason, now])
             else:
                 result = next(results)
                 answer.append([int(result.status), result.epoch, result.reason, now])
@@ -87,26 +124,32 @@ class WriterRole(Role):
             except Exception as error:  # fenced, or ids that no store can hold
                 _log.debug("no claim for what %r refused: %s", execution_id, error)
 
-    def _row(
-        self,
-        journal: str,
-        position: int,
-        blob: bytes | None,
-        content_hash: bytes | None,
-        base_hash: bytes | None,
-        sections: int | None,
-    ) -> Row:
-        view = self._segments.view(journal, position)
-        offset = offset_of(position)
-        if blob is not None and sections is not None:  # the state has gone through a compressor
-            header, node, ext = read_sections(view, offset, sections)
+    def _key(self, journal: str, position: int) -> int | None:
+        """The hash of a record's execution; None: it is damaged."""
+        header = parse_header(self._segments.view(journal, position), offset_of(position))
+        return None if header is None else header.execution_hash
+
+    def _row(self, journal: str, position: int, *encoding: Any) -> Row:
+        done = None
+        if len(encoding) == 1:
+            done = self._encoded(EncodingTask(journal, position, *encoding))
+        blob = content_hash = base_hash = None
+        if done is not None:
+            (header, node, ext, state), encoded = done
+            blob, base_hash = encoded.blob, encoded.base_hash
+            content_hash = codecs.content_hash(state)
+        elif len(encoding) > 1 and encoding[0] is not None:
+            blob, content_hash, base_hash, sections = encoding
+            view = self._segments.view(journal, position)
+            header, node, ext = read_sections(view, offset_of(position), sections)
         else:
-            header, node, ext, state = read_record(view, offset)
+            view = self._segments.view(journal, position)
+            header, node, ext, state = read_record(view, offset_of(position))
             if header.flags & Flag.STATE:
                 blob = b"\0" + state
                 content_hash = codecs.content_hash(state)
         if max(header.epoch, header.seq) >> 63:
-            raise ValueError("its epoch or its number within the claim is none that is given")
+            raise ValueError("its epoch or its number within the claim is out of range")
         wire: Any = serial.unpack(node)
         tags: Any = serial.unpack(ext) if ext else {}
         owner = tags.pop(ExtensionKey.OWNER, None) or owner_token(header.journal_id, header.claim)
@@ -116,6 +159,17 @@ class WriterRole(Role):
             raw_bytes=header.state_len, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
             content_hash=content_hash, tags=tags,
         )  # fmt: skip
+
+    def _encoded(self, task: EncodingTask) -> tuple[Record, codecs.Encoded] | None:
+        """The record and its encoded state; None: store it as it is."""
+        try:
+            failpoint("writer.before_encode")
+            return encode_quickly(self._segments, task, self._codec)
+        except (CorruptRecordError, Unencoded):
+            raise
+        except Exception as error:
+            _log.error("encoding failed, storing raw: %r", error)
+            return None
 
     def do_claim(self, execution_id: str, claim: str) -> int:
         """The epoch that the store gives to ``claim``."""

@@ -1,10 +1,11 @@
 """Makes exceptions again from what :mod:`livingai.runs.exceptions.record` has recorded.
 
-1. The class is found among what is loaded, never imported; without it, and where the exception
-   would not say what it said, there is a stand-in (:mod:`livingai.runs.exceptions.types`).
+1. The class is found among what is loaded, never imported. Without it, and where text or repr would
+   not be the recorded ones, a stand-in is made (:mod:`livingai.runs.exceptions.types`).
 2. It is made without its constructor: with the ``__new__`` of the builtin exception that it is
    derived from, and without arguments. A hook's ``rebuild`` goes before that.
-3. Then it is given its arguments, attributes, slots, cause and context. What refuses that is left.
+3. Then it is given its arguments, attributes, slots, cause and context. An attribute that cannot be
+   set is left out.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from livingai.runs.exceptions.values import LeftOut, Raising, cut, said
 def rebuild(description: dict[str, Any]) -> Exception:
     """The exception of a record; ``type`` and ``message`` are in ``description``.
 
-    Raises any exception for a description that is none.
+    Raises some exception if ``description`` is not a valid one.
     """
     entries = [description, *description.get("others", ())]
     found = _Rebuilding(entries, set())
@@ -105,7 +106,7 @@ class _Rebuilding:
         try:
             error = hook.rebuild(self._raising.value(held))
             if not isinstance(error, root):
-                raise TypeError(f"it gave {error!r:.200}, which is no {root.__name__}")
+                raise TypeError(f"it gave {error!r:.200}, not an instance of {root.__name__}")
         except LookupError as failure:
             if (module, name) not in HOOKS:  # else the library is not loaded
                 complain("rebuild", (module, name), failure)
@@ -230,7 +231,7 @@ def rebuilt(type_name: str, message: str, description: dict[str, Any]) -> Except
         return rebuild(named)
     except Exception as failure:
         error = RecordedError(f"{type_name}: {message}", type_name)
-        error.add_note(f"what is recorded of it cannot be used ({type(failure).__name__})")
+        error.add_note(f"its recorded description cannot be used ({type(failure).__name__})")
         return error
 
 

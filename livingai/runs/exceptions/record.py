@@ -18,8 +18,8 @@ has, as far as needed:
 ``hook``         module and name of the class that a hook is registered for, and what it gave
 ================ =================================================================================
 
-Taking down never fails and never changes the exception. What it takes is bounded: so many
-exceptions in all and one behind another, so many bytes.
+Recording never fails and never changes the exception. It is bounded: in the number of exceptions,
+in the length of a chain of them, and in bytes.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 No module is imported because a record names it, and no attribute is looked up that a module would
 have to make first: a record may have been planted. A class that is not there (its module is not
-loaded, it was renamed, it was made inside of a function that has not run) is stood in for by a
+loaded, it was renamed, it was made inside of a function that has not run) is replaced by a
 subclass of :class:`~livingai.errors.RecordedError` **and** of the nearest loaded classes that the
 recorded one was derived from, under the recorded name. So ``except OSError`` still catches it, and
-``type(error).__name__``, ``str(error)`` and ``repr(error)`` say what they said.
+``type(error).__name__``, ``str(error)`` and ``repr(error)`` are what they were.
 """
 
 from __future__ import annotations
@@ -111,11 +111,11 @@ def nearest(bases: Iterable[Any], root: type[BaseException]) -> list[type[BaseEx
 
 
 class Revived(RecordedError):
-    """A recorded exception whose class, or whose looks, could not be had back; it says what the
-    recorded one said."""
+    """Replaces a recorded exception that could not be made again as it was; it has the recorded
+    text and repr."""
 
     def __init_subclass__(cls) -> None:
-        """Those of the bases are not meant for it."""
+        """Does nothing: what its other bases do to their subclasses is not meant for it."""
 
     def __str__(self) -> str:
         return str(attributes_of(self)[RECORDED][0])

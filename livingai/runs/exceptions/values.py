@@ -103,8 +103,9 @@ class Lowering:
         self._adapters = adapters
         self._left = _MOST_BYTES
         self._values_left = _MOST_VALUES
-        #: Whether what is lost is asked for its looks: arguments are, for they are in the text of
-        #: the exception; attributes may be anything, such as a query that is run when it is shown.
+        #: Whether ``str()`` and ``repr()`` are called on a value that cannot be recorded. On
+        #: arguments, yes: the exception's text has them. Attributes may be anything, such as a
+        #: query that is run when it is shown.
         self.asking = True
         #: Whether a secret was left out, so that what shows it must not be recorded either.
         self.redacted = False

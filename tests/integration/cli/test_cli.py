@@ -58,7 +58,7 @@ MISTAKES = [
 ]
 
 
-def test_mistakes_are_told_in_a_sentence(served: Place) -> None:
+def test_a_mistake_gets_a_message_of_one_sentence(served: Place) -> None:
     (served.folder / "other.db").touch()
     for arguments, says in MISTAKES:
         told = livingai(served, *arguments)
@@ -69,7 +69,7 @@ def test_mistakes_are_told_in_a_sentence(served: Place) -> None:
     assert not (served.folder / "new.db").exists()
 
 
-def test_a_reader_that_goes_away_is_no_error_message(served: Place) -> None:
+def test_a_closed_output_pipe_is_no_error(served: Place) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "livingai.cli", "status", "agent.db"], env=environment(),
         cwd=served.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -191,7 +191,7 @@ def test_delete_asks_on_a_terminal_and_nowhere_else(served: Place) -> None:
         assert (status, said) == (0, f"deleted 2 nodes of {name}\n")
 
 
-def test_prune_tells_what_it_would_drop(served: Place) -> None:
+def test_prune_lists_what_it_would_drop(served: Place) -> None:
     name = served.run
     with served.engine() as engine:
         for step in range(4):

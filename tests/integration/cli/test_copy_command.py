@@ -82,7 +82,7 @@ _SAVE_AND_STAY = """
 import os, signal, sys, time
 from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
 from livingai.protocol.verbs import STATUS
-from livingai.service.service import ask_service
+from livingai.protocol.ask import ask_service
 store = SQLiteStore(sys.argv[1])
 engine = CheckpointEngine(store)
 engine.drain_sync()

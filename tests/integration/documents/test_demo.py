@@ -77,7 +77,7 @@ def _read_until(output: IO[str], text: str) -> str:
     pytest.fail(f"never said {text!r}, but: {''.join(lines)}")
 
 
-def test_nothing_is_lost_twice_in_one_place(demo: Demo) -> None:
+def test_two_demos_in_one_place_lose_nothing(demo: Demo) -> None:
     place = str(demo.folder / "place")
     for _ in range(2):
         with demo.start("--seconds", "2", "--directory", place) as process:
@@ -122,7 +122,9 @@ def test_sigterm_ends_everything(demo: Demo) -> None:
         ("not json", "line 1 is not JSON"),
     ],
 )
-def test_a_file_without_runs_is_a_sentence(demo: Demo, content: str, complaint: str) -> None:
+def test_a_file_without_runs_is_reported_in_a_sentence(
+    demo: Demo, content: str, complaint: str
+) -> None:
     demo.runs.write_text(content)
     with demo.start() as process:
         output, _ = process.communicate(timeout=30)

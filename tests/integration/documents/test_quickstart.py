@@ -19,7 +19,7 @@ from tests.support import peek
 from tests.support.agents import ROOT, environment
 from tests.support.place import Place
 
-#: As it stands in the issue, but for the ids, which are printed to compare them.
+#: The quick start, but for the ids, which are printed to compare them.
 EXAMPLE = """
 engine = CheckpointEngine(SQLiteStore("agent.db"))
 step = ExecutionNode(execution_id="run-1", type=NodeType.PROMPT, status=Status.SUCCESS, output="plan ready")
@@ -209,7 +209,7 @@ def test_ctrl_c_in_a_sync_wait(state_dir: Place) -> None:
 
 
 def test_readme_example_runs(state_dir: Place) -> None:
-    """As it stands, whatever it is."""
+    """As it is in the README, whatever it is."""
     readme = ROOT.joinpath("README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (example,) = [block for block in blocks if "engine.save(" in block]

@@ -168,7 +168,7 @@ def test_option_that_cannot_work(
     assert says in refused(engine, ExecutionNode("run-1"), b"state", **options)
 
 
-def test_errors_are_builtins_too(engine: CheckpointEngine) -> None:
+def test_errors_are_also_builtin_errors(engine: CheckpointEngine) -> None:
     with pytest.raises(TypeError):
         engine.save_sync(ExecutionNode("run-1"), object())
     with pytest.raises(ValueError, match="non-empty"):

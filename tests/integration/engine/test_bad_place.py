@@ -26,8 +26,8 @@ from livingai.errors import (
     StoreError,
     StoreFormatError,
 )
-from livingai.queue.directory import MANIFEST
 from livingai.queue.layout import FORMAT_VERSION
+from livingai.queue.manifest import MANIFEST
 from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.odd import put_odd
@@ -116,7 +116,7 @@ def test_a_file_is_in_the_way(state_dir: Place) -> None:
     assert Path(state_dir.directory.path).read_text() == "mine"
 
 
-def test_made_for_its_user_alone(state_dir: Place) -> None:
+def test_a_directory_is_made_for_its_user_alone(state_dir: Place) -> None:
     umask = os.umask(0)
     try:
         with state_dir.engine() as engine:
@@ -132,7 +132,7 @@ def test_made_for_its_user_alone(state_dir: Place) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "journals", "quarantine"])
-def test_others_can_write_to_it(state_dir: Place, folder: str) -> None:
+def test_a_directory_that_others_can_write_to_is_refused(state_dir: Place, folder: str) -> None:
     """A directory of our own user's that anybody can plant things in."""
     save_before(state_dir)
     place = os.path.join(state_dir.directory.path, folder).rstrip("/")
@@ -199,7 +199,7 @@ def open_folder(state_dir: Place) -> Iterator[Path]:
 
 
 def as_nobody(database: Path, directory: Path) -> str:
-    """Save as a user without rights, who cannot start a service either; what was raised."""
+    """Save as a user without rights, also to start a service; what was raised."""
     code = (
         "import os, sys\n"
         "from livingai import *\n"

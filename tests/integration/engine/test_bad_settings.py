@@ -23,20 +23,20 @@ def test_default_limit_is_64_mib(state_dir: Place) -> None:
     assert peek.stored_state(state_dir.database, "run-1") == state
 
 
-def test_a_budget_of_days_is_one(state_dir: Place) -> None:
+def test_a_budget_of_a_year_is_accepted(state_dir: Place) -> None:
     with state_dir.engine() as engine:
         receipt = engine.save_sync(ExecutionNode("run-1"), b"state", budget_ms=86_400_000.0 * 365)
         assert receipt.result(60).status == "met"
 
 
-def test_waiting_without_end_is_a_setting(state_dir: Place) -> None:
+def test_endless_budget_and_timeout_are_accepted(state_dir: Place) -> None:
     endless = float("inf")
     with state_dir.engine(budget_ms=endless, on_full_timeout_s=endless) as engine:
         receipt = engine.save_sync(ExecutionNode("run-1"), b"state", durability=Durability.FSYNC)
         assert receipt.result(60).status == "met"
 
 
-def test_what_is_no_store(state_dir: Place) -> None:
+def test_a_wrong_store_or_path_is_refused(state_dir: Place) -> None:
     for wrong in (str(state_dir.database), None, SQLiteStore):
         with pytest.raises(ConfigurationError, match="takes a store such as SQLiteStore"):
             CheckpointEngine(wrong)  # type: ignore[arg-type]

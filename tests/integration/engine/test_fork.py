@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from livingai import outcome
 from livingai.engine import registry
 from livingai.errors import JournalClosedError
+from livingai.promise import Promise
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.place import Place
@@ -227,7 +227,7 @@ def fork_with_locks_held(agent: AgentSide) -> int:
 
     with ExitStack() as stack:
         for lock in (
-            outcome._lock, registry._lock, handle.lock, handle.cache._lock,
+            Promise._lock, registry._lock, handle.lock, handle.cache._lock,
             handle.connection._sending, agent.engine._opening, agent.engine._sla._lock,
         ):  # fmt: skip
             stack.enter_context(lock)

@@ -17,7 +17,7 @@ from livingai.errors import (
 )
 from livingai.stores.retention import Retention
 from tests.support.place import Place
-from tests.support.waiting import gone, kill, until
+from tests.support.waiting import frozen, gone, kill, until
 
 
 def node(execution_id: str = "run-1") -> ExecutionNode:
@@ -30,6 +30,32 @@ def grow(engine: CheckpointEngine, execution_id: str, steps: int) -> bytes:
         state += b"message %d of this run, long enough to be worth a delta. " % step * 40
         engine.save_sync(node(execution_id), state)
     return state
+
+
+def test_saved_while_it_is_deleted(state_dir: Place) -> None:
+    """What is saved before the store has deleted goes with the rest; what is saved after the answer
+    begins the execution anew."""
+    with state_dir.engine() as engine:
+        grow(engine, "run-1", 3)
+        engine.flush_sync()
+        asked = threading.Event()
+        forget = engine.open_handle().forget
+
+        def forgotten(execution_id: str) -> None:
+            forget(execution_id)
+            asked.set()
+
+        engine.open_handle().forget = forgotten  # type: ignore[method-assign]
+        with frozen(state_dir.service_processes()):
+            deleting = threading.Thread(target=engine.delete_sync, args=("run-1",))
+            deleting.start()
+            assert asked.wait(60)
+            between = engine.save_sync(node(), b"between")
+        deleting.join(60)
+        assert not deleting.is_alive()
+        assert between.result(60).status in ("met", "late", "fenced")
+        assert engine.save_sync(node(), b"after").result(60).stored
+        assert engine.latest_sync("run-1")[1] == b"after"
 
 
 def test_deleted_data_does_not_come_back(state_dir: Place) -> None:
@@ -87,10 +113,10 @@ def test_fork_copies_everything_and_leaves_the_source_alone(state_dir: Place) ->
         with pytest.raises(ConfigurationError):
             engine.fork_sync("run-1", "run-1b")
         with pytest.raises(ExecutionNotFoundError):
-            engine.fork_sync("nobody", "x")
+            engine.fork_sync("missing", "x")
 
 
-def test_a_fork_that_was_cut_short_is_gone_on_with(state_dir: Place) -> None:
+def test_a_fork_that_was_cut_short_is_finished_later(state_dir: Place) -> None:
     """The housekeeper is killed in the middle; asking again completes the fork."""
     steps = 1500
     with CheckpointEngine(state_dir.store()) as engine, state_dir.store() as store:
@@ -98,7 +124,7 @@ def test_a_fork_that_was_cut_short_is_gone_on_with(state_dir: Place) -> None:
             engine.save_sync(node())
         engine.save_sync(node(), b"the end")
         engine.flush_sync(timeout=60)
-        engine.delete_sync("nobody")  # the housekeeper is up
+        engine.delete_sync("missing")  # the housekeeper is up
         for number in range(20):
             new_id = f"fork-{number}"
             pid = int(state_dir.pids()["housekeeper"])

@@ -70,7 +70,7 @@ def test_awaiting_an_outcome_ends_with_the_engine(served: Place) -> None:
     asyncio.run(main())
 
 
-def test_asking_ends_with_the_engine(served: Place) -> None:
+def test_a_request_ends_with_the_engine(served: Place) -> None:
     engine = served.engine()
     engine.save_sync(ExecutionNode(served.run), b"first").result(60)
     with frozen(served.service_processes()):
@@ -91,7 +91,7 @@ def test_asking_ends_with_the_engine(served: Place) -> None:
         assert found
 
 
-def test_a_flush_that_was_given_up_holds_nobody_up(served: Place) -> None:
+def test_a_cancelled_flush_delays_neither_loop_nor_process(served: Place) -> None:
     """Neither the loop's end nor the process's waits for what the caller no longer wants."""
 
     async def main() -> None:
@@ -131,7 +131,7 @@ def until_service_sleeps(agent: AgentSide) -> None:
     until(lambda: words[0], what="the service sleeps")
 
 
-def test_closing_under_the_hands_of_others(served: Place) -> None:
+def test_closing_while_other_threads_use_the_engine(served: Place) -> None:
     """Threads that save, read and look see an engine that is open, or one that is closed."""
     for turn in range(10):
         engine = served.engine()
@@ -196,7 +196,7 @@ def close_with_broken_disk(agent: AgentSide) -> str:
     return ""
 
 
-def test_closed_though_the_last_sync_failed(state_dir: Place) -> None:
+def test_an_engine_closes_even_if_its_last_sync_fails(state_dir: Place) -> None:
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)

@@ -9,7 +9,11 @@ import pytest
 
 from livingai import ExecutionNode
 from livingai.outcome import Outcome, Receipt
+from livingai.queue.layout import RECORD_HEADER_BYTES
+from tests.support import acts
+from tests.support.journals import flip_in_record, records
 from tests.support.place import Place
+from tests.support.sqlite import refuse
 from tests.support.waiting import frozen, kill, until
 
 
@@ -27,7 +31,7 @@ class Seen:
         return Counter(outcome.status.value for _, outcome in self.outcomes)
 
 
-def test_each_outcome_once_also_across_a_dead_service(state_dir: Place) -> None:
+def test_each_outcome_is_observed_once_even_if_the_service_dies(state_dir: Place) -> None:
     seen, more = Seen(), Seen()
     with state_dir.engine(history=False, budget_ms=60_000) as engine:
         engine.observe(seen)
@@ -55,7 +59,9 @@ def test_each_outcome_once_also_across_a_dead_service(state_dir: Place) -> None:
     assert len(seen.outcomes) == len(receipts) + 1
 
 
-def test_one_that_fails_harms_nothing(state_dir: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_fails_harms_nothing(
+    state_dir: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(_receipt: Receipt, _outcome: Outcome, /) -> None:
         raise RuntimeError("the metrics are broken")
 
@@ -68,3 +74,56 @@ def test_one_that_fails_harms_nothing(state_dir: Place, caplog: pytest.LogCaptur
             until(lambda: seen.outcomes, what="the second observer is called all the same")
         assert seen.by_status() == {"met": 1} == engine.sla().outcomes
     assert "the metrics are broken" in caplog.text
+
+
+def test_a_take_over_is_observed(state_dir: Place) -> None:
+    """Each write of the former owner ends fenced, and its observers see that once; the successor's
+    are not theirs."""
+    seen = Seen()
+    with state_dir.engine(budget_ms=60_000) as engine:
+        engine.observe(seen)
+        assert engine.save_sync(ExecutionNode("run"), b"mine").result(60).stored
+        successor = state_dir.agent()
+        successor.call(acts.save, "run", 1)
+        successor.settled(1)
+        fenced = [engine.save_sync(ExecutionNode("run"), bytes([n])) for n in range(3)]
+        outcomes = [receipt.result(60) for receipt in fenced]
+        until(lambda: len(seen.outcomes) == 4, what="the observer knows, too")
+        assert seen.outcomes[1:] == [
+            (receipt.lsn, outcome) for receipt, outcome in zip(fenced, outcomes, strict=True)
+        ]
+        assert seen.by_status() == {"met": 1, "fenced": 3}
+        assert all("taken over" in outcome.reason for outcome in outcomes)
+        assert {name: n for name, n in engine.sla().outcomes.items() if n} == seen.by_status()
+        # What follows is the other's, also where this process claims the execution anew.
+        engine.claim_sync("run")
+        assert engine.save_sync(ExecutionNode("run"), b"mine again").result(60).stored
+        until(lambda: len(seen.outcomes) == 5, what="one more outcome")
+    assert seen.by_status() == {"met": 2, "fenced": 3}
+
+
+@pytest.mark.parametrize("part", ["header", "state"])
+def test_what_is_set_aside_is_observed(state_dir: Place, part: str) -> None:
+    """A row that the store refuses, and a record that is damaged before the service reads it."""
+    seen = Seen()
+    with state_dir.engine(budget_ms=60_000) as engine:
+        engine.observe(seen)
+        assert engine.save_sync(ExecutionNode("run"), b"good").result(60).stored
+        refuse(state_dir.database, "NEW.execution_id = 'poison'")
+        refused = engine.save_sync(ExecutionNode("poison"), b"state")
+        assert "no poison here" in refused.result(60).reason
+        (journal,) = state_dir.journals()
+        with frozen(state_dir.service_processes()):
+            damaged = engine.save_sync(ExecutionNode("damaged"), b"state")
+            found = next(each for each in records(journal) if each.header.lsn == damaged.lsn)
+            state = RECORD_HEADER_BYTES + found.header.node_len
+            flip_in_record(journal, found, 40 if part == "header" else state)
+        assert engine.save_sync(ExecutionNode("run"), b"last").result(60).stored
+        assert not damaged.result(60).stored
+        until(lambda: len(seen.outcomes) == 4, what="the observer knows, too")
+        by_lsn = dict(seen.outcomes)
+        assert len(by_lsn) == 4
+        assert by_lsn[refused.lsn] == refused.result(0)
+        assert by_lsn[damaged.lsn] == damaged.result(0)
+        assert seen.by_status() == {"met": 2, "quarantined": 2}
+        assert {name: n for name, n in engine.sla().outcomes.items() if n} == seen.by_status()

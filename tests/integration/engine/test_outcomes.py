@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
-from contextlib import closing
-from pathlib import Path
 
-import apsw
 import psutil
 import pytest
 
 from livingai import Durability, ExecutionNode
-from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, segment_of
+from livingai.queue.layout import RECORD_HEADER_BYTES
 from livingai.queue.quarantine import aside_paths, read_aside
-from livingai.queue.segment import segment_name
-from livingai.queue.tail import Found, JournalTail
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
+from tests.support.journals import flip_in_record, records
 from tests.support.place import Place
-from tests.support.states import state_of
+from tests.support.sqlite import refuse
+from tests.support.states import LARGE, state_of
 from tests.support.waiting import frozen, until
 
 
@@ -62,7 +58,7 @@ def test_superseded(served: Place) -> None:
     assert len(peek.stored_versions(served.database, f"{served.run} with history")) == 40
 
 
-def test_superseded_is_told_when_the_newer_state_is_stored(served: Place) -> None:
+def test_superseded_is_reported_when_the_newer_state_is_stored(served: Place) -> None:
     """Not before: a write whose outcome is "superseded" is no longer the newest one."""
     agent = served.agent(history=False)
     agent.call(acts.save, served.run, 0)
@@ -99,16 +95,6 @@ def test_threads_share_an_engine(served: Place) -> None:
     assert sorted(peek.stored_steps(served.database, served.run)) == list(range(200))
     for number in range(8):
         assert peek.stored_steps(served.database, f"{served.run} {number}") == list(range(25))
-
-
-def refuse(database: Path, condition: str) -> None:
-    """Have the database refuse nodes, as a constraint of its owner's would."""
-    with closing(apsw.Connection(str(database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            f"CREATE TRIGGER refuse BEFORE INSERT ON nodes WHEN {condition} "
-            "BEGIN SELECT raise(ABORT, 'no poison here'); END"
-        )
 
 
 def test_quarantined_because_the_store_refuses_it(state_dir: Place) -> None:
@@ -152,26 +138,7 @@ def test_what_is_refused_supersedes_nothing(state_dir: Place) -> None:
     assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 8, 400)
 
 
-def records(journal: str) -> list[Found]:
-    """All records of a journal."""
-    tail = JournalTail(journal)
-    try:
-        return list(tail.read(alive=False))
-    finally:
-        tail.close()
-
-
-def flip(journal: str, record: Found, offset: int) -> None:
-    """Flip a bit of a record, ``offset`` bytes behind its begin."""
-    path = os.path.join(journal, segment_name(segment_of(record.position)))
-    with open(path, "r+b") as file:
-        file.seek(offset_of(record.position) + offset)
-        (byte,) = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte ^ 0x10]))
-
-
-@pytest.mark.parametrize("size", [200, 20_000])
+@pytest.mark.parametrize("size", [200, 20_000, LARGE])
 @pytest.mark.parametrize("part", ["header", "state"])
 def test_quarantined_because_it_is_damaged(state_dir: Place, size: int, part: str) -> None:
     """Bits flip in the journal before the service has read them: what is around is stored, what is
@@ -184,7 +151,9 @@ def test_quarantined_because_it_is_damaged(state_dir: Place, size: int, part: st
         for step in range(1, 6):
             agent.call(acts.save, f"run-{step}", step, size=size)
         hurt = records(journal)[3]
-        flip(journal, hurt, 40 if part == "header" else RECORD_HEADER_BYTES + hurt.header.node_len)
+        flip_in_record(
+            journal, hurt, 40 if part == "header" else RECORD_HEADER_BYTES + hurt.header.node_len
+        )
     told = agent.call(acts.statuses)
     assert told.pop(3) == "quarantined"
     assert set(told) <= {"met", "late"}
@@ -212,7 +181,7 @@ def test_outcome_that_cannot_be_written_into_the_journal(state_dir: Place) -> No
 
 
 def claim_again(agent: AgentSide, execution: str, service: list[int]) -> bool:
-    """Save as a fenced owner, and claim anew before that is told; whether the hot cache then knows
+    """Save as a fenced owner, and claim anew before that is known; whether the hot cache then knows
     what the new claim has saved."""
     with frozen(service):
         acts.save(agent, execution, 1)

@@ -26,7 +26,7 @@ from tests.support.place import Place
 from tests.support.waiting import frozen, kill, until
 
 
-def test_every_way_to_learn_of_it(served: Place) -> None:
+def test_every_way_to_get_an_outcome(served: Place) -> None:
     async def main() -> None:
         async with served.engine() as engine:
             receipt = await engine.save(ExecutionNode(served.run), b"state")
@@ -47,7 +47,7 @@ def test_every_way_to_learn_of_it(served: Place) -> None:
     asyncio.run(main())
 
 
-def test_cancelling_one_who_waits_leaves_the_others(served: Place) -> None:
+def test_cancelling_one_waiter_leaves_the_others(served: Place) -> None:
     async def main() -> None:
         async with served.engine() as engine:
             await (await engine.save(ExecutionNode(served.run), b"first"))
@@ -108,7 +108,7 @@ def test_timeout_says_that_nothing_is_lost(served: Place) -> None:
         engine.flush_sync(timeout=0)
 
 
-def test_told_to_an_agent_that_was_away(state_dir: Place) -> None:
+def test_an_agent_that_was_away_gets_its_outcomes(state_dir: Place) -> None:
     """Outcomes that were decided while the agent had no connection are read from its journal."""
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
@@ -174,7 +174,7 @@ def save_some(engine: CheckpointEngine, count: int, budget_ms: float | None) -> 
 
 
 def test_every_write_has_an_outcome_in_the_journal(state_dir: Place) -> None:
-    """The outcome words, which survive everybody's death, agree with what was told."""
+    """The outcome words, which survive the death of every process, agree with what was sent."""
     agent = state_dir.agent()
     for step in range(20):
         agent.call(acts.save, f"run-{step % 4}", step)
@@ -187,7 +187,7 @@ def test_every_write_has_an_outcome_in_the_journal(state_dir: Place) -> None:
         tail.close()
 
 
-def test_told_to_an_agent_that_attaches_late(state_dir: Place) -> None:
+def test_an_agent_that_attaches_late_gets_its_outcomes(state_dir: Place) -> None:
     """The service finds a journal by itself and may be through with it before its owner's message
     arrives (the owner was stopped in between, say); then the owner is asked to catch up."""
     greeted = threading.Semaphore(0)
@@ -229,9 +229,9 @@ def append(journal: Journal, node: ExecutionNode, state: bytes) -> Appended:
     )  # fmt: skip
 
 
-def test_told_though_its_segment_is_reused(state_dir: Place) -> None:
-    """The service dies between moving the cursor and telling; the agent goes on and reuses the
-    segments that hold the outcomes before there is a service again."""
+def test_an_outcome_arrives_though_its_segment_is_reused(state_dir: Place) -> None:
+    """The service dies between moving the cursor and sending the outcomes; the agent goes on and
+    reuses the segments that hold the outcomes before there is a service again."""
     pause = {"LIVINGAI_FAILPOINTS": "dispatcher.after_cursor=pause:0.3"}
     agent = state_dir.agent(segment_bytes=1 << 16, journal_bytes=1 << 18, cache_bytes=0, env=pause)
     agent.call(acts.save, "run-1", 0)
@@ -250,7 +250,7 @@ def test_told_though_its_segment_is_reused(state_dir: Place) -> None:
     assert peek.stored_steps(state_dir.database, "run-2") == list(range(25))
 
 
-def test_a_callback_that_raises_harms_nobody_else(
+def test_a_callback_that_raises_does_not_affect_the_others(
     served: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wrong(receipt: Receipt) -> None:

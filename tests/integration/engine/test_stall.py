@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import acts, peek
 from tests.support.place import Place
-from tests.support.states import state_of
+from tests.support.states import LARGE, state_of
 from tests.support.waiting import frozen
 
 #: Generous: any dependence on the stopped processes would show as seconds.
@@ -50,13 +50,15 @@ def stall(place: Place, roles: str, saves: int, agents: int = 2) -> None:
 
 
 @pytest.mark.parametrize("roles", ["writer", "everyone"])
-def test_stall(state_dir: Place, roles: str) -> None:
+def test_saves_go_on_while_the_service_is_stopped(state_dir: Place, roles: str) -> None:
     stall(state_dir, roles, saves=150)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("roles", ["writer", "everyone"])
-def test_stall_of_10_seconds(state_dir: Place, roles: str) -> None:
+def test_saves_go_on_while_the_service_is_stopped_for_10_seconds(
+    state_dir: Place, roles: str
+) -> None:
     stall(state_dir, roles, saves=1000)
 
 
@@ -75,9 +77,9 @@ def test_first_save_of_an_agent_that_comes_during_the_stall(state_dir: Place) ->
     assert peek.stored_steps(state_dir.database, "run-3") == list(range(20))
 
 
-def test_a_stopped_compressor_holds_up_nobody_for_good(state_dir: Place) -> None:
+def test_a_stopped_compressor_does_not_stop_the_service(state_dir: Place) -> None:
     agent = state_dir.agent(compressors=2)
-    agent.call(acts.start, ["run-1", "run-2"], size=20_000, interval_s=0.01)
+    agent.call(acts.start, ["run-1", "run-2"], size=LARGE, interval_s=0.01)
     agent.call(acts.saved, 20)
     with frozen(state_dir.pids()["compressors"]):
         agent.call(acts.saved, 100)

@@ -16,7 +16,7 @@ from tests.support import acts, peek
 from tests.support.agents import Agent
 from tests.support.place import Place
 from tests.support.states import state_of
-from tests.support.waiting import frozen, kill, until
+from tests.support.waiting import frozen, gone, kill, until
 
 
 def save_steps(place: Place, agent: Agent, first: int, behind: int) -> None:
@@ -63,7 +63,7 @@ def test_zombie_is_fenced_before_its_writes_are_stored(served: Place) -> None:
         assert second.call(acts.latest, served.run) == [{"step": 4}, state_of(served.run, 4)]
         save_steps(served, second, 5, 8)
         save_steps(served, first, 100, 103)
-        for agent in (first, second):  # the cache believes the new owner at once
+        for agent in (first, second):  # the cache follows the new owner at once
             assert agent.call(acts.latest, served.run) == [{"step": 7}, state_of(served.run, 7)]
     assert first.call(acts.statuses)[6:] == ["fenced"] * 3
     assert first.settled()["fenced"] == 3
@@ -90,7 +90,7 @@ def test_stopped_agent_wakes_up_behind_its_successor(served: Place) -> None:
     check_newest(served, [first, second], begun + 5)
 
 
-def test_fenced_for_ever_whoever_dies(state_dir: Place) -> None:
+def test_a_zombie_stays_fenced_whichever_process_dies(state_dir: Place) -> None:
     """The store knows: neither a new service nor the successor's death lets the zombie back in."""
     first, second = state_dir.agent(), state_dir.agent()
     save_steps(state_dir, first, 0, 3)
@@ -108,7 +108,7 @@ def test_fenced_for_ever_whoever_dies(state_dir: Place) -> None:
     check_newest(state_dir, [first, third], 7)
 
 
-def test_without_a_state_the_predecessors_counts(served: Place) -> None:
+def test_the_predecessors_state_counts_until_the_successor_has_one(served: Place) -> None:
     """A successor that has recorded a node only: the newest state is still the predecessor's."""
     first, second = served.agent(), served.agent()
     save_steps(served, first, 0, 3)
@@ -120,7 +120,7 @@ def test_without_a_state_the_predecessors_counts(served: Place) -> None:
     assert second.call(acts.latest, served.run) == [{"step": 2}, state_of(served.run, 2)]
 
 
-def test_claim_takes_it_back(served: Place) -> None:
+def test_a_claim_takes_the_execution_back(served: Place) -> None:
     first, second = served.agent(), served.agent()
     save_steps(served, first, 0, 3)
     second.call(acts.latest, served.run)
@@ -146,7 +146,7 @@ def test_claim_fences_before_anything_is_saved(served: Place) -> None:
     assert {e for e, _ in peek.stored_versions(served.database, served.run)} == {epoch - 1, epoch}
 
 
-def test_through_the_store_alone(served: Place) -> None:
+def test_between_two_hosts_the_store_decides(served: Place) -> None:
     """Two state directories on one database, as two hosts would have them: no cache, no service in
     common, and the epoch in the store decides."""
     here = served.agent()
@@ -161,6 +161,102 @@ def test_through_the_store_alone(served: Place) -> None:
     assert here.settled(4)["fenced"] == 1
     check_newest(served, [there, here], 5)
     assert peek.stored_steps(served.database, served.run) == list(range(6))
+
+
+def test_fenced_while_its_service_was_away(state_dir: Place) -> None:
+    """The store is shared with another host. The service that learns of the fenced write writes it
+    into the journal, where the agent finds it when it connects: its own state does not count then,
+    either."""
+    here = state_dir.agent()
+    here.call(acts.save, state_dir.run, 0)
+    here.settled(1)
+    services = state_dir.service_processes()
+    with frozen(services):
+        there = state_dir.agent(directory=str(state_dir.folder / "other host"))
+        there.call(acts.claim, state_dir.run)
+        there.call(acts.save, state_dir.run, 1)
+        there.settled(1)
+        here.call(acts.save, state_dir.run, 100)
+        here.stop()
+        kill(*services)
+    gone(*services)
+    [path] = state_dir.journals()
+    with state_dir.service(), closing(JournalTail(path)) as tail:
+        found = list(tail.read(alive=True))
+        assert [peek.has_outcome(tail, record) for record in found[:-1]]
+        until(lambda: peek.has_outcome(tail, found[-1]), what="an outcome in the journal")
+        here.resume()
+        assert here.settled(2)["fenced"] == 1
+        for agent in (here, there):
+            assert agent.call(acts.latest, state_dir.run) == [
+                {"step": 1}, state_of(state_dir.run, 1)
+            ]  # fmt: skip
+        assert peek.stored_steps(state_dir.database, state_dir.run) == [0, 1]
+        assert here.leave() == 0
+
+
+def test_a_claim_brings_no_older_state_back(state_dir: Place) -> None:
+    """A process of another state directory has written since: nothing here was marked."""
+    here, bystander = state_dir.agent(), state_dir.agent()
+    there = state_dir.agent(directory=str(state_dir.folder / "other host"))
+    here.call(acts.save, state_dir.run, 0)
+    here.settled(1)
+    there.call(acts.claim, state_dir.run)
+    there.call(acts.save, state_dir.run, 1)
+    there.settled(1)
+    assert here.call(acts.claim, state_dir.run) == 3
+    for agent in (here, bystander):
+        assert agent.call(acts.latest, state_dir.run) == [{"step": 1}, state_of(state_dir.run, 1)]
+
+
+def test_claimed_anew_before_it_is_known_to_be_fenced(state_dir: Place) -> None:
+    """What the slot has kept of the fenced claim is not the newest state for anybody."""
+    here = state_dir.agent()
+    bystander = state_dir.agent()
+    here.call(acts.save, state_dir.run, 0)
+    here.settled(1)
+    there = state_dir.agent(directory=str(state_dir.folder / "other host"))
+    there.call(acts.claim, state_dir.run)
+    there.call(acts.save, state_dir.run, 1)
+    there.settled(1)
+    newest = [{"step": 1}, state_of(state_dir.run, 1)]
+    assert here.call(acts.save_claim_latest, state_dir.run, 100) == [3, newest]
+    assert here.settled(2)["fenced"] == 1
+    for agent in (here, bystander):
+        assert agent.call(acts.latest, state_dir.run) == newest
+    here.call(acts.save, state_dir.run, 2)
+    assert bystander.call(acts.latest, state_dir.run) == [{"step": 2}, state_of(state_dir.run, 2)]
+    assert "fenced" not in there.settled(1)
+
+
+def test_displaced_owner_does_not_take_back(served: Place) -> None:
+    """Its entry of the index was displaced by other executions, so the successor found nothing to
+    mark. What it saves then is fenced all the same, and the successor goes on."""
+    first, second, bystander = (served.agent() for _ in range(3))
+    save_steps(served, first, 0, 3)
+    first.call(acts.displace, served.run)
+    save_steps(served, second, 3, 5)
+    first.call(acts.save, served.run, 100)
+    first.call(acts.save, served.run, 101)
+    assert first.settled()["fenced"] == 2
+    save_steps(served, second, 5, 6)
+    check_newest(served, [first, second, bystander], 5)
+    assert "fenced" not in second.settled(3)
+
+
+def test_displaced_owner_goes_on(served: Place) -> None:
+    """Nobody has taken over: it goes on under its claim, and everybody sees what it saves."""
+    agent, bystander = served.agent(), served.agent()
+    save_steps(served, agent, 0, 3)
+    epoch = agent.call(acts.claim, served.run)
+    for step in range(3, 6):
+        agent.call(acts.displace, served.run)
+        assert agent.call(acts.latest, served.run)[0] == {"step": step - 1}
+        save_steps(served, agent, step, step + 1)
+        assert bystander.call(acts.latest, served.run)[0] == {"step": step}
+    assert "fenced" not in agent.settled()
+    check_newest(served, [agent, bystander], 5)
+    assert agent.call(acts.claim, served.run) == epoch + 1
 
 
 def test_engines_of_one_process_are_one_owner(served: Place) -> None:
@@ -187,7 +283,7 @@ def test_engines_of_one_process_are_one_owner(served: Place) -> None:
     assert {epoch for epoch, _ in peek.stored_versions(served.database, served.run)} == {1}
 
 
-def test_claim_of_two_at_once(served: Place) -> None:
+def test_of_two_claims_at_once_one_wins(served: Place) -> None:
     """One of them owns it then, and only that one can write."""
     crew = [served.agent() for _ in range(2)]
     for agent in crew:
@@ -230,14 +326,14 @@ def test_unknown_execution_is_not_found(served: Place) -> None:
 
     with served.engine() as engine:
         engine.save_sync(ExecutionNode(served.run), b"state")
-        with pytest.raises(ExecutionNotFoundError, match="nobody"):
-            engine.latest_sync("nobody")
+        with pytest.raises(ExecutionNotFoundError, match="missing"):
+            engine.latest_sync("missing")
         with pytest.raises(LookupError, match="nothing"):
             engine.load_sync("nothing")
         with pytest.raises(NodeNotFoundError):
             engine.load_sync(served.run)
         with pytest.raises(ExecutionNotFoundError):
-            engine.nodes_sync("nobody")
+            engine.nodes_sync("missing")
         assert os.path.isdir(served.directory.path)
 
 

@@ -117,7 +117,7 @@ async def test_changed_arguments_are_served_and_reported(
         await session.run(Agent(called, tip=10), strict=True)
 
 
-async def test_a_call_more_moves_the_others_but_not_their_results(
+async def test_an_extra_call_does_not_change_the_results_of_the_others(
     engine: CheckpointEngine, called: list[str]
 ) -> None:
     await record(engine, called)
@@ -183,7 +183,7 @@ async def test_counterfactual_input(engine: CheckpointEngine, called: list[str])
     result = await session.run(Agent(called), **how, allow_side_effects=True)
     assert called == ["pay"]
     assert result.state["paid"] == {"paid": 7}
-    with pytest.raises(ConfigurationError, match="the input of a recorded call is"):
+    with pytest.raises(ConfigurationError, match="the input of a recorded call must be"):
         await session.run(Agent(called), **{**how, "overrides": {"input": 7}})
 
 

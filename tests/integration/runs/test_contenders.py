@@ -1,6 +1,6 @@
 """Processes that contend for one run while they are stopped, woken and killed at random.
 
-Whatever happens: no tool is called twice, and who comes last goes on where the record ends.
+Whatever happens: no tool is called twice, and the last process goes on where the record ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALLOWED = ("", "FencedError", "ServiceUnavailableError")
 
 
 class Contest:
-    """See the module's text."""
+    """Processes that all try to run the same execution."""
 
     def __init__(self, place: Place, seed: str) -> None:
         print("seed", seed)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
-from livingai import RecoveryEngine
+from livingai import ExecutionNode, RecoveryEngine, Resolution, step
 from livingai.errors import FencedError, InDoubtError
+from livingai.runs.effects import Wait
 from tests.support import acts, peek, programs
 from tests.support.agents import Agent, AgentDied
 from tests.support.place import Place
@@ -94,14 +97,18 @@ def test_plan_of_a_killed_run(state_dir: Place) -> None:
     assert plan.skipped_nodes == ()
 
 
+@pytest.mark.parametrize("displaced", [False, True])
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_zombie_calls_no_tool(state_dir: Place, exclusive: bool) -> None:
-    """Stopped in the middle, taken over, woken up: it makes no call that the successor makes."""
+def test_zombie_calls_no_tool(state_dir: Place, exclusive: bool, displaced: bool) -> None:
+    """Stopped in the middle, taken over, woken up: it makes no call that the successor makes.
+    ``displaced``: there was no entry of it in the index for the successor to mark."""
     file = str(state_dir.folder / "world")
     zombie, successor = state_dir.agent(), state_dir.agent()
     zombie.call(programs.begin, RUN, file, exclusive)
     for turn in range(5):
         zombie.call(programs.reached, 3 + 3 * turn)
+        if displaced:
+            zombie.call(acts.displace, RUN)
         zombie.stop()
         successor.call(programs.begin, RUN, file, exclusive)
         successor.call(programs.reached, 6 + 3 * turn)
@@ -114,10 +121,76 @@ def test_zombie_calls_no_tool(state_dir: Place, exclusive: bool) -> None:
     assert set(programs.effects(file).values()) == {1}
 
 
+def test_taken_over_in_the_pause_before_another_attempt(
+    state_dir: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    successor, calls = state_dir.agent(), []
+
+    @step(retries=2, backoff_s=0.01)
+    def fail() -> None:
+        calls.append("call")
+        raise ValueError("again")
+
+    def pause(wait: Wait, engine: object) -> None:
+        assert successor.call(acts.look_in, RUN) == []
+
+    monkeypatch.setattr(Wait, "perform_sync", pause)
+    with state_dir.engine() as engine, pytest.raises(FencedError), engine.run_sync(RUN):
+        fail()
+    assert calls == ["call"]
+
+
+def test_taken_over_while_the_resolver_was_asked(state_dir: Place) -> None:
+    """Its answer comes too late: the successor may have made the call."""
+    file = str(state_dir.folder / "world")
+    first, successor = state_dir.agent(), state_dir.agent()
+    first.send(programs.perform, RUN, file, "tool after effect 0")
+    assert first.died(30) == -9
+    asked = []
+
+    def resolver(node: ExecutionNode) -> Resolution:
+        asked.append(node.metadata["name"])
+        successor.call(programs.perform, RUN, file, resolve=True)
+        return Resolution.done("too late")
+
+    with (
+        state_dir.engine() as engine,
+        suppress(FencedError),
+        engine.run_sync(RUN, resolver=resolver) as run,
+    ):
+        run.step("think", str, 0)
+        with pytest.raises(FencedError):  # and not only at the end of the run
+            run.tool("charge", str, 0)
+        asked.append("fenced")
+    assert asked == ["charge", "fenced"]
+    with state_dir.engine() as engine:
+        [ticket] = [node for node in engine.nodes_sync(RUN) if node.output == "ticket 0"]
+        assert ticket.metadata["name"] == "charge"
+    assert tools(programs.effects(file)) == ONCE
+
+
+@pytest.mark.parametrize("answer", ["done", "retry"])
+def test_taken_over_while_a_recovery_asked_its_resolver(state_dir: Place, answer: str) -> None:
+    file = str(state_dir.folder / "world")
+    first, successor = state_dir.agent(), state_dir.agent()
+    first.send(programs.perform, RUN, file, "tool after effect 0")
+    assert first.died(30) == -9
+
+    def resolver(node: ExecutionNode) -> Resolution:
+        successor.call(programs.perform, RUN, file, resolve=True)
+        return Resolution.retry() if answer == "retry" else Resolution.done("too late")
+
+    with state_dir.engine() as engine:
+        with pytest.raises(FencedError):
+            RecoveryEngine(engine).recover_sync(RUN, resolver=resolver)
+        assert "too late" not in [node.output for node in engine.nodes_sync(RUN)]
+    assert tools(programs.effects(file)) == ONCE
+
+
 def test_killed_while_it_entered(state_dir: Place) -> None:
     """A process dies between writing its first record and publishing it, as another one enters: the
     service finds that record later, and does not take it for the newer owner's. The other one goes
-    on, and nothing that it has called is called again by who comes behind it."""
+    on, and nothing that it has called is called again by its successor."""
     file = str(state_dir.folder / "world")
     late, owner, successor = state_dir.agent(), state_dir.agent(), state_dir.agent()
     successor.call(acts.save, "warm up")
@@ -146,7 +219,7 @@ def test_forked_child_is_not_its_parent(state_dir: Place) -> None:
 
 
 def test_many_want_to_resume(state_dir: Place) -> None:
-    """Whoever wins, however often they try: no tool is called twice, one of them gets through."""
+    """Whichever wins, however often they try: no tool is called twice, one of them gets through."""
     file = str(state_dir.folder / "world")
     agents = [state_dir.agent() for _ in range(4)]
     first = state_dir.agent()

@@ -135,7 +135,7 @@ def test_checkpoint_last(served: Place) -> None:
 
 def test_unknown(served: Place) -> None:
     agent = served.agent()
-    assert agent.call(acts.plan, "nobody") == {
+    assert agent.call(acts.plan, "missing") == {
         "found": False, "resume": None, "state": None,
         "replay": [], "skipped": [], "in_doubt": [], "failed": [], "pending": [],
     }  # fmt: skip

@@ -82,7 +82,7 @@ def test_a_journal_is_attached_by_its_owner_alone(served: Place) -> None:
     "journal",
     ["", "00", "0" * 16, "f" * 16, "../../..", "a/b", "\0", 7, None, [[]], {"a": 1}, b"x"],
 )
-def test_what_is_no_journal_is_attached_by_nobody(served: Place, journal: object) -> None:
+def test_an_invalid_journal_id_is_refused(served: Place, journal: object) -> None:
     with line(served) as other:
         other.greet()
         other.sock.sendall(frame(Message.ATTACH, journal))
@@ -103,12 +103,12 @@ def test_the_owners_own_second_connection_takes_over(served: Place) -> None:
             assert newer.expect(Message.OUTCOMES)[1]
             assert not receipt.done()
             handle.connection._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-            assert receipt.result(60).status in ("met", "late")  # it comes back, and it is told
+            assert receipt.result(60).status in ("met", "late")  # it connects again
         outcome = engine.save_sync(ExecutionNode(served.run), b"3").result(60)
         assert outcome.status in ("met", "late")
 
 
-def test_an_owner_that_is_dead_has_no_successor(served: Place) -> None:
+def test_a_dead_owners_journal_cannot_be_attached(served: Place) -> None:
     path = f"{served.directory.journals}/{'e' * 16}"
     os.mkdir(path)
     lock = OwnerLock.acquire(f"{path}/{OWNER_LOCK}")
@@ -154,7 +154,7 @@ _GREETED = {
 
 
 @pytest.mark.parametrize("data", _NONSENSE.values(), ids=_NONSENSE)
-def test_nonsense(served: Place, data: bytes) -> None:
+def test_nonsense_in_place_of_a_greeting_is_refused(served: Place, data: bytes) -> None:
     before = served.pids()["dispatcher"]
     with line(served) as other:
         other.sock.sendall(data)
@@ -169,7 +169,7 @@ def test_nonsense(served: Place, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", _GREETED.values(), ids=_GREETED)
-def test_nonsense_of_a_guest(served: Place, data: bytes) -> None:
+def test_nonsense_after_a_greeting_is_refused(served: Place, data: bytes) -> None:
     before = served.pids()["dispatcher"]
     with line(served) as other:
         other.greet()

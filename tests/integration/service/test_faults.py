@@ -28,7 +28,7 @@ from tests.support.agents import environment
 from tests.support.fragile import FragileStore
 from tests.support.journals import Writer
 from tests.support.place import Place
-from tests.support.states import state_of
+from tests.support.states import LARGE, state_of
 from tests.support.waiting import frozen, gone, kill, until
 
 
@@ -90,7 +90,7 @@ def test_a_requeued_first_record_takes_nothing_over(state_dir: Place) -> None:
 
 
 def test_a_requeued_first_record_of_the_owner_is_stored(state_dir: Place) -> None:
-    """Nobody has come since; the process before it does not count."""
+    """No process has come since; the one before it does not count."""
     first, second = state_dir.agent(), state_dir.agent()
     first.call(acts.save, "run-1", 0)
     first.settled(1)
@@ -316,13 +316,13 @@ def test_an_agent_that_does_not_read_costs_no_memory(state_dir: Place) -> None:
 def test_a_compressor_that_stays_stopped(state_dir: Place) -> None:
     """It may hold the lock of the executor's queue; no process waits for it without a deadline."""
     agent = state_dir.agent(compressors=2)
-    agent.call(acts.save, "run-1", 0, size=20_000)
+    agent.call(acts.save, "run-1", 0, size=LARGE)
     agent.settled(1)
     stopped = state_dir.pids()["compressors"]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     for step in range(1, 10):
-        agent.call(acts.save, "run-1", step, size=20_000)
+        agent.call(acts.save, "run-1", step, size=LARGE)
     agent.settled(10)
     gone(*stopped)
     assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))

@@ -96,7 +96,7 @@ def test_record(state_dir: Place, field: str) -> None:
     hostile.record(path, at, field, is_)
     drained(state_dir)
     stored = set(peek.stored_steps(state_dir.database, "run-1"))
-    if field in ("claim", "epoch"):  # another owner's: who comes first, or is fenced, is open
+    if field in ("claim", "epoch"):  # another owner's: which comes first, or is fenced, is open
         assert stored
     else:
         assert len(stored) >= 29

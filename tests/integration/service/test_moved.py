@@ -24,6 +24,7 @@ from tests.support.agents import Agent
 from tests.support.place import Place
 from tests.support.places import (
     RUN,
+    change_database,
     command,
     leave_a_record,
     make_old,
@@ -58,7 +59,7 @@ WAYS = [moved, moved_and_linked, moved_to_another_disk, copied]
 
 @pytest.mark.parametrize("directory", [None, "state", "other place"])
 @pytest.mark.parametrize("way", WAYS)
-def test_folder_goes_with_both(
+def test_the_folder_of_database_and_directory_is_moved(
     state_dir: Place, way: Callable[[Path, Path], None], directory: str | None
 ) -> None:
     """The usual directory, one of the user's choice in the folder, and one that stays in place."""
@@ -220,7 +221,43 @@ def test_database_that_was_moved_alone(state_dir: Place) -> None:
     state_dir.tracebacks_allowed = True
 
 
-def test_a_directory_that_was_left_for_another_one(state_dir: Place) -> None:
+def test_a_database_moved_alone_whose_marks_cannot_be_changed(state_dir: Place) -> None:
+    """The directory cannot be noted, and all else is compared and noted nevertheless."""
+    old, new = state_dir.folder / "old", state_dir.folder / "new"
+    old.mkdir()
+    directory = leave_a_record(state_dir, old / "agent.db")
+    identity = manifest(directory.path)[IDENTITY]
+    move_database(old / "agent.db", new / "agent.db")
+    change_database(
+        new / "agent.db",
+        "CREATE TRIGGER refuse BEFORE INSERT ON livingai_marks "
+        "BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    agent = state_dir.agent(database=new / "agent.db")
+    with pytest.raises(RecordsLeftError, match=f"{directory.path}.*1 accepted .*relocate {new}"):
+        agent.call(acts.latest, RUN)
+    assert manifest(new / "agent.db-livingai")[IDENTITY] == identity
+    change_database(new / "agent.db", "DROP TRIGGER refuse")
+    told = command(state_dir, "relocate", new / "agent.db")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert newest(agent) == 1
+
+
+def test_what_was_settled_is_seen_at_once(state_dir: Place) -> None:
+    """The writer tries again only now and then, by itself."""
+    old, new = state_dir.folder / "old", state_dir.folder / "new"
+    old.mkdir()
+    directory = leave_a_record(state_dir, old / "agent.db")
+    move_database(old / "agent.db", new / "agent.db")
+    agent = state_dir.agent(database=new / "agent.db")
+    for _ in range(5):
+        with pytest.raises(RecordsLeftError):
+            agent.call(acts.latest, RUN)
+    shutil.rmtree(directory.path)  # given up, as the error offers
+    assert newest(agent) == 0
+
+
+def test_records_in_another_directory_of_the_database_are_reported(state_dir: Place) -> None:
     """Said aloud, not refused: two directories may be two hosts."""
     usual = leave_a_record(state_dir, state_dir.database)
     agent = state_dir.agent(directory=str(state_dir.folder / "second"))

@@ -8,26 +8,31 @@ import pytest
 
 from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
 from livingai.errors import (
+    DirectoryError,
     DirectoryMismatchError,
     ExecutionNotFoundError,
     StoreMismatchError,
 )
 from livingai.queue.waiting import waiting_records
+from livingai.service.relocation import bring, find_misplaced
 from livingai.stores.base import IDENTITY
 from tests.support import acts, peek
+from tests.support.agent_main import AgentSide
 from tests.support.place import Place
 from tests.support.places import (
     RUN,
+    change_database,
     command,
+    damage_the_notes,
     leave_a_record,
     manifest,
     move_database,
     newest,
 )
-from tests.support.waiting import gone, kill
+from tests.support.waiting import gone, kill, until
 
 
-def test_backup_is_another_truth(state_dir: Place) -> None:
+def test_a_copied_database_is_another_store(state_dir: Place) -> None:
     """A copy of the database alone, while the original lives where its directory says."""
     old, new = state_dir.folder / "old", state_dir.folder / "new"
     old.mkdir()
@@ -79,8 +84,120 @@ def test_database_is_replaced_while_records_wait(state_dir: Place, what: str) ->
     assert peek.stored_steps(database, RUN) == [1]
 
 
+def test_a_directory_is_not_given_away_while_its_agents_live(state_dir: Place) -> None:
+    """What they save next would go into the other database."""
+    other, path = state_dir.folder / "other.db", state_dir.directory.path
+    with SQLiteStore(other) as empty:
+        empty.mark(IDENTITY, "another")
+    agent = state_dir.agent()
+    agent.call(acts.save, RUN, 0)
+    agent.settled(1)
+    before = manifest(path)
+    services = state_dir.service_processes()
+    for _ in range(2):  # with the service, and without it
+        told = command(state_dir, "relocate", other, "--directory", path, "--yes")
+        assert told.returncode == 1
+        assert "end the agents and run `livingai stop" in told.stderr
+        assert manifest(path) == before
+        kill(*services)
+        gone(*services)
+    state_dir.service_killed = True
+    agent.call(acts.save, RUN, 1)
+    agent.settled(2)
+    assert peek.stored_steps(state_dir.database, RUN) == [0, 1]
+
+
+def test_a_directory_that_no_service_has_used_is_not_given_away(state_dir: Place) -> None:
+    """Its manifest has no identity yet, and records wait: neither under its agent, nor without
+    asking once that has ended."""
+    other, path = state_dir.folder / "other.db", state_dir.directory.path
+    with SQLiteStore(other) as empty:
+        empty.mark(IDENTITY, "another")
+    agent = state_dir.agent(service="attach")
+    agent.call(acts.save, RUN, 0)
+    before = manifest(path)
+    assert IDENTITY not in before
+    for reason, *options in [
+        ("end the agents and run `livingai stop", "--yes"),
+        ("end the agents and run `livingai stop",),
+        ("nothing was changed; --yes",),
+    ]:
+        if "nothing" in reason:
+            agent.kill()
+        told = command(state_dir, "relocate", other, "--directory", path, *options)
+        assert told.returncode == 1
+        assert reason in told.stderr
+        assert manifest(path) == before
+    assert state_dir.directory.journal_paths()
+    assert newest(state_dir.agent()) == 0
+    assert peek.stored_steps(other, RUN) == []
+
+
+@pytest.mark.parametrize("service", ["never ran", "has ended"])
+def test_an_agent_that_has_only_read_saves_nothing_into_another_database(
+    state_dir: Place, service: str
+) -> None:
+    """It has no journal by which `relocate` could see it, so it looks when it makes one."""
+    other, path = state_dir.folder / "other.db", state_dir.directory.path
+    with SQLiteStore(other) as empty:
+        empty.mark(IDENTITY, "another")
+    if service == "has ended":
+        agent = state_dir.agent()
+        agent.call(acts.save, RUN, 0)
+        agent.settled(1)
+        agent.leave()
+        state_dir.empty()
+    agent = state_dir.agent(service="attach")
+    agent.call(join)
+    told = command(state_dir, "relocate", other, "--directory", path, "--yes")
+    assert (told.returncode, told.stderr) == (0, "")
+    for _ in range(2):
+        with pytest.raises(DirectoryMismatchError, match="nothing waits there"):
+            agent.call(acts.save, RUN, 1)
+        assert state_dir.journals() == []
+    assert manifest(path)["store"] == f"sqlite:///{other}"
+
+
+def join(agent: AgentSide) -> None:
+    """Join the state directory, and save nothing."""
+    agent.engine.open_handle()
+
+
+def test_an_agent_that_saves_while_its_directory_is_given_away(state_dir: Place) -> None:
+    """It makes its journal after `relocate` has looked for agents, and before the manifest is
+    written: the directory stays its store's."""
+    other, path = SQLiteStore(state_dir.folder / "other.db"), state_dir.directory.path
+    agent = state_dir.agent(service="attach")
+    agent.call(join)
+    before = manifest(path)
+    with other:
+        found = find_misplaced(other, path)
+        assert not found[0].occupied
+        agent.call(acts.save, RUN, 0)
+        with pytest.raises(DirectoryError, match="end the agents"):
+            bring(other, found[0], lambda: other)
+    assert manifest(path) == before
+    agent.leave()
+    assert newest(state_dir.agent()) == 0
+
+
+def test_a_damaged_mark_costs_no_record(state_dir: Place) -> None:
+    agent = state_dir.agent()
+    agent.call(acts.save, RUN, 0)
+    agent.settled(1)
+    agent.leave()
+    state_dir.empty()
+    damage_the_notes(state_dir.database)
+    agent = state_dir.agent()
+    agent.call(acts.save, RUN, 1)
+    until(lambda: "livingai_marks" in agent.call(acts.sla)["trouble"], what="trouble")
+    change_database(state_dir.database, "DELETE FROM livingai_marks WHERE name LIKE 'directory:%'")
+    assert agent.settled(1).keys() <= {"met", "late"}
+    assert peek.stored_steps(state_dir.database, RUN) == [0, 1]
+
+
 def test_database_is_made_anew_when_nothing_waits(state_dir: Place) -> None:
-    """Also while an agent and the service live, and once they have gone."""
+    """Also while an agent and the service live, and once they have ended."""
     for step in range(3):
         agent = state_dir.agent()
         agent.call(acts.save, f"run-{step}", step)
@@ -102,7 +219,7 @@ def test_database_is_made_anew_when_nothing_waits(state_dir: Place) -> None:
 
 
 def test_the_service_alone_sees_another_database(state_dir: Place) -> None:
-    """What an agent cannot tell (the file is open here by other means), the service does: nothing
+    """What an agent cannot notice (the file is open here by other means), the service does: nothing
     is read and nothing is stored until it is settled."""
     leave_a_record(state_dir, state_dir.database)
     move_database(state_dir.database, state_dir.folder / "kept.db")

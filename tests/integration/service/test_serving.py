@@ -78,7 +78,7 @@ def trouble(agent: AgentSide) -> list[str]:
 # -- agents wait --
 
 
-def test_attached_agents_never_start_one(state_dir: Place) -> None:
+def test_attached_agents_never_start_a_service(state_dir: Place) -> None:
     agent = state_dir.agent(service="attach")
     agent.call(acts.save, "run-1", 0)
     until(lambda: "livingai serve" in agent.call(trouble)[1], what="trouble told")
@@ -132,7 +132,7 @@ def test_agents_do_not_wait_for_ever(state_dir: Place) -> None:
     assert not read_report(state_dir.directory.path).served
 
 
-def test_agents_do_not_wait_for_one_of_long_ago(state_dir: Place) -> None:
+def test_agents_do_not_wait_for_a_service_that_ended_long_ago(state_dir: Place) -> None:
     """A service that was killed and does not come back holds up no agent that comes later."""
     agent = state_dir.agent(service="attach")
     with serving(state_dir) as served:
@@ -184,7 +184,7 @@ def test_serve_takes_over_from_a_service_on_demand(state_dir: Place) -> None:
 
 
 def test_serve_says_what_it_leaves(state_dir: Place) -> None:
-    """Told to end while the store takes nothing: the count, and an exit status of its own."""
+    """Asked to end while the store takes nothing: the count, and an exit status of its own."""
     with serving(state_dir) as served:
         agent = state_dir.agent(service="attach")
         agent.call(acts.save, "run-1", 0)

@@ -50,7 +50,7 @@ def stored(told: subprocess.CompletedProcess[str]) -> None:
 
 # -- its environment --
 
-#: What an agent's environment may say to its Python, and is none of the service's business.
+#: What an agent's environment may say to its Python, and what does not concern the service.
 FOREIGN = {
     "PYTHONINSPECT": "1",
     "PYTHONSTARTUP": "/nowhere/startup.py",
@@ -135,7 +135,7 @@ NO_PYTHON = {
 
 
 @pytest.mark.parametrize("how", NO_PYTHON)
-def test_what_is_no_python_is_not_started(state_dir: Place, how: str) -> None:
+def test_a_program_that_is_no_python_is_not_started(state_dir: Place, how: str) -> None:
     """The user's program is not started again: at once a typed error, with the choices."""
     program = state_dir.folder / "program"
     program.write_text(f"#!/bin/sh\necho started >> {state_dir.folder}/starts\n")
@@ -157,7 +157,7 @@ def test_what_is_no_python_is_not_started(state_dir: Place, how: str) -> None:
     stored(run(state_dir, "-c", save_program(state_dir, before, python=sys.executable)))
 
 
-def test_what_only_looks_like_a_python(state_dir: Place) -> None:
+def test_a_program_that_only_looks_like_a_python_is_given_up(state_dir: Place) -> None:
     """It has not proved itself: nothing is sent to it, and it is not started again and again."""
     impostor = state_dir.folder / "python3"
     impostor.write_text(f"#!/bin/sh\necho started >> {state_dir.folder}/starts\nexit 0\n")
@@ -176,7 +176,7 @@ def test_what_only_looks_like_a_python(state_dir: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["-c", "stdin", "script", "module", "isolated path"])
-def test_kinds_of_programs(state_dir: Place, how: str) -> None:
+def test_every_kind_of_program_starts_the_service(state_dir: Place, how: str) -> None:
     """None of them is guarded by ``__name__``, and each may be anywhere."""
     text = save_program(state_dir)
     script = state_dir.folder / "program.py"

@@ -29,7 +29,7 @@ def no_descriptors(place: Place) -> Iterator[None]:
         dispatcher.rlimit(psutil.RLIMIT_NOFILE, limits)
 
 
-def test_barriers_wait_for_it(state_dir: Place) -> None:
+def test_barriers_wait_until_it_can_be_read(state_dir: Place) -> None:
     agent = state_dir.agent()
     agent.call(acts.save, "warm up")
     agent.settled(1)
@@ -48,7 +48,7 @@ def test_barriers_wait_for_it(state_dir: Place) -> None:
         until(lambda: not agent.call(acts.sla)["trouble"], what="the end of the trouble")
 
 
-def test_who_follows_its_owner_waits(state_dir: Place) -> None:
+def test_a_successor_of_its_owner_waits(state_dir: Place) -> None:
     """A take-over is stored after the records that it follows; other executions are not held up."""
     agent = state_dir.agent()
     agent.call(acts.save, "run-2", 0)

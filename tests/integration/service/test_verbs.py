@@ -10,8 +10,8 @@ import pytest
 from livingai import ExecutionNode
 from livingai.errors import ExecutionNotFoundError, ServiceError, ServiceUnavailableError
 from livingai.protocol import verbs
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import VERBS, Barrier, Verb
-from livingai.service.service import ask_service
 from livingai.stores.retention import Retention
 from tests.support.place import Place
 from tests.support.waiting import frozen

@@ -17,8 +17,8 @@ import zstandard
 
 from livingai import CheckpointEngine, ExecutionNode, Service, codecs
 from livingai.errors import CorruptRecordError, LivingAIError, StateTooLargeError
+from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import STATUS
-from livingai.service.service import ask_service
 from livingai.stores.base import Row, Store
 from livingai.stores.copying import copy_store
 from livingai.stores.postgres import PostgresStore
@@ -161,7 +161,7 @@ def _reader(directory: Any, url: str) -> int:
     return pid
 
 
-def test_whoever_allows_more_is_sent_more(store: Store) -> None:
+def test_the_limit_of_the_asking_engine_counts(store: Store) -> None:
     """The limit is that of the engine that asks, not of the engine that started the service."""
     spec = store.spec()
     raw = b"x" * (1 << 20)

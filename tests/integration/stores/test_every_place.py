@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 
 from livingai.errors import DirectoryMismatchError, StoreMismatchError
+from livingai.queue.directory import StateDirectory
 from livingai.queue.waiting import waiting_records
 from livingai.stores.base import IDENTITY
 from livingai.stores.opening import open_store
+from livingai.stores.sqlite import SQLiteStore
 from tests.support import acts
 from tests.support.agents import environment
 from tests.support.place import Place
 from tests.support.places import RUN, command, leave_a_record, manifest
+from tests.support.roles import Asked, Meanwhile
+from tests.support.waiting import frozen, gone, kill
 
 
 def forget_everything(url: str) -> None:
@@ -57,6 +61,68 @@ def test_store_is_made_anew_when_nothing_waits(url: str, state_dir: Place) -> No
         agent.leave()
         state_dir.empty()
         forget_everything(url)
+
+
+def test_the_identity_of_a_wiped_store_is_not_written_over_the_new_one(
+    url: str, tmp_path: Path
+) -> None:
+    """The reader has seen the old identity. Then the store is wiped, and the writer knows the new
+    one before the reader writes down what it has seen."""
+    directory = Meanwhile(str(tmp_path / "state"))
+    directory.ensure(open_store(url).url)
+    with closing(Asked(open_store(url), StateDirectory(directory.path))) as writer:
+        writer.handle("open", [])
+    old = directory.manifest()[IDENTITY]
+
+    def wiped() -> None:
+        forget_everything(url)
+        with closing(Asked(open_store(url), StateDirectory(directory.path))) as writer:
+            writer.handle("open", [])
+
+    directory.deed = wiped
+    with closing(Asked(open_store(url), directory)) as reader:
+        reader.handle("open", [])
+    assert directory.written == [False, True]
+    with closing(open_store(url)) as store:
+        assert directory.manifest()[IDENTITY] == (store.marks() or {})[IDENTITY] != old
+
+
+def test_a_directory_that_was_given_to_another_store_is_not_taken_back(
+    url: str, state_dir: Place
+) -> None:
+    """An agent has joined, and its service has ended. Then the directory is given to another
+    database, which is at another place: the agent's next save is refused, the service that its
+    next question starts answers nothing, and the manifest stays."""
+    path, other = str(state_dir.folder / "state"), state_dir.folder / "other.db"
+    with SQLiteStore(other) as empty:
+        empty.mark(IDENTITY, "another")
+    first = state_dir.agent(database=url, directory=path)
+    first.call(acts.save, RUN, 0)
+    first.settled(1)
+    agent = state_dir.agent(database=url, directory=path)
+    assert agent.call(acts.steps, RUN) == [0]
+    first.leave()
+    with frozen([agent.pid]):  # else it may start a service before the directory is given away
+        services = state_dir.service_processes()
+        kill(*services)
+        gone(*services)
+        state_dir.service_killed = True
+        told = command(state_dir, "relocate", other, "--directory", path, "--yes")
+        assert told.returncode == 0, told.stderr
+    given = manifest(path)
+    with pytest.raises(DirectoryMismatchError, match=r"belongs to.*relocate"):
+        agent.call(acts.save, RUN, 1)
+    with pytest.raises(StoreMismatchError, match=r"belongs to.*relocate"):
+        agent.call(acts.steps, RUN)
+    assert manifest(path) == given
+    with closing(open_store(url)) as store:
+        assert len(list(store.nodes(RUN))) == 1
+    agent.kill()
+    state_dir.empty()
+    told = command(state_dir, "relocate", url, "--directory", path, "--yes")
+    assert told.returncode == 0, told.stderr
+    with closing(open_store(url)) as store:
+        assert len(list(store.nodes(RUN))) == 1
 
 
 @pytest.mark.redis

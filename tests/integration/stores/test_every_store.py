@@ -52,7 +52,7 @@ def test_a_run_that_was_killed_is_resumed(url: str, state_dir: Place) -> None:
         successor.call(programs.perform, RUN, file)
     status, error = stands(state_dir, url, "here")
     assert status == "failed"
-    assert error.startswith(f"InDoubtError: run {RUN!r}: called before the crash")
+    assert error.startswith(f"InDoubtError: run {RUN!r}: these tools were about to be called")
     assert successor.call(acts.look_in, RUN) == ["charge"]
     assert stands(state_dir, url, "here") == (status, error), "to look in changes nothing"
     assert successor.call(programs.perform, RUN, file, resolve=True) == programs.FINAL

@@ -64,7 +64,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str, Rea
     return (language, *make(tmp_path))
 
 
-def test_calls_are_read_in_order_and_lives_told_apart(
+def test_calls_are_read_in_order_and_lives_distinguished(
     store: tuple[str, str, Read], state_dir: Place
 ) -> None:
     language, url, read = store

@@ -89,7 +89,7 @@ def test_commit_and_read_through_tls(port: int, certificate: Path, tmp_path: Pat
         assert list(listing(store)) == ["a", "b", "c"]
 
 
-def test_certificate_that_nobody_vouches_for(port: int, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_refused(port: int, tmp_path: Path) -> None:
     store = RedisStore(f"rediss://127.0.0.1:{port}/0", prefix=prefix_for(tmp_path))
     with pytest.raises(StoreUnavailableError, match="certificate"):
         store.open()

@@ -14,6 +14,7 @@ import pytest
 
 from livingai import CheckpointEngine, ExecutionNode
 from tests.support.place import Place
+from tests.support.states import LARGE
 from tests.support.waiting import until
 
 
@@ -38,8 +39,8 @@ def test_killed_in_the_middle_of_its_answer(state_dir: Place) -> None:
         pids = service.status().pids
         for _ in range(60):
             receipts = [
-                engine.save_sync(ExecutionNode(f"run-{n}"), random.randbytes(60_000))
-                for n in range(40)
+                engine.save_sync(ExecutionNode(f"run-{n}"), random.randbytes(LARGE))
+                for n in range(12)
             ]
             receipts[0].result(30)  # the compressors are at work
             os.kill(pids.dispatcher, signal.SIGSTOP)

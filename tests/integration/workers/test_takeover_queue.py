@@ -1,4 +1,4 @@
-"""What was accepted before a take-over is stored before it, whatever it needs (I1, I2).
+"""What was accepted before a take-over is stored before it, whatever it needs.
 
 Several owners write the same executions while the store takes nothing for a moment: states that are
 deltas of one another, with and without history, take-overs in between, and zombies that write on.
@@ -221,7 +221,7 @@ def test_journal_that_the_service_has_not_seen_yet(state_dir: Place) -> None:
 
 
 def owners(place: Place, execution: str) -> list[str | None]:
-    """Who has owned an execution, oldest first."""
+    """The owners that an execution has had, oldest first."""
     with SQLiteStore(place.database) as store:
         return [claim for _, claim in store.owners(execution)]
 

@@ -54,7 +54,7 @@ def test_there_are_options_to_try() -> None:
 
 
 @pytest.mark.parametrize(("path", "command", "option", "typed", "value"), CASES)
-def test_a_bad_value_is_told_by_its_option(
+def test_a_bad_value_is_reported_with_its_option(
     path: tuple[str, ...], command: click.Command, option: click.Option, typed: str, value: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_bad_value_is_told_by_its_option(
     assert "Traceback" not in result.output
 
 
-def test_no_choice_is_a_mistake_of_use(tmp_path: Path) -> None:
+def test_prune_without_a_rule_is_a_usage_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["prune", str(tmp_path / "a.db"), "--status", "success"])
     assert result.exit_code == 2
     assert "--keep-last, --max-age or --expire" in result.output

@@ -56,7 +56,7 @@ def _phrase_base() -> bytes:
 
 
 def _phrase_state() -> bytes:
-    # Where the first sample is taken there is a phrase that also stands somewhere before.
+    # Where the first sample is taken there is a phrase that also occurs somewhere before.
     cut = 2005
     base = _phrase_base()
     phrase_at = base.index(b"a phrase", cut + 1500)

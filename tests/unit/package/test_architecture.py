@@ -79,10 +79,10 @@ def test_a_step_whose_function_is_renamed_is_noticed(name: str, tmp_path: Path) 
     ("path", "old", "new", "expected"),
     [
         ("livingai/engine/engine.py", "encode_sections(node", "encode_parts(node", "A2, reached"),
-        ("workers/dispatcher/server.py", "Message.WAKE", "Message.HELLO", "B1, reached from A12"),
+        ("workers/dispatcher/server.py", "Message.WAKE", "Message.HELLO", "B1, reached from A20"),
         ("workers/dispatcher/dispatcher.py", "self.pool.add(item)", "pass", "B15, reached"),
-        ("workers/dispatcher/dispatcher.py", "            self._encoded,\n", "", "B23, reached"),
-        ("workers/store/role.py", 'f"do_{verb}"', "verb", "B35, reached from B34"),
+        ("workers/dispatcher/dispatcher.py", "            self._encoded,\n", "", "B24, reached"),
+        ("workers/store/role.py", 'f"do_{verb}"', "verb", "B36, reached from B35"),
         ("livingai/engine/connection.py", "Message.OUTCOMES", "Message.HELLO", "C11, reached"),
         ("workers/dispatcher/outcomes.py", "feed.advance()", "pass", "C6, reached from C5"),
         ("livingai/runs/effects.py", "effect.perform(engine)", "None", "E19, reached from E10"),
@@ -128,7 +128,11 @@ def test_a_place_exists(path: str, name: str) -> None:
     [[cell.strip("`") for cell in row[1:]] for row in rows(TEXT, "what", "file", "name", "value")],
 )
 def test_a_limit_has_its_value(path: str, name: str, value: str) -> None:
-    for node in ast.parse((ROOT / path).read_text()).body:
+    owner, _, name = name.rpartition(".")
+    body = ast.parse((ROOT / path).read_text()).body
+    if owner:
+        [body] = [n.body for n in body if isinstance(n, ast.ClassDef) and n.name == owner]
+    for node in body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and target.id == name:
             assert isinstance(node, ast.Assign | ast.AnnAssign)

@@ -1,6 +1,6 @@
 """The layout: three links, no package named `queue` at the root, complete distributions.
 
-`queue/`, `workers/` and `stores/` stand at the top level and are imported through links inside
+`queue/`, `workers/` and `stores/` lie at the top level and are imported through links inside
 `livingai/`. A `queue/__init__.py` would shadow the standard library's `queue` for anything that
 runs from the root, multiprocessing and pytest included.
 """

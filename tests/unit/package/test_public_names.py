@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import importlib
 import tomllib
+from enum import Enum
 
 import pytest
 
 import livingai
+from livingai import EngineConfig, NodeType, Status, codecs
+from livingai.codecs import blob
+from livingai.errors import ConfigurationError
+from livingai.node import NodeField
+from livingai.outcome import STATUS_BY_CODE
 from livingai.protocol import frames
 from livingai.queue import layout
-from livingai.stores.base import StoreSpec
+from livingai.stores.base import RowStatus, StoreSpec
 from livingai.stores.opening import open_store
 from livingai.stores.postgres import PostgresStore
 from livingai.stores.postgres import schema as postgres_schema
@@ -102,3 +108,78 @@ def test_versions_of_what_is_stored_or_sent() -> None:
     assert frames.PROTOCOL_VERSION == 1
     assert redis_store.SCHEMA_VERSION == 1
     assert (sqlite_schema.SCHEMA_VERSION, postgres_schema.SCHEMA_VERSION) == (2, 2)
+
+
+def test_first_bytes_of_blobs() -> None:
+    """Every checkpoint in a store begins with one; ``tests/unit/codecs/test_format.py`` has a whole
+    blob of each."""
+    assert {codec.name.lower(): int(codec) for codec in codecs.Codec} == {
+        "raw": 0, "zlib": 1, "zstd": 2, "delta": 3, "prefix": 4,
+    }  # fmt: skip
+    assert (blob.HEAD.format, blob.HEAD_BYTES) == ("<Q16sQ", 32)
+    base, state = bytes(range(256)) * 8, bytes(range(256)) * 8 + b"more"
+    for name, first in (("raw", 0), ("zlib", 1), ("zstd", 2), ("delta", 3), ("prefix", 4)):
+        encoded = codecs.encode(state, codec=name, base=base)
+        assert (encoded.codec, encoded.blob[0]) == (first, first)
+    for name in ("auto", "zstd", "zlib", "raw"):
+        EngineConfig(codec=name).validate()
+    with pytest.raises(ConfigurationError):
+        EngineConfig(codec="none").validate()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        (layout.StateKind, {"NONE": 0, "BYTES": 1, "MSGPACK": 2, "BYTEARRAY": 3}),
+        (layout.Kind, {"WRITE": 1, "SEAL": 2}),
+        (layout.Flag, {"STATE": 1, "LATEST_ONLY": 2, "ENCRYPTED": 4, "WHOLE": 8}),
+        (
+            layout.ExtensionKey,
+            {
+                "OWNER": "_owner", "TENANT": "_tenant", "TRACE": "_trace", "BASE": "_base",
+                "ENCRYPTION": "_encryption",
+            },
+        ),
+        (
+            NodeField,
+            {
+                "EXECUTION_ID": 0, "ID": 1, "TYPE": 2, "STATUS": 3, "PARENT_ID": 4,
+                "CREATED_AT": 5, "COMPLETED_AT": 6, "COST_TOKENS": 7, "LATENCY_MS": 8, "INPUT": 9,
+                "OUTPUT": 10, "ERROR": 11, "METADATA": 12,
+            },
+        ),
+        (NodeType, {each: each.lower() for each in ("PROMPT", "TOOL", "MEMORY", "BRANCH")}),
+        (Status, {each: each.lower() for each in ("PENDING", "RUNNING", "SUCCESS", "FAILED")}),
+        (
+            frames.Message,
+            {
+                "HELLO": 1, "ATTACH": 2, "WAKE": 3, "OUTCOMES": 4, "REQUEST": 5, "RESPONSE": 6,
+                "GOODBYE": 7, "TROUBLE": 8,
+            },
+        ),
+        (RowStatus, {"STORED": 1, "FENCED": 2, "REFUSED": 3, "BASE_MISSING": 4}),
+    ],
+)  # fmt: skip
+def test_numbers_and_words_that_are_stored_or_sent(
+    numbers: type[Enum], expected: dict[str, object]
+) -> None:
+    """What is there keeps its number or word; another one may be added behind it."""
+    found = {name: each.value for name, each in numbers.__members__.items()}
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_codes_of_outcomes() -> None:
+    """They are in the journals' outcome words."""
+    assert {code: str(status) for code, status in STATUS_BY_CODE.items()} == {
+        1: "met", 2: "late", 3: "superseded", 4: "fenced", 5: "quarantined",
+    }  # fmt: skip
+
+
+def test_forms_of_what_is_stored_or_sent() -> None:
+    assert layout.OUTCOME_WORD.format == "<Q"
+    assert (layout.OUTCOME_STATUS_BITS, layout.OUTCOME_LATENCY_BITS) == (4, 36)
+    assert (layout.RECORD_HEADER_BYTES, layout.OUTCOME_OFFSET) == (128, 120)
+    assert layout.SEGMENT_FIELDS.format == "<8sIIQIIQQQ16sQ32x"
+    assert layout.CONTROL_FIELDS.format == "<8sIIQ16sQQ"
+    assert (frames.LENGTH.format, frames.OUTCOME_PAIR.format) == ("<I", "<QQ")
+    assert frames.REVISION >= 1

@@ -96,7 +96,7 @@ class Scene:
         """All records that have no outcome are delivered, in order, but those (which may be), and
         perhaps some that have one."""
         states, damage = self.deliver()
-        # Who changes the length of a section, and the sum, too, has written another state.
+        # With its length and the sum changed, too, the section is another state, correctly written.
         states = [self.states.get(state[10], state) for state in states if len(state) > 10]
         for lsn, state in self.states.items():
             count = states.count(state)
@@ -119,7 +119,7 @@ class Scene:
                 hit = cache.latest(f"run-{number}")
                 if hit is not ASK and isinstance(hit.state, bytes):  # type: ignore[union-attr]
                     assert hit.state[10] in self.states  # type: ignore[union-attr]
-                claim, _ = cache.take_over(f"run-{number}", 1, 0)
+                claim = cache.take_over(f"run-{number}", 1, 0)
                 assert 0 < claim < 1 << 63
 
 
@@ -128,7 +128,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     return Scene(tmp_path, stored=request.param)
 
 
-def test_a_scene_delivers_all(scene: Scene) -> None:
+def test_an_undamaged_journal_delivers_all(scene: Scene) -> None:
     assert scene.delivers_all_but() == []
     report = check_directory(scene.directory.path)
     assert report.ok, report.errors

@@ -25,7 +25,7 @@ def test_a_flipped_bit_of_the_tails_number_is_no_damage(tmp_path: Path, records:
         flip(os.path.join(writer.journal.directory, "control"), bit)
 
 
-def test_both_words_of_the_tail_are_believed(tmp_path: Path) -> None:
+def test_records_of_a_missing_last_segment_are_reported(tmp_path: Path) -> None:
     """The last segment is missing, and the records in it are reported."""
     writer = Writer(state_directory(tmp_path))
     while writer.journal._segment.number < 2:

@@ -17,7 +17,7 @@ def mapped(folder: Path) -> int:
     return sum(str(folder) in line and ".seg" in line for line in lines)
 
 
-def test_journals_that_are_gone_are_let_go(tmp_path: Path) -> None:
+def test_removed_journals_are_unmapped(tmp_path: Path) -> None:
     directory = state_directory(tmp_path / "state")
     limits = JournalLimits(segment_bytes=64 << 10, journal_bytes=1 << 20, cache_bytes=1 << 20)
     with closing(SegmentCache()) as cache:

@@ -1,4 +1,4 @@
-"""Which recorded call a call of a replaying program stands for."""
+"""Which recorded call a call of a replayed program is matched with."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_differences_are_bounded_and_deep_values_do_not_recurse() -> None:
     assert str(differences(one, 1)[0])
 
 
-def test_nothing_is_not_none() -> None:
+def test_a_missing_value_is_not_none() -> None:
     (one,) = differences({"a": None}, {})
     assert one.recorded is None
     assert one.replayed is NOTHING
@@ -91,10 +91,10 @@ def test_nothing_is_not_none() -> None:
     ("arguments", "sentence"),
     [
         ({"modus": "full"}, "unknown option of a replay: modus"),
-        ({"mode": "again"}, "there is no replay mode 'again'; modes: full, from_node"),
+        ({"mode": "again"}, "there is no replay mode 'again'; choose one of full, from_node"),
         ({"mode": "from_node"}, "FROM_NODE needs node_id"),
-        ({"mode": "full", "overrides": {"output": 1}}, "overrides are for COUNTERFACTUAL"),
-        ({"mode": "mock_tools", "node_id": "a"}, "node_id is not for MOCK_TOOLS"),
+        ({"mode": "full", "overrides": {"output": 1}}, "FULL takes no overrides"),
+        ({"mode": "mock_tools", "node_id": "a"}, "MOCK_TOOLS takes no node_id"),
         ({"mode": "counterfactual"}, "COUNTERFACTUAL needs overrides"),
         ({"mode": "counterfactual", "node_id": "a"}, "COUNTERFACTUAL needs overrides"),
         ({"mode": "counterfactual", "overrides": {"a": 5}}, "the override of 'a' must be"),
@@ -197,7 +197,7 @@ def test_from_node_serves_what_was_before() -> None:
     assert [save.state for save in saves][:2] == [None, {"n": 1}], "the restored checkpoint"
     assert replay.state == {"n": 1}
     with pytest.raises(NodeNotFoundError):
-        play(CHAIN, ReplayMode.FROM_NODE, node_id="nobody")
+        play(CHAIN, ReplayMode.FROM_NODE, node_id="missing")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_another_input_of_a_tool_needs_consent() -> None:
 
 def test_unknown_override() -> None:
     with pytest.raises(NodeNotFoundError):
-        play(CHAIN, ReplayMode.COUNTERFACTUAL, overrides={"nobody": {"output": 1}})
+        play(CHAIN, ReplayMode.COUNTERFACTUAL, overrides={"missing": {"output": 1}})
 
 
 def test_parents_in_a_circle_come_to_an_end() -> None:
@@ -288,7 +288,7 @@ def test_a_handler_cannot_change_the_record() -> None:
     assert fresh(CHAIN.nodes[0]) == CHAIN.nodes[0]
 
 
-def test_what_hangs_on_a_failure_is_missing() -> None:
+def test_nodes_that_depend_on_a_failed_one_are_missing() -> None:
     def fail(node: ExecutionNode) -> Any:
         if node.id == "a":
             raise RuntimeError("no")

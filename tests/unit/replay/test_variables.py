@@ -43,25 +43,25 @@ def replay(engine: CheckpointEngine, program: Any, sky: str) -> Any:
     )
 
 
-def test_a_closure_is_told(engine: CheckpointEngine) -> None:
+def test_a_changed_closure_variable_is_reported(engine: CheckpointEngine) -> None:
     result = replay(engine, by_closure, "sun")
     assert result.output == "rain: museum", "served: its arguments are the same, there are none"
     assert result.unseen == {"plan": ("report",)}
     assert "note     plan was served, though it also uses report" in result.report()
 
 
-def test_arguments_are_followed(engine: CheckpointEngine) -> None:
+def test_a_changed_argument_makes_the_call_run_again(engine: CheckpointEngine) -> None:
     result = replay(engine, by_argument, "sun")
     assert (result.output, dict(result.unseen)) == ("sun: museum", {})
 
 
-def test_nothing_differs(engine: CheckpointEngine) -> None:
+def test_an_unchanged_closure_variable_is_not_reported(engine: CheckpointEngine) -> None:
     result = replay(engine, by_closure, "rain")
     assert result.same
     assert dict(result.unseen) == {}
 
 
-def test_variables() -> None:
+def test_variables_of_a_function_are_found() -> None:
     data, later = [1], None
     helper = functools.partial(len, data)
 

@@ -69,7 +69,9 @@ async def coroutine() -> int:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["step", "tool", "branch"])
-def test_results(engine: CheckpointEngine, kind: str, value: Any, said: str) -> None:
+def test_a_result_that_cannot_be_encoded_is_named(
+    engine: CheckpointEngine, kind: str, value: Any, said: str
+) -> None:
     with pytest.raises(ResultEncodingError, match=said) as caught, engine.run_sync(new_id()) as run:
         getattr(run, kind)("x", lambda: value)
     assert "state" not in str(caught.value).split("plain values")[0]
@@ -83,7 +85,7 @@ def test_a_result_that_is_too_large(engine: CheckpointEngine) -> None:
             run.step("x", lambda: b"x" * most)
 
 
-def test_states_and_nodes(engine: CheckpointEngine) -> None:
+def test_states_and_nodes_that_cannot_be_encoded_are_named(engine: CheckpointEngine) -> None:
     with engine.run_sync(new_id()) as run:
         run.state = {"notes": [object()]}
         with pytest.raises(StateEncodingError, match=r"^run\.state\.notes\[0\]: cannot encode obj"):
@@ -100,7 +102,7 @@ def test_states_and_nodes(engine: CheckpointEngine) -> None:
         engine.save_sync(ExecutionNode(new_id()), tags={"a": object()})
 
 
-def test_what_a_resolver_gives(engine: CheckpointEngine) -> None:
+def test_a_resolvers_result_that_cannot_be_encoded_is_named(engine: CheckpointEngine) -> None:
     run_id = new_id()
 
     def crash() -> None:
@@ -143,12 +145,14 @@ UNTYPED_SERVICE: Any = Service
         (lambda e: step(retrys=1), r"'retries'"),  # type: ignore[call-overload]
         (lambda e: tool(idempotend=True), r"'idempotent'"),  # type: ignore[call-overload]
         (lambda e: ReplaySession(e, "x").run_sync(print, overides={}), r"'overrides'"),  # type: ignore[call-arg]
-        (lambda e: e.run("x").using(retries="3"), r"retries is a whole number"),
-        (lambda e: e.run("x").using(timeout=0), r"timeout is seconds above 0"),
-        (lambda e: e.run("x").using(retry_on=OSError), r"retry_on is a tuple of exception classes"),
+        (lambda e: e.run("x").using(retries="3"), r"retries must be a whole number"),
+        (lambda e: e.run("x").using(timeout=0), r"timeout must be a number of seconds"),
+        (lambda e: e.run("x").using(retry_on=OSError), r"retry_on must be a tuple of exception"),
     ],
 )  # fmt: skip
-def test_unknown_keywords(engine: CheckpointEngine, use: Callable[[Any], Any], said: str) -> None:
+def test_wrong_settings_are_named(
+    engine: CheckpointEngine, use: Callable[[Any], Any], said: str
+) -> None:
     with pytest.raises(ConfigurationError, match=said):
         use(engine)
 
@@ -169,7 +173,9 @@ class Agent:
 
 
 @pytest.mark.parametrize("kind", ["step", "tool", "branch"])
-async def test_results_instead_of_functions(engine: CheckpointEngine, kind: str) -> None:
+async def test_a_result_in_place_of_a_function_is_refused(
+    engine: CheckpointEngine, kind: str
+) -> None:
     with warnings.catch_warnings(), engine.run_sync(new_id()) as run:
         warnings.simplefilter("error")
         results: tuple[tuple[Any, ...], ...] = (("x", plan()), ("x", None), (plan() and 5,))
@@ -194,7 +200,7 @@ async def test_results_instead_of_functions(engine: CheckpointEngine, kind: str)
         other._pending._waiting.clear()  # of the inner one, as the next test has it
 
 
-async def test_calls_without_a_name_have_the_functions(engine: CheckpointEngine) -> None:
+async def test_a_call_without_a_name_gets_its_functions_name(engine: CheckpointEngine) -> None:
     run_id = new_id()
     for _ in range(2):
         with engine.run_sync(run_id) as run:
@@ -233,7 +239,7 @@ async def decorated() -> int:
         (lambda run: [run.step(f"s{n}", plan) for n in range(5)], r"'s2', .* and 2 more were"),
     ],
 )  # fmt: skip
-async def test_a_forgotten_await(
+async def test_a_forgotten_await_ends_the_run_with_an_error(
     engine: CheckpointEngine, forget: Callable[[Any], Any], said: str
 ) -> None:
     run_id = new_id()
@@ -248,7 +254,7 @@ async def test_a_forgotten_await(
         assert await run.step("plan", plan) == "plan to win"
 
 
-async def test_a_forgotten_await_of_an_argument(engine: CheckpointEngine) -> None:
+async def test_an_argument_that_was_not_awaited_is_refused(engine: CheckpointEngine) -> None:
     run_id = new_id()
 
     async def program(forget: bool) -> str:
@@ -273,7 +279,7 @@ async def test_a_forgotten_await_is_noted_where_it_ends_the_program(
     assert "write `await run.step('plan', ...)`" in caught.value.__notes__[0]
 
 
-async def test_a_call_that_is_under_way_at_the_end(engine: CheckpointEngine) -> None:
+async def test_a_call_that_is_under_way_at_the_end_is_an_error(engine: CheckpointEngine) -> None:
     """As documented: a task must not outlive the run that it makes calls in."""
     run_id, begun, go_on = new_id(), asyncio.Event(), asyncio.Event()
 
@@ -298,7 +304,7 @@ async def test_a_call_that_is_under_way_at_the_end(engine: CheckpointEngine) -> 
         assert await run.tool("slow", slow) == 1
 
 
-async def test_calls_that_are_given_up_on_purpose(engine: CheckpointEngine) -> None:
+async def test_cancelled_or_closed_calls_are_no_error(engine: CheckpointEngine) -> None:
     """Cancelled before they began, or closed: no mistake."""
     done = Counter()
 
@@ -353,9 +359,9 @@ def test_nodes_by_name_and_path(engine: CheckpointEngine, weather: str, node_id:
     ("node_id", "said"),
     [("say", r"2 calls 'say'; name one by its path or id: say \(2, .*say \(3, "),
      ("wether", r"name 'wether'; did you mean weather \(1, .*\)\? It has plan \(0, "),
-     ("77", r"no node with the id, path or name '77' It has plan")],
+     ("77", r"no node with the id, path or name '77'\. It has plan")],
 )  # fmt: skip
-def test_nodes_that_are_not_there(
+def test_unknown_nodes_are_refused_with_a_hint(
     engine: CheckpointEngine, weather: str, node_id: str, said: str
 ) -> None:
     session = ReplaySession(engine, weather)
@@ -369,12 +375,12 @@ def test_nodes_that_are_not_there(
     ("options", "said"),
     [({"mode": "counterfactual", "overrides": {"output": 1}}, "needs node_id=.*whose output is"),
      ({"mode": "counterfactual", "overrides": {"input": {"args": []}}}, "needs node_id=.*input is"),
-     ({"mode": "counterfactual", "overrides": [1]}, "overrides is a dict such as"),
+     ({"mode": "counterfactual", "overrides": [1]}, "overrides must be a dict such as"),
      ({"mode": "counterfactual", "overrides": {"weather": {"output": 1}, "1": {"output": 2}}},
       "two of the overrides"),
      ({"mode": "from_node"}, "needs node_id"), ({"mode": "from_node", "node_id": 3}, "not 3")],
 )  # fmt: skip
-def test_requests_without_a_node(
+def test_wrong_replay_requests_are_refused(
     engine: CheckpointEngine, weather: str, options: Any, said: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=said):

@@ -152,7 +152,7 @@ async def test_timeout_of_a_lambda_around_a_coroutine(engine: CheckpointEngine) 
 
 
 @pytest.mark.parametrize("tokens", [1.5, -1, True, "7"])
-def test_cost_that_is_none(engine: CheckpointEngine, tokens: Any) -> None:
+def test_an_invalid_cost_is_an_error_of_the_call(engine: CheckpointEngine, tokens: Any) -> None:
     """An error of the program, and as such an outcome of the tool."""
     run_id = new_id()
     for _ in range(2):

@@ -67,7 +67,7 @@ def run(engine: CheckpointEngine) -> Run:
     return Run(engine)
 
 
-def test_nothing_is_known(run: Run) -> None:
+def test_an_unknown_execution_has_an_empty_plan(run: Run) -> None:
     assert run.plan() == RecoveryPlan(run.id, found=False)
     for call in (run.recovery.recover_sync, lambda e: run.recovery.replay_sync(e, print)):
         with pytest.raises(ExecutionNotFoundError):
@@ -84,7 +84,7 @@ def test_without_a_state_everything_is_in_the_plan(run: Run) -> None:
     assert names(plan) == {"replay": ["a"], "in_doubt": ["b"]}
 
 
-def test_every_class(run: Run) -> None:
+def test_each_kind_of_node_is_in_its_class(run: Run) -> None:
     run.save("before", "tool", "success")
     run.save("checkpoint", "prompt", "success", b"state")
     for status in ("pending", "running", "success", "failed"):
@@ -103,7 +103,7 @@ def test_every_class(run: Run) -> None:
     }  # fmt: skip
 
 
-def test_begun_before_the_checkpoint(run: Run) -> None:
+def test_nodes_begun_before_the_checkpoint_are_in_the_plan(run: Run) -> None:
     """Under way when the checkpoint was taken: finished behind it, or never."""
     for name, kind in (("t1", "tool"), ("t2", "tool"), ("t3", "tool"), ("p1", "prompt"),
                        ("p2", "prompt")):  # fmt: skip
@@ -221,7 +221,7 @@ def test_handler_that_raises(run: Run) -> None:
 
 
 def test_a_run_that_is_recovered_ends(run: Run) -> None:
-    """Whoever was in it may not go on."""
+    """The process that was in it may not go on."""
     with run.engine.run_sync(run.id) as entered:
         entered.tool("a", str, 1)
         run.recovery.recover_sync(run.id)

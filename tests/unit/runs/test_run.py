@@ -23,7 +23,7 @@ from livingai.errors import (
 from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
-async def test_example_of_the_issue(engine: CheckpointEngine) -> None:
+async def test_a_crashed_run_is_resumed_and_served_its_results(engine: CheckpointEngine) -> None:
     done, run_id = Counter(), new_id()
 
     async def make_plan(goal: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_changed_program(engine: CheckpointEngine, what: str) -> None:
     assert len(done.calls) == 2
 
 
-def test_arguments_are_taken_down_at_the_call(engine: CheckpointEngine) -> None:
+def test_arguments_are_recorded_as_they_are_at_the_call(engine: CheckpointEngine) -> None:
     run_id = new_id()
 
     def spoil(items: list[int]) -> int:
@@ -163,7 +163,7 @@ async def test_misuse(engine: CheckpointEngine) -> None:
         run.step("a", str)
     with pytest.raises(ConfigurationError, match="unknown setting"):
         engine.run("x", resolve=None)  # type: ignore[call-arg]
-    with pytest.raises(ConfigurationError, match="start or checkpoint"):
+    with pytest.raises(ConfigurationError, match="'start' or 'checkpoint'"):
         engine.run("x", resume="end")  # type: ignore[arg-type]
     with run:
         with pytest.raises(ConfigurationError, match="name and a function"):
@@ -205,8 +205,8 @@ def test_asynchronous_function_in_a_run_without_a_loop(engine: CheckpointEngine)
 
 
 @pytest.mark.parametrize("run_id", ["", 5, None])
-def test_id_that_is_none(engine: CheckpointEngine, run_id: Any) -> None:
-    with pytest.raises(InvalidNodeError, match="a run's id is a non-empty string"):
+def test_an_invalid_run_id_is_refused(engine: CheckpointEngine, run_id: Any) -> None:
+    with pytest.raises(InvalidNodeError, match="a run's id must be a non-empty string"):
         engine.run(run_id)
 
 
@@ -266,10 +266,10 @@ def test_objects_as_arguments(engine: CheckpointEngine, what: str) -> None:
         )
 
 
-def test_state_that_is_not_made_again(
+def test_a_state_changed_inside_of_a_step_is_warned_of(
     engine: CheckpointEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A step that changes the state changes nothing when it is served; that is told."""
+    """A step that changes the state changes nothing when it is served; that is logged."""
     run_id = new_id()
 
     def life() -> Any:

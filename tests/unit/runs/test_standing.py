@@ -1,4 +1,5 @@
-"""How a run stands, as its store lists it: whatever ended a life, and that to look in is no end."""
+"""The status of a run, as its store lists it: whatever ended a life; entering without a call is no
+end."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ ERRORS: list[tuple[BaseException, str]] = [
 
 @pytest.mark.parametrize(("error", "shown"), ERRORS, ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize("calls", [0, 1])
-def test_whatever_ends_a_run_is_told(
+def test_every_error_that_ends_a_run_is_recorded(
     engine: CheckpointEngine, error: BaseException, shown: str, calls: int
 ) -> None:
     run_id = new_id()
@@ -139,7 +140,7 @@ async def test_a_task_that_is_cancelled(engine: CheckpointEngine) -> None:
     assert await asyncio.to_thread(stands, engine, run_id) == ("failed", "CancelledError")
 
 
-def test_a_program_that_catches_in_vain(engine: CheckpointEngine) -> None:
+def test_a_run_has_failed_even_if_the_program_catches_its_error(engine: CheckpointEngine) -> None:
     run_id = interrupted(engine)
     with engine.run_sync(run_id) as run:
         run.step("ask", int, 1)
@@ -196,7 +197,7 @@ def failed(engine: CheckpointEngine) -> str:
 
 @pytest.mark.parametrize("resume", ["start", "checkpoint"])
 @pytest.mark.parametrize("make", [finished, failed, interrupted])
-async def test_to_look_in_changes_nothing(
+async def test_entering_a_run_without_a_call_changes_nothing(
     engine: CheckpointEngine, make: Callable[[CheckpointEngine], str], resume: ResumeAt
 ) -> None:
     run_id = await asyncio.to_thread(make, engine)
@@ -226,7 +227,9 @@ async def test_to_look_in_changes_nothing(
         assert result.nodes, "who has looked in is not still at work on it"
 
 
-def test_an_error_while_one_looks_in(engine: CheckpointEngine) -> None:
+def test_an_error_before_the_first_call_fails_only_an_unfinished_run(
+    engine: CheckpointEngine,
+) -> None:
     """A finished run does not fail by that; one that is not finished may have failed to begin."""
     done, open_ = finished(engine), interrupted(engine)
     for run_id in (done, open_):
@@ -246,7 +249,7 @@ def test_a_new_run_without_calls_has_ended(engine: CheckpointEngine) -> None:
 # -- an end before the last recorded call ----------------------------------------------------------
 
 
-def test_a_program_that_leaves_its_tool_out(engine: CheckpointEngine) -> None:
+def test_a_program_that_omits_a_recorded_tool_fails(engine: CheckpointEngine) -> None:
     """In doubt or not, and though it makes no call at all: it has a result."""
     for run_id in (finished(engine), interrupted(engine)):
         before = record(engine, run_id)
@@ -261,7 +264,7 @@ def test_a_program_that_leaves_its_tool_out(engine: CheckpointEngine) -> None:
 
 
 @pytest.mark.parametrize("where", ["task", "scope"])
-async def test_tools_of_tasks_and_scopes_are_not_left_out(
+async def test_omitted_tools_of_tasks_and_scopes_are_noticed(
     engine: CheckpointEngine, where: str
 ) -> None:
     run_id, done = new_id(), Counter()
@@ -308,7 +311,7 @@ def test_tools_of_scopes_before_the_checkpoint_are_not_missed(engine: Checkpoint
 # -- several owners --------------------------------------------------------------------------------
 
 
-def test_whoever_was_fenced_does_not_say_how_the_run_stands(engine: CheckpointEngine) -> None:
+def test_a_fenced_process_does_not_change_the_status(engine: CheckpointEngine) -> None:
     run_id = new_id()
 
     def stale(end: Callable[[SyncRun], Any]) -> None:

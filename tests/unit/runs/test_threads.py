@@ -46,7 +46,7 @@ class Gate:
         self._open.set()
 
 
-async def test_ten_at_a_time_hold_nobody_up(engine: CheckpointEngine) -> None:
+async def test_ten_calls_at_a_time_do_not_hold_up_the_event_loop(engine: CheckpointEngine) -> None:
     """None of them gets through before all have begun, and the loop is free meanwhile."""
     run_id = new_id()
     barrier = threading.Barrier(11)
@@ -73,7 +73,7 @@ async def test_ten_sleeps_take_as_long_as_one(engine: CheckpointEngine) -> None:
         assert time.monotonic() - began < 1.2
 
 
-async def test_there_are_so_many_threads_and_no_more(engine: CheckpointEngine) -> None:
+async def test_the_number_of_threads_is_limited(engine: CheckpointEngine) -> None:
     lock = threading.Lock()
     now = most = 0
 
@@ -185,7 +185,9 @@ async def test_no_other_attempt_in_a_cancelled_program(engine: CheckpointEngine)
     assert gate.calls == 1
 
 
-async def test_what_waits_for_a_thread_is_not_begun_any_more(engine: CheckpointEngine) -> None:
+async def test_a_cancelled_call_that_waits_for_a_thread_does_not_begin(
+    engine: CheckpointEngine,
+) -> None:
     gate, late = Gate(), Gate()
 
     async def program() -> None:
@@ -280,7 +282,7 @@ async def test_errors_come_through(engine: CheckpointEngine) -> None:
 # -- what belongs to the loop's thread -------------------------------------------------------------
 
 
-async def test_what_needs_its_own_thread_says_so_and_is_called_there(
+async def test_a_function_that_needs_the_loops_thread_gets_advice(
     engine: CheckpointEngine,
 ) -> None:
     run_id = new_id()
@@ -310,7 +312,7 @@ async def test_what_needs_its_own_thread_says_so_and_is_called_there(
 
 
 @pytest.mark.parametrize("how", ["thread=False", "decorated"])
-async def test_a_loop_that_is_held_up_is_told(
+async def test_a_call_that_holds_up_the_event_loop_is_warned_of(
     engine: CheckpointEngine, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def slow() -> None:
@@ -329,7 +331,7 @@ async def test_a_loop_that_is_held_up_is_told(
     assert "slow" in caplog.text
 
 
-async def test_without_threads_it_is_called_all_the_same(
+async def test_a_function_is_called_in_the_loop_if_no_thread_can_start(
     engine: CheckpointEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(thread: threading.Thread) -> None:

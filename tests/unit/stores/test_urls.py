@@ -20,7 +20,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize(("url", "shown"), SECRETS)
-def test_what_is_shown(url: str, shown: str) -> None:
+def test_urls_are_shown_without_passwords(url: str, shown: str) -> None:
     assert redacted(url) == shown
     assert "cret" not in redacted(url)
 
@@ -36,7 +36,7 @@ def test_what_is_shown(url: str, shown: str) -> None:
         "://bob:s3cret@db",
     ],
 )
-def test_what_cannot_be_told_is_refused_and_not_repeated(url: str) -> None:
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         redacted(url)
     assert "cret" not in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -105,6 +106,51 @@ def test_nothing_is_taken_beyond_what_may_be_held(owners: list[Writer], merged: 
         assert values(merged) == list(range(8))
 
 
+@pytest.mark.parametrize(("tick_ns", "part_ns"), [(1, 0), (10_000_000, 123_456), (2 * 10**9, 0)])
+def test_a_new_journal_is_seen_at_once(tmp_path: Path, tick_ns: int, part_ns: int) -> None:
+    """Though the time stamp is that of a moment ago, when all in the folder was known: kernels take
+    it from their clock's tick, old file systems keep whole or even seconds."""
+
+    class Coarse(Intake):
+        def _folder_stamp(self) -> int:
+            return super()._folder_stamp() // tick_ns * tick_ns + part_ns
+
+    directory = state_directory(tmp_path)
+    with closing(Writer(directory)) as owner, closing(Coarse(directory)) as merged:
+        own = Path(owner.journal.directory)
+        copies = [own.with_name(f".{number:016x}") for number in range(1, 200)]
+        for hidden in copies:
+            shutil.copytree(own, hidden)
+        for hidden in copies:
+            journal = hidden.with_name(hidden.name[1:])
+            hidden.rename(journal)
+            values(merged)
+            assert str(journal) in merged.feeds
+
+
+def test_a_journal_that_comes_while_another_is_opened(tmp_path: Path) -> None:
+    """Opening takes long, and the folder's time stamp is still the same."""
+
+    class Slow(Intake):
+        def _folder_stamp(self) -> int:
+            return 123_456
+
+        def _open(self, path: str) -> None:
+            super()._open(path)
+            if hidden.exists():
+                hidden.rename(journal)
+                time.sleep(0.2)
+
+    directory = state_directory(tmp_path)
+    with closing(Writer(directory)) as owner, closing(Slow(directory)) as merged:
+        own = Path(owner.journal.directory)
+        hidden, journal = own.with_name(f".{1:016x}"), own.with_name(f"{1:016x}")
+        shutil.copytree(own, hidden)
+        values(merged)
+        values(merged)
+        assert str(journal) in merged.feeds
+
+
 def test_a_flood_keeps_no_reader_waiting(owners: list[Writer], merged: Intake) -> None:
     """A barrier passes once what came before it was taken, whatever comes after it."""
     for owner in owners:
@@ -121,7 +167,7 @@ def test_a_flood_keeps_no_reader_waiting(owners: list[Writer], merged: Intake) -
     assert merged.horizon_ns < time.monotonic_ns()
 
 
-def test_the_horizon_is_not_ahead(owners: list[Writer], merged: Intake) -> None:
+def test_the_horizon_is_not_ahead_of_what_was_taken(owners: list[Writer], merged: Intake) -> None:
     """What it says was taken, was taken; it may be a turn behind."""
     times = [owners[value % 2].save("run-1", b"x").mono_ns for value in range(40)]
     taken = 0
@@ -132,7 +178,7 @@ def test_the_horizon_is_not_ahead(owners: list[Writer], merged: Intake) -> None:
     assert taken == 40
 
 
-def test_a_lane_tells_old_from_new(owners: list[Writer], merged: Intake) -> None:
+def test_a_lane_knows_whether_it_has_older_records(owners: list[Writer], merged: Intake) -> None:
     """A reader of a busy execution waits for what was accepted before it asked, not for more."""
     lanes = Lanes()
 

@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from livingai.errors import RecordsLeftError, StoreUnavailableError
+from livingai.errors import (
+    DirectoryError,
+    DiskFullError,
+    RecordsLeftError,
+    StoreUnavailableError,
+)
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import IDENTITY
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.store.role import Role
-
-
-class Asked(Role):
-    """A role that may be asked to open its store, and no more."""
-
-    def do_open(self) -> None:
-        self._open().open()
-
-
-class Meanwhile(StateDirectory):
-    """A state directory in which ``deed`` is done just before the manifest is first written."""
-
-    deed: Callable[[], None] | None = None
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.written: list[bool] = []
-
-    def change_manifest(
-        self,
-        changes: Mapping[str, str | None],
-        *,
-        provided: Callable[[], bool] = lambda: True,
-    ) -> bool:
-        if (deed := self.deed) is not None:
-            self.deed = None
-            deed()
-        self.written.append(super().change_manifest(changes, provided=provided))
-        return self.written[-1]
+from tests.support.places import damage_the_notes
+from tests.support.roles import Asked, Meanwhile
 
 
 def identity(store: SQLiteStore) -> str:
     return (store.marks() or {})[IDENTITY]
 
 
-def test_one_that_is_late_does_not_write_the_old_identity_down(tmp_path: Path) -> None:
+def test_a_late_reader_does_not_write_the_old_identity(tmp_path: Path) -> None:
     """The reader has seen the old database, the writer is at the new one already, and only then
     does the reader write down what it has seen."""
     path = tmp_path / "agent.db"
@@ -73,7 +51,7 @@ def test_one_that_is_late_does_not_write_the_old_identity_down(tmp_path: Path) -
         assert directory.manifest()[IDENTITY] == identity(store)
 
 
-def test_one_that_was_idle_knows_the_database_for_another(tmp_path: Path) -> None:
+def test_an_idle_writer_notices_that_the_database_is_another(tmp_path: Path) -> None:
     """Closed when it was removed, its file's number is free, and often the next file's."""
     path = tmp_path / "agent.db"
     directory = StateDirectory(SQLiteStore(path).default_directory())
@@ -95,14 +73,11 @@ class Refusing(StateDirectory):
     error: Exception | None = None
 
     def change_manifest(
-        self,
-        changes: Mapping[str, str | None],
-        *,
-        provided: Callable[[], bool] = lambda: True,
+        self, changes: Mapping[str, str | None], *, over: Mapping[str, Any] | None = None
     ) -> bool:
         if self.error is not None:
             raise self.error
-        return super().change_manifest(changes, provided=provided)
+        return super().change_manifest(changes, over=over)
 
 
 def test_what_is_refused_once_stays_refused(tmp_path: Path) -> None:
@@ -126,13 +101,52 @@ def test_what_is_refused_once_stays_refused(tmp_path: Path) -> None:
         assert directory.manifest()[IDENTITY] == identity(store)
 
 
-def test_a_store_in_trouble_is_no_trouble_of_the_manifest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [DirectoryError("stopped"), DiskFullError("no space")])
+def test_a_manifest_in_trouble_is_not_taken_for_a_fault_of_the_batch(
+    error: Exception, tmp_path: Path
+) -> None:
+    """The dispatcher sends a batch again for as long as its writer says that the store is not
+    available; what fails otherwise ends in the quarantine."""
+    store = SQLiteStore(tmp_path / "agent.db")
+    directory = Refusing(store.default_directory())
+    directory.ensure(store.url)
+    directory.error = error
+    role = Asked(store, directory)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match=str(error)):
+            role.handle("open", [])
+    directory.error = None
+    role.handle("open", [])
+    role.close()
+
+
+def test_a_damaged_mark_is_not_taken_for_a_fault_of_the_batch(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "agent.db")
     directory = StateDirectory(store.default_directory())
     directory.ensure(store.url)
+    role = Asked(store, directory)
+    role.handle("open", [])
+    role.close()
+    damage_the_notes(tmp_path / "agent.db")
+    role = Asked(SQLiteStore(tmp_path / "agent.db"), directory)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match=r"livingai_marks.*remove.*not UTF-8"):
+            role.handle("open", [])
+    role.close()
 
-    def unavailable() -> bool:
-        raise StoreUnavailableError("locked")
 
-    with pytest.raises(StoreUnavailableError, match="locked"):
-        directory.change_manifest({"store": store.url}, provided=unavailable)
+def test_a_folder_in_trouble_is_not_taken_for_a_fault_of_the_batch(tmp_path: Path) -> None:
+    """Another database than before: what was left for the old one cannot be counted."""
+    store = SQLiteStore(tmp_path / "agent.db")
+    directory = StateDirectory(store.default_directory())
+    directory.ensure(store.url)
+    directory.change_manifest({IDENTITY: "another"})
+    Path(directory.journals).rmdir()
+    Path(directory.journals).touch()
+    role = Asked(store, directory)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match=f"{directory.path} cannot be looked"):
+            role.handle("open", [])
+    Path(directory.journals).unlink()
+    role.handle("open", [])
+    role.close()

@@ -161,7 +161,7 @@ def test_row_that_the_server_refuses(
     assert [node.seq for node in store.nodes("run")] == [0, 2]
 
 
-def test_what_cannot_be_shown_is_stored(
+def test_a_row_is_stored_without_a_column_that_the_server_refuses(
     store: PostgresStore, admin: psycopg.Connection[Any], schema: str
 ) -> None:
     check = f"ALTER TABLE {schema}.nodes ADD CHECK (input IS DISTINCT FROM '\"odd\"'::jsonb)"

@@ -25,7 +25,7 @@ LIMIT = 10
         ({"prefix": "b", "after": "a-100"}, "b-000"),
     ],
 )
-def test_a_page_costs_what_it_holds(
+def test_a_page_costs_no_more_than_its_lines(
     store: RedisStore, server: RedisServer, page: dict[str, Any], first: str
 ) -> None:
     store.commit([make_row(f"{letter}-{n:03}") for letter in "abc" for n in range(300)])

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.redis
 SECRET = "s3cret/@:#"
 QUOTED = "s3cret%2F%40%3A%23"
 
-# --- who may ---
+# --- rights ---
 
 
 def test_wrong_password_is_a_typed_error_without_the_password(
@@ -118,14 +118,14 @@ def test_missing_database(server: RedisServer) -> None:
 
 
 @pytest.mark.cluster
-def test_cluster_and_single_server_are_told_apart(server: RedisServer) -> None:
+def test_cluster_and_single_server_are_distinguished(server: RedisServer) -> None:
     with pytest.raises(StoreFormatError, match=r"redis\+cluster://"):
         RedisStore(shared_cluster().servers[0].url).open()
     with pytest.raises(StoreFormatError, match="no cluster"):
         RedisStore(f"redis+cluster://127.0.0.1:{server.port}").open()
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_no_server_listens(tmp_path: Path) -> None:
     began = time.monotonic()
     store = RedisStore("redis://127.0.0.1:1/0")
     store.validate()

@@ -50,7 +50,9 @@ def test_a_registered_exception() -> None:
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("which", ["take_down", "rebuild", "nothing"])
-def test_a_hook_that_fails_is_gone_without(which: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_comes_back_without_a_hook_that_fails(
+    which: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def fails(value: Any) -> Any:
         if which == "nothing":
             return None

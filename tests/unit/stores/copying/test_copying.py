@@ -23,9 +23,7 @@ from tests.support.copies import chat, contents, history, make_store
 
 
 @pytest.mark.parametrize("there", range(7))
-def test_an_earlier_state_of_the_same_run_is_gone_on_with(
-    source: Store, target: Store, there: int
-) -> None:
+def test_a_copy_goes_on_from_an_earlier_state(source: Store, target: Store, there: int) -> None:
     """Nothing, a part (as a copy that was cut short leaves it), and all; then once more."""
     commit(source, [*history(), *(make_row("other", seq, blob=state("o")) for seq in range(3))])
     commit(target, history(until=there))

@@ -82,7 +82,7 @@ REFUSED: list[tuple[Deed, str]] = [
     (_other_place, "node not the tool is only there"),
     (_more, "node run/3 is only there"),
     (_newer_version, "node last is newer there"),
-    (_other_owner_later, "epoch 3 belongs to theirs, whom the source has not"),
+    (_other_owner_later, "epoch 3 belongs to theirs, which the source lacks"),
     (_taken_over_early, "epoch 2 belongs to theirs there and to mine-2 in the source"),
     (_deleted, "it was deleted there (epoch 3)"),
     (_state_more, "write 1.4 (node tool) is only there"),
@@ -118,7 +118,7 @@ def test_many_conflicts_are_counted(tmp_path: Path) -> None:
             copy_store(source, target)
 
 
-def test_a_target_that_loses_what_it_was_given_is_told(
+def test_a_target_that_loses_rows_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last check reads the target; it does not add up what was sent."""

@@ -7,6 +7,7 @@ numbers out of range, words of a newer version; each with a checksum that is rig
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgpack
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_digest as sum_of
 
 from livingai import ExecutionNode, NodeType, Status
-from livingai.errors import CorruptRecordError, LivingAIError
+from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, LivingAIError
 from livingai.protocol.history import pack_history, unpack_history
 from livingai.protocol.sections import decode_state
 from livingai.serial import pack
 from livingai.stores.base import ExecutionInfo, PackedNode
-from livingai.stores.checked import execution_line, node_section
-from livingai.stores.redis.rows import read_checkpoint
+from livingai.stores.checked import execution_line, node_section, rows_of
+from livingai.stores.redis.rows import parsing, read_checkpoint
 from livingai.testing.rows import make_row
 
 WIRE = make_row("run", 1, output="answer").wire
@@ -128,9 +129,35 @@ def test_a_checkpoint_in_redis_is_one_or_corrupt(fields: Any) -> None:
         assert found.raw_bytes >= 0
 
 
-def test_words_of_a_newer_version_say_so() -> None:
+def test_words_of_a_newer_version_are_reported_as_such() -> None:
     for place, word in ((2, "dream"), (3, "archived")):
         wire = list(WIRE)
         wire[place] = word
         with pytest.raises(CorruptRecordError, match="newer one may have written it: upgrade"):
             ExecutionNode.from_wire(wire)
+
+
+@pytest.mark.parametrize("inside", [rows_of, parsing])
+@pytest.mark.parametrize(
+    ("error", "cls"),
+    [
+        (CorruptRecordError("does not decode"), CorruptRowError),
+        (CorruptRecordError("node 1 of run does not decode"), CorruptRowError),
+        (CorruptRowError("does not decode"), CorruptRowError),
+        (CorruptBlobError("does not decode"), CorruptBlobError),
+        (CorruptBlobError("the blob of run does not decode"), CorruptBlobError),
+        (ValueError("is no text"), CorruptRowError),
+    ],
+)
+def test_damage_in_rows_is_one_of_the_store_and_names_the_execution(
+    inside: Callable[[str], AbstractContextManager[None]], error: Exception, cls: type[Exception]
+) -> None:
+    with pytest.raises(CorruptRecordError) as caught, inside("run"):
+        raise error
+    assert type(caught.value) is cls
+    assert "run" in str(caught.value)
+
+
+def test_a_row_with_an_epoch_that_no_store_gives() -> None:
+    with pytest.raises(CorruptRowError, match="epoch 4294967296"):
+        pack_history(None, None, [PackedNode(pack(WIRE), 1 << 32, 1, False, "success")])

@@ -113,7 +113,7 @@ def test_directory_in_place_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["directory", "file"])
 def test_read_only(tmp_path: Path, what: str) -> None:
-    """As another user if we are root, for whom nothing is read-only."""
+    """As another user if we are root, because for root nothing is read-only."""
     path = tmp_path / "db" / "agent.db"
     path.parent.mkdir()
     with SQLiteStore(path) as store:

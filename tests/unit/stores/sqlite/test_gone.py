@@ -100,7 +100,7 @@ def test_another_database_while_a_reader_is_idle(path: Path, deed: str, knows: b
         expected = "backup new" if deed == "replaced" else "new"
         assert ask("list") == expected
         commit(store, [make_row("new", 5, blob=b"\0last")])
-        # Whoever looks from outside, as after the death of all of us, finds it all.
+        # A look from outside, as after the death of all processes, finds it all.
         with closing(apsw.Connection(str(path))) as raw:
             assert raw.pragma("integrity_check") == "ok"
             assert list(

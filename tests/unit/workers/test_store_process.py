@@ -1,0 +1,51 @@
+"""A store's process as the dispatcher sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import ServiceUnavailableError
+from livingai.stores.sqlite import SQLiteStore
+from livingai.workers.dispatcher.store_process import StoreProcess
+
+#: Greets; then a request comes, and it says that it has no more to say, and reads nothing.
+_SILENT = """
+import select, socket, sys, time
+from livingai.protocol.frames import Message, frame
+from livingai.workers.store.main import _message
+sock = socket.socket(fileno=int(sys.argv[1]))
+_message(sock)
+sock.sendall(frame(Message.HELLO, 1, 2))
+asked = select.poll()
+asked.register(sock, select.POLLIN)
+asked.poll()
+sock.shutdown(socket.SHUT_WR)
+time.sleep(600)
+"""
+
+
+def test_it_ends_its_side_and_does_not_read(tmp_path: Path) -> None:
+    """A request that is larger than the socket's buffer fails, and the process is killed."""
+    config = ServiceConfig.build(SQLiteStore(tmp_path / "a.db"), str(tmp_path), EngineConfig())
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", _SILENT, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+
+    async def ask() -> int | None:
+        store = StoreProcess("writer", process, ours, config, lambda: None, lambda _: None)
+        await store.up()
+        assert store.revision == 2
+        with pytest.raises(ServiceUnavailableError, match="writer"):
+            await asyncio.wait_for(store.ask("commit", b"x" * 30_000_000), 60)
+        await store.close()
+        return process.returncode
+
+    assert asyncio.run(ask()) == -9
