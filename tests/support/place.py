@@ -87,6 +87,17 @@ class Place:
 
         return until(look, what="a service that answers", timeout=60)
 
+    def compressors(self) -> list[int]:
+        """Those of the compressors, once they are up: a service on demand starts them for the first
+        state that is large (``LARGE`` of :mod:`tests.support.states`)."""
+
+        def look() -> list[int]:
+            status = self.ask("status")
+            return list(status.pids.compressors) if "processes" in status.compression else []
+
+        self.pids()
+        return until(look, what="compressors", timeout=60)
+
     def processes(self) -> list[psutil.Process]:
         """Every process that works here, but this one."""
         found = []

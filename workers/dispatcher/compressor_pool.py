@@ -2,15 +2,18 @@
 
 Rules:
 
-1. While the processes are starting, and where there can be none (no usable /dev/shm, no room for
-   more processes), a thread of the dispatcher does their work. So the first record of a new service
-   does not wait for them, and no service is without compression.
+1. Before the processes are up, and where there can be none (no usable /dev/shm, no room for more
+   processes), a thread of the dispatcher does their work. So the first record of a new service does
+   not wait for them, and no service is without compression.
 2. One killed process breaks the whole executor. Then a new one is made, and what was under way is
    submitted again, record by record; a record that was under way in too many broken pools is not
    compressed but stored raw.
 3. A record that may have killed a process is never given to the thread: it waits for processes, and
    is stored raw where there can be none. After a death of the dispatcher that is true of each.
 4. Processes that do not come up are started again with a growing delay.
+5. Unless somebody asks for them (:meth:`CompressorPool.warm`), they are started a moment after the
+   first record for them: many services never have one, since the writers encode what is quick, and
+   the record itself comes first where cores are few.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ _FIRST_DELAY_S, _LAST_DELAY_S = 0.5, 60.0
 _MAX_FAILED_STARTS = 3
 #: Seconds that a start may take.
 _START_S = 60.0
+#: Seconds between the first record for processes that were not asked for and their start.
+_LATER_S = 0.5
 
 
 class EncodingJob(Protocol):
@@ -92,6 +97,8 @@ class CompressorPool:
         self._thread: ThreadPoolExecutor | None = None
         #: Whether it keeps segments mapped.
         self._thread_used = False
+        #: The start that the first record has led to.
+        self._later: asyncio.TimerHandle | None = None
         self._failed_starts = 0
         self._start_at = self._started_at = 0.0
         self._why_none = ""
@@ -118,7 +125,14 @@ class CompressorPool:
         """Where states are encoded now, for ``livingai status``."""
         if self._up:
             return f"in {self._count} processes"
+        if self._later is None and self._pool is None and not self._failed_starts:
+            return "by the writers (compressors start when they are needed)"
         return "in a thread of the dispatcher" + (f" ({self._why_none})" if self._why_none else "")
+
+    def _start_later(self) -> None:
+        """There is work for processes (rule 5)."""
+        if self._later is None and self._pool is None and not self._failed_starts:
+            self._later = self._loop.call_later(_LATER_S, self._start)
 
     def _start(self) -> None:
         if self._closed or self._pool is not None:
@@ -128,7 +142,7 @@ class CompressorPool:
         try:
             pool = make_processes(self._count)
             futures = [pool.submit(warm_up) for _ in range(self._count)]
-        except (OSError, ImportError, NotImplementedError, BrokenProcessPool) as error:
+        except (OSError, ImportError, NotImplementedError, RuntimeError) as error:
             if pool is not None:
                 end_processes(pool)
             self._start_failed(f"compressor processes cannot be started: {error}")
@@ -234,6 +248,8 @@ class CompressorPool:
                     self._done(self._suspects.popleft(), None)
             elif not self._failed_starts:
                 self._start()
+        if self._queue:
+            self._start_later()
         while (self._queue or (self._suspects and self._up)) and not self._closed:
             executor = self._executor()
             most = 2 * self._count if self._up else 2
@@ -301,6 +317,8 @@ class CompressorPool:
     def close(self) -> None:
         """End the processes and the thread, without waiting for what they do."""
         self._closed = True
+        if self._later is not None:
+            self._later.cancel()
         if self._pool is not None:
             end_processes(self._pool)
         if self._thread is not None:

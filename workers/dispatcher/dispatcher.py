@@ -54,9 +54,6 @@ _FENCED = STATUS_CODES[OutcomeStatus.FENCED]
 _POLL_S = 0.2
 #: Seconds between two looks at what keeps the writers from coming up.
 _LOOK_S = 0.1
-#: Seconds by which compressors that were not asked for come later; until then a thread does their
-#: work.
-_POOL_LATER_S = 0.5
 
 
 class Dispatcher:
@@ -92,7 +89,7 @@ class Dispatcher:
         self._journals = Journals(directory, self.intake, config.cache_bytes)
         self._ending = Ending(directory, config, self.intake, self)
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
-        #: Set once compressors and writers are up.
+        #: Set once the writers are up, and the compressors unless they start when needed.
         self._ready = asyncio.Event()
         self._wakeups = Wakeups(directory, _POLL_S)
 
@@ -180,9 +177,8 @@ class Dispatcher:
     async def _warm(self) -> None:
         # The writers first: nothing is stored without them, and what starts takes all cores.
         await asyncio.gather(*(writer.warm() for writer in self.writers))
-        if not self.config.foreground:  # an agent has just saved: its records come first
-            await asyncio.sleep(_POOL_LATER_S)
-        await self.pool.warm()
+        if self.config.foreground:  # whoever has started it waits for that
+            await self.pool.warm()
         self._ready.set()
 
     async def _look_elsewhere(self) -> None:
@@ -330,7 +326,7 @@ class Dispatcher:
         await self.requests.answer(agent, number, verb, arguments)
 
     async def until_ready(self) -> None:
-        """Wait until compressors and writers are up.
+        """Wait until the writers are up, and the compressors unless they start when needed.
 
         Raises:
             StoreMismatchError, RecordsLeftError: they will not be before a person acts.

@@ -88,7 +88,7 @@ class RequestPort(TurnPort, Protocol):
         """Wait for a barrier; see :meth:`.barriers.Barriers.passed`."""
 
     async def until_ready(self) -> None:
-        """Wait until compressors and writers are up."""
+        """Wait until the service is up."""
 
     async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
         """Ask the writer of the execution with hash ``key``."""

@@ -83,7 +83,7 @@ class Requests:
         """Answer once the barrier has passed."""
 
     async def do_ready(self) -> None:
-        """Answer once compressors and writers are up."""
+        """Answer once the service is up (:meth:`.dispatcher.Dispatcher.until_ready`)."""
         await self._port.until_ready()
 
     async def do_status(self) -> dict[str, Any]:

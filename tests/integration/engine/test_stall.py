@@ -81,7 +81,7 @@ def test_a_stopped_compressor_does_not_stop_the_service(state_dir: Place) -> Non
     agent = state_dir.agent(compressors=2)
     agent.call(acts.start, ["run-1", "run-2"], size=LARGE, interval_s=0.01)
     agent.call(acts.saved, 20)
-    with frozen(state_dir.pids()["compressors"]):
+    with frozen(state_dir.compressors()):
         agent.call(acts.saved, 100)
     halted = agent.call(acts.halt)
     agent.settled(2 * halted["rounds"])

@@ -318,7 +318,7 @@ def test_a_compressor_that_stays_stopped(state_dir: Place) -> None:
     agent = state_dir.agent(compressors=2)
     agent.call(acts.save, "run-1", 0, size=LARGE)
     agent.settled(1)
-    stopped = state_dir.pids()["compressors"]
+    stopped = state_dir.compressors()
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     for step in range(1, 10):

@@ -12,7 +12,7 @@ from livingai.queue.lock import owner_alive
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.place import Place
-from tests.support.states import state_of
+from tests.support.states import LARGE, state_of
 from tests.support.waiting import gone, is_running, kill, until
 
 ROLES = ("writer", "compressor", "reader", "dispatcher", "supervisor")
@@ -20,9 +20,11 @@ ROLES = ("writer", "compressor", "reader", "dispatcher", "supervisor")
 
 def worker(place: Place, role: str) -> int:
     """The process id of one of the service's processes."""
+    if role == "compressor":
+        return place.compressors()[0]
     pids = place.pids()
-    if role in ("writer", "compressor"):
-        return int(pids[f"{role}s"][0])
+    if role == "writer":
+        return int(pids["writers"][0])
     if pids[role] is None:  # the reader is started by the first question
         place.ask("size")
         pids = place.pids()
@@ -85,8 +87,9 @@ def test_many_agents_start_one_service(state_dir: Place) -> None:
 def test_the_names_that_a_person_sees(state_dir: Place) -> None:
     """`livingai status` names the processes, and so does `ps`."""
     agent = state_dir.agent(compressors=2)
-    agent.call(acts.save, "run-1", 0)
+    agent.call(acts.save, "run-1", 0, size=LARGE)
     agent.settled(1)
+    assert len(state_dir.compressors()) == 2
     state_dir.ask("size")  # the first question starts the reader
     pids = state_dir.pids()
     assert {"supervisor", "dispatcher", "reader", "writers", "compressors"} <= set(pids)

@@ -17,6 +17,7 @@ from tests.support.agents import environment
 from tests.support.packages import copied_package
 from tests.support.place import Place
 from tests.support.sandbox import small_disk
+from tests.support.states import LARGE
 from tests.support.waiting import kill, until
 
 #: What a program does with an engine; ends with the outcome on standard output.
@@ -88,10 +89,11 @@ def test_agents_python_settings_are_not_the_services(state_dir: Place) -> None:
     chatty = ("PYTHONVERBOSE", "PYTHONPROFILEIMPORTTIME", "PYTHONOPTIMIZE", "PYTHONSAFEPATH")
     env = {name: value for name, value in FOREIGN.items() if name not in chatty}
     agent = state_dir.agent(env={**env, "PYTHONWARNINGS": "ignore"})
-    agent.call(acts.save, "run-1")
+    agent.call(acts.save, "run-1", size=LARGE)
     agent.settled(1)
+    compressors = state_dir.compressors()
     pids = state_dir.pids()
-    for pid in [pids["supervisor"], pids["dispatcher"], *pids["writers"], *pids["compressors"]]:
+    for pid in [pids["supervisor"], pids["dispatcher"], *pids["writers"], *compressors]:
         names = {
             line.split("=")[0] for line in Path(f"/proc/{pid}/environ").read_text().split("\0")
         }

@@ -32,7 +32,7 @@ def test_small_states_do_not_need_the_compressors(state_dir: Place) -> None:
     agent = state_dir.agent(compressors=2)
     agent.call(acts.save, "large", 0, size=LARGE)  # the compressors are there
     agent.settled(1)
-    compressors = state_dir.pids()["compressors"]
+    compressors = state_dir.compressors()
     with frozen(compressors):
         for step in range(10):
             agent.call(acts.save, "small", step)
@@ -41,6 +41,24 @@ def test_small_states_do_not_need_the_compressors(state_dir: Place) -> None:
     assert codecs_of(state_dir, "small") == [Codec.ZSTD] + [Codec.DELTA] * 9
     assert peek.stored_steps(state_dir.database, "small") == list(range(10))
     assert peek.stored_state(state_dir.database, "small") == state_of("small", 9)
+
+
+def test_compressors_start_for_the_first_state_that_needs_them(state_dir: Place) -> None:
+    """Of a service on demand; that of ``livingai serve`` has them before it is ready."""
+    agent = state_dir.agent(compressors=2)
+    agent.call(acts.save_many, "small", 10)
+    agent.settled(10)
+    state_dir.ask("ready")
+    status = state_dir.ask("status")
+    assert status.pids.compressors == ()
+    assert status.compression == "by the writers (compressors start when they are needed)"
+    agent.call(acts.save, "large", 0, size=LARGE)
+    agent.settled(11)  # it does not wait for them
+    assert len(state_dir.compressors()) == 2
+    assert agent.leave() == 0
+    state_dir.empty()
+    with state_dir.service() as service:
+        assert service.status().pids.compressors
 
 
 def test_large_states_that_copy_much_do_not_need_them_either(state_dir: Place) -> None:
