@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from bench.peer import SynchronousSQLite
+from bench.peer import LangGraphSQLite, SynchronousSQLite
 from bench.probe import BareWrites, LoopLag
 from bench.tiers import Mode, Peer, Tier
 from bench.workload import Source, Workload
@@ -37,6 +37,8 @@ class Job:
     tier: Tier
     mode: Mode
     peer: Peer
+    #: The folder with the peer's packages.
+    packages: str
     agents: list[int]
     source: Source
     seed: int
@@ -59,7 +61,11 @@ class Seen:
     outcomes: Counter[str] = field(default_factory=Counter)
     raw_bytes: int = 0
     cpu_s: float = 0.0
+    #: When the last save had returned, and when the last outcome was there.
+    accepted_ns: int = 0
     ended_ns: int = 0
+    #: When each quarter of the first agent's steps was done.
+    quarters_ns: list[int] = field(default_factory=list)
 
 
 class Engine(Protocol):
@@ -84,8 +90,10 @@ class Crew:
             self._engine = CheckpointEngine(
                 job.store.build(), directory=job.directory, budget_ms=job.budget_ms
             )
-        else:
+        elif job.peer == "sqlite":
             self._engine = SynchronousSQLite(f"{job.directory}.db", job.budget_ms)
+        else:
+            self._engine = LangGraphSQLite(f"{job.directory}.db", job.budget_ms, job.packages)
         self._bare = BareWrites(os.path.dirname(job.directory), job.tier.probe_every)
         self.seen = Seen()
 
@@ -103,7 +111,7 @@ class Crew:
         await asyncio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / 1e9))
         if self._job.probes:
             lag.start()
-        agent = self._closed if self._job.mode == "closed" else self._paced
+        agent = {"closed": self._closed, "paced": self._paced, "burst": self._burst}[self._job.mode]
         work: list[Coroutine[Any, Any, None]] = [
             agent(number, states, start_ns) for number, states in self._states.items()
         ]
@@ -120,6 +128,19 @@ class Crew:
             receipt, waited_ms = await self._save(agent, step, state, ready_ns)
             self._note(await receipt, waited_ms)
             ready_ns = time.monotonic_ns()
+            if agent == self._job.agents[0] and (step + 1) * 4 // len(states) > len(
+                self.seen.quarters_ns
+            ):
+                self.seen.quarters_ns.append(ready_ns)
+
+    async def _burst(self, agent: int, states: list[bytes], start_ns: int) -> None:
+        receipts = []
+        for step, state in enumerate(states):
+            await asyncio.sleep(0)
+            receipts.append((await self._save(agent, step, state, time.monotonic_ns()))[0])
+        self.seen.accepted_ns = time.monotonic_ns()
+        for receipt in receipts:
+            self._note(await receipt, 0.0)
 
     async def _paced(self, agent: int, states: list[bytes], start_ns: int) -> None:
         interval_ns = int(self._job.tier.interval_ms * 1e6)

@@ -69,6 +69,10 @@ def figures_of(seen: list[Seen], start_ns: int, budget_ms: float) -> Figures:
         "raw_bytes": sum(each.raw_bytes for each in seen),
         "agents_cpu_s": sum(each.cpu_s for each in seen),
     }
+    if any(each.accepted_ns for each in seen):  # a burst
+        accepted_s = (max(each.accepted_ns for each in seen) - start_ns) / 1e9
+        figures["accepted_per_s"] = len(held) / accepted_s
+        figures["stored_per_s"] = len(held) / figures["total_s"]
     if bare:
         figures["bare_p50_ms"] = quantile(bare, 0.5)
         figures["held_to_bare"] = figures["held_p50_ms"] / figures["bare_p50_ms"]

@@ -1,14 +1,23 @@
-"""The peer: an agent that commits each state to SQLite itself, before it goes on.
+"""The peers, in the shape of an engine.
 
-What most agents do today, done properly: one prepared INSERT per save in WAL mode, committed with
-``synchronous=FULL`` as our own store does, raw bytes. It has the shape of an engine.
+``sqlite``: an agent that commits each state to SQLite itself, before it goes on. What most agents
+do today, done properly: one prepared INSERT per save in WAL mode, committed with
+``synchronous=FULL`` as our own store does, raw bytes.
+
+``langgraph``: LangGraph's own AsyncSqliteSaver, as it comes; it commits with ``synchronous=FULL``,
+too. The state is one channel's value, as bytes: it has nothing to encode but the frame around it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from livingai import Durability, ExecutionNode, Outcome, OutcomeStatus
@@ -64,6 +73,65 @@ class SynchronousSQLite:
     async def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+class LangGraphSQLite:
+    """``save`` returns when the saver has put the checkpoint."""
+
+    def __init__(self, path: str, budget_ms: float, packages: str) -> None:
+        """``packages``: the folder that LangGraph was installed to."""
+        sys.path.insert(0, packages)
+        self._path = path
+        self._budget_ms = budget_ms
+        self._saver: Any = None
+        self._opened: Any = None
+        self._newest: dict[str, dict[str, Any]] = {}
+
+    async def save(self, node: ExecutionNode, state: bytes) -> Done:
+        """Put a checkpoint with the state."""
+        base = importlib.import_module("langgraph.checkpoint.base")
+        if self._saver is None:
+            aio = importlib.import_module("langgraph.checkpoint.sqlite.aio")
+            self._opened = aio.AsyncSqliteSaver.from_conn_string(self._path)
+            self._saver = await self._opened.__aenter__()
+        began = time.perf_counter_ns()
+        config = self._newest.get(node.execution_id) or {
+            "configurable": {"thread_id": node.execution_id, "checkpoint_ns": ""}
+        }
+        checkpoint = base.empty_checkpoint() | {
+            "channel_values": {"state": state},
+            "channel_versions": {"state": len(self._newest)},
+        }
+        self._newest[node.execution_id] = await self._saver.aput(
+            config, checkpoint, {"source": "loop", "step": node.metadata["step"]}, {}
+        )
+        latency_ms = (time.perf_counter_ns() - began) / 1e6
+        met = latency_ms <= self._budget_ms
+        status = OutcomeStatus.MET if met else OutcomeStatus.LATE
+        return Done(Outcome(status, Durability.STORE, latency_ms))
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._opened is not None:
+            await self._opened.__aexit__(None, None, None)
+
+
+@contextlib.contextmanager
+def langgraph_packages() -> Iterator[str]:
+    """A folder with the newest release of LangGraph's saver, for as long.
+
+    Raises:
+        ValueError: it cannot be installed here.
+    """
+    with tempfile.TemporaryDirectory(prefix="livingai-bench-langgraph-") as folder:
+        command = [
+            sys.executable, "-m", "pip", "install", "--quiet", "--target", folder,
+            "langgraph-checkpoint-sqlite",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"--peer langgraph: it cannot be installed: {done.stderr.strip()}")
+        yield folder
 
 
 def stored_bytes(path: str) -> int:

@@ -15,7 +15,7 @@ from bench.stores import SQLITE, Target
 
 Results = dict[Setting, list[Figures]]
 #: Of a setting, what stays out of a report: a path of this machine, a URL with its password.
-_PRIVATE: Final = {"directory", "target"}
+_PRIVATE: Final = {"directory", "target", "packages"}
 
 
 def _short(value: float) -> str:
@@ -36,6 +36,8 @@ _ROWS: Final[list[tuple[str, str, float]]] = [
     ("in_time_share", "stored within budget, %", 100),
     ("ready_in_time_share", "  from ready to save, %", 100),
     ("total_s", "total, s", 1),
+    ("accepted_per_s", "accepted per second", 1),
+    ("stored_per_s", "stored per second", 1),
     ("probe_s", "  of it bare writes, s", 1),
     ("latency_p50_ms", "save to stored p50, ms", 1),
     ("latency_p99_ms", "save to stored p99, ms", 1),
@@ -47,11 +49,15 @@ _ROWS: Final[list[tuple[str, str, float]]] = [
     ("raw_bytes", "states, raw, MB", 1e-6),
     ("stored_bytes", "states, stored, MB", 1e-6),
     ("file_bytes", "the store in all, MB", 1e-6),
+    ("written_bytes", "written to disk, MB", 1e-6),
+    ("memory_bytes", "memory of all at the end, MB", 1e-6),
     ("save_cpu_ms", "cpu per save, all, ms", 1),
     ("agents_cpu_s", "cpu agents, s", 1),
     ("dispatcher_cpu_s", "cpu dispatcher, s", 1),
     ("compressors_cpu_s", "cpu compressors, s", 1),
     ("writers_cpu_s", "cpu writer, s", 1),
+    *((f"save_cpu_q{n}_ms", f"cpu per save, quarter {n} of the steps, ms", 1) for n in range(1, 5)),
+    *((f"stored_q{n}_bytes", f"stored per save, quarter {n}, KB", 1e-3) for n in range(1, 5)),
     ("recovered_of", "agents killed", 1),
     ("recovered_cache", "  recovered, hot cache", 1),
     ("recovered_store", "  recovered, store", 1),
@@ -74,7 +80,8 @@ def print_results(console: Console, results: Results) -> None:
         growth = tier.growth
         table = Table(
             title=f"{name}: {tier.agents} agents × {growth.steps} states, "
-            f"{growth.first_bytes / 1000:g} to {growth.last_bytes / 1000:g} KB",
+            f"{growth.first_bytes / 1000:g} to {growth.last_bytes / 1000:g} KB"
+            + (", a window" if growth.window else ""),
             title_justify="left",
         )
         table.add_column("", no_wrap=True)
@@ -82,8 +89,9 @@ def print_results(console: Console, results: Results) -> None:
             extra = f", {setting.processes} processes" if setting.processes > 1 else ""
             table.add_column(setting.name + extra, justify="right", no_wrap=True)
         for key, title, factor in _ROWS:
-            cells = [_cell(spreads.get(key), factor) for spreads in chosen.values()]
-            table.add_row(title, *cells)
+            found = [spreads.get(key) for spreads in chosen.values()]
+            if any(found):
+                table.add_row(title, *(_cell(spread, factor) for spread in found))
         console.print(table)
 
 
@@ -92,7 +100,7 @@ def print_comparison(console: Console, results: Results) -> None:
     medians = {s: over_runs(runs) for s, runs in results.items() if s.peer == "livingai"}
     for setting, figures in medians.items():
         usual = medians.get(replace(setting, target=Target(SQLITE)))
-        if setting.target.name == SQLITE or usual is None:
+        if setting.target.name == SQLITE or usual is None or setting.mode == "burst":
             continue
         held, total = (figures[n].median / usual[n].median for n in ("held_p50_ms", "total_s"))
         console.print(
@@ -116,7 +124,13 @@ def print_reads(console: Console, reads: Figures) -> None:
     console.print(table)
 
 
-def write_json(path: str, machine: dict[str, Any], results: Results, reads: Figures | None) -> None:
+def write_json(
+    path: str,
+    machine: dict[str, Any],
+    results: Results,
+    reads: Figures | None,
+    cold: list[Figures],
+) -> None:
     """All figures of all runs, their medians and ranges, and the machine."""
     document = {
         "machine": machine,
@@ -132,6 +146,9 @@ def write_json(path: str, machine: dict[str, Any], results: Results, reads: Figu
             for s, runs in results.items()
         ],
         "reads": reads,
+        "cold": {name: asdict(spread) for name, spread in over_runs(cold).items()}
+        if cold
+        else None,
     }
     with open(path, "w", encoding="utf-8") as file:
         json.dump(document, file, indent=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -12,7 +13,7 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
@@ -20,6 +21,7 @@ from bench.agents import Job, Seen, agent_process
 from bench.cpu import cpu_seconds
 from bench.figures import Figures, figures_of
 from bench.peer import stored_bytes
+from bench.processes import CpuOverTime, memory_bytes, roles_of, written_bytes
 from bench.recover import Saved, in_new_process
 from bench.stores import SQLITE, Target
 from bench.tiers import Mode, Peer, Tier
@@ -31,6 +33,9 @@ from livingai.stores.base import Store
 _HEAD_START_S = 0.1
 #: The longest part of a run takes a fraction of this.
 _ANSWER_S = 180.0
+
+
+_PEERS: Final = {"sqlite": "sqlite itself", "langgraph": "LangGraph's saver"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +52,15 @@ class Setting:
     target: Target
     #: Whether the loop's lag and bare writes are measured, too, which costs the agents CPU.
     probes: bool = True
+    #: The folder with the peer's packages.
+    packages: str = ""
     budget_ms: float = 50.0
 
     @property
     def name(self) -> str:
         """Its column."""
         if self.peer != "livingai":
-            return f"{self.peer} itself, {self.mode}"
+            return f"{_PEERS[self.peer]}, {self.mode}"
         return self.mode if self.target.name == SQLITE else f"{self.mode}, {self.target.name}"
 
 
@@ -68,6 +75,7 @@ class AgentProcesses:
             ours, theirs = context.Pipe()
             job = Job(
                 os.getpid(), store.spec(), directory, setting.tier, setting.mode, setting.peer,
+                setting.packages,
                 list(range(number, setting.tier.agents, setting.processes)),
                 setting.source, setting.seed, setting.probes, setting.budget_ms,
             )  # fmt: skip
@@ -118,9 +126,7 @@ def _peer(setting: Setting, directory: str) -> Figures:
     agents = AgentProcesses(setting, SQLiteStore(database), directory)
     try:
         agents.ask()
-        start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
-        seen: list[Seen] = agents.ask(start_ns)
-        figures = figures_of(seen, start_ns, setting.budget_ms)
+        figures = _measured(setting, agents, {})
         figures["stored_bytes"] = figures["file_bytes"] = stored_bytes(database)
     finally:
         agents.kill()
@@ -132,18 +138,8 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
         agents = AgentProcesses(setting, store, directory)
         try:
             agents.ask()
-            cpu = _cpu_seconds(service)
-            start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
-            seen: list[Seen] = agents.ask(start_ns)
-            figures = figures_of(seen, start_ns, setting.budget_ms)
-            for role, seconds in _cpu_seconds(service).items():
-                figures[f"{role}_cpu_s"] = seconds - cpu.get(role, 0.0)
-            figures["save_cpu_ms"] = (
-                sum(seconds for name, seconds in figures.items() if name.endswith("_cpu_s"))
-                * 1e3
-                / figures["saves"]
-            )
-            figures.update(_stored(store))
+            figures = _measured(setting, agents, roles_of(service))
+            figures.update(_stored(store, by_quarter=setting.tier.by_quarter))
             saved: Saved = {}
             for part in agents.ask("save"):
                 saved.update(part)
@@ -157,35 +153,59 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
     return figures
 
 
-def _stored(store: Store) -> Figures:
-    """Encoded bytes of all checkpoints of agents, and the size that the store reports."""
-    with store:
-        page = store.list_executions(prefix="agent-", limit=10_000)
-        size = store.size_bytes()
-    return {"stored_bytes": sum(info.stored_bytes for info in page), "file_bytes": size}
+def _measured(setting: Setting, agents: AgentProcesses, service: dict[str, list[int]]) -> Figures:
+    """The agents' run, and what all processes took for it."""
+    theirs = [process.pid for process in agents.processes if process.pid is not None]
+    everyone = [*theirs, *(pid for pids in service.values() for pid in pids)]
+    before = {role: sum(map(cpu_seconds, pids)) for role, pids in service.items()}
+    written = written_bytes(everyone)
+    start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
+    if setting.tier.by_quarter:
+        with CpuOverTime(everyone).running() as cpu:
+            seen: list[Seen] = agents.ask(start_ns)
+        quarters = _by_quarter(cpu, [start_ns, *seen[0].quarters_ns], setting.tier)
+    else:
+        seen = agents.ask(start_ns)
+        quarters = {}
+    figures = figures_of(seen, start_ns, setting.budget_ms)
+    for role, pids in service.items():
+        figures[f"{role}_cpu_s"] = sum(map(cpu_seconds, pids)) - before[role]
+    of_all = sum(seconds for name, seconds in figures.items() if name.endswith("_cpu_s"))
+    figures["save_cpu_ms"] = of_all * 1e3 / figures["saves"]
+    figures["written_bytes"] = written_bytes(everyone) - written
+    figures["memory_bytes"] = memory_bytes(everyone)
+    return figures | quarters
 
 
-def _roles(service: Service) -> dict[str, list[int]]:
-    pids = service.status().pids
+def _by_quarter(cpu: CpuOverTime, marks_ns: list[int], tier: Tier) -> Figures:
+    """CPU per save in each quarter of the steps, all processes, in ms."""
+    steps = tier.growth.steps / 4
     return {
-        "dispatcher": [pids.dispatcher],
-        "compressors": list(pids.compressors),
-        "writers": [pid for pid in pids.writers if pid],
-        "others": [pid for pid in (pids.supervisor, pids.reader) if pid],
+        f"save_cpu_q{number}_ms": cpu.between(begin, end) * 1e3 / steps
+        for number, (begin, end) in enumerate(itertools.pairwise(marks_ns), 1)
     }
 
 
-def _cpu_seconds(service: Service) -> dict[str, float]:
-    """Processor seconds of each role of the service so far."""
-    seconds = {}
-    for role, pids in _roles(service).items():
-        seconds[role] = sum(map(cpu_seconds, pids))
-    return seconds
+def _stored(store: Store, *, by_quarter: bool) -> Figures:
+    """Encoded bytes of all checkpoints of agents, and the size that the store reports; also the
+    bytes per checkpoint in each quarter of an agent's steps."""
+    figures: Figures = {}
+    with store:
+        page = store.list_executions(prefix="agent-", limit=10_000)
+        figures["stored_bytes"] = sum(info.stored_bytes for info in page)
+        figures["file_bytes"] = store.size_bytes()
+        if by_quarter:
+            sizes = [len(found.blob or b"") for found in store.checkpoints(page[0].execution_id)]
+            ends = [len(sizes) * number // 4 for number in range(5)]
+            for number, (begin, end) in enumerate(itertools.pairwise(ends), 1):
+                part = sizes[begin:end]
+                figures[f"stored_q{number}_bytes"] = sum(part) / max(1, len(part))
+    return figures
 
 
 def _kill_everything(service: Service, agents: AgentProcesses) -> None:
     """SIGKILL every process of livingai at once, with writes on their way."""
-    doomed = [pid for pids in _roles(service).values() for pid in pids]
+    doomed = [pid for pids in roles_of(service).values() for pid in pids]
     for process in agents.processes:
         process.kill()
     for pid in doomed:

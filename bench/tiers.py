@@ -1,4 +1,9 @@
-"""What is measured: tiers (how many agents, how large) and modes (how they write)."""
+"""What is measured: tiers (how many agents, how large) and modes (how they write).
+
+* closed: every agent waits for the outcome of its save before the next one.
+* paced: every agent saves at its times, whatever has become of the saves before.
+* burst: every agent saves as fast as it can and waits at the end.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,11 @@ from typing import Final, Literal
 
 from bench.workload import Growth
 
-Mode = Literal["closed", "paced"]
-Peer = Literal["livingai", "sqlite"]
+Mode = Literal["closed", "paced", "burst"]
+Peer = Literal["livingai", "sqlite", "langgraph"]
 
-MODES: Final[tuple[Mode, ...]] = ("closed", "paced")
+PEERS: Final[tuple[Peer, ...]] = ("sqlite", "langgraph")
+MODES: Final[tuple[Mode, ...]] = ("closed", "paced", "burst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,13 @@ class Tier:
     name: str
     agents: int
     growth: Growth
-    interval_ms: float
+    interval_ms: float = 100
+    #: Those that it is measured in.
+    modes: tuple[Mode, ...] = ("closed", "paced")
+    #: Numbers of agent processes that it is measured with, unless one is asked for.
+    processes: tuple[int, ...] = (1,)
+    #: Also what a save costs in each quarter of the steps, as history grows.
+    by_quarter: bool = False
     #: Each how many saves the bare write is measured; it costs as much as the save's own write.
     probe_every: int = 1
 
@@ -36,5 +48,9 @@ TIERS: Final = {
         Tier("single", 1, Growth(500, 500, 250_000), interval_ms=10),
         Tier("production", 50, Growth(20, 5_000, 100_000), interval_ms=100),
         Tier("hyperscale", 150, Growth(10, 775_000, 793_000), interval_ms=1000, probe_every=3),
+        Tier("fleet", 48, Growth(20, 5_000, 100_000), modes=("closed",), processes=(1, 2, 4, 8)),
+        Tier("tiny", 20, Growth(5_000, 1_000, 1_000, window=True), modes=("burst",)),
+        Tier("window", 10, Growth(100, 100_000, 100_000, window=True), modes=("closed",)),
+        Tier("long", 1, Growth(2_000, 1_000, 640_000), modes=("closed",), by_quarter=True),
     )
 }

@@ -11,6 +11,7 @@ they shrink about 7 times and flatter the figures.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import random
@@ -29,11 +30,14 @@ _POOL_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """``steps`` states, the first of about ``first_bytes``, the last of about ``last_bytes``."""
+    """``steps`` states, the first of about ``first_bytes``, the last of about ``last_bytes``. With
+    ``window`` the oldest messages are left out as new ones come, as in a window of context; else
+    each state begins with the one before."""
 
     steps: int
     first_bytes: int
     last_bytes: int
+    window: bool = False
 
     def target_bytes(self, step: int) -> int:
         """The size that state ``step`` (from 0) should at least have."""
@@ -59,9 +63,9 @@ class Workload:
             yield from itertools.chain.from_iterable(self._groups[number] for number in order)
 
     def states(self, agent: int, growth: Growth) -> list[bytes]:
-        """The states of ``agent``, each a JSON list that begins with the one before."""
+        """The states of ``agent``, each a JSON list of messages."""
         messages = self._messages(agent)
-        parts: list[bytes] = []
+        parts: collections.deque[bytes] = collections.deque()
         size = 0
         states = []
         for step in range(growth.steps):
@@ -72,6 +76,8 @@ class Workload:
                 parts.append(part)
                 size += len(part) + 1
                 grown = True
+            while growth.window and size - len(parts[0]) - 1 >= target:
+                size -= len(parts.popleft()) + 1
             states.append(b"[" + b",".join(parts) + b"]")
         return states
 

@@ -58,12 +58,30 @@ def test_states_grow_by_messages(workload: Workload) -> None:
         assert len(json.loads(after)) > len(json.loads(before))
 
 
+def test_a_window_slides_by_messages(workload: Workload) -> None:
+    """Each state has something new at its end, and begins later in what was said."""
+    states = [json.loads(state) for state in workload.states(0, Growth(50, 9_000, 9_000, True))]
+    said = states[0].copy()
+    for before, after in itertools.pairwise(states):
+        new = next(
+            n
+            for n in range(1, len(after) + 1)
+            if after[:-n] == before[len(before) + n - len(after) :]
+        )
+        said += after[-new:]
+        assert after == said[-len(after) :]
+    assert states[-1][0] not in states[0]
+
+
 @pytest.mark.parametrize("name", TIERS)
 def test_sizes_are_the_tiers(workload: Workload, name: str) -> None:
     growth = TIERS[name].growth
     states = workload.states(0, growth)
     assert len(states[0]) == pytest.approx(growth.first_bytes, abs=4_000)
-    assert len(states[-1]) == pytest.approx(growth.last_bytes, rel=0.06)
+    if growth.window:
+        assert all(0 <= len(state) - growth.last_bytes < 4_000 for state in states)
+    else:
+        assert len(states[-1]) == pytest.approx(growth.last_bytes, rel=0.06)
 
 
 @pytest.mark.parametrize(("size", "least", "most"), [(5_000, 2.0, 2.8), (800_000, 2.5, 3.2)])
