@@ -16,6 +16,7 @@ from livingai.errors import (
     ServiceUnavailableError,
 )
 from livingai.stores.retention import Retention
+from livingai.workers.dispatcher.delta_bases import MAX_CHAIN
 from tests.support.place import Place
 from tests.support.waiting import frozen, gone, kill, until
 
@@ -161,7 +162,9 @@ def test_pruning_keeps_every_state_that_stays_readable(state_dir: Place) -> None
             state = grow(engine, "run-1", 60)
             await engine.flush(timeout=30)
             pruned = await engine.prune(Retention(keep_last=3))
-            assert pruned.checkpoints > 60 - 3 - 17 - 1  # a chain has at most 16 deltas
+            # What is kept is built on the newest snapshot: that before the state of the longest
+            # chain, and what comes behind.
+            assert pruned.checkpoints == MAX_CHAIN + 1
             assert pruned.blob_bytes > 0
             more = grow(engine, "run-1", 61)
             assert len(more) > len(state)
@@ -195,7 +198,7 @@ def test_the_engines_policy_is_applied_by_the_service(
 ) -> None:
     monkeypatch.setenv("LIVINGAI_RETAIN_EVERY_S", "0.2")
     with CheckpointEngine(state_dir.store(), retention=Retention(keep_last=2)) as engine:
-        grow(engine, "run-1", 40)
+        grow(engine, "run-1", MAX_CHAIN + 12)  # eleven behind the second snapshot
         engine.flush_sync(timeout=30)
         with state_dir.store() as store:
             while len(list(store.checkpoints("run-1", blobs=False))) > 20:

@@ -12,7 +12,7 @@ from livingai.queue.journal import JournalLimits
 from livingai.stores.base import RowStatus
 from livingai.stores.sqlite import SQLiteStore
 from livingai.workers.dispatcher.batches import _request
-from livingai.workers.dispatcher.delta_bases import Bases
+from livingai.workers.dispatcher.delta_bases import MAX_CHAIN, MIN_CHAIN, Bases, longest_chain
 from livingai.workers.dispatcher.dispatcher import Dispatcher
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.lanes import overtaken
@@ -78,6 +78,28 @@ def test_what_took_long_is_remembered_for_the_execution(tmp_path: Path) -> None:
     assert not items[5].slow
     feed.close()
     owner.close()
+
+
+def test_how_many_deltas_come_in_a_row(tmp_path: Path) -> None:
+    """More where they are encoded quickly, and fewer where a read would pass through much."""
+    owner = Writer(state_directory(tmp_path), JournalLimits())
+    for _ in range(2 * MAX_CHAIN):
+        owner.save("run-1", b"state" * 500)
+    feed = Feed(owner.journal.directory)
+    feed.read_ahead()
+    for slow, longest in ((False, MAX_CHAIN), (True, MIN_CHAIN)):
+        bases, found = Bases(), []
+        for at in feed.ahead:
+            item = Item(feed, at.header, at.position)
+            bases.choose(item)
+            bases.note_slow(item, slow=slow)
+            found.append(item.base_at > 0)
+        assert found[: longest + 3] == [False, *[True] * longest, False, True]
+    feed.close()
+    owner.close()
+    assert longest_chain(800_000, slow=False) == MAX_CHAIN
+    assert longest_chain(2 << 20, slow=False) == 24
+    assert longest_chain(1 << 30, slow=False) == longest_chain(0, slow=True) == MIN_CHAIN
 
 
 def test_what_the_writer_would_give_back_one_by_one_goes_at_once(tmp_path: Path) -> None:
