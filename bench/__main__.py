@@ -99,7 +99,7 @@ def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -
     repeat = 1 if options.quick else max(1, options.repeat)
     console, log = Console(), Console(stderr=True)
     if not console.is_terminal:
-        console.width = 110  # nothing is cut off in a file
+        console.width = 150  # nothing is cut off in a file
     results: Results = {}
     reads: Figures | None = None
     cold: list[Figures] = []

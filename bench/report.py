@@ -12,6 +12,7 @@ from rich.table import Table
 from bench.figures import Figures, Spread, over_runs
 from bench.run import Setting
 from bench.stores import SQLITE, Target
+from bench.tiers import Tier
 
 Results = dict[Setting, list[Figures]]
 #: Of a setting, what stays out of a report: a path of this machine, a URL with its password.
@@ -73,26 +74,34 @@ def _cell(spread: Spread | None, factor: float) -> str:
 
 
 def print_results(console: Console, results: Results) -> None:
-    """A table per tier; a column per mode, median (least–most) over the runs."""
-    for name in dict.fromkeys(setting.tier.name for setting in results):
-        chosen = {s: over_runs(runs) for s, runs in results.items() if s.tier.name == name}
-        tier = next(iter(chosen)).tier
-        growth = tier.growth
-        table = Table(
-            title=f"{name}: {tier.agents} agents × {growth.steps} states, "
-            f"{growth.first_bytes / 1000:g} to {growth.last_bytes / 1000:g} KB"
-            + (", a window" if growth.window else ""),
-            title_justify="left",
-        )
+    """A table per tier and number of processes; a column per mode, median (least–most) over the
+    runs."""
+    for tier, processes in dict.fromkeys((s.tier, s.processes) for s in results):
+        chosen = {
+            s: over_runs(runs)
+            for s, runs in results.items()
+            if (s.tier, s.processes) == (tier, processes)
+        }
+        table = Table(title=_title(tier, processes), title_justify="left")
         table.add_column("", no_wrap=True)
         for setting in chosen:
-            extra = f", {setting.processes} processes" if setting.processes > 1 else ""
-            table.add_column(setting.name + extra, justify="right", no_wrap=True)
+            table.add_column(setting.name, justify="right", no_wrap=True)
         for key, title, factor in _ROWS:
             found = [spreads.get(key) for spreads in chosen.values()]
             if any(found):
                 table.add_row(title, *(_cell(spread, factor) for spread in found))
         console.print(table)
+
+
+def _title(tier: Tier, processes: int) -> str:
+    growth = tier.growth
+    agents = "1 agent" if tier.agents == 1 else f"{tier.agents} agents"
+    return (
+        f"{tier.name}: {agents} × {growth.steps} states, "
+        f"{growth.first_bytes / 1000:g} to {growth.last_bytes / 1000:g} KB"
+        + (", a window" if growth.window else "")
+        + (f", in {processes} processes" if processes > 1 else "")
+    )
 
 
 def print_comparison(console: Console, results: Results) -> None:
