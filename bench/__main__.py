@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 
+import psutil
 from rich.console import Console
 
 from bench.cold import measure as measure_cold
@@ -53,12 +54,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace, stores: list[Target], packages: str) -> list[Setting]:
-    settings = []
+    settings: list[Setting] = []
     for name in options.tier or TIERS:
         if name not in TIERS:
             continue
         tier = TIERS[name].quick() if options.quick else TIERS[name]
         modes = [mode for mode in options.mode or MODES if mode in tier.modes]
+        if not modes and options.tier:
+            raise ValueError(f"tier {name} is measured in mode {' and '.join(tier.modes)} only")
         counts = [options.processes] if options.processes else tier.processes
         for processes in dict.fromkeys(max(1, min(count, tier.agents)) for count in counts):
             common = (processes, options.source, options.seed, options.directory)
@@ -101,6 +104,7 @@ def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -
     if not console.is_terminal:
         console.width = 150  # nothing is cut off in a file
     results: Results = {}
+    failure = ""
     reads: Figures | None = None
     cold: list[Figures] = []
     machine = machine_facts(options.directory)
@@ -120,7 +124,10 @@ def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -
                 reads = measure_reads(options.source, options.seed, options.directory, rounds)
         if options.tier is None or "cold" in options.tier:
             with log.status("cold start"):
-                cold = measure_cold(repeat, options.directory)
+                try:
+                    cold = measure_cold(repeat, options.directory)
+                except (RuntimeError, psutil.TimeoutExpired) as error:
+                    failure = str(error)
     except KeyboardInterrupt:
         log.print("stopped")
         return 130
@@ -134,7 +141,9 @@ def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -
     console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")
     if options.json:
         write_json(options.json, machine, results, reads, cold)
-    return _verdict(console, results)
+    if failure:
+        console.print(f"[red]{failure}[/red]")
+    return _verdict(console, results) or bool(failure)
 
 
 def _verdict(console: Console, results: Results) -> int:

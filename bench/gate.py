@@ -28,6 +28,8 @@ from bench.tiers import TIERS
 ROOT: Final = Path(__file__).resolve().parents[1]
 #: The commit that speed is compared with, and what it was.
 BASELINE_FILE: Final = ROOT / "bench" / "baseline.txt"
+#: Tiers that have what is measured here.
+CLOSED: Final = tuple(name for name, tier in TIERS.items() if "closed" in tier.modes)
 ROLES: Final = ("agents", "dispatcher", "compressors", "writers", "others")
 
 
@@ -84,7 +86,8 @@ def measure(tree: Path, tier: str, quick: bool) -> dict[str, float]:
         report = Path(folder, "report.json")
         command = [
             sys.executable, "-m", "bench", "--tier", tier, "--mode", "closed", "--repeat", "1",
-            "--no-peer", "--no-probes", "--json", str(report), *(["--quick"] if quick else []),
+            "--no-peer", "--no-probes", "--processes", "1", "--json", str(report),
+            *(["--quick"] if quick else []),
         ]  # fmt: skip
         done = subprocess.run(
             command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
@@ -138,7 +141,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.gate", description=__doc__)
     add = parser.add_argument
     add("--against", metavar="COMMIT", help="(that of bench/baseline.txt)")
-    add("--tier", action="append", choices=TIERS, help="production and single; may be repeated")
+    add("--tier", action="append", choices=CLOSED, help="production and single; may be repeated")
     add("--pairs", type=int, default=5, metavar="N", help="of each tier (5)")
     add("--limit", type=float, default=1.1, help="the most, as a ratio (1.1)")
     add("--quick", action="store_true", help="a fifth of the steps")

@@ -95,15 +95,16 @@ class LangGraphSQLite:
             self._opened = aio.AsyncSqliteSaver.from_conn_string(self._path)
             self._saver = await self._opened.__aenter__()
         began = time.perf_counter_ns()
+        step = node.metadata.get("step", 0)
         config = self._newest.get(node.execution_id) or {
             "configurable": {"thread_id": node.execution_id, "checkpoint_ns": ""}
         }
         checkpoint = base.empty_checkpoint() | {
             "channel_values": {"state": state},
-            "channel_versions": {"state": len(self._newest)},
+            "channel_versions": {"state": step},
         }
         self._newest[node.execution_id] = await self._saver.aput(
-            config, checkpoint, {"source": "loop", "step": node.metadata["step"]}, {}
+            config, checkpoint, {"source": "loop", "step": step}, {}
         )
         latency_ms = (time.perf_counter_ns() - began) / 1e6
         met = latency_ms <= self._budget_ms

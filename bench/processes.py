@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import psutil
-
 from bench.cpu import cpu_seconds
 from livingai import Service
 
@@ -30,20 +28,24 @@ def roles_of(service: Service) -> dict[str, list[int]]:
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """What the processes keep in memory now, shared pages counted once (PSS)."""
-    return sum(psutil.Process(pid).memory_full_info().pss for pid in pids)
+    """What the processes keep in memory now of their own, without the files that they map
+    (``Pss_Anon`` of ``/proc/PID/smaps_rollup``). Raises OSError."""
+    return sum(_field(f"/proc/{pid}/smaps_rollup", "Pss_Anon") << 10 for pid in pids)
 
 
 def written_bytes(pids: Iterable[int]) -> int:
-    """What the processes have caused to be written to disks so far: ``write_bytes`` of
-    ``/proc/PID/io``, counted when a page becomes dirty."""
-    total = 0
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(":")
-            if name == "write_bytes":
-                total += int(value)
-    return total
+    """Bytes of files on disks that the processes have changed so far: ``write_bytes`` of
+    ``/proc/PID/io``, counted when a page becomes dirty, also if the file is removed before it is
+    written. Raises OSError."""
+    return sum(_field(f"/proc/{pid}/io", "write_bytes") for pid in pids)
+
+
+def _field(path: str, name: str) -> int:
+    for line in Path(path).read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0])
+    raise FileNotFoundError(f"{path} has no {name}")
 
 
 class CpuOverTime:
@@ -56,21 +58,28 @@ class CpuOverTime:
         self._stop = threading.Event()
 
     def _look(self) -> None:
-        while not self._stop.is_set():
-            self._times_ns.append(time.monotonic_ns())
-            self._seconds.append(sum(map(cpu_seconds, self._pids)))
-            self._stop.wait(_SAMPLE_S)
+        began_ns = time.monotonic_ns()
+        seconds = sum(map(cpu_seconds, self._pids))
+        self._times_ns.append((began_ns + time.monotonic_ns()) // 2)
+        self._seconds.append(seconds)
+
+    def _look_on(self) -> None:
+        while not self._stop.wait(_SAMPLE_S):
+            self._look()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[CpuOverTime]:
-        """Look for as long."""
-        thread = threading.Thread(target=self._look, name="cpu-over-time")
+        """Look for as long. Raises OSError if one of the processes is not there at its begin or
+        end."""
+        self._look()
+        thread = threading.Thread(target=self._look_on, name="cpu-over-time")
         thread.start()
         try:
             yield self
         finally:
             self._stop.set()
             thread.join()
+        self._look()
 
     def between(self, begin_ns: int, end_ns: int) -> float:
         """CPU seconds between two points in time (CLOCK_MONOTONIC)."""

@@ -50,9 +50,10 @@ _ROWS: Final[list[tuple[str, str, float]]] = [
     ("raw_bytes", "states, raw, MB", 1e-6),
     ("stored_bytes", "states, stored, MB", 1e-6),
     ("file_bytes", "the store in all, MB", 1e-6),
-    ("written_bytes", "written to disk, MB", 1e-6),
-    ("memory_bytes", "memory of all at the end, MB", 1e-6),
-    ("save_cpu_ms", "cpu per save, all, ms", 1),
+    ("written_bytes", "file pages made dirty, MB", 1e-6),
+    ("service_memory_bytes", "the service's memory, MB", 1e-6),
+    ("save_cpu_ms", "cpu per save, ms", 1),
+    ("probed_save_cpu_ms", "cpu per save and its probes, ms", 1),
     ("agents_cpu_s", "cpu agents, s", 1),
     ("dispatcher_cpu_s", "cpu dispatcher, s", 1),
     ("compressors_cpu_s", "cpu compressors, s", 1),
@@ -111,11 +112,13 @@ def print_comparison(console: Console, results: Results) -> None:
         usual = medians.get(replace(setting, target=Target(SQLITE)))
         if setting.target.name == SQLITE or usual is None or setting.mode == "burst":
             continue
+        extra = f", {setting.processes} processes" if setting.processes > 1 else ""
         held, total = (figures[n].median / usual[n].median for n in ("held_p50_ms", "total_s"))
         console.print(
-            f"{setting.tier.name}, {setting.name}: {figures['in_time_share'].median:.2%} stored "
-            f"within {setting.budget_ms:g} ms (SQLite {usual['in_time_share'].median:.2%}), held "
-            f"{held:.2f} and total {total:.2f} times SQLite's",
+            f"{setting.tier.name}, {setting.name}{extra}: "
+            f"{figures['in_time_share'].median:.2%} stored within {setting.budget_ms:g} ms "
+            f"(SQLite {usual['in_time_share'].median:.2%}), held {held:.2f} and total {total:.2f} "
+            "times SQLite's",
             soft_wrap=True,
         )
 

@@ -155,30 +155,45 @@ def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
 
 def _measured(setting: Setting, agents: AgentProcesses, service: dict[str, list[int]]) -> Figures:
     """The agents' run, and what all processes took for it."""
-    theirs = [process.pid for process in agents.processes if process.pid is not None]
-    everyone = [*theirs, *(pid for pids in service.values() for pid in pids)]
+    servers = [pid for pids in service.values() for pid in pids]
+    everyone = [process.pid for process in agents.processes if process.pid is not None] + servers
     before = {role: sum(map(cpu_seconds, pids)) for role, pids in service.items()}
-    written = written_bytes(everyone)
+    written = _written(everyone)
     start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
+    quarters: Figures = {}
     if setting.tier.by_quarter:
         with CpuOverTime(everyone).running() as cpu:
             seen: list[Seen] = agents.ask(start_ns)
         quarters = _by_quarter(cpu, [start_ns, *seen[0].quarters_ns], setting.tier)
     else:
         seen = agents.ask(start_ns)
-        quarters = {}
     figures = figures_of(seen, start_ns, setting.budget_ms)
     for role, pids in service.items():
-        figures[f"{role}_cpu_s"] = sum(map(cpu_seconds, pids)) - before[role]
+        try:
+            figures[f"{role}_cpu_s"] = sum(map(cpu_seconds, pids)) - before[role]
+        except OSError as error:
+            raise RuntimeError(f"one of the {role} died during the run: {error}") from error
     of_all = sum(seconds for name, seconds in figures.items() if name.endswith("_cpu_s"))
-    figures["save_cpu_ms"] = of_all * 1e3 / figures["saves"]
-    figures["written_bytes"] = written_bytes(everyone) - written
-    figures["memory_bytes"] = memory_bytes(everyone)
+    # Probes cost the agents CPU, too.
+    name = "probed_save_cpu_ms" if setting.probes else "save_cpu_ms"
+    figures[name] = of_all * 1e3 / figures["saves"]
+    if written is not None:
+        figures["written_bytes"] = (_written(everyone) or written) - written
+    with contextlib.suppress(OSError):  # this kernel does not tell
+        figures["service_memory_bytes"] = memory_bytes(servers)
     return figures | quarters
 
 
+def _written(pids: list[int]) -> int | None:
+    """As :func:`written_bytes`; None where the kernel does not tell."""
+    try:
+        return written_bytes(pids)
+    except OSError:
+        return None
+
+
 def _by_quarter(cpu: CpuOverTime, marks_ns: list[int], tier: Tier) -> Figures:
-    """CPU per save in each quarter of the steps, all processes, in ms."""
+    """CPU per save in each quarter of the steps of the one agent, all processes, in ms."""
     steps = tier.growth.steps / 4
     return {
         f"save_cpu_q{number}_ms": cpu.between(begin, end) * 1e3 / steps

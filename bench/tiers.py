@@ -31,7 +31,7 @@ class Tier:
     modes: tuple[Mode, ...] = ("closed", "paced")
     #: Numbers of agent processes that it is measured with, unless one is asked for.
     processes: tuple[int, ...] = (1,)
-    #: Also what a save costs in each quarter of the steps, as history grows.
+    #: Also what a save costs in each quarter of the steps, as history grows; with one agent only.
     by_quarter: bool = False
     #: Each how many saves the bare write is measured; it costs as much as the save's own write.
     probe_every: int = 1

@@ -114,6 +114,9 @@ class Capabilities:
     max_writers: int = 1
     #: STORE level survives power loss of the store's machine as configured.
     durable: bool = True
+    #: It is read in the process that asks, without a way to a server and back: many deltas on each
+    #: other may be stored.
+    embedded: bool = False
 
 
 class Store(ABC):

@@ -17,8 +17,9 @@ from livingai import codecs
 from livingai.errors import CorruptBlobError, MissingBaseError, StateTooLargeError
 from livingai.stores.base import SizedBlob, Store
 
-#: Deltas on each other. Writers make at most 16; a copy of rows from elsewhere may have more.
-MAX_CHAIN: Final = 128
+#: Deltas on each other. Fewer are written (``workers/dispatcher/delta_bases.py``); a copy of rows
+#: from elsewhere may have more.
+MAX_DEPTH: Final = 128
 
 
 class StateDecoder:
@@ -96,8 +97,8 @@ class StateDecoder:
                 f"a state of execution {self._execution_id} has {found.raw_bytes} bytes by its "
                 f"row, more than max_state_bytes={self._max_bytes}; raise the limit to read it"
             )
-        if depth > MAX_CHAIN:
+        if depth > MAX_DEPTH:
             raise CorruptBlobError(
-                f"a checkpoint of execution {self._execution_id} is built on more than {MAX_CHAIN} "
+                f"a checkpoint of execution {self._execution_id} is built on more than {MAX_DEPTH} "
                 "deltas; its rows are damaged"
             )

@@ -76,7 +76,9 @@ class SQLiteStore(Store):
             )
         if synchronous not in ("full", "normal"):
             raise ConfigurationError('SQLiteStore: synchronous must be "full" or "normal"')
-        self.capabilities = Capabilities(max_writers=1, durable=synchronous == "full")
+        self.capabilities = Capabilities(
+            max_writers=1, durable=synchronous == "full", embedded=True
+        )
         self._options: dict[str, Any] = {
             "busy_timeout_ms": busy_timeout_ms,
             "wal_limit_bytes": wal_limit_bytes,

@@ -93,7 +93,11 @@ class Place:
 
         def look() -> list[int]:
             status = self.ask("status")
-            return list(status.pids.compressors) if "processes" in status.compression else []
+            return (
+                list(status.pids.compressors)
+                if status.compression.startswith("in ") and "processes" in status.compression
+                else []
+            )
 
         self.pids()
         return until(look, what="compressors", timeout=60)

@@ -125,6 +125,8 @@ class CompressorPool:
         """Where states are encoded now, for ``livingai status``."""
         if self._up:
             return f"in {self._count} processes"
+        if self._codec == "raw":
+            return "none (codec raw)"
         if self._later is None and self._pool is None and not self._failed_starts:
             return "by the writers (compressors start when they are needed)"
         return "in a thread of the dispatcher" + (f" ({self._why_none})" if self._why_none else "")
@@ -135,6 +137,9 @@ class CompressorPool:
             self._later = self._loop.call_later(_LATER_S, self._start)
 
     def _start(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if self._closed or self._pool is not None:
             return
         self._started_at = time.monotonic()
@@ -142,10 +147,10 @@ class CompressorPool:
         try:
             pool = make_processes(self._count)
             futures = [pool.submit(warm_up) for _ in range(self._count)]
-        except (OSError, ImportError, NotImplementedError, RuntimeError) as error:
+        except Exception as error:  # OSError as a rule; whatever it is, it is tried again
             if pool is not None:
                 end_processes(pool)
-            self._start_failed(f"compressor processes cannot be started: {error}")
+            self._start_failed(f"compressor processes cannot be started: {error!r}")
             return
         self._pool = pool
         answers = (asyncio.wrap_future(future) for future in futures)

@@ -30,7 +30,7 @@ from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
 from livingai.workers.dispatcher.batches import BatchWriter
 from livingai.workers.dispatcher.compressor_pool import CompressorPool
-from livingai.workers.dispatcher.delta_bases import Bases
+from livingai.workers.dispatcher.delta_bases import MAX_CHAIN, MIN_CHAIN, Bases
 from livingai.workers.dispatcher.elsewhere import Elsewhere
 from livingai.workers.dispatcher.ending import Ending, Farewell
 from livingai.workers.dispatcher.feed import Feed, Item
@@ -68,7 +68,9 @@ class Dispatcher:
         self.server = AgentServer(directory, config, self.intake, self)
         self.barriers = Barriers(self.intake, self)
         self.outcomes = Outcomes(directory.quarantine, self.intake, self.server, self)
-        self._bases = Bases()
+        store = config.spec().build()
+        self.store_url = store.url
+        self._bases = Bases(MAX_CHAIN if store.capabilities.embedded else MIN_CHAIN)
         self.inflight = 0
         self.inflight_bytes = 0
         #: The last turn has left records in the journals, for want of room.
@@ -85,7 +87,6 @@ class Dispatcher:
         )
         self.writers = [BatchWriter(config, self) for _ in range(config.writers)]
         self.requests = Requests(config, self)
-        self.store_url = config.spec().build().url
         self._journals = Journals(directory, self.intake, config.cache_bytes)
         self._ending = Ending(directory, config, self.intake, self)
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)

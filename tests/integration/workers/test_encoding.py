@@ -53,7 +53,7 @@ def test_compressors_start_for_the_first_state_that_needs_them(state_dir: Place)
     assert status.pids.compressors == ()
     assert status.compression == "by the writers (compressors start when they are needed)"
     agent.call(acts.save, "large", 0, size=LARGE)
-    agent.settled(11)  # it does not wait for them
+    agent.settled(11)
     assert len(state_dir.compressors()) == 2
     assert agent.leave() == 0
     state_dir.empty()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.processes import CpuOverTime, memory_bytes, written_bytes
@@ -29,19 +32,41 @@ def test_cpu_between_two_points_in_time() -> None:
     assert cpu.between(0, first - 10**12) == 0
 
 
+def test_the_end_of_a_run_counts() -> None:
+    """Also what lies behind the last of the regular looks."""
+    with CpuOverTime([os.getpid()]).running() as cpu:
+        begin = time.process_time()
+        began_ns = time.monotonic_ns()
+        while time.process_time() < begin + 0.005:
+            pass
+        ended_ns = time.monotonic_ns()
+    assert cpu.between(began_ns, ended_ns) > 0
+
+
+def test_of_a_process_that_is_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    for figure in (memory_bytes, written_bytes):
+        with pytest.raises(OSError, match=str(process.pid)):
+            figure([process.pid])
+    with pytest.raises(OSError, match=str(process.pid)), CpuOverTime([process.pid]).running():
+        pass
+
+
 def test_written_to_disk(tmp_path: Path) -> None:
+    found = [p for p in psutil.disk_partitions(all=True) if tmp_path.is_relative_to(p.mountpoint)]
+    if max(found, key=lambda p: len(p.mountpoint)).fstype in ("tmpfs", "ramfs"):
+        pytest.skip("no disk is behind this folder")
     before = written_bytes([os.getpid()])
     with (tmp_path / "file").open("wb") as file:
         file.write(bytes(3 << 20))
         file.flush()
         os.fsync(file.fileno())
-    if os.statvfs(tmp_path).f_fsid == 0:
-        pytest.skip("no disk is behind this folder")
     assert written_bytes([os.getpid()]) - before >= 3 << 20
 
 
 def test_memory() -> None:
     before = memory_bytes([os.getpid()])
-    held = os.urandom(30 << 20)
+    held = bytearray(b"x") * (30 << 20)
     assert memory_bytes([os.getpid()]) - before > 20 << 20
     assert len(held) == 30 << 20
