@@ -179,8 +179,9 @@ def _measured(setting: Setting, agents: AgentProcesses, service: dict[str, list[
     figures[name] = of_all * 1e3 / figures["saves"]
     if written is not None:
         figures["written_bytes"] = (_written(everyone) or written) - written
-    with contextlib.suppress(OSError):  # this kernel does not tell
-        figures["service_memory_bytes"] = memory_bytes(servers)
+    if servers:
+        with contextlib.suppress(OSError):  # this kernel does not tell
+            figures["service_memory_bytes"] = memory_bytes(servers)
     return figures | quarters
 
 
