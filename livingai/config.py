@@ -34,6 +34,7 @@ class ServiceKeywords(TypedDict, total=False):
     journal_bytes: int
     segment_bytes: int
     max_state_bytes: int
+    patch_from_bytes: int
     compressors: int | None
     writers: int | None
     codec: str
@@ -76,6 +77,9 @@ class EngineConfig:
     segment_bytes: int = 16 * _MIB
     #: Largest encoded state that ``save`` accepts, and that is read from the store.
     max_state_bytes: int = DEFAULT_MAX_STATE_BYTES
+    #: States of so many bytes and more are written to the journal as what has changed, where that
+    #: is little; 0: never.
+    patch_from_bytes: int = 128 * 1024
     #: Compressor processes of the service that this engine starts; None: one per core, at most 4.
     compressors: int | None = None
     #: Writer processes; None: one per two cores, as far as the store takes them.
@@ -157,7 +161,7 @@ class EngineConfig:
             "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
             "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
         )  # fmt: skip
-        for name in (*positive, "cache_bytes", "idle_s", "served_grace_s"):
+        for name in (*positive, "cache_bytes", "patch_from_bytes", "idle_s", "served_grace_s"):
             value = getattr(self, name)
             kinds = int if name.endswith("_bytes") else int | float
             if not isinstance(value, kinds) or not value >= 0 or (not value and name in positive):

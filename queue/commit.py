@@ -21,7 +21,7 @@ from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
 from livingai.queue.opening import sync_path
 from livingai.queue.rescue import Pause
-from livingai.queue.segment import journal_error
+from livingai.queue.segment import Segment, journal_error
 from livingai.queue.space import Space
 
 _log = logging.getLogger("livingai")
@@ -41,8 +41,9 @@ class Log(Protocol):
     def appended_bytes(self) -> int:
         """Bytes appended so far."""
 
-    def leave_segment(self) -> None:
-        """Nothing more may be appended to the segment that is written now. With ``lock`` held."""
+    def sync_failed(self, segments: set[Segment]) -> None:
+        """An fdatasync has failed on these: nothing more may be appended to the segment that is
+        written now, and nothing may build on what is there. With ``lock`` held."""
 
     def copy_failed(self, after: int) -> None:
         """Append copies of the records above ``after`` of all segments that failed. With ``lock``
@@ -112,9 +113,8 @@ class GroupCommit:
             with log.lock:
                 space.synced()
                 if not synced:
-                    space.failed |= {segment for segment in dirty if segment.fd >= 0}
                     space.names_dirty |= names
-                    log.leave_segment()
+                    log.sync_failed({segment for segment in dirty if segment.fd >= 0})
         failpoint("journal.after_fsync")
         self.synced_bytes = appended
         self.synced_lsn = lsn

@@ -23,7 +23,7 @@ from livingai.queue.layout import (
     CONTROL_BYTES,
     CONTROL_FIELDS,
     CONTROL_MAGIC,
-    FORMAT_VERSION,
+    JOURNAL_VERSION,
     SEGMENT_HEADER_BYTES,
     ControlWord,
 )
@@ -90,10 +90,10 @@ class Control:
         stored = self._words[ControlWord.HEADER_SUM]
         if magic != CONTROL_MAGIC or stored != _header_sum(self._map):
             return False
-        if version > FORMAT_VERSION:
+        if version > JOURNAL_VERSION:
             self.close()
             raise FormatVersionError(
-                f"{directory}: journal format {version} is newer than {FORMAT_VERSION}; upgrade "
+                f"{directory}: journal format {version} is newer than {JOURNAL_VERSION}; upgrade "
                 "livingai to read it"
             )
         name = os.path.basename(directory)
@@ -107,7 +107,7 @@ class Control:
         page = bytearray(CONTROL_BYTES)
         made_ns = time.time_ns()
         CONTROL_FIELDS.pack_into(
-            page, 0, CONTROL_MAGIC, FORMAT_VERSION, 0, journal_id, boot.id, made_ns, boot.order
+            page, 0, CONTROL_MAGIC, JOURNAL_VERSION, 0, journal_id, boot.id, made_ns, boot.order
         )
         memoryview(page).cast("Q")[ControlWord.HEADER_SUM] = _header_sum(page)
         path = os.path.join(directory, NAME)

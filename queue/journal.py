@@ -13,6 +13,8 @@ Rules:
   written anew, with a new acceptance time, so that it follows those. Both slots stay marked: the
   store decides.
 * What makes records safe from power loss is :mod:`livingai.queue.commit`.
+* A patch (:mod:`livingai.queue.patch`) is written only while its base is in a segment that is kept,
+  not too far back, and no fdatasync has failed since; else the state is written whole.
 """
 
 from __future__ import annotations
@@ -24,27 +26,44 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from livingai.codecs import Codec
 from livingai.errors import JournalClosedError
 from livingai.failpoint import failpoint
 from livingai.queue.commit import GroupCommit
 from livingai.queue.cursor import Cursor
 from livingai.queue.directory import remove_journal
-from livingai.queue.layout import RECORD_HEADER_BYTES, Flag, Kind, aligned, position
+from livingai.queue.layout import (
+    RECORD_HEADER_BYTES,
+    Flag,
+    Kind,
+    aligned,
+    pack_place,
+    position,
+    segment_of,
+)
 from livingai.queue.new_journal import OWNER_LOCK, JournalFiles, discard_journal
-from livingai.queue.record import Bytes, pack_record, seal_record
-from livingai.queue.rescue import copy_record, records_of
+from livingai.queue.patch import Base, Patch, copy_record, reaches
+from livingai.queue.record import Bytes, Record, body_bytes, pack_record, seal_record
+from livingai.queue.rescue import Copies, records_of
 from livingai.queue.segment import Segment, journal_error
 from livingai.queue.space import JournalLimits, Space
 
 __all__ = ["OWNER_LOCK", "Appended", "Journal", "JournalLimits"]
 
 
+#: Of what a journal may hold, the share that a patch may reach back over to its base.
+_REACH_SHARE = 4
+
+
 class Appended(NamedTuple):
-    """Where a record went, and when (CLOCK_MONOTONIC ns) it was accepted."""
+    """Where a record went, when (CLOCK_MONOTONIC ns) it was accepted, whether as a patch, and
+    :attr:`Journal.reliance` at that moment."""
 
     lsn: int
     position: int
     mono_ns: int
+    patched: bool
+    reliance: int
 
 
 class Journal:
@@ -85,6 +104,9 @@ class Journal:
         self._commit = GroupCommit(self, self._space, self._control)
         self._rotate_next = False
         self._closed = False
+        #: Another number means that states which were written before may no longer be read: an
+        #: fdatasync has failed, and the kernel may have dropped their pages.
+        self.reliance = 0
         #: Sequence number of the newest record.
         self.tail_lsn = 0
         self.appended_bytes = 0
@@ -111,8 +133,10 @@ class Journal:
         ext: Bytes,
         state: Bytes,
         budget_us: int,
+        patch: Patch | None = None,
     ) -> Appended:
-        """Append a record, point the index to it (unless ``slot`` is negative) and publish it.
+        """Append a record, point the index to it (unless ``slot`` is negative) and publish it. A
+        ``patch`` is written instead of the state if its base is still there.
 
         When it returns the record survives the death of this and any process (level JOURNAL).
 
@@ -121,11 +145,19 @@ class Journal:
             DiskFullError, JournalError: nothing was appended, all before is kept.
             JournalClosedError: the journal is closed.
         """
-        length = aligned(RECORD_HEADER_BYTES + len(node) + len(ext) + len(state))
+        around = RECORD_HEADER_BYTES + len(node) + len(ext)
+        codec = back = place = 0
         with self.lock:
-            segment = self._segment
-            if segment.used + length > segment.size or self._rotate_next or self._closed:
-                segment = self._rotate(length)
+            segment = self._room(around + len(state if patch is None else patch.section))
+            if patch is not None and not self._may_build_on(patch.base, segment, seq):
+                patch = None
+                segment = self._room(around + len(state))
+            if patch is not None:
+                codec, back = Codec.DELTA, seq - patch.base.seq
+                place = pack_place(patch.base.at, segment.number)
+                state, flags = patch.section, flags & ~Flag.BASE
+                self._builds_on(segment, patch.base.at)
+            length = aligned(around + len(state))
             lsn, offset = self.tail_lsn + 1, segment.used
             at = position(segment.number, offset)
             takes = self.supersede if slot >= 0 and not self.index.seq(slot) else None
@@ -138,7 +170,8 @@ class Journal:
                     kind=Kind.WRITE, flags=flags, state_kind=state_kind, journal_id=self.id,
                     segment=segment.number, lsn=lsn, claim=claim, epoch=epoch, seq=seq,
                     mono_ns=mono_ns, wall_ns=time.time_ns(), key=key, node=node, ext=ext,
-                    state=state, budget_us=budget_us, length=length,
+                    state=state, budget_us=budget_us, length=length, codec=codec, base_back=back,
+                    base_place=place,
                 )  # fmt: skip
                 _write(segment, [header, node, ext, state])
                 if slot >= 0:
@@ -159,7 +192,34 @@ class Journal:
             failpoint("journal.after_publish")
             if takes is not None and self.index.taken(slot):
                 self._contested(key)
-            return Appended(lsn, at, mono_ns)
+            return Appended(lsn, at, mono_ns, patch is not None, self.reliance)
+
+    def _room(self, nbytes: int) -> Segment:
+        """The segment that a record of so many bytes goes to: this one or a new one. Raises as
+        :meth:`append`."""
+        length, segment = aligned(nbytes), self._segment
+        if segment.used + length > segment.size or self._rotate_next or self._closed:
+            return self._rotate(length)
+        return segment
+
+    def _may_build_on(self, base: Base, segment: Segment, seq: int) -> bool:
+        """Whether record ``seq`` of the base's claim, in this segment, can be a patch on it."""
+        if base.reliance != self.reliance or not reaches(base, segment.number, seq):
+            return False
+        number = segment_of(base.at)
+        far = (segment.number - number) * self.limits.segment_bytes
+        if far * _REACH_SHARE > self.limits.journal_bytes:
+            return False
+        return number == segment.number or self._space.find(number) is not None
+
+    def _builds_on(self, segment: Segment, base: int) -> None:
+        """Keep the segment of the base at this position for as long as a patch in ``segment`` has
+        no outcome; it is in use."""
+        number = segment_of(base)
+        found = self._space.find(number) if number != segment.number else None
+        if found is not None:
+            segment.bases.add(number)
+            found.touched_ns = time.monotonic_ns()
 
     @staticmethod
     def _take(takes: Callable[[int], None], key: int, segment: Segment) -> None:
@@ -217,7 +277,7 @@ class Journal:
         horizon = time.monotonic_ns() - int(self.limits.cache_ttl_s * 1e9)
         while True:
             with self.lock:
-                if self._closed or not self._space.drop_unused(horizon):
+                if self._closed or not self._space.drop_unused(horizon, self._segment):
                     return
 
     # -- durability --
@@ -241,9 +301,12 @@ class Journal:
         with self._commit.lock:
             return self._commit.synced_lsn if self._closed else self._commit.run()
 
-    def leave_segment(self) -> None:
-        """Append nothing more to the segment that is written now; call with ``lock`` held."""
+    def sync_failed(self, segments: set[Segment]) -> None:
+        """An fdatasync has failed on these: append nothing more to the segment that is written now,
+        and no patch to a state before; call with ``lock`` held."""
+        self._space.fail(segments, self._segment)
         self._rotate_next = True
+        self.reliance += 1
 
     def copy_failed(self, after: int) -> None:
         """Append copies of the records above ``after`` whose fdatasync failed and that the service
@@ -254,24 +317,34 @@ class Journal:
             JournalFullError, DiskFullError, JournalError: not all was copied.
         """
         after, last = max(after, self._stored().lsn), self.tail_lsn
-        for failed in sorted(self._space.failed, key=lambda segment: segment.number):
-            for old in records_of(failed, after, last):
-                length = old.header.length
-                segment = self._segment
-                if segment.used + length > segment.size or self._rotate_next:
-                    segment = self._rotate(length)
-                lsn = self.tail_lsn + 1
-                try:
-                    _finish(segment.fd, copy_record(old, segment.number, lsn), segment.used)
-                except OSError as error:
-                    raise journal_error(error, "cannot append to the journal") from error
-                segment.used += length
-                segment.last_lsn = self.tail_lsn = lsn
-                self.appended_bytes += length
-                self._dirty.add(segment)
-                self._control.publish(position(segment.number, segment.used), lsn)
-            self._space.failed.discard(failed)
-            self._dirty.discard(failed)
+        failed = sorted(self._space.failed, key=lambda segment: segment.number)
+        copies = Copies(self.directory, self._space.unreliable)
+        with contextlib.closing(copies):
+            for segment in failed:
+                for at, old in records_of(segment, after, last):
+                    copies.made[at] = self._copy(*copies.plan(old, self._segment.number))
+                self._space.failed.discard(segment)
+                self._dirty.discard(segment)
+
+    def _copy(self, record: Record, base: int) -> int:
+        """Append a copy of a record whose base is at that position (0: its state is whole); the
+        copy's position. Raises JournalFullError, DiskFullError, JournalError."""
+        segment = self._room(RECORD_HEADER_BYTES + body_bytes(record))
+        if base:
+            self._builds_on(segment, base)
+        lsn, at = self.tail_lsn + 1, position(segment.number, segment.used)
+        parts = copy_record(record, segment.number, lsn, base)
+        try:
+            _finish(segment.fd, parts, segment.used)
+        except OSError as error:
+            raise journal_error(error, "cannot append to the journal") from error
+        length = aligned(sum(map(len, parts)))
+        segment.used += length
+        segment.last_lsn = self.tail_lsn = lsn
+        self.appended_bytes += length
+        self._dirty.add(segment)
+        self._control.publish(position(segment.number, segment.used), lsn)
+        return at
 
     # -- end --
 

@@ -19,7 +19,11 @@ import struct
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Final
 
+#: Of the manifest, segment headers, indexes, and records whose state section is whole.
 FORMAT_VERSION: Final = 1
+#: Of journals (their control page) and of the patches in them: a livingai that knows none refuses
+#: such a journal, but reads what is whole in it, and marks its index.
+JOURNAL_VERSION: Final = 2
 ALIGNMENT: Final = 64
 
 # --- record --------------------------------------------------------------------------------------
@@ -56,6 +60,8 @@ class Flag(IntFlag):
     ENCRYPTED = 4
     #: The state is stored as a whole, not as a delta.
     WHOLE = 8
+    #: The state section is whole, and patches of later states may build on it.
+    BASE = 16
 
 
 class StateKind(IntEnum):
@@ -211,3 +217,24 @@ def owner_token(journal_id: int, claim: int) -> str:
 def aligned(nbytes: int) -> int:
     """``nbytes`` rounded up to the alignment of records."""
     return (nbytes + ALIGNMENT - 1) & -ALIGNMENT
+
+
+# --- patches -------------------------------------------------------------------------------------
+
+#: Content hash of the whole state; a delta blob (:mod:`livingai.codecs`) follows.
+PATCH_HASH_BYTES: Final = 16
+#: ``base_place`` is segments back (6 bits) << 26 | offset / ``ALIGNMENT`` (26 bits).
+_PLACE_BITS: Final = 26
+MOST_SEGMENTS_BACK: Final = (1 << 32 - _PLACE_BITS) - 1
+MOST_WRITES_BACK: Final = (1 << 16) - 1
+
+
+def pack_place(base: int, segment: int) -> int:
+    """The place of the record at position ``base`` as a record in ``segment`` names it."""
+    return segment - segment_of(base) << _PLACE_BITS | offset_of(base) // ALIGNMENT
+
+
+def unpack_place(place: int, segment: int) -> int:
+    """The position behind :func:`pack_place`."""
+    offset = (place & (1 << _PLACE_BITS) - 1) * ALIGNMENT
+    return position(segment - (place >> _PLACE_BITS), offset)

@@ -15,6 +15,7 @@ from livingai.errors import CorruptRecordError
 from livingai.outcome import STATUS_BY_CODE
 from livingai.queue.layout import (
     FORMAT_VERSION,
+    JOURNAL_VERSION,
     OUTCOME_LATENCY_BITS,
     OUTCOME_OFFSET,
     OUTCOME_STATUS_BITS,
@@ -68,8 +69,8 @@ class RecordHeader(NamedTuple):
     budget_us: int
     codec: int
     key_id: int
-    reserved_a: int
-    reserved_b: int
+    base_back: int
+    base_place: int
     body_sum: int
 
     @property
@@ -102,6 +103,9 @@ def pack_record(
     state: Bytes,
     budget_us: int,
     length: int,
+    codec: int = 0,
+    base_back: int = 0,
+    base_place: int = 0,
 ) -> bytes:
     """The 128 header bytes of a record whose sections follow; its outcome word is empty."""
     node_len, ext_len, state_len = len(node), len(ext), len(state)
@@ -111,9 +115,9 @@ def pack_record(
     if state_len:
         body.update(state)
     fields = _pack_fields(
-        RECORD_MAGIC, FORMAT_VERSION, kind, flags, state_kind, journal_id, segment, length, lsn,
-        claim, epoch, seq, mono_ns, wall_ns, key, node_len, ext_len, state_len, budget_us,
-        0, 0, 0, 0, body.intdigest(),
+        RECORD_MAGIC, JOURNAL_VERSION if codec else FORMAT_VERSION, kind, flags, state_kind,
+        journal_id, segment, length, lsn, claim, epoch, seq, mono_ns, wall_ns, key, node_len,
+        ext_len, state_len, budget_us, codec, 0, base_back, base_place, body.intdigest(),
     )  # fmt: skip
     return fields + _pack_sum(_sum64(fields)) + _NO_OUTCOME
 
@@ -129,7 +133,7 @@ def parse_header(buffer: Bytes, offset: int) -> RecordHeader | None:
     if _sum64(raw[:RECORD_SUM_OFFSET]) != stored:
         return None
     header = RecordHeader._make(_unpack_fields(raw, 0))
-    if header.version > FORMAT_VERSION or header.kind not in _KINDS:
+    if header.version > JOURNAL_VERSION or header.kind not in _KINDS:
         return None
     if header.state_kind not in _STATE_KINDS or (header.kind == Kind.SEAL and header.body_len):
         return None
@@ -155,6 +159,11 @@ class Record(NamedTuple):
     node: bytes
     ext: bytes
     state: bytes
+
+
+def body_bytes(record: Record) -> int:
+    """Bytes of its sections together."""
+    return len(record.node) + len(record.ext) + len(record.state)
 
 
 def read_record(buffer: Bytes, offset: int, header: RecordHeader | None = None) -> Record:

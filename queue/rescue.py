@@ -7,23 +7,34 @@ there and appended to another segment.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
 from typing import Final
 
 from livingai.errors import CorruptRecordError, JournalError
-from livingai.queue.layout import ALIGNMENT, SEGMENT_HEADER_BYTES, Kind
-from livingai.queue.record import Bytes, Record, pack_record, parse_header, read_record
+from livingai.queue.layout import (
+    ALIGNMENT,
+    MOST_SEGMENTS_BACK,
+    SEGMENT_HEADER_BYTES,
+    Kind,
+    position,
+    segment_of,
+)
+from livingai.queue.patch import base_position, is_patch, with_state
+from livingai.queue.record import Record, parse_header, read_record
 from livingai.queue.segment import Segment
+from livingai.queue.segments import Segments
 
 _FIRST_PAUSE_S: Final = 1.0
 _LAST_PAUSE_S: Final = 60.0
 
 
-def records_of(segment: Segment, after: int, last: int) -> Iterator[Record]:
-    """The records of a segment with an lsn above ``after`` and up to ``last``, as the page cache
-    has them. One that it no longer has is left out; a reader will find it damaged."""
+def records_of(segment: Segment, after: int, last: int) -> Iterator[tuple[int, Record]]:
+    """The records of a segment with an lsn above ``after`` and up to ``last``, each behind its
+    position, as the page cache has them. One that it no longer has is left out; a reader will find
+    it damaged."""
     raw = b""
     while len(raw) < segment.used:
         part = os.pread(segment.fd, segment.used - len(raw), len(raw))
@@ -38,24 +49,40 @@ def records_of(segment: Segment, after: int, last: int) -> Iterator[Record]:
             continue
         if header.kind == Kind.WRITE and after < header.lsn <= last:
             try:
-                yield read_record(raw, offset, header)
+                yield position(segment.number, offset), read_record(raw, offset, header)
             except CorruptRecordError:
                 offset += ALIGNMENT
                 continue
         offset += header.length
 
 
-def copy_record(old: Record, segment: int, lsn: int) -> list[Bytes]:
-    """The parts of a record that is the same write as ``old``, elsewhere in the journal."""
-    header = old.header
-    packed = pack_record(
-        kind=header.kind, flags=header.flags, state_kind=header.state_kind,
-        journal_id=header.journal_id, segment=segment, lsn=lsn, claim=header.claim,
-        epoch=header.epoch, seq=header.seq, mono_ns=header.mono_ns, wall_ns=header.wall_ns,
-        key=header.execution_hash, node=old.node, ext=old.ext, state=old.state,
-        budget_us=header.budget_us, length=header.length,
-    )  # fmt: skip
-    return [packed, old.node, old.ext, old.state]
+class Copies:
+    """Where the records of segments that failed are copied to, and what patches among them build
+    on: the copy of their base, if that is copied, too. A base that is stored is not copied, and its
+    place may be gone at any time: then the state is written whole."""
+
+    def __init__(self, directory: str, failed: set[int]) -> None:
+        """``failed``: numbers of all segments whose fdatasync has failed at some time."""
+        self._failed = failed
+        self._segments = Segments(directory)
+        #: Position of each copy, by the position of what it is a copy of.
+        self.made: dict[int, int] = {}
+
+    def plan(self, old: Record, segment: int) -> tuple[Record, int]:
+        """What to write for a record into this segment or the next, and the position of its base;
+        0: its state is whole."""
+        if not is_patch(old.header):
+            return old, 0
+        base = base_position(old.header)
+        base = self.made.get(base, base)
+        if segment_of(base) in self._failed or segment + 1 - segment_of(base) > MOST_SEGMENTS_BACK:
+            with contextlib.suppress(CorruptRecordError, OSError):  # the store may have its base
+                return with_state(self._segments, old), 0
+        return old, base
+
+    def close(self) -> None:
+        """Unmap what was read."""
+        self._segments.close()
 
 
 class Pause:

@@ -77,7 +77,9 @@ def journal_error(error: OSError, what: str) -> JournalError:
 class Segment:
     """A segment open for writing, in its owner's process."""
 
-    __slots__ = ("directory", "fd", "first_lsn", "last_lsn", "number", "size", "touched_ns", "used")
+    __slots__ = (
+        "bases", "directory", "fd", "first_lsn", "last_lsn", "number", "size", "touched_ns", "used",
+    )  # fmt: skip
 
     def __init__(self, directory: str, fd: int, number: int, size: int) -> None:
         self.directory = directory
@@ -88,6 +90,8 @@ class Segment:
         self.used = SEGMENT_HEADER_BYTES
         self.first_lsn = 0
         self.last_lsn = 0
+        #: Numbers of the segments that patches in this one build on.
+        self.bases: set[int] = set()
         #: CLOCK_MONOTONIC ns of the last append or cached read by the owner.
         self.touched_ns = time.monotonic_ns()
 
@@ -127,6 +131,7 @@ class Segment:
         failpoint("journal.after_rename")
         self.used = SEGMENT_HEADER_BYTES
         self.first_lsn = self.last_lsn = 0
+        self.bases = set()
         self.write_header(journal_id, lsn, boot)
 
     def write_header(self, journal_id: int, lsn: int, boot: Boot) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from livingai.errors import OddFileError
 from livingai.queue.layout import OUTCOME_OFFSET, OUTCOME_WORD, offset_of, segment_of
@@ -22,6 +23,8 @@ class Segments:
         self._limit = limit
         self._maps: dict[int, SegmentMap] = {}
         self._fds: dict[int, int] = {}
+        #: For those who share it between threads: held while they use what :meth:`get` gave.
+        self.lock = threading.Lock()
 
     def get(self, number: int) -> SegmentMap | None:
         """The mapping of a segment; None if the file is gone, empty, or no file.

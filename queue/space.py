@@ -2,9 +2,10 @@
 
 Rules:
 
-* A segment is reused or deleted only when the service's cursor has passed its last record. Among
-  those the least recently used goes first, and only when the cache is over its bytes, the journal
-  over its own, the segment over its age, or the disk full.
+* A segment is reused or deleted only when the service's cursor has passed its last record, and no
+  patch that it has not passed builds on one in it. Among those the least recently used goes first,
+  and only when the cache is over its bytes, the journal over its own, the segment over its age, or
+  the disk full.
 * A descriptor is never closed while an fdatasync may be using it.
 
 Not thread-safe: the journal calls it with its lock held.
@@ -62,6 +63,8 @@ class Space:
         #: Segments with records that no fdatasync has covered, and those whose fdatasync failed.
         self.dirty: set[Segment] = set()
         self.failed: set[Segment] = set()
+        #: Numbers of segments whose fdatasync has failed at some time.
+        self.unreliable: set[int] = set()
         #: Names were added or changed since the folder was last synced.
         self.names_dirty = True
         #: An fdatasync is under way: deleted segments are closed after it.
@@ -70,12 +73,23 @@ class Space:
         self.stored_position = 0
         self._doomed: list[Segment] = []
 
-    def drained(self) -> list[Segment]:
-        """Sealed segments that hold only terminal records, least recently used first."""
+    def drained(self, current: Segment) -> list[Segment]:
+        """Sealed segments that hold only terminal records, and nothing that another record builds
+        on, least recently used first. ``current``: the one that is written now."""
         cursor = self._cursor()
         self.stored_position = cursor.position
-        done = [segment for segment in self.sealed if segment.last_lsn <= cursor.lsn]
-        return sorted(done, key=self.used_ns)
+        held: set[int] = set()
+        done: list[Segment] = []
+        for segment in (*self.sealed, current):
+            if segment.last_lsn > cursor.lsn:
+                held |= segment.bases
+            elif segment is not current:
+                done.append(segment)
+        return sorted((s for s in done if s.number not in held), key=self.used_ns)
+
+    def find(self, number: int) -> Segment | None:
+        """The sealed segment with this number; None if it is gone."""
+        return next((segment for segment in self.sealed if segment.number == number), None)
 
     def used_ns(self, segment: Segment) -> int:
         """When a segment was last used (CLOCK_MONOTONIC ns)."""
@@ -93,7 +107,7 @@ class Space:
         need = SEGMENT_HEADER_BYTES + length
         size = max(self._limits.segment_bytes, need)
         number = current.number + 1
-        done = self.drained()
+        done = self.drained(current)
         cached = sum(segment.size for segment in done)
         fitting = next((s for s in done if need <= s.size <= 2 * size), None)
         if fitting is not None and cached + size > self._limits.cache_bytes:
@@ -146,6 +160,7 @@ class Space:
             self.sealed.remove(segment)
         self.dirty.discard(segment)
         self.failed.discard(segment)
+        self.unreliable.discard(segment.number)
 
     def drop(self, segment: Segment) -> None:
         """Delete a segment. Raises JournalError; it is then still there."""
@@ -160,14 +175,26 @@ class Space:
         else:
             segment.close()
 
-    def drop_unused(self, before_ns: int) -> bool:
-        """Delete one drained segment that was not used since; whether there was one."""
+    def drop_unused(self, before_ns: int, current: Segment) -> bool:
+        """Delete one drained segment that was not used since; whether there was one. ``current``:
+        the one that is written now."""
         if self.sealed:
-            for segment in self.drained():
+            for segment in self.drained(current):
                 if self.used_ns(segment) < before_ns:
                     self.drop(segment)
                     return True
         return False
+
+    def fail(self, segments: set[Segment], current: Segment) -> None:
+        """An fdatasync has failed on these: their records have to be copied, and so have those of
+        segments with patches that build on them, for these would be synced without their bases."""
+        self.failed |= segments
+        self.unreliable |= {segment.number for segment in segments}
+        others = {*self.sealed, current} - self.failed
+        while found := {other for other in others if other.bases & self.unreliable}:
+            self.failed |= found
+            self.unreliable |= {segment.number for segment in found}
+            others -= found
 
     def synced(self) -> None:
         """The fdatasync is over: close what was deleted meanwhile."""

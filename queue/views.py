@@ -25,6 +25,7 @@ from livingai.queue.control import Control
 from livingai.queue.index import Index, Slot
 from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import boot_id
+from livingai.queue.patch import base_position, is_patch, with_state
 from livingai.queue.record import Record, read_record
 from livingai.queue.segment import journal_error
 from livingai.queue.segments import Segments
@@ -45,7 +46,8 @@ class JournalView:
         self.segments = Segments(directory, limit=_MAPPED)
 
     def read(self, at: int) -> Record | None:
-        """The record at a position, verified; None if it is no longer there."""
+        """The record at a position, verified, with its whole state; None if it, or what it builds
+        on, is no longer there."""
         number = segment_of(at)
         try:
             segment = self.segments.get(number)
@@ -60,7 +62,14 @@ class JournalView:
             self.segments.drop(number)  # recycled since it was mapped, perhaps
             return None
         self.index.touch(number)
-        return record
+        if not is_patch(record.header):
+            return record
+        try:
+            whole = with_state(self.segments, record)
+        except (CorruptRecordError, OSError):
+            return None
+        self.index.touch(segment_of(base_position(record.header)))
+        return whole
 
     def holds(self, slot: Slot, record: Record) -> bool:
         """Whether the slot, as it was read, still counts, and ``record`` is the one that it meant

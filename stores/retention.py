@@ -35,7 +35,7 @@ Version = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What to keep. At least one of the first three is set; all that are set apply. Older
-    checkpoints that those to keep build on (deltas) stay, too: up to 48 of an execution.
+    checkpoints that those to keep build on (deltas) stay, too: up to 49 of an execution.
 
     Times in seconds, measured by ``saved_at`` and ``updated_at`` (wall clock of the agents).
     """

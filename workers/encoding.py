@@ -9,6 +9,8 @@ Rules:
 3. Whether a larger state does so is seen when it is compared. If it does not, the writer gives the
    record back and a compressor encodes it, and those of its execution that come behind it, until
    one of them copies much again.
+4. A patch (:mod:`livingai.queue.patch`) is stored as it is, but for its literals, which the writer
+   compresses. If the store does not have its base, its state is rebuilt and encoded as any other.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Final
 from livingai import codecs
 from livingai.errors import CorruptRecordError
 from livingai.queue.layout import offset_of
+from livingai.queue.patch import with_state
 from livingai.queue.record import Record, read_record
 from livingai.queue.segment_cache import SegmentCache
 from livingai.workers.encoding_task import EncodingTask
@@ -84,4 +87,5 @@ def _base(segments: SegmentCache, task: EncodingTask) -> bytes | None:
 
 
 def _read(segments: SegmentCache, journal: str, position: int) -> Record:
-    return read_record(segments.view(journal, position), offset_of(position))
+    record = read_record(segments.view(journal, position), offset_of(position))
+    return with_state(segments.segments(journal), record)

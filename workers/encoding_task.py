@@ -6,12 +6,16 @@ them by the name of this module.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+#: A position that there is not: the store takes the patch as the record has it.
+AS_IT_IS: Final = -1
 
 
 class EncodingTask(NamedTuple):
     """A record to encode: its journal's folder, its position, and the position in the same journal
-    of the previous state of the execution (0: none)."""
+    of the previous state of the execution (0: none; :data:`AS_IT_IS`: the record is a patch, and
+    the store has its base)."""
 
     journal: str
     position: int

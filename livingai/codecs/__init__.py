@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from livingai.codecs import delta, prefix
 from livingai.codecs.blob import (
@@ -53,10 +53,22 @@ from livingai.codecs.blob import (
     verified,
     zstd_frame,
 )
-from livingai.codecs.copies import Comparison, compare
+from livingai.codecs.copies import Comparison, Find, compare, compare_mapped
 from livingai.errors import CorruptBlobError, MissingBaseError
 
-__all__ = ["Codec", "Encoded", "base_of", "content_hash", "decode", "encode", "encode_delta"]
+__all__ = [
+    "Codec",
+    "Encoded",
+    "Patched",
+    "base_of",
+    "compress_patch",
+    "content_hash",
+    "decode",
+    "encode",
+    "encode_delta",
+    "encode_patch",
+    "size_of",
+]
 
 _RAW_BELOW: Final = 256
 _WITH_BASE: Final = (Codec.DELTA, Codec.PREFIX)
@@ -100,6 +112,45 @@ def encode_delta(state: bytes, base: bytes, *, level: int = 1) -> Encoded | None
     """What ``codec="auto"`` makes of a state that copies much of its base; None for any other: its
     encoding takes ten times as long, and more."""
     return _encode_delta(state, level, base, compare(state, base))
+
+
+class Patched(NamedTuple):
+    """What :func:`encode_patch` found: a blob, or None if it is of no use, and how many bytes of
+    the state the base has."""
+
+    encoded: Encoded | None
+    copied: int
+
+
+def encode_patch(state: bytes, base: memoryview, find: Find, *, most: int) -> Patched:
+    """What differs between a state and its base, as a delta whose literals are not compressed: for
+    a process that has no time. `base` may be mapped, `find` searches it as :meth:`bytes.find` does.
+    Of no use: more than `most` bytes of literals, or too many pieces."""
+    if not delta.fits(state, base):
+        return Patched(None, 0)
+    comparison = compare_mapped(state, base, find)
+    copied = comparison.copied_bytes
+    if not comparison.complete or len(state) - copied > most:
+        return Patched(None, copied)
+    return Patched(delta.encode(state, base, comparison.copies, None), copied)
+
+
+def compress_patch(blob: bytes, *, level: int = 1) -> bytes:
+    """A blob of :func:`encode_patch` as the store keeps it: smaller, and of the same state.
+
+    Raises CorruptBlobError.
+    """
+    return delta.compress(blob, level)
+
+
+def size_of(blob: Buffer) -> int:
+    """How many bytes the state of a delta or prefix blob has, by what its head says.
+
+    Raises CorruptBlobError: it is too short to have a head.
+    """
+    if len(blob) < 1 + HEAD_BYTES:
+        raise CorruptBlobError("checkpoint blob is cut short")
+    return int(HEAD.unpack_from(blob, 1)[0])
 
 
 def _encode_best(state: bytes, level: int, base: bytes | None) -> Encoded:
@@ -165,7 +216,7 @@ def base_of(blob: Buffer) -> bytes | None:
 def decode(
     blob: Buffer,
     *,
-    fetch_base: Callable[[bytes], bytes] | None = None,
+    fetch_base: Callable[[bytes], Buffer] | None = None,
     max_bytes: int,
     expected_hash: bytes | None = None,
 ) -> bytes:
@@ -205,7 +256,7 @@ def decode(
 def _decode_with_base(
     codec: int,
     payload: memoryview,
-    fetch_base: Callable[[bytes], bytes] | None,
+    fetch_base: Callable[[bytes], Buffer] | None,
     max_bytes: int,
 ) -> bytes:
     if payload.nbytes < HEAD_BYTES:

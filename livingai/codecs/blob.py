@@ -61,7 +61,7 @@ def content_hash(raw: Buffer) -> bytes:
     return xxhash.xxh3_128_digest(raw)
 
 
-def with_head(codec: Codec, state: bytes, base: bytes, body: bytes) -> Encoded:
+def with_head(codec: Codec, state: bytes, base: Buffer, body: bytes) -> Encoded:
     """A blob of `codec` that names `base` and carries a checksum of `state`."""
     base_hash = content_hash(base)
     head = HEAD.pack(len(state), base_hash, xxhash.xxh3_64_intdigest(state))

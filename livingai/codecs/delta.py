@@ -20,7 +20,15 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from livingai.codecs.blob import Codec, Encoded, inflate_zstd, with_head, zstd_frame
+from livingai.codecs.blob import (
+    HEAD_BYTES,
+    Buffer,
+    Codec,
+    Encoded,
+    inflate_zstd,
+    with_head,
+    zstd_frame,
+)
 from livingai.codecs.copies import Copy
 from livingai.errors import CorruptBlobError
 
@@ -35,13 +43,14 @@ _ZSTD_FROM_BYTES: Final = 64
 _MAX_PIECES: Final = 8192
 
 
-def fits(state: bytes, base: bytes) -> bool:
+def fits(state: bytes, base: Buffer) -> bool:
     """Whether the format can express positions in both."""
     return max(len(state), len(base)) < _LIMIT_BYTES
 
 
-def encode(state: bytes, base: bytes, copies: Sequence[Copy], level: int) -> Encoded:
-    """`state` as a blob that names `base`; `copies` are in the state's order.
+def encode(state: bytes, base: Buffer, copies: Sequence[Copy], level: int | None) -> Encoded:
+    """`state` as a blob that names `base`; `copies` are in the state's order. With `level` None
+    literals stay as they are.
 
     Raises ValueError if one is of 4 GiB or more.
     """
@@ -56,15 +65,40 @@ def encode(state: bytes, base: bytes, copies: Sequence[Copy], level: int) -> Enc
         done = copy.start + copy.length
     literals.append(state[done:])
     form, rest = _AS_IS, b"".join(literals)
-    if len(rest) >= _ZSTD_FROM_BYTES:
-        frame = zstd_frame(rest, level, checksum=False)
-        if len(frame) < len(rest):
-            form, rest = _ZSTD, frame
+    if level is not None:
+        form, rest = _compressed(rest, level)
     body = b"".join((_COUNTS.pack(len(copies), form), table, rest))
     return with_head(Codec.DELTA, state, base, body)
 
 
-def decode(body: memoryview, base: bytes, size: int) -> bytes:
+def _compressed(literals: bytes, level: int) -> tuple[int, bytes]:
+    """Form and bytes of the literals."""
+    if len(literals) >= _ZSTD_FROM_BYTES:
+        frame = zstd_frame(literals, level, checksum=False)
+        if len(frame) < len(literals):
+            return _ZSTD, frame
+    return _AS_IS, literals
+
+
+def compress(blob: bytes, level: int) -> bytes:
+    """A blob of this codec with its literals compressed, where that makes it smaller.
+
+    Raises CorruptBlobError: it is none.
+    """
+    start = 1 + HEAD_BYTES
+    if len(blob) < start + _COUNTS.size or blob[0] != Codec.DELTA:
+        raise CorruptBlobError("not a delta checkpoint")
+    count, form = _COUNTS.unpack_from(blob, start)
+    table, end = start + _COUNTS.size, start + _COUNTS.size + count * _COPY.size
+    if end > len(blob) or form not in (_AS_IS, _ZSTD):
+        raise CorruptBlobError("delta checkpoint has an impossible table")
+    if form == _ZSTD:
+        return blob
+    form, rest = _compressed(blob[end:], level)
+    return b"".join((blob[:start], _COUNTS.pack(count, form), blob[table:end], rest))
+
+
+def decode(body: memoryview, base: Buffer, size: int) -> bytes:
     """The state of `size` bytes; the caller verifies it.
 
     Raises CorruptBlobError.

@@ -10,7 +10,7 @@ from typing import Final
 
 import zstandard
 
-from livingai.codecs.blob import Codec, Encoded, inflate_zstd, with_head
+from livingai.codecs.blob import Buffer, Codec, Encoded, inflate_zstd, with_head
 
 #: Lower levels index the dictionary so thinly that they hardly use it.
 _MIN_LEVEL: Final = 3
@@ -67,12 +67,12 @@ def encode(state: bytes, base: bytes, level: int) -> Encoded:
     return with_head(Codec.PREFIX, state, base, compressor.compress(state))
 
 
-def decode(body: memoryview, base: bytes, size: int) -> bytes:
+def decode(body: memoryview, base: Buffer, size: int) -> bytes:
     """The state of `size` bytes; the caller verifies it.
 
     Raises CorruptBlobError.
     """
-    return inflate_zstd(body, size, _dictionary(base))
+    return inflate_zstd(body, size, _dictionary(bytes(base)))
 
 
 def _dictionary(base: bytes) -> zstandard.ZstdCompressionDict:

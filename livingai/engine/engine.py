@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from livingai.asked import check_text
 from livingai.config import EngineConfig, EngineKeywords
 from livingai.engine.handle import DirectoryHandle
+from livingai.engine.patches import Lineage
 from livingai.engine.pending import OwnedExecution, Pending
 from livingai.engine.upkeep import EngineUpkeep
 from livingai.engine.waits import WaitFor, Waits, pass_time, pass_time_sync
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from livingai.runs.run import Run, SyncRun
 
 _MAX_BUDGET_US = 0xFFFF_FFFF
+#: More bytes than a state may have.
+_NEVER = 1 << 62
 #: While the journal is full, a waiting save re-checks for space at least this often (s).
 _LOOK_S = 0.1
 
@@ -70,6 +73,7 @@ class CheckpointEngine(EngineUpkeep):
         super().__init__(store, config)
         self._level = config.durability
         self._budget_us = _budget_us(config.budget_ms)
+        self._patch_from = config.patch_from_bytes or _NEVER
 
     # -- writing --
 
@@ -157,10 +161,19 @@ class CheckpointEngine(EngineUpkeep):
                 flags |= Flag.LATEST_ONLY
         budget_us = self._budget_us if budget_ms is None else _budget_us(budget_ms)
         execution_id = node.execution_id
+        large = len(raw) >= self._patch_from
+        if large:
+            flags |= Flag.BASE
         with handle.lock:
             if handle.closed:
                 raise JournalClosedError
             owned = handle.entry(execution_id, journal)
+            line = owned.lineage
+            patch = None
+            own = handle.own_segments
+            if large and line is not None and own is not None:
+                with own.lock:
+                    patch = line.patch(raw, own)
             # Used up even where a signal's exception ends the append: it may have been written, and
             # no other write may bear its number.
             owned.seq = seq = owned.seq + 1
@@ -169,16 +182,23 @@ class CheckpointEngine(EngineUpkeep):
                     key=owned.key, slot=owned.slot, node_key=execution_hash(node.id),
                     claim=owned.claim, epoch=owned.epoch, seq=seq, flags=flags,
                     state_kind=kind, node=wire, ext=ext, state=raw, budget_us=budget_us,
+                    patch=patch,
                 )  # fmt: skip
             except LivingAIError:  # it was not
                 owned.seq = seq - 1
                 raise
             except BaseException:
+                owned.lineage = None
                 if not journal.index.seq(owned.slot):  # a claim's first record has number 1
                     handle.owned.pop(execution_id, None)
                 raise
             if kind:
                 owned.state_at = at.position
+            if at.patched and patch is not None and line is not None:
+                line.patched(patch)
+            elif large:
+                line = owned.lineage = line or Lineage()
+                line.wrote(raw, at.position, seq, at.reliance)
             receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
             handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, owned))
             self._pending[at.lsn] = receipt

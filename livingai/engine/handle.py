@@ -14,8 +14,9 @@ Rules of its locks:
    which does not) and at the end. Taking out is one dict operation: the thread that gets the entry
    delivers its outcome, so each receipt has one.
 4. ``journal`` is set last, under the lock, and never changes: a thread that sees it sees the syncer
-   and the mapped segments, too. The mapped segments are used with the lock held, after a look at
-   ``closed``.
+   and the mapped segments, too. These are used with the lock held, after a look at ``closed``, and
+   with their own lock, which comes last: a segment that goes is dropped from them by whichever
+   thread has the journal's lock.
 """
 
 from __future__ import annotations
@@ -118,13 +119,22 @@ class DirectoryHandle:
                     journal.discard()
                     raise JournalClosedError
                 journal.supersede = partial(self.cache.supersede, own=journal.id)
-                journal.watch_reuse(self.pending.before_reuse)
+                journal.watch_reuse(self._before_reuse)
                 self._own = Segments(journal.directory)
                 self.pending.use(journal, self._own)
                 self._syncer = Syncer(journal, self.config.fsync_interval_ms / 1000)
                 self.journal = journal
                 self.connection.attach(journal.id)
                 return journal
+
+    def _before_reuse(self, number: int) -> None:
+        """A segment of the own journal goes (any thread, with the journal locked): our mapping
+        would keep its disk space."""
+        self.pending.before_reuse(number)
+        own = self._own
+        if own is not None:
+            with own.lock:
+                own.drop(number)
 
     def _usable(self) -> bool:
         return not self.closed
@@ -192,6 +202,7 @@ class DirectoryHandle:
         one would fence a process that has taken the execution over meanwhile. The store decides,
         and until this process claims anew, the cache does not."""
         owned.state_at = 0
+        owned.lineage = None
         slot = journal.locate(owned.key)
         if owned.seq or owned.epoch:
             journal.index.resume(slot, owned.claim, owned.seq)

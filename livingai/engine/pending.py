@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from livingai.engine.patches import Lineage
 from livingai.outcome import (
     Durability,
     Outcome,
@@ -45,6 +46,8 @@ class OwnedExecution:
     epoch: int
     seq: int
     state_at: int = 0
+    #: Once a state was large enough for patches.
+    lineage: Lineage | None = None
 
 
 class Pending(NamedTuple):
@@ -107,7 +110,9 @@ class PendingWrites:
                 outcome = Outcome(OutcomeStatus.QUARANTINED, Durability.JOURNAL, 0.0, reason)
                 gone = [lsn for lsn in list(self._writes) if first <= lsn <= last]
                 waited = [self._writes.pop(lsn, None) for lsn in gone]
-                settled += [(write.receipt, outcome) for write in waited if write is not None]
+                for write in filter(None, waited):
+                    self._see(write, outcome)
+                    settled.append((write.receipt, outcome))
         settle(settled)
 
     def _learned(
@@ -116,9 +121,14 @@ class PendingWrites:
         """An outcome that the service wrote, to be delivered. Call with ``lock`` held: a write that
         was fenced is forgotten here, whichever way its outcome came."""
         outcome = self._outcome(write, known, reason)
+        self._see(write, outcome)
+        return write.receipt, outcome
+
+    def _see(self, write: Pending, outcome: Outcome) -> None:
         if outcome.status is OutcomeStatus.FENCED:
             self._fenced(write)
-        return write.receipt, outcome
+        elif outcome.status is OutcomeStatus.QUARANTINED and write.owned is not None:
+            write.owned.lineage = None
 
     def _outcome(self, write: Pending, known: tuple[int, int], reason: str = "") -> Outcome:
         """An outcome, with the reason where it is late for want of a service."""
@@ -136,6 +146,7 @@ class PendingWrites:
         if owned is None:
             return
         owned.state_at = 0
+        owned.lineage = None
         if journal is None or not journal.index.owns(owned.slot, owned.key):
             return
         slot = journal.index.get(owned.key)
@@ -148,7 +159,7 @@ class PendingWrites:
         if own is None:
             return
         settled = []
-        with self._lock:
+        with self._lock, own.lock:
             for lsn, (receipt, _, _) in list(self._writes.items()):
                 segment = own.get(segment_of(receipt.position))
                 if segment is None:
@@ -188,7 +199,6 @@ class PendingWrites:
         with self._lock:
             while self._late:
                 write, outcome = self._late.popleft()
-                if outcome.status is OutcomeStatus.FENCED:
-                    self._fenced(write)
+                self._see(write, outcome)
                 settled.append((write.receipt, outcome))
         settle(settled)

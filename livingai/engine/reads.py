@@ -21,6 +21,7 @@ from livingai.protocol.history import History, place_of, unpack_history
 from livingai.protocol.sections import Cached, decode_checkpoint, decode_state
 from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.layout import StateKind, offset_of, segment_of
+from livingai.queue.patch import with_state
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine, ExecutionFilter
 
@@ -218,16 +219,17 @@ class CheckpointReader(EngineLifecycle):
                 return None
             if journal.index.taken(owned.slot) > owned.claim:
                 return None
-            try:
-                segment = own.get(segment_of(at))
-                if segment is None:
+            with own.lock:
+                try:
+                    segment = own.get(segment_of(at))
+                    if segment is None:
+                        return None
+                    record = with_state(own, read_record(segment.view, offset_of(at)))
+                except CorruptRecordError:
+                    own.drop(segment_of(at))
                     return None
-                record = read_record(segment.view, offset_of(at))
-            except CorruptRecordError:
-                own.drop(segment_of(at))
-                return None
-            except OSError:  # out of descriptors: the next source may know
-                return None
+                except OSError:  # out of descriptors: the next source may know
+                    return None
         if record.header.segment != segment_of(at) or record.header.execution_hash != owned.key:
             return None
         if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:

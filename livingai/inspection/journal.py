@@ -23,7 +23,14 @@ from livingai.queue.layout import (
 )
 from livingai.queue.lock import boot_id, owner_alive
 from livingai.queue.opening import what_is
-from livingai.queue.record import RecordHeader, body_intact, parse_header, read_outcome
+from livingai.queue.patch import is_patch, with_state
+from livingai.queue.record import (
+    RecordHeader,
+    body_intact,
+    parse_header,
+    read_outcome,
+    read_record,
+)
 from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
 from livingai.queue.segments import Segments
 
@@ -41,7 +48,7 @@ def check_journal(path: str, where: str, report: Report) -> None:
     try:
         with contextlib.closing(Control(path)) as control:
             check = _JournalCheck(path, where, report, control, alive=alive)
-            with contextlib.closing(check.segments):
+            with contextlib.closing(check):
                 check.run()
     except (FormatVersionError, CorruptRecordError, OSError) as error:
         report.error(where, str(error))
@@ -60,6 +67,8 @@ class _JournalCheck:
         self._control = control
         self._alive = alive
         self.segments = Segments(path)
+        #: Where patches are rebuilt: that may close mappings.
+        self._bases = Segments(path)
         #: The last lsn that the owner had published when the check began. It is read before the
         #: tail, so it is not newer. What a living owner wrote behind that is not judged.
         self._promised = control.tail_lsn
@@ -69,6 +78,11 @@ class _JournalCheck:
         self._number = 0
         #: Largest published seq by execution and claim.
         self._newest: dict[tuple[int, int], int] = {}
+
+    def close(self) -> None:
+        """Unmap everything."""
+        self.segments.close()
+        self._bases.close()
 
     def run(self) -> None:
         """All checks, in an order that tolerates a service and an owner at work: the published tail
@@ -172,11 +186,25 @@ class _JournalCheck:
                 self._error(f"{name} has no outcome, but the cursor has passed it")
             elif word:
                 self._error(f"the outcome of {name} is damaged")
+            self._check_base(segment, header, offset)
         if header.lsn == self._cursor.lsn and at + header.length != self._cursor.position:
             self._error(f"the cursor is at {self._cursor.position:#x}, not behind {name}")
         if header.lsn <= self._promised or self._control.damaged:
             key = (header.execution_hash, header.claim)
             self._newest[key] = max(self._newest.get(key, 0), header.seq)
+
+    def _check_base(self, segment: SegmentMap, header: RecordHeader, offset: int) -> None:
+        """A patch without outcome: its state can be rebuilt. (The store may have what it builds on,
+        and then it is stored; but nothing vouches for that.)"""
+        if not is_patch(header):
+            return
+        try:
+            with_state(self._bases, read_record(segment.view, offset, header))
+        except CorruptRecordError as error:
+            (word,) = OUTCOME_WORD.unpack_from(segment.view, offset + OUTCOME_OFFSET)
+            # If it is there and has none yet, its base has not been given up meanwhile.
+            if not word and parse_header(segment.view, offset) == header:
+                self._error(str(error))
 
     def _expect(self, lsn: int, *, together: bool) -> None:
         """All records up to ``lsn`` lie before this place; ``together``: in this segment, or at the

@@ -20,6 +20,7 @@ from livingai.queue.layout import (
     Flag,
     owner_token,
 )
+from livingai.queue.patch import is_patch
 from livingai.queue.quarantine import Quarantined, aside_paths, read_aside
 from livingai.queue.record import read_record
 
@@ -67,6 +68,11 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
     """
     aside = read_aside(path)
     header, node, ext, state = _record(aside)
+    if is_patch(header):
+        raise CorruptRecordError(
+            f"{aside.path} holds only what had changed since an earlier state, which is damaged or "
+            "gone: its state cannot be rebuilt"
+        )
     tags: Any = serial.unpack(ext) if ext else {}
     tags.setdefault(ExtensionKey.OWNER.value, owner_token(header.journal_id, header.claim))
     wire: Any = serial.unpack(node)

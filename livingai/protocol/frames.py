@@ -31,8 +31,8 @@ from typing import Any
 import msgpack
 
 PROTOCOL_VERSION = 1
-#: 1: errors come with their families. 2: a writer encodes states.
-REVISION = 2
+#: 1: errors come with their families. 2: a writer encodes states. 3: records may be patches.
+REVISION = 3
 LENGTH = struct.Struct("<I")
 #: (lsn, outcome word) pairs of an OUTCOMES message.
 OUTCOME_PAIR = struct.Struct("<QQ")

@@ -18,8 +18,11 @@ from tests.support import acts
 from tests.support.agent_main import from_json, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Short-lived services and few processes, so that tests are quick.
-DEFAULTS: dict[str, Any] = {"idle_s": 0.2, "compressors": 1, "service_timeout_s": 20.0}
+#: Short-lived services and few processes, so that tests are quick; patches of small states, too, so
+#: that whatever is killed meets some.
+DEFAULTS: dict[str, Any] = {
+    "idle_s": 0.2, "compressors": 1, "service_timeout_s": 20.0, "patch_from_bytes": 256,
+}  # fmt: skip
 
 
 class AgentDied(AssertionError):

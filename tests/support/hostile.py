@@ -61,6 +61,7 @@ RECORD = {
     "length": (20, 4), "lsn": (24, 8), "claim": (32, 8), "epoch": (40, 8), "seq": (48, 8),
     "mono_ns": (56, 8), "wall_ns": (64, 8), "execution_hash": (72, 8), "node_len": (80, 4),
     "ext_len": (84, 4), "state_len": (88, 4), "budget_us": (92, 4), "codec": (96, 1),
+    "base_back": (98, 2), "base_place": (100, 4),
 }  # fmt: skip
 CONTROL = {"journal_id": (16, 8), "boot_id": (24, 8), "created_ns": (40, 8), "boot_order": (48, 8)}
 CONTROL_WORDS = [word for word in ControlWord if word is not ControlWord.HEADER_SUM]

@@ -22,8 +22,10 @@ from livingai import failpoint
 from livingai.errors import CorruptRecordError, JournalError, JournalFullError
 from livingai.inspection.check import check_directory
 from livingai.queue.layout import RECORD_HEADER_BYTES, aligned, offset_of, segment_of
-from livingai.queue.record import Record, read_record
+from livingai.queue.patch import base_position, is_patch
+from livingai.queue.record import Record, parse_header, read_record
 from livingai.queue.rescue import Pause
+from livingai.queue.segments import Segments
 from livingai.queue.tail import JournalTail
 from tests.support.journals import (
     LIMITS,
@@ -33,6 +35,7 @@ from tests.support.journals import (
     failing,
     garbage,
     read_all,
+    record_at,
     scratch_folder,
     segment_files,
     state_directory,
@@ -48,6 +51,12 @@ _sizes = st.one_of(
     st.integers(3600, 3800),
     st.integers(4000, 9000),
 )
+#: How a state differs from the one before: what is done, where (as a part of it), with how much.
+_edits = st.tuples(
+    st.sampled_from(["append", "insert", "remove", "change"]), st.floats(0, 1), st.integers(1, 100)
+)
+#: States of so many bytes may be patches.
+PATCH_FROM = 500
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -60,6 +69,9 @@ class Written(NamedTuple):
     state: bytes
     claim: int
     seq: int
+    #: Bytes of its state section, and the record that this is a patch on (0: it is none).
+    section: int
+    base: int
 
     @property
     def number(self) -> int:
@@ -72,7 +84,7 @@ class Written(NamedTuple):
     @property
     def end(self) -> int:
         """Behind the last byte that counts."""
-        return self.start + RECORD_HEADER_BYTES + len(self.node) + len(self.state)
+        return self.start + RECORD_HEADER_BYTES + len(self.node) + self.section
 
 
 class JournalModel(RuleBasedStateMachine):
@@ -82,10 +94,11 @@ class JournalModel(RuleBasedStateMachine):
         super().__init__()
         self.folder = scratch_folder()
         self.directory = state_directory(self.folder / "state")
-        self.writer = Writer(self.directory)
+        self.writer = Writer(self.directory, patch_from=PATCH_FROM)
         self.journal = self.writer.journal
         self.consumer = Consumer(self.journal.directory)
         self.records: list[Written] = []
+        self.last: dict[str, bytes] = {}
         self.copies = 0
         #: fdatasync calls since the last look: (segment, newest lsn, whether it worked); how many
         #: are to fail; records that are durable, and those that no sync of their file can save.
@@ -108,6 +121,7 @@ class JournalModel(RuleBasedStateMachine):
             self.verify(self.copy(), set())
         finally:
             self.consumer.close()
+            self.writer.own.close()
             self.writer.cache.close()
             self.patch.stop()
             self.no_pause.stop()
@@ -125,8 +139,11 @@ class JournalModel(RuleBasedStateMachine):
         return bytes(data)
 
     @rule(execution=_executions, size=_sizes, seed=SEEDS)
-    def save(self, execution: str, size: int | None, seed: int) -> None:
-        state = None if size is None else self.payload(size, seed)
+    def save_any(self, execution: str, size: int | None, seed: int) -> None:
+        self.save(execution, size, seed, None if size is None else self.payload(size, seed))
+
+    def save(self, execution: str, size: int | None, seed: int, state: bytes | None) -> None:
+        """Save a state; ``size``: of it."""
         numbers = {written.number for written in self.records}
         try:
             at = self.writer.save(execution, state, output=len(self.records))
@@ -138,14 +155,44 @@ class JournalModel(RuleBasedStateMachine):
         if segment_of(at.position) not in numbers:
             self.check_bounds()
 
+    @rule(execution=_executions, steps=st.lists(_edits, min_size=1, max_size=6), seed=SEEDS)
+    def grow(self, execution: str, steps: list[tuple[str, float, int]], seed: int) -> None:
+        """States that each resemble the one before."""
+        for step, (how, part, size) in enumerate(steps):
+            state = bytearray(self.last.get(execution, b""))
+            if not PATCH_FROM <= len(state) < 3000:
+                state = bytearray(garbage(seed, 1500))
+            at = int(part * len(state))
+            if how == "append":
+                state += garbage(seed + step, size)
+            elif how == "insert":
+                state[at:at] = garbage(seed + step, size)
+            elif how == "remove":
+                del state[at : at + size]
+            else:
+                state[at : at + 1] = b"!"
+            self.save(execution, len(state), seed, bytes(state))
+
     def remember(self, position: int, execution: str, state: bytes | None) -> None:
         place = self.writer.places[execution]
+        if state is not None:
+            self.last[execution] = state
         self.records.append(
-            Written(
-                len(self.records) + 1, position, self.writer.node, state or b"", place.claim,
-                place.seq,
-            )
-        )  # fmt: skip
+            self.written(position, self.writer.node, state or b"", place.claim, place.seq)
+        )
+
+    def written(self, position: int, node: bytes, state: bytes, claim: int, seq: int) -> Written:
+        """A new record; what it builds on is looked up in the journal."""
+        with closing(Segments(self.journal.directory)) as segments:
+            segment = segments.get(segment_of(position))
+            assert segment is not None
+            header = parse_header(segment.view, offset_of(position))
+        assert header is not None
+        lsn, base = len(self.records) + 1, 0
+        if is_patch(header):
+            at = base_position(header)
+            (base,) = [w.lsn for w in self.records if w.position == at and not w.base]
+        return Written(lsn, position, node, state, claim, seq, header.state_len, base)
 
     def sizes(self) -> dict[int, int]:
         """Bytes of each segment file."""
@@ -156,7 +203,9 @@ class JournalModel(RuleBasedStateMachine):
         """It is full only if undrained segments and the current one leave no room for one more."""
         sizes = self.sizes()
         current = max(sizes)
-        undrained = {w.number for w in self.records if w.lsn > self.consumer.lsn} - {current}
+        waiting = [w for w in self.records if w.lsn > self.consumer.lsn]
+        built_on = {self.records[w.base - 1].number for w in waiting if w.base}
+        undrained = ({w.number for w in waiting} | built_on) - {current}
         held = sum(sizes[number] for number in undrained) + sizes[current]
         need = max(LIMITS.segment_bytes, aligned(size + 128) + 128 + 512)
         assert undrained, "it is full without a record that waits"
@@ -220,6 +269,9 @@ class JournalModel(RuleBasedStateMachine):
         assert synced == self.journal.synced_lsn
         safe = {(w.node, w.claim, w.seq) for w in self.records if w.lsn in self.durable}
         for written in self.records[self.consumer.lsn : synced]:
+            if written.base > self.consumer.lsn:  # else the store has that
+                base = self.records[written.base - 1]
+                assert (base.node, base.claim, base.seq) in safe, "a power loss would take its base"
             assert (written.node, written.claim, written.seq) in safe, "a power loss would take it"
         if synced > before:
             assert (synced, self.journal.unsynced_bytes) == (len(self.records), 0)
@@ -241,9 +293,12 @@ class JournalModel(RuleBasedStateMachine):
                 if found.header.lsn > len(self.records):
                     name = (found.header.claim, found.header.seq)
                     (original, *_) = [w for w in self.records if (w.claim, w.seq) == name]
-                    lsn = len(self.records) + 1
-                    copy = original._replace(lsn=lsn, position=found.position)
-                    self.records.append(copy)
+                    self.records.append(
+                        self.written(
+                            found.position, original.node, original.state, original.claim,
+                            original.seq,
+                        )
+                    )  # fmt: skip
 
     @rule()
     def expire(self) -> None:
@@ -318,31 +373,45 @@ class JournalModel(RuleBasedStateMachine):
         seen = [record.header.lsn for record in records if record.header.lsn != extra]
         note(f"lost {lost}, cursor {cursor}, damage {tail.damage}")
         assert seen == expected
-        for record in records:
-            if record.header.lsn != extra:
-                self.same(record)
+        without = self.check_states(copy, seen, lost)
         noted = [n for d in tail.damage for n in range(d.first_lsn, d.last_lsn + 1)]
         assert len(noted) == len(set(noted)), "noted twice"
         assert set(noted) <= (lost | set(range(1, cursor + 1)) if forgotten else lost)
         assert {n for n in noted if n > cursor} == {n for n in lost if n > cursor}
         report = check_directory(Path(copy).parents[1])
         if checks:
-            assert report.ok != any(n > cursor for n in lost), report.findings
+            assert report.ok != any(n > cursor for n in lost | without), report.findings
             assert report.counts["records"] == len(records)
         if live:
             self.verify_alive(copy, set(expected))
-        self.verify_from_cursor(copy, [n for n in expected if n > cursor], extra)
+        self.verify_from_cursor(copy, [n for n in expected if n > cursor], extra, lost)
         shutil.rmtree(Path(copy).parents[1])
 
-    def verify_from_cursor(self, copy: str, expected: list[int], extra: int) -> None:
+    def verify_from_cursor(
+        self, copy: str, expected: list[int], extra: int, lost: set[int]
+    ) -> None:
         with closing(Consumer(copy)) as consumer:
             taken = consumer.take(alive=False)
             seen = [f.header.lsn for f in taken if f.header.lsn != extra]
             assert [lsn for lsn in seen if lsn > self.consumer.lsn] == expected
-            for found in taken:
-                if found.header.lsn != extra:
-                    self.same(consumer.record(found))
+            self.check_states(copy, seen, lost)
             assert consumer.take(alive=False) == []
+
+    def check_states(self, copy: str, there: list[int], lost: set[int]) -> set[int]:
+        """Each record has the state that was written, or says that what it builds on is damaged or
+        gone; those that do."""
+        numbers = {w.lsn for w in self.there()} - lost
+        without = set()
+        with closing(Segments(copy)) as segments:
+            for written in (self.records[lsn - 1] for lsn in there):
+                try:
+                    self.same(record_at(segments, written.position))
+                except CorruptRecordError:
+                    assert written.base, "it has its whole state"
+                    assert written.base not in numbers, "its base is there"
+                    assert written.lsn <= self.consumer.lsn or written.base in lost, "it is gone"
+                    without.add(written.lsn)
+        return without
 
     def verify_alive(self, copy: str, expected: set[int]) -> None:
         """A living owner's records are not checked by the tail, but by the code that reads them."""
@@ -355,6 +424,7 @@ class JournalModel(RuleBasedStateMachine):
                     record = read_record(segment.view, offset_of(found.position))
                 except CorruptRecordError:
                     continue
-                self.same(record)
+                if not is_patch(record.header):
+                    self.same(record)
                 seen.add(record.header.lsn)
         assert seen == expected

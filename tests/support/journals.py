@@ -9,19 +9,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
 from livingai import serial
 from livingai.engine.cache import HotCache
+from livingai.engine.patches import Lineage
 from livingai.node import ExecutionNode, Status
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Appended, Journal, JournalLimits
 from livingai.queue.layout import Flag, StateKind, offset_of, segment_of
+from livingai.queue.patch import with_state
 from livingai.queue.record import Record, execution_hash, read_record
 from livingai.queue.segment import segment_name
+from livingai.queue.segments import Segments
 from livingai.queue.tail import Found, JournalTail
 
 STORE_URL = "sqlite:///nowhere.db"
@@ -54,6 +57,7 @@ class Place:
     slot: int
     claim: int
     seq: int = 0
+    lineage: Lineage = field(default_factory=Lineage)
 
 
 class Writer:
@@ -61,10 +65,19 @@ class Writer:
     execution with its first save, and again when its slot was evicted. Several can live in one
     process."""
 
-    def __init__(self, directory: StateDirectory, limits: JournalLimits = LIMITS) -> None:
+    def __init__(
+        self,
+        directory: StateDirectory,
+        limits: JournalLimits = LIMITS,
+        *,
+        patch_from: int = 1 << 62,
+    ) -> None:
+        """``patch_from``: states of so many bytes may be written as patches."""
+        self.patch_from = patch_from
         self.cache = HotCache(directory, ttl_s=3600.0)
         self.journal = Journal(directory.journals, limits)
         self.journal.supersede = self._supersede
+        self.own = Segments(self.journal.directory)
         self.places: dict[str, Place] = {}
         #: Node section of the last save.
         self.node = b""
@@ -101,23 +114,34 @@ class Writer:
         flags = 0
         if state is not None:
             flags = Flag.STATE if history else Flag.STATE | Flag.LATEST_ONLY
+        line, patch = place.lineage, None
+        large = state is not None and len(state) >= self.patch_from
+        if large:
+            flags |= Flag.BASE
+            patch = line.patch(state or b"", self.own)
         at = self.journal.append(
             key=key, slot=place.slot, node_key=execution_hash(node_id), claim=place.claim, epoch=0,
             seq=place.seq + 1, flags=flags,
             state_kind=StateKind.NONE if state is None else StateKind.BYTES,
-            node=self.node, ext=b"", state=state or b"", budget_us=budget_us,
+            node=self.node, ext=b"", state=state or b"", budget_us=budget_us, patch=patch,
         )  # fmt: skip
         place.seq += 1
+        if at.patched and patch is not None:
+            line.patched(patch)
+        elif large:
+            line.wrote(state or b"", at.position, place.seq, at.reliance)
         return at
 
     def close(self) -> None:
         """Close in order."""
         self.journal.close()
+        self.own.close()
         self.cache.close()
 
     def die(self) -> None:
         """As kill -9 leaves it: the lock is free, nothing is written or synced."""
         self.journal.abandon()
+        self.own.close()
         self.cache.close()
 
 
@@ -149,15 +173,20 @@ class Consumer:
         return taken
 
     def record(self, found: Found) -> Record:
-        """A record's verified bytes. Raises CorruptRecordError."""
-        segment = self.tail.segments.get(segment_of(found.position))
-        assert segment is not None
-        return read_record(segment.view, offset_of(found.position))
+        """A record, verified, with its whole state. Raises CorruptRecordError."""
+        return record_at(self.tail.segments, found.position)
 
     def close(self) -> None:
         """Let go."""
         self.tail.close()
         self.cursor.close()
+
+
+def record_at(segments: Segments, position: int) -> Record:
+    """The record at a position, verified, with its whole state. Raises CorruptRecordError."""
+    segment = segments.get(segment_of(position))
+    assert segment is not None
+    return with_state(segments, read_record(segment.view, offset_of(position)))
 
 
 def read_all(directory: str, *, alive: bool = False) -> tuple[list[Record], JournalTail]:

@@ -106,7 +106,8 @@ def campaign(
     What happened, in a sentence."""
     rng = random.Random(seed)
     down_ms = 0.0
-    with CheckpointEngine(store, directory=str(folder / "state"), idle_s=0.2) as engine:
+    where = str(folder / "state")
+    with CheckpointEngine(store, directory=where, idle_s=0.2, patch_from_bytes=256) as engine:
         # The service starts and connects; else all that follows would fall into that time.
         engine.save_sync(ExecutionNode(FIRST)).result(60)
         savers = Savers(engine, executions)

@@ -12,12 +12,14 @@ from typing import Any
 from livingai.config import ServiceConfig
 from livingai.errors import CorruptRecordError, LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
+from livingai.queue.patch import is_patch
 from livingai.stores.base import RowStatus
 from livingai.workers.dispatcher.feed import Item
 from livingai.workers.dispatcher.lanes import Lanes, overtaken
 from livingai.workers.dispatcher.ports import BatchPort, Decided
 from livingai.workers.dispatcher.spawning import Spawned
 from livingai.workers.dispatcher.store_link import Backoff, StoreLink
+from livingai.workers.encoding_task import AS_IT_IS
 from livingai.workers.store.writer import DAMAGED, HELD, UNENCODED
 
 _log = logging.getLogger("livingai.service")
@@ -34,8 +36,14 @@ _MAX_SPARED = 2
 #: Seconds after which a store that does not answer is reported.
 _SILENT_S = 5.0
 
-#: The revision from which on a writer encodes states.
+#: The revisions from which on a writer encodes states, and knows patches.
 _ENCODES = 2
+_KNOWS_PATCHES = 3
+
+_OLD_WRITER = (
+    "the service runs with a newer version of livingai than the one that is installed now, whose "
+    "writers do not know all records: upgrade livingai again, or nothing more is stored"
+)
 
 _MET = STATUS_CODES[OutcomeStatus.MET]
 _SUPERSEDED = STATUS_CODES[OutcomeStatus.SUPERSEDED]
@@ -157,6 +165,9 @@ class BatchWriter:
         except LivingAIError as error:
             await self._again(batch, error, began_ns, died=False)
             return None
+        if writer.revision < _KNOWS_PATCHES and any(is_patch(item.header) for item in sent):
+            await self._again(batch, StoreUnavailableError(_OLD_WRITER), began_ns, died=False)
+            return None
         self._port.sent(sent)
         rows = [_request(item, writer.revision) for item in sent]
         self._sent_at = time.monotonic()
@@ -269,6 +280,8 @@ def _request(item: Item, revision: int) -> list[Any]:
     done = item.encoded
     if done is not None:
         return [*place, done.blob, done.content_hash, done.base_hash, done.sections]
+    if item.patch and item.attempts < _SUSPECT_AFTER:
+        return [*place, AS_IT_IS]
     # After so many deaths its encoding may be the cause.
     if item.by_writer and item.attempts < _SUSPECT_AFTER and revision >= _ENCODES:
         return [*place, item.base_at]

@@ -10,7 +10,8 @@ Rules:
    still waits.
 3. A full snapshot comes at least every :func:`longest_chain` checkpoints, which bounds what a read
    has to decode. Where deltas are small, snapshots are most of what is stored, and of the work.
-4. A base may turn out to be missing all the same (refused by the store, pruned, deleted): the store
+4. A state that patches of its agent may build on is firm. A patch goes to the store as it is.
+5. A base may turn out to be missing all the same (refused by the store, pruned, deleted): the store
    says so and the record is encoded again without one, before anything behind it is written.
 """
 
@@ -41,6 +42,9 @@ class _Base(NamedTuple):
     at: int
     chain: int
     slow: bool
+    #: Number, and deltas before it, of the newest state that patches may build on; 0: not known.
+    whole_seq: int
+    whole_chain: int
 
 
 class Bases:
@@ -60,21 +64,34 @@ class Bases:
         if (
             base is not None
             and _same_claim(base, item)
-            and base.chain < min(self._longest, longest_chain(header.state_len, slow=base.slow))
+            and base.chain < min(self._longest, longest_chain(item.raw_bytes(), slow=base.slow))
         ):
             item.base_at = base.at
             item.chain = base.chain + 1
             item.slow = base.slow
-            if header.flags & Flag.LATEST_ONLY:
+            if header.flags & Flag.LATEST_ONLY and not header.flags & Flag.BASE:
                 return
         item.firm = True
         self._remember(item)
+
+    def choose_patch(self, item: Item) -> None:
+        """The record is a patch: the base is chosen."""
+        header = item.header
+        item.patch = True
+        base = self._bases.get(header.execution_hash)
+        if base is None or not _same_claim(base, item):  # from before a restart: not known
+            base = None
+        known = base is not None and base.whole_seq == header.seq - header.base_back
+        item.chain = base.whole_chain + 1 if base is not None and known else self._longest
+        if not header.flags & Flag.LATEST_ONLY:
+            item.firm = True
+            self._remember(item)
 
     def sent(self, item: Item) -> None:
         """The record is part of a batch: it is firm, and the next state's base unless a later claim
         or state is that already."""
         item.firm = True
-        encoded = item.by_writer or item.encoded is not None
+        encoded = item.by_writer or item.patch or item.encoded is not None
         if not encoded or item.header.flags & Flag.WHOLE:
             return
         base = self._bases.get(item.header.execution_hash)
@@ -89,7 +106,7 @@ class Bases:
         item.base_at = item.chain = 0
         self.sent(item)
         item.encoded = None
-        item.by_writer = False
+        item.by_writer = item.patch = False
 
     def note_slow(self, item: Item, *, slow: bool) -> None:
         """Whether the record's encoding takes long, as it was seen now: what follows is probably
@@ -107,12 +124,18 @@ class Bases:
 
     def _remember(self, item: Item) -> None:
         header = item.header
-        self._bases.pop(header.execution_hash, None)  # the oldest goes first
+        before = self._bases.pop(header.execution_hash, None)  # the oldest goes first
+        whole_seq, whole_chain = 0, 0
+        if header.flags & Flag.BASE:
+            whole_seq, whole_chain = header.seq, item.chain
+        elif before is not None and _same_claim(before, item):
+            whole_seq, whole_chain = before.whole_seq, before.whole_chain
         if len(self._bases) >= _MAX_EXECUTIONS:
             del self._bases[next(iter(self._bases))]
         self._bases[header.execution_hash] = _Base(
-            item.feed, header.claim, header.seq, item.at, item.chain, item.slow
-        )
+            item.feed, header.claim, header.seq, item.at, item.chain, item.slow, whole_seq,
+            whole_chain,
+        )  # fmt: skip
 
 
 def longest_chain(state_bytes: int, *, slow: bool) -> int:

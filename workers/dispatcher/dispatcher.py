@@ -25,6 +25,8 @@ from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.protocol.status import ServicePids, ServiceStatus
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
+from livingai.queue.patch import is_patch
+from livingai.queue.record import RecordHeader
 from livingai.service.logfile import trim_log
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
@@ -224,9 +226,12 @@ class Dispatcher:
             return
         encode = (
             bool(header.flags & Flag.STATE)
-            and header.state_len >= _ENCODE_FROM_BYTES
+            and (header.state_len >= _ENCODE_FROM_BYTES or self._has_to_do_with_patches(header))
             and self.config.codec != "raw"
         )
+        if encode and is_patch(header) and self.config.codec == "auto":
+            self._bases.choose_patch(item)
+            encode = False
         if encode:
             self._bases.choose(item)
             item.by_writer = self._is_quick(item, slow=item.slow)
@@ -235,7 +240,13 @@ class Dispatcher:
         if not item.ready:
             self.pool.add(item)
 
+    @staticmethod
+    def _has_to_do_with_patches(header: RecordHeader) -> bool:
+        return is_patch(header) or bool(header.flags & Flag.BASE)
+
     def _is_quick(self, item: Item, *, slow: bool) -> bool:
+        if is_patch(item.header):  # of a large state, which has to be rebuilt
+            return False
         size, based = item.header.state_len, item.base_at > 0
         return is_quick(size, based=based, slow=slow, codec=self.config.codec)
 
@@ -274,7 +285,7 @@ class Dispatcher:
             self._bases.note_slow(item, slow=True)
             key = item.header.execution_hash
             for each in self.writer_of(key).lanes.behind(key):
-                if each.by_writer and not self._is_quick(each, slow=True):
+                if each is item or (each.by_writer and not self._is_quick(each, slow=True)):
                     each.slow = True
                     each.by_writer = each.ready = False
                     self.pool.add(each)

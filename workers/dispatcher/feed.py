@@ -14,10 +14,11 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import offset_of, segment_of
+from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, segment_of
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
 from livingai.queue.names import put_aside, put_back_names
 from livingai.queue.opening import open_file
+from livingai.queue.patch import is_patch, state_bytes
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
 from livingai.queue.segment import segment_name, segment_numbers
 from livingai.queue.tail import Damage, Found, JournalTail
@@ -46,6 +47,7 @@ class Item:
         "firm",
         "header",
         "overtaken",
+        "patch",
         "ready",
         "slow",
         "spared",
@@ -61,6 +63,8 @@ class Item:
         #: Its encoding takes long, or that of the one before did.
         self.slow = False
         self.base_at = 0
+        #: It goes to the store as the patch that it is.
+        self.patch = False
         #: Deltas between its state and a whole one.
         self.chain = 0
         #: It is written even if a newer state of its claim is at hand: something may build on it.
@@ -81,8 +85,17 @@ class Item:
         return EncodingTask(self.feed.path, self.at, self.base_at)
 
     def raw_bytes(self) -> int:
-        """Size of its state."""
-        return self.header.state_len
+        """Size of its state, of a patch as that says."""
+        header = self.header
+        if not is_patch(header):
+            return header.state_len
+        with contextlib.suppress(OSError):
+            segment = self.feed.tail.segments.get(segment_of(self.at))
+            if segment is not None:
+                start = self.at + RECORD_HEADER_BYTES + header.node_len + header.ext_len
+                start = offset_of(start)
+                return state_bytes(header, segment.view[start : start + header.state_len])
+        return header.state_len
 
     @property
     def end(self) -> int:

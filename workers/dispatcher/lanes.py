@@ -23,6 +23,7 @@ import collections
 from collections.abc import Iterable
 
 from livingai.queue.layout import Flag
+from livingai.queue.patch import is_patch
 from livingai.workers.dispatcher.feed import Item
 
 
@@ -159,4 +160,8 @@ def _claim(item: Item) -> tuple[int, int]:
 
 def _stored_bytes(item: Item) -> int:
     encoded = item.encoded
-    return len(encoded.blob) if encoded is not None else item.header.body_len
+    if encoded is not None:
+        return len(encoded.blob)
+    if item.patch or not is_patch(item.header):
+        return item.header.body_len
+    return item.raw_bytes()  # the writer rebuilds it

@@ -14,10 +14,13 @@ import asyncio
 import logging
 import time
 
+from livingai.errors import CorruptRecordError
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_BY_CODE, STATUS_CODES, OutcomeStatus
 from livingai.queue.layout import offset_of, segment_of
+from livingai.queue.patch import is_patch, standing_bytes, with_state
 from livingai.queue.quarantine import set_aside
+from livingai.queue.record import read_record
 from livingai.queue.tail import Damage
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
@@ -97,8 +100,15 @@ class Outcomes:
     def set_aside(self, item: Item, reason: str) -> None:
         """Quarantine a record: its bytes go to a file, then it is terminal."""
         header = item.header
-        data = _bytes_at(item.feed, item.at, header.length)
-        if not self._write(item.feed, item.at, data, reason=reason, lsn=header.lsn):
+        try:
+            data = _standing(item) or _bytes_at(item.feed, item.at, header.length)
+            written = self._write(item.feed, item.at, data, reason=reason, lsn=header.lsn)
+        except OSError as error:  # no descriptors; what is not read is not set aside
+            _log.warning(
+                "record %d of %s cannot be read now: %s", header.lsn, item.feed.path, error
+            )
+            written = False
+        if not written:
             asyncio.get_running_loop().call_later(_RETRY_S, self.set_aside, item, reason)
             return
         _log.error("record %d of %s is quarantined: %s", header.lsn, item.feed.path, reason)
@@ -143,6 +153,24 @@ class Outcomes:
             return False
         self._trouble = ""
         return True
+
+
+def _standing(item: Item) -> bytes | None:
+    """The bytes of a record that is a patch, as if its state had been written whole: what is set
+    aside must not need a base that will be gone. None: it is none, or cannot be rebuilt. Raises
+    OSError."""
+    if not is_patch(item.header):
+        return None
+    segments = item.feed.tail.segments
+    segment = segments.get(segment_of(item.at))
+    try:
+        if segment is not None:
+            return standing_bytes(
+                with_state(segments, read_record(segment.view, offset_of(item.at)))
+            )
+    except CorruptRecordError as error:
+        _log.error("record %d of %s: %s", item.header.lsn, item.feed.path, error)
+    return None
 
 
 def _bytes_at(feed: Feed, position: int, length: int) -> bytes:

@@ -17,13 +17,20 @@ from livingai.errors import CorruptRecordError, StoreUnavailableError
 from livingai.failpoint import failpoint
 from livingai.node import NodeField
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import ExtensionKey, Flag, offset_of, owner_token
+from livingai.queue.layout import (
+    RECORD_HEADER_BYTES,
+    ExtensionKey,
+    Flag,
+    offset_of,
+    owner_token,
+)
+from livingai.queue.patch import blob_of, state_bytes, with_state
 from livingai.queue.record import Record, parse_header, read_record, read_sections
 from livingai.queue.segment_cache import SegmentCache
 from livingai.stores.base import Row, RowStatus, Store
 from livingai.stores.elsewhere import look_elsewhere
 from livingai.workers.encoding import Unencoded, encode_quickly
-from livingai.workers.encoding_task import EncodingTask
+from livingai.workers.encoding_task import AS_IT_IS, EncodingTask
 from livingai.workers.store.role import Role
 
 _log = logging.getLogger("livingai.service")
@@ -62,7 +69,8 @@ class WriterRole(Role):
         ns)]``. A record is
 
         * ``[journal, position, base's position]``: its state is encoded here, against the state of
-          the record at that position (0: alone), or left to a compressor (``UNENCODED``);
+          the record at that position (0: alone), or left to a compressor (``UNENCODED``); with
+          :data:`~.encoding_task.AS_IT_IS` it is a patch, whose base the store should have;
         * ``[journal, position, blob, content hash, base hash, sections' sum]``: it was encoded, or,
           where these four are None, it is stored as it is.
 
@@ -131,23 +139,34 @@ class WriterRole(Role):
 
     def _row(self, journal: str, position: int, *encoding: Any) -> Row:
         done = None
-        if len(encoding) == 1:
+        as_it_is = encoding == (AS_IT_IS,)
+        if len(encoding) == 1 and not as_it_is:
             done = self._encoded(EncodingTask(journal, position, *encoding))
         blob = content_hash = base_hash = None
+        view = self._segments.view(journal, position)
         if done is not None:
             (header, node, ext, state), encoded = done
             blob, base_hash = encoded.blob, encoded.base_hash
             content_hash = codecs.content_hash(state)
+            raw_bytes = len(state)
         elif len(encoding) > 1 and encoding[0] is not None:
             blob, content_hash, base_hash, sections = encoding
-            view = self._segments.view(journal, position)
             header, node, ext = read_sections(view, offset_of(position), sections)
+            start = offset_of(position) + RECORD_HEADER_BYTES + header.node_len + header.ext_len
+            raw_bytes = state_bytes(header, view[start : start + header.state_len])
         else:
-            view = self._segments.view(journal, position)
-            header, node, ext, state = read_record(view, offset_of(position))
-            if header.flags & Flag.STATE:
-                blob = b"\0" + state
-                content_hash = codecs.content_hash(state)
+            record = read_record(view, offset_of(position))
+            if as_it_is:
+                patch, content_hash = blob_of(record)
+                blob, base_hash = codecs.compress_patch(patch), codecs.base_of(patch)
+                raw_bytes = codecs.size_of(patch)
+            else:
+                record = with_state(self._segments.segments(journal), record)
+                raw_bytes = len(record.state)
+                if record.header.flags & Flag.STATE:
+                    blob = b"\0" + record.state
+                    content_hash = codecs.content_hash(record.state)
+            header, node, ext, _ = record
         if max(header.epoch, header.seq) >> 63:
             raise ValueError("its epoch or its number within the claim is out of range")
         wire: Any = serial.unpack(node)
@@ -156,7 +175,7 @@ class WriterRole(Role):
         return Row(
             execution_id=wire[NodeField.EXECUTION_ID], node_id=wire[NodeField.ID], claim=owner,
             epoch=header.epoch, seq=header.seq, wire=wire, blob=blob, state_kind=header.state_kind,
-            raw_bytes=header.state_len, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
+            raw_bytes=raw_bytes, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
             content_hash=content_hash, tags=tags,
         )  # fmt: skip
 

@@ -18,7 +18,9 @@ from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen
 
-SMALL: dict[str, Any] = {"segment_bytes": 1 << 16, "journal_bytes": 1 << 18, "cache_bytes": 0}
+SMALL: dict[str, Any] = {
+    "segment_bytes": 1 << 16, "journal_bytes": 1 << 18, "cache_bytes": 0, "patch_from_bytes": 0,
+}  # fmt: skip
 
 
 def fill(agent: AgentSide, execution: str, first: int, most: int = 500) -> int:

@@ -158,7 +158,7 @@ def forked(engine: CheckpointEngine, new_id: str) -> None:
 
 def test_pruning_keeps_every_state_that_stays_readable(state_dir: Place) -> None:
     async def main() -> None:
-        async with CheckpointEngine(state_dir.store()) as engine:
+        async with CheckpointEngine(state_dir.store(), patch_from_bytes=0) as engine:
             state = grow(engine, "run-1", 60)
             await engine.flush(timeout=30)
             pruned = await engine.prune(Retention(keep_last=3))
@@ -197,7 +197,8 @@ def test_the_engines_policy_is_applied_by_the_service(
     state_dir: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIVINGAI_RETAIN_EVERY_S", "0.2")
-    with CheckpointEngine(state_dir.store(), retention=Retention(keep_last=2)) as engine:
+    keep = Retention(keep_last=2)
+    with CheckpointEngine(state_dir.store(), retention=keep, patch_from_bytes=0) as engine:
         grow(engine, "run-1", MAX_CHAIN + 12)  # eleven behind the second snapshot
         engine.flush_sync(timeout=30)
         with state_dir.store() as store:

@@ -11,6 +11,7 @@ import pytest
 
 from livingai.inspection.check import check_directory
 from livingai.queue.lock import owner_alive
+from livingai.queue.patch import is_patch
 from tests.support import acts, hostile, peek
 from tests.support.odd import put_odd
 from tests.support.place import Place
@@ -19,9 +20,9 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.timeout(120)
 
 
-def left_behind(place: Place, steps: int = 30) -> str:
+def left_behind(place: Place, steps: int = 30, patch_from_bytes: int = 0) -> str:
     """A journal of a dead agent, in several segments, that no service has seen."""
-    agent = place.agent(segment_bytes=1 << 16)
+    agent = place.agent(segment_bytes=1 << 16, patch_from_bytes=patch_from_bytes)
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
     for pid in place.service_processes():
@@ -100,6 +101,19 @@ def test_record(state_dir: Place, field: str) -> None:
         assert stored
     else:
         assert len(stored) >= 29
+
+
+@pytest.mark.parametrize("field", ["base_back", "base_place", "codec", "state_len"])
+@pytest.mark.parametrize("number", [0, 1, 200])
+def test_patch(state_dir: Place, field: str, number: int) -> None:
+    """What it says of its base is wrong: the store knows that by its hash, or the patch is set
+    aside, and all others are stored."""
+    journal = left_behind(state_dir, patch_from_bytes=256)
+    path = hostile.files(journal)[0]
+    places = [at for at, header in hostile.places(path) if is_patch(header)]
+    hostile.record(path, places[3], field, lambda _: number)
+    drained(state_dir)
+    assert len(peek.stored_steps(state_dir.database, "run-1")) >= 29
 
 
 def test_odd_things_everywhere(state_dir: Place) -> None:

@@ -122,7 +122,8 @@ def test_all_ways_of_encoding_at_once(state_dir: Place, history: bool) -> None:
 @pytest.mark.parametrize("action", ["kill*1", "error"])
 def test_a_state_that_no_writer_can_encode(state_dir: Place, action: str) -> None:
     """Each writer dies of it, or each fails: the state is stored as it is."""
-    agent = state_dir.agent(env={"LIVINGAI_FAILPOINTS": f"writer.before_encode={action}"})
+    armed = {"LIVINGAI_FAILPOINTS": f"writer.before_encode={action}"}
+    agent = state_dir.agent(env=armed, patch_from_bytes=0)
     for step in range(3):
         agent.call(acts.save, "run-1", step)
     agent.settled(3)
