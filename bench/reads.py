@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Final
 
 from bench.figures import Figures, quantile
 from bench.workload import Growth, Source, Workload
@@ -18,6 +19,9 @@ from livingai import CheckpointEngine, ExecutionNode, NodeType, Service, SQLiteS
 from livingai.workers.store.reader import ReaderRole
 
 _SMALL, _MEDIUM, _LARGE = 5_000, 100_000, 800_000
+#: A state that is the last of many, each 2 KB longer than the one before.
+_LATE: Final = "read-late"
+_LATE_GROWTH: Final = Growth(300, 200_000, 800_000)
 
 
 def measure_reads(source: Source, seed: int, directory: str | None, rounds: int) -> Figures:
@@ -38,6 +42,9 @@ def _measure(database: str, workload: Workload, rounds: int) -> Figures:
             for state in workload.states(size, Growth(3, size - 2000, size)):
                 node = ExecutionNode(f"read-{size}", NodeType.PROMPT, Status.SUCCESS)
                 engine.save_sync(node, state).result()
+        for state in workload.states(0, _LATE_GROWTH):
+            engine.save_sync(ExecutionNode(_LATE, NodeType.PROMPT, Status.SUCCESS), state)
+        engine.flush_sync()
         for size in (_SMALL, _MEDIUM):
             name, run = f"own process, {size // 1000} KB", f"read-{size}"
             figures |= _timed(name, rounds, partial(engine.latest_sync, run))
@@ -80,6 +87,8 @@ def _reader(database: str, rounds: int, pipe: Connection[Figures, None]) -> None
         figures |= _timed("store by the service, 0.8 MB", few, lambda: engine.latest_sync(large))
     worker = ReaderRole(SQLiteStore(database))
     figures |= _timed("store, opened file, 0.8 MB", few, lambda: worker.do_latest(large))
+    late = f"store, opened file, 0.8 MB behind {_LATE_GROWTH.steps} steps"
+    figures |= _timed(late, few, lambda: worker.do_latest(_LATE))
     worker.close()
     pipe.send(figures)
 
