@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypedDict
 
 from livingai.errors import ConfigurationError
@@ -20,6 +20,8 @@ _MIB = 1 << 20
 DEFAULT_MAX_STATE_BYTES = 64 * _MIB
 #: Times, in seconds or milliseconds, that fit into every clock: 31 years or 11 days.
 _LONGEST = 1e9
+#: In any case the dispatcher looks at its journals every 200 ms.
+_LONGEST_LINGER_MS = 100
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
 
 
@@ -29,6 +31,7 @@ class ServiceKeywords(TypedDict, total=False):
 
     budget_ms: float
     durability: Durability
+    linger_ms: float
     cache_bytes: int
     cache_ttl_s: float
     journal_bytes: int
@@ -65,6 +68,10 @@ class EngineConfig:
     budget_ms: float = 50.0
     #: The level that ``save`` waits for; ``Durability.JOURNAL`` waits for nothing.
     durability: Durability = Durability.JOURNAL
+    #: For so long (0 to 100) the service of this engine may leave writes for whose outcome nobody
+    #: waits, so that several are stored at the cost of one. One with a budget of less than twice
+    #: that is stored at once, as is one that is waited for.
+    linger_ms: float = 25.0
     #: State directory; None: derived from the store.
     directory: str | None = None
     #: Stored records of this process that stay readable in the hot cache.
@@ -161,13 +168,16 @@ class EngineConfig:
             "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
             "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
         )  # fmt: skip
-        for name in (*positive, "cache_bytes", "patch_from_bytes", "idle_s", "served_grace_s"):
+        may_be_zero = ("linger_ms", "cache_bytes", "patch_from_bytes", "idle_s", "served_grace_s")
+        for name in (*positive, *may_be_zero):
             value = getattr(self, name)
             kinds = int if name.endswith("_bytes") else int | float
             if not isinstance(value, kinds) or not value >= 0 or (not value and name in positive):
                 raise ConfigurationError(f"{name} must be a positive number, got {value!r}")
             if not name.endswith("_bytes") and value > _LONGEST and name not in _MAY_BE_ENDLESS:
                 raise ConfigurationError(f"{name} must be at most {_LONGEST:g}, got {value!r}")
+        if self.linger_ms > _LONGEST_LINGER_MS:
+            raise ConfigurationError(f"linger_ms must be at most {_LONGEST_LINGER_MS}")
 
     def limits(self) -> JournalLimits:
         """The journal's part."""
@@ -196,6 +206,7 @@ class ServiceConfig:
     #: Run by ``livingai serve``: it will come back.
     served: bool = False
     retention: dict[str, Any] | None = None
+    linger_ms: float = 25.0
 
     @classmethod
     def build(
@@ -223,11 +234,27 @@ class ServiceConfig:
             foreground=foreground,
             served=served,
             retention=config.retention.to_wire() if config.retention else None,
+            linger_ms=config.linger_ms,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the pipe."""
-        return asdict(self)
+        """Plain values for the pipe; :meth:`from_dict` reads them. A process of an earlier livingai
+        refuses what it does not know, so what is new is there only where it is not the default."""
+        values = asdict(self)
+        if self.linger_ms == EngineConfig.__dataclass_fields__["linger_ms"].default:
+            del values["linger_ms"]
+        return values
+
+    def for_workers(self) -> dict[str, Any]:
+        """As :meth:`to_dict`, without what only the dispatcher needs."""
+        return {name: value for name, value in self.to_dict().items() if name != "linger_ms"}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ServiceConfig:
+        """The settings that another process has sent; those that a later livingai has added are
+        left out. Raises TypeError where one is missing."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
     def spec(self) -> StoreSpec:
         """How to build the store."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from livingai.errors import OutcomeTimeoutError, OutcomeUnknownError
 from livingai.promise import Promise, wake
@@ -72,10 +72,17 @@ def outcome_from_code(code: int, latency_us: int, reason: str = "") -> Outcome:
 Callback = Callable[["Receipt"], object]
 
 
+class Waker(Protocol):
+    """A way to the service."""
+
+    def hurry_left(self) -> None:
+        """Say that somebody waits for what was left. Never blocks, never raises."""
+
+
 class Receipt(Promise):
     """An accepted write. Truthy; ``await receipt`` or :meth:`result` gives its :class:`Outcome`."""
 
-    __slots__ = ("_outcome", "execution_id", "lsn", "node_id", "position", "sink")
+    __slots__ = ("_outcome", "_waker", "execution_id", "lsn", "node_id", "position", "sink")
 
     def __init__(
         self, execution_id: str, node_id: str, lsn: int, position: int, sink: Callback | None
@@ -90,6 +97,7 @@ class Receipt(Promise):
         self.sink = sink
         #: Over without one: it will never be known here.
         self._outcome: Outcome | None = None
+        self._waker: Waker | None = None
 
     def __bool__(self) -> bool:
         return True
@@ -98,13 +106,33 @@ class Receipt(Promise):
         state = self._outcome.status if self._outcome else "pending"
         return f"<Receipt {self.execution_id} {self.node_id} {state}>"
 
+    def leave_to(self, waker: Waker) -> None:
+        """The service leaves the write for a moment, unless it hears that somebody waits."""
+        self._waker = waker
+
+    def _hurry(self) -> None:
+        waker, self._waker = self._waker, None
+        if waker is not None and not self._over:
+            waker.hurry_left()
+
+    def _add(self, waiter: Any) -> bool:
+        added = super()._add(waiter)
+        self._hurry()
+        return added
+
+    def _end(self) -> list[Any]:
+        self._waker = None
+        return super()._end()
+
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome, or None while it is not known."""
+        """The outcome, or None while it is not known. Who asks for it waits for it."""
+        self._hurry()
         return self._outcome
 
     def done(self) -> bool:
-        """Whether the outcome is known."""
+        """Whether the outcome is known. Who asks for it waits for it."""
+        self._hurry()
         return self._outcome is not None
 
     def _known(self) -> Outcome:

@@ -29,7 +29,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from livingai.errors import (
     DirectoryError,
@@ -66,43 +66,26 @@ def is_journal(path: str) -> bool:
 class StateDirectory:
     """Paths of a state directory, and the checks before it is used."""
 
-    __slots__ = ("path",)
+    __slots__ = (
+        "_socket", "journals", "lock", "log", "path", "quarantine", "service_state",
+        "supervisor_lock",
+    )  # fmt: skip
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = real_path(path)
-
-    def _join(self, name: str) -> str:
-        return os.path.join(self.path, name)
-
-    @property
-    def journals(self) -> str:
-        """The folder that holds one folder per journal."""
-        return self._join("journals")
-
-    @property
-    def quarantine(self) -> str:
-        """The folder of records that were set aside."""
-        return self._join("quarantine")
-
-    @property
-    def lock(self) -> str:
-        """The dispatcher's lock file."""
-        return self._join("service.lock")
-
-    @property
-    def supervisor_lock(self) -> str:
-        """The supervisor's lock file."""
-        return self._join("supervisor.lock")
-
-    @property
-    def service_state(self) -> str:
-        """The dispatcher's shared page."""
-        return self._join("service.state")
-
-    @property
-    def log(self) -> str:
-        """The service's log file."""
-        return self._join("service.log")
+        #: The folder that holds one folder per journal.
+        self.journals: Final = os.path.join(self.path, "journals")
+        #: The folder of records that were set aside.
+        self.quarantine: Final = os.path.join(self.path, "quarantine")
+        #: The dispatcher's lock file.
+        self.lock: Final = os.path.join(self.path, "service.lock")
+        #: The supervisor's lock file.
+        self.supervisor_lock: Final = os.path.join(self.path, "supervisor.lock")
+        #: The dispatcher's shared page.
+        self.service_state: Final = os.path.join(self.path, "service.state")
+        #: The service's log file.
+        self.log: Final = os.path.join(self.path, "service.log")
+        self._socket: Final = os.path.join(self.path, "service.sock")
 
     def ensure(self, store_url: str) -> dict[str, Any]:
         """Make the directory for a store, or check that it is ours and of a known format (but not
@@ -218,7 +201,7 @@ class StateDirectory:
         A Unix socket's path is limited to 107 bytes, a directory's is not, so a long one is
         reached through a descriptor of the directory.
         """
-        path = self._join("service.sock")
+        path = self._socket
         if len(os.fsencode(path)) < 100:
             yield path
             return
@@ -233,8 +216,8 @@ class StateDirectory:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout_s)
-            if os.path.islink(self._join("service.sock")):
-                raise OddFileError(f"{self._join('service.sock')} is a symbolic link")
+            if os.path.islink(self._socket):
+                raise OddFileError(f"{self._socket} is a symbolic link")
             with self.socket_address() as address:
                 sock.connect(address)
         except BaseException:

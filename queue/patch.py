@@ -97,7 +97,7 @@ def _state_place(segment: SegmentMap, base: Base) -> tuple[int, int]:
 
 
 def _state_of(header: RecordHeader, offset: int) -> tuple[int, int]:
-    start = offset + RECORD_HEADER_BYTES + header.node_len + header.ext_len
+    start = offset + header.state_offset
     return start, start + header.state_len
 
 

@@ -78,6 +78,11 @@ class RecordHeader(NamedTuple):
         """Bytes of node, extension and state sections together."""
         return self.node_len + self.ext_len + self.state_len
 
+    @property
+    def state_offset(self) -> int:
+        """Bytes from the record's beginning to its state section."""
+        return RECORD_HEADER_BYTES + self.node_len + self.ext_len
+
 
 def execution_hash(execution_id: str) -> int:
     """Key of an execution in indexes and partitions; never 0."""
@@ -247,7 +252,7 @@ def unpack_outcome(lsn: int, word: int) -> tuple[int, int] | None:
 def read_outcome(buffer: Bytes, offset: int, lsn: int) -> tuple[int, int] | None:
     """The outcome of record ``lsn`` whose header is at ``offset``, or None."""
     (word,) = OUTCOME_WORD.unpack_from(buffer, offset + OUTCOME_OFFSET)
-    return unpack_outcome(lsn, word)
+    return unpack_outcome(lsn, word) if word else None
 
 
 def _outcome_check(lsn: int, word: int) -> int:

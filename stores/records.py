@@ -51,6 +51,8 @@ class Row:
     base_hash: bytes | None = None
     content_hash: bytes | None = None
     tags: dict[str, Any] = field(default_factory=dict)
+    #: ``wire`` as :func:`livingai.serial.pack` gives it, where that is at hand.
+    packed: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

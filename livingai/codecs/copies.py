@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 _BLOCK_BYTES: Final = 4096
+#: So many bytes are compared as one number, which says where they differ.
+_WORD_BYTES: Final = 256
 _STRIDE_BYTES: Final = 65536
 #: What must be equal at a block's start to look closer.
 _PROBE_BYTES: Final = 64
@@ -164,16 +166,20 @@ class _Matcher:
             equal += min(unknown, limit - equal)
             if equal == limit:
                 return limit
-        unknown = min(unknown, limit - equal)
-        # The first difference is one of `unknown` bytes: halve them.
-        while unknown > 1:
+        return equal + self.equal_start(position + equal, shift, min(unknown, limit - equal))
+
+    def equal_start(self, position: int, shift: int, unknown: int) -> int:
+        """How many bytes from `position` on are equal; one of `unknown` bytes is not."""
+        equal = 0
+        while unknown > _WORD_BYTES:
             half = unknown // 2
             if self.same(position + equal, shift, half):
                 equal += half
                 unknown -= half
             else:
                 unknown = half
-        return equal
+        different = self.difference(position + equal, shift, unknown)
+        return equal + max(0, (different & -different).bit_length() - 1) // 8
 
     def equal_before(self, position: int, shift: int) -> int:
         """How many bytes before `position`, down to the last copy, are equal."""
@@ -187,11 +193,18 @@ class _Matcher:
             equal += unknown
         else:
             return max(equal, 0)
-        while unknown > 1:
+        while unknown > _WORD_BYTES:
             half = unknown // 2
             if self.same(position - equal - half, shift, half):
                 equal += half
                 unknown -= half
             else:
                 unknown = half
-        return equal
+        different = self.difference(position - equal - unknown, shift, unknown)
+        return equal + unknown - (different.bit_length() + 7) // 8
+
+    def difference(self, position: int, shift: int, length: int) -> int:
+        """`length` bytes of both as little-endian numbers, XORed: not 0 where they differ."""
+        source = position + shift
+        ours = int.from_bytes(self.state[position : position + length], "little")
+        return ours ^ int.from_bytes(self.base[source : source + length], "little")

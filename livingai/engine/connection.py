@@ -31,6 +31,7 @@ from livingai.errors import (
     ServiceUnavailableError,
     VersionMismatchError,
 )
+from livingai.outcome import Receipt
 from livingai.promise import Deferred
 from livingai.protocol.error_parts import error_from_parts
 from livingai.protocol.frames import (
@@ -42,12 +43,13 @@ from livingai.protocol.frames import (
     frame,
 )
 from livingai.queue.directory import StateDirectory
-from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord
+from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord, WakeFor
 from livingai.queue.opening import open_binary
 from livingai.queue.segment import journal_error
 
 _log = logging.getLogger("livingai")
-_WAITING = int(ServiceWord.WAITING)
+_WAITING, _LINGER_NS = int(ServiceWord.WAITING), int(ServiceWord.LINGER_NS)
+_HASTE = int(WakeFor.HASTE)
 _CHUNK = 1 << 18
 #: The service's words as a closed connection sees them: the service does not sleep.
 _NO_SERVICE: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
@@ -79,6 +81,8 @@ class ServiceConnection:
         self._socket: socket.socket | None = None
         self._out: collections.deque[bytes] = collections.deque()
         self._sending = threading.Lock()
+        #: Records were left to a service that lingers, and nobody has waited for one since.
+        self._left = False
         #: A wake-up is due: who finds the lock held leaves it to who holds it.
         self._wake_due = False
         #: Unanswered requests and their frames: asked again after a reconnect (all are reads or
@@ -116,12 +120,28 @@ class ServiceConnection:
         self._journal = f"{journal_id:016x}"
         self._post(frame(Message.ATTACH, self._journal))
 
-    def wake(self) -> None:
-        """Wake a sleeping service: there is something to do. Never blocks, never raises."""
-        if not self._words[_WAITING]:
-            return
-        self._wake_due = True
-        self._send_wake()
+    def appended(self, receipt: Receipt, budget_us: int, longest_ns: int) -> None:
+        """A record with this budget was appended: wake a service that sleeps. One that lingers, for
+        ``longest_ns`` at most, is left alone until somebody waits for the receipt. Never blocks,
+        never raises."""
+        words = self._words
+        if words[_WAITING] == _HASTE and words[_LINGER_NS] <= min(longest_ns, budget_us * 500):
+            self._left = True
+            receipt.leave_to(self)
+        else:
+            self.hurry()
+
+    def hurry_left(self) -> None:
+        """As :meth:`hurry`, unless that was done since a record was left last."""
+        if self._left:
+            self._left = False
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Wake a service that sleeps or lingers. Never blocks, never raises."""
+        if self._words[_WAITING]:
+            self._wake_due = True
+            self._send_wake()
 
     def _send_wake(self) -> None:
         """Send the wake-up that is due, unless the lock is held: whoever has held it calls this,

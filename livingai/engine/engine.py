@@ -73,6 +73,7 @@ class CheckpointEngine(EngineUpkeep):
         super().__init__(store, config)
         self._level = config.durability
         self._budget_us = _budget_us(config.budget_ms)
+        self._linger_ns = int(config.linger_ms * 1e6)
         self._patch_from = config.patch_from_bytes or _NEVER
 
     # -- writing --
@@ -203,7 +204,7 @@ class CheckpointEngine(EngineUpkeep):
             handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, owned))
             self._pending[at.lsn] = receipt
             self._sla.saves += 1
-        handle.connection.wake()
+        handle.connection.appended(receipt, budget_us, self._linger_ns)
         handle.sync_soon()
         return receipt
 
@@ -342,7 +343,7 @@ class _Room:
 
     def look(self) -> tuple[Receipt | None, float]:
         """The oldest write, and for how many seconds at most to wait for it; 0: no longer."""
-        self._handle.connection.wake()
+        self._handle.connection.hurry()
         oldest = self._handle.pending.oldest()
         left = _LOOK_S if self.write_through else self._deadline - time.monotonic()
         return oldest.receipt if oldest is not None else None, min(_LOOK_S, left)

@@ -144,7 +144,7 @@ class EngineLifecycle:
             if level is Durability.FSYNC:
                 yield WaitFor(handle.syncer.wait_for(), timeout)
                 return
-            handle.connection.wake()
+            handle.connection.hurry()
             for receipt in list(self._pending.values()):
                 left = max(0.0, deadline - time.monotonic())
                 yield WaitFor(receipt, None if timeout is None else left)

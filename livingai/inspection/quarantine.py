@@ -89,7 +89,7 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
             str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]), at.lsn, at.position, None
         )
         handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, None))
-    handle.connection.wake()
+    handle.connection.hurry()
     handle.sync_soon()
     outcome = receipt.result(timeout)
     if outcome.status != "quarantined":

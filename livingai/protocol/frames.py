@@ -38,6 +38,7 @@ LENGTH = struct.Struct("<I")
 OUTCOME_PAIR = struct.Struct("<QQ")
 #: No frame is larger: a state of 2 GiB and its node.
 MAX_FRAME_BYTES = (1 << 31) + (1 << 24)
+_SMALL_BYTES = 4096
 
 
 class Message(IntEnum):
@@ -87,9 +88,18 @@ class FrameBuffer:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
 
+    def _is_one(self, data: bytes) -> bool:
+        """Whether ``data`` is one frame, and a small one, of which a copy costs nothing."""
+        length = len(data) - LENGTH.size
+        small = 0 <= length <= min(_SMALL_BYTES, self._max_bytes)
+        return small and LENGTH.unpack_from(data)[0] == length
+
     def feed(self, data: bytes) -> Iterator[list[Any]]:
         """The messages that ``data`` completes. Raises ValueError for a hopeless stream."""
         buffer = self._buffer
+        if not buffer and self._is_one(data):  # as almost always
+            yield parse(data[LENGTH.size :])
+            return
         buffer += data
         at = 0
         while len(buffer) - at >= LENGTH.size:

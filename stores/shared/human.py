@@ -118,6 +118,10 @@ def plain_text(value: Any) -> str | None:
 
 def real(value: Any) -> float | None:
     """``value`` as a finite number; None for what is none."""
+    if type(value) is float and math.isfinite(value):
+        return value
+    if value is None:
+        return None
     try:
         number = float(value) if isinstance(value, (int, float)) else math.nan
     except OverflowError:

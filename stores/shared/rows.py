@@ -76,7 +76,7 @@ def prepare(row: Row) -> Write | str:
             value = getattr(row, name)
             if not isinstance(value, int) or not 0 <= value < _INT64:
                 return f"{name} must be an integer from 0 to 2**63 - 1"
-        packed = pack(wire)
+        packed = row.packed or pack(wire)
         stored_bytes = 0 if row.blob is None else len(row.blob)
         return Write(row, packed, _sum(packed), stored_bytes, real(row.saved_at) or 0.0)
     except UnicodeEncodeError:

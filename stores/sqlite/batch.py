@@ -249,7 +249,7 @@ class Batch:
             )
             for execution_id, changes in self._changes.items()
         ]  # fmt: skip
-        self._executemany(_SAVE_EXECUTION, rows)
+        self._write(_SAVE_EXECUTION, rows)
         self._flush_lives()
 
     def _flush_lives(self) -> None:
@@ -259,7 +259,7 @@ class Batch:
                 version, write = changes.life
                 _, _, *times = standing(write.row.wire)
                 rows.append((*_status(write), *times, *version, execution_id, *version))
-        self._executemany(_SAVE_LIFE, rows)
+        self._write(_SAVE_LIFE, rows)
 
     def _flush_nodes(self) -> None:
         inserts, updates, moves = [], [], []
@@ -275,9 +275,9 @@ class Batch:
                     updates.append((*columns, node.rowid))
             if node.moved and node.rowid is not None:
                 moves.append((*state, *node.first, node.rowid))
-        self._executemany(_INSERT_NODE, inserts)
-        self._executemany(_UPDATE_NODE, updates)
-        self._executemany(_MOVE_NODE, moves)
+        self._write(_INSERT_NODE, inserts)
+        self._write(_UPDATE_NODE, updates)
+        self._write(_MOVE_NODE, moves)
 
     def _flush_checkpoints(self) -> None:
         if not self._checkpoints:
@@ -289,8 +289,12 @@ class Batch:
             assert blob is not None
             blobs.append((blob_id, blob))
             rows.append((*key, blob_id, *checkpoint_columns(write, blob)))
-        self._executemany(_INSERT_BLOB, blobs)
-        self._executemany(_INSERT_CHECKPOINT, rows)
+        self._write(_INSERT_BLOB, blobs)
+        self._write(_INSERT_CHECKPOINT, rows)
+
+    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:  # looking the statement up is not free
+            self._executemany(statement, rows)
 
 
 def _status(write: Write) -> tuple[str | None, str | None]:

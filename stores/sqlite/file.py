@@ -181,10 +181,14 @@ class DatabaseFile:
     def let_go(self) -> bool:
         """Close the file if it is not the one that its name leads to any more, or its log; whether
         that was so. For an idle process, too: an open index is in the way of others."""
-        connection = self._connection
-        if connection is None or self._pid != os.getpid():
+        if self._connection is None or self._pid != os.getpid():
             return False
-        files = self._look()
+        return self._let_go(self._connection, self._look())
+
+    def _let_go(
+        self, connection: apsw.Connection, files: list[tuple[tuple[int, int] | None, int]]
+    ) -> bool:
+        """As :meth:`let_go`, by what is there now."""
         if [identity for identity, _ in files] == self._files:
             return False
         self._rescue(connection, files)
@@ -223,7 +227,8 @@ class DatabaseFile:
         """A connection to the files that are there now."""
         if self._connection is not None:
             self._refuse_after_fork()
-            log_bytes = 0 if self.let_go() else self._look()[1][1]
+            files = self._look()
+            log_bytes = 0 if self._let_go(self._connection, files) else files[1][1]
             if self._connection is not None and log_bytes > self._wal_limit_bytes:
                 self._log.truncate(self._connection, log_bytes, self._busy_timeout_ms)
         if self._connection is None:

@@ -104,4 +104,5 @@ class Owners:
             for (execution_id, _), owner in self._known.items()
             if owner.changed
         ]
-        self._connection.executemany(_SAVE, rows)
+        if rows:
+            self._connection.executemany(_SAVE, rows)

@@ -94,7 +94,7 @@ class Dispatcher:
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
         #: Set once the writers are up, and the compressors unless they start when needed.
         self._ready = asyncio.Event()
-        self._wakeups = Wakeups(directory, _POLL_S)
+        self._wakeups = Wakeups(directory, _POLL_S, config.linger_ms / 1000)
 
     # -- turns --
 
@@ -224,6 +224,8 @@ class Dispatcher:
         if item.overtaken:
             self.outcomes.settle(item, _FENCED, time.monotonic_ns(), "a newer owner took over")
             return
+        if self._ready.is_set():  # what waits for the service's start says nothing
+            item.began = self._wakeups.began
         encode = (
             bool(header.flags & Flag.STATE)
             and (header.state_len >= _ENCODE_FROM_BYTES or self._has_to_do_with_patches(header))
@@ -387,6 +389,8 @@ class Dispatcher:
         """A record has its outcome."""
         self.inflight -= 1
         self.inflight_bytes -= item.header.length
+        if item.began:
+            self._wakeups.stored(item.began, time.monotonic())
         if not stored:
             self._bases.forget(item)
 

@@ -14,7 +14,7 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, segment_of
+from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
 from livingai.queue.names import put_aside, put_back_names
 from livingai.queue.opening import open_file
@@ -38,6 +38,7 @@ class Item:
         "at",
         "attempts",
         "base_at",
+        "began",
         "breaks",
         "by_writer",
         "chain",
@@ -63,6 +64,8 @@ class Item:
         #: Its encoding takes long, or that of the one before did.
         self.slow = False
         self.base_at = 0
+        #: When the turn began in which it was taken (CLOCK_MONOTONIC, s); 0: that says nothing.
+        self.began = 0.0
         #: It goes to the store as the patch that it is.
         self.patch = False
         #: Deltas between its state and a whole one.
@@ -92,8 +95,7 @@ class Item:
         with contextlib.suppress(OSError):
             segment = self.feed.tail.segments.get(segment_of(self.at))
             if segment is not None:
-                start = self.at + RECORD_HEADER_BYTES + header.node_len + header.ext_len
-                start = offset_of(start)
+                start = offset_of(self.at) + header.state_offset
                 return state_bytes(header, segment.view[start : start + header.state_len])
         return header.state_len
 

@@ -116,11 +116,12 @@ class Intake:
         began = time.monotonic_ns()
         if self._folder_stamp() != self._stamp_ns:
             self.refresh()
-        ranks = self._ranks()
-        heap: list[tuple[_Order, int, Feed]] = []
-        for number, feed in enumerate(self.feeds.values()):
-            if feed.ahead or self.read_ahead(feed):
-                heap.append(((ranks[feed.boot], feed.ahead[0].header.mono_ns), number, feed))
+        ready = [feed for feed in self.feeds.values() if feed.ahead or self.read_ahead(feed)]
+        ranks = self._ranks() if ready else {}
+        heap: list[tuple[_Order, int, Feed]] = [
+            ((ranks[feed.boot], feed.ahead[0].header.mono_ns), number, feed)
+            for number, feed in enumerate(ready)
+        ]
         heapq.heapify(heap)
         # Agents that are faster than the store leave something in the heap at the end of every
         # turn, so neither what is held nor a reader may wait for an empty one.
@@ -211,7 +212,7 @@ class Intake:
 
     def _release(self, heap: list[tuple[_Order, int, Feed]]) -> Iterator[Item]:
         """Held records with nothing older before them, once every journal can be read."""
-        if self.unreadable:
+        if not self._held or self.unreadable:
             return
         until = heap[0][0] if heap else None
         for key in list(self._held):

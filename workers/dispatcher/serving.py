@@ -85,7 +85,7 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
         if not chunk:
             return ExitCode.FAILED, {}
         line += chunk
-    config = ServiceConfig(**json.loads(line))
+    config = ServiceConfig.from_dict(json.loads(line))
     threading.Thread(target=_watch_parent, daemon=True).start()
     directory = StateDirectory(config.directory)
     directory.ensure(config.spec().build().url)

@@ -50,7 +50,7 @@ class StoreProcess:
         #: Takes no more requests; those under way fail once the process is gone.
         self.ended = False
         self._life = asyncio.create_task(
-            self._live(sock, frame(Message.HELLO, config.to_dict(), REVISION))
+            self._live(sock, frame(Message.HELLO, config.for_workers(), REVISION))
         )
 
     @property

@@ -12,16 +12,19 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 from livingai.config import ServiceConfig
 from livingai.protocol.error_parts import error_parts
-from livingai.protocol.frames import LENGTH, REVISION, Message, frame, parse, revision_of
+from livingai.protocol.frames import REVISION, FrameBuffer, Message, frame, revision_of
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.store.role import Role
 
 #: How long a worker waits for a request before it looks whether its store's files are still there.
 _IDLE_MS: Final = 1000
+#: Most that is received at once: enough for the request of any usual batch.
+_RECEIVE_BYTES: Final = 262_144
 #: Module and class by role.
 _ROLES: Final = {
     "writer": ("livingai.workers.store.writer", "WriterRole"),
@@ -30,21 +33,19 @@ _ROLES: Final = {
 }
 
 
-def _receive(sock: socket.socket, size: int) -> bytes:
-    data = bytearray(size)
-    with memoryview(data) as view:
-        at = 0
-        while at < size:
-            got = sock.recv_into(view[at:])
-            if not got:
-                raise EOFError
-            at += got
-    return bytes(data)
-
-
-def _message(sock: socket.socket) -> list[Any]:
-    (length,) = LENGTH.unpack(_receive(sock, LENGTH.size))
-    return parse(_receive(sock, length))
+def _incoming(sock: socket.socket) -> Iterator[list[Any]]:
+    """The dispatcher's messages, and an empty one whenever none has come for a while. Ends with
+    the connection."""
+    buffer = FrameBuffer()
+    asked = select.poll()
+    asked.register(sock, select.POLLIN)
+    while True:
+        if not asked.poll(_IDLE_MS):
+            yield []
+        elif data := sock.recv(_RECEIVE_BYTES):
+            yield from buffer.feed(data)
+        else:
+            return
 
 
 def main() -> int:
@@ -54,14 +55,21 @@ def main() -> int:
     die_with_parent(parent)
     yield_to_agents()
     logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
-    # EOFError, OSError: the dispatcher has closed the connection, or is gone.
-    with contextlib.suppress(EOFError, OSError), socket.socket(fileno=fd) as sock:
+    # OSError: the dispatcher is gone.
+    with contextlib.suppress(OSError), socket.socket(fileno=fd) as sock:
         cls = _class_of(role)  # imported while the dispatcher is still on its way
-        _, config, *more = _message(sock)
+        incoming = _incoming(sock)
+        greeting = next(filter(None, incoming), None)
+        if greeting is None:
+            return 0
+        _, config, *more = greeting
         revision = revision_of(more)  # a dispatcher may have been started by an earlier livingai
-        with contextlib.closing(_build(cls, ServiceConfig(**config), sock, revision)) as worker:
+        with contextlib.closing(
+            _build(cls, ServiceConfig.from_dict(config), sock, revision)
+        ) as worker:
             sock.sendall(frame(Message.HELLO, os.getpid(), REVISION))
-            _serve(sock, worker, revision)
+            for message in incoming:
+                _serve(sock, message, worker, revision)
     return 0
 
 
@@ -81,18 +89,17 @@ def _class_of(role: str) -> type[Role]:
     return found
 
 
-def _serve(sock: socket.socket, worker: Role, revision: int) -> None:
-    asked = select.poll()
-    asked.register(sock, select.POLLIN)
-    while True:
-        while not asked.poll(_IDLE_MS):
-            worker.idle()
-        _, number, verb, arguments = _message(sock)
-        try:
-            reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
-        except Exception as error:
-            reply = frame(Message.RESPONSE, number, False, error_parts(error, revision))
-        sock.sendall(reply)
+def _serve(sock: socket.socket, message: list[Any], worker: Role, revision: int) -> None:
+    """Answer a request, or do what there is to do without one."""
+    if not message:
+        worker.idle()
+        return
+    _, number, verb, arguments = message
+    try:
+        reply = frame(Message.RESPONSE, number, True, worker.handle(verb, arguments))
+    except Exception as error:
+        reply = frame(Message.RESPONSE, number, False, error_parts(error, revision))
+    sock.sendall(reply)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from livingai.failpoint import failpoint
 from livingai.node import NodeField
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import (
-    RECORD_HEADER_BYTES,
     ExtensionKey,
     Flag,
     offset_of,
@@ -152,7 +151,7 @@ class WriterRole(Role):
         elif len(encoding) > 1 and encoding[0] is not None:
             blob, content_hash, base_hash, sections = encoding
             header, node, ext = read_sections(view, offset_of(position), sections)
-            start = offset_of(position) + RECORD_HEADER_BYTES + header.node_len + header.ext_len
+            start = offset_of(position) + header.state_offset
             raw_bytes = state_bytes(header, view[start : start + header.state_len])
         else:
             record = read_record(view, offset_of(position))
@@ -176,7 +175,7 @@ class WriterRole(Role):
             execution_id=wire[NodeField.EXECUTION_ID], node_id=wire[NodeField.ID], claim=owner,
             epoch=header.epoch, seq=header.seq, wire=wire, blob=blob, state_kind=header.state_kind,
             raw_bytes=raw_bytes, saved_at=header.wall_ns / 1e9, base_hash=base_hash,
-            content_hash=content_hash, tags=tags,
+            content_hash=content_hash, tags=tags, packed=node,
         )  # fmt: skip
 
     def _encoded(self, task: EncodingTask) -> tuple[Record, codecs.Encoded] | None:

@@ -56,6 +56,8 @@ def test_a_wrong_store_or_path_is_refused(state_dir: Place) -> None:
         {"idle_s": float("nan")},
         {"budget_ms": "50"},
         {"cache_bytes": -1},
+        {"linger_ms": -1},
+        {"linger_ms": 101},
         {"cache_bytes": "many"},
         {"idle_s": None},
         {"journal_bytes": 1 << 20},

@@ -14,7 +14,7 @@ from tests.support.states import LARGE, state_of
 from tests.support.waiting import frozen
 
 #: Generous: any dependence on the stopped processes would show as seconds.
-#: ``python -m bench.stall`` has the real figures.
+#: The tier ``outage`` of the benchmark has the real figures.
 HELD_MS = 250.0
 
 

@@ -11,7 +11,7 @@ import pytest
 from livingai import CheckpointEngine, ExecutionNode
 from livingai.engine.connection import ServiceConnection
 from livingai.protocol.frames import WAKE_FRAME
-from livingai.queue.layout import ServiceWord
+from livingai.queue.layout import ServiceWord, WakeFor
 from tests.support import peek
 from tests.support.place import Place
 from tests.support.waiting import until
@@ -39,7 +39,10 @@ class Watched:
 
 
 def asleep(connection: ServiceConnection) -> None:
-    until(lambda: connection._words[ServiceWord.WAITING], what="a dispatcher that sleeps")
+    until(
+        lambda: connection._words[ServiceWord.WAITING] == WakeFor.APPENDS,
+        what="a dispatcher that sleeps",
+    )
 
 
 def save(engine: CheckpointEngine, execution: str) -> None:

@@ -19,9 +19,9 @@ from livingai.workers.dispatcher.store_process import StoreProcess
 _SILENT = """
 import select, socket, sys, time
 from livingai.protocol.frames import Message, frame
-from livingai.workers.store.main import _message
+from livingai.workers.store.main import _incoming
 sock = socket.socket(fileno=int(sys.argv[1]))
-_message(sock)
+next(filter(None, _incoming(sock)))
 sock.sendall(frame(Message.HELLO, 1, 2))
 asked = select.poll()
 asked.register(sock, select.POLLIN)
