@@ -94,5 +94,5 @@ $(VENV)/.main: $(VENV)/.made pyproject.toml livingai/_version.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml livingai/_version.py
-	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,test,lint]'
 	@touch $@ $(VENV)/.main

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import sys
 
@@ -14,110 +15,74 @@ from bench.cold import measure as measure_cold
 from bench.cold import report as print_cold
 from bench.figures import Figures
 from bench.machine import machine_facts
-from bench.peer import langgraph_packages
+from bench.peers.ready import Ready, get_ready
+from bench.plan import arguments, peers_of, probed_of, runs_of, settings_of
 from bench.reads import measure_reads
-from bench.report import Results, print_comparison, print_reads, print_results, write_json
-from bench.run import Setting, run_once
-from bench.stores import NAMES, Target, targets
-from bench.tiers import MODES, PEERS, TIERS, Peer
+from bench.report.writing import write_report
+from bench.results import Results, command_of, document_of, write
+from bench.run import Measured, run_once
+from bench.setting import Setting
+from bench.stores import Target, targets
+from bench.tables import print_comparison, print_reads, print_results
 from livingai.errors import ConfigurationError
-
-_SECTIONS = (*TIERS, "reads", "cold")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    add = parser.add_argument
-    add("--tier", action="append", choices=_SECTIONS, help="only this; may be repeated")
-    add("--mode", action="append", choices=MODES, help="only this; may be repeated")
-    add("--repeat", type=int, default=3, metavar="R", help="runs of each (3)")
-    add("--quick", action="store_true", help="one run of each, a fifth of the steps")
-    add("--processes", type=int, help="agent processes (1, `fleet`: 1, 2, 4 and 8); no more than "
-        "there are agents")  # fmt: skip
-    add("--store", action="append", default=[], metavar="URL",
-        help="measure this store, too, in turns with SQLite: a URL, or a server that is started "
-        f"for it ({', '.join(NAMES[1:])}); may be repeated")  # fmt: skip
-    add("--peer", action="append", choices=PEERS, help="compare closed loops with this: SQLite "
-        "written by the agents themselves (sqlite, unless others are named), or LangGraph's "
-        "AsyncSqliteSaver, which is installed for it; may be repeated")  # fmt: skip
-    add("--no-peer", action="store_true", help="compare with nothing")
-    add(
-        "--no-probes",
-        action="store_true",
-        help="measure no lag and no bare writes, which cost the agents CPU",
-    )
-    add("--source", choices=("generated", "recorded"), default="generated", help="the states' text")
-    add("--seed", type=int, default=1)
-    add("--directory", help="where to write (a temporary directory); it decides the file system")
-    add("--json", metavar="FILE", help="write all figures there too")
-    return parser.parse_args()
-
-
-def _settings(options: argparse.Namespace, stores: list[Target], packages: str) -> list[Setting]:
-    settings: list[Setting] = []
-    for name in options.tier or TIERS:
-        if name not in TIERS:
-            continue
-        tier = TIERS[name].quick() if options.quick else TIERS[name]
-        modes = [mode for mode in options.mode or MODES if mode in tier.modes]
-        if not modes and options.tier:
-            raise ValueError(f"tier {name} is measured in mode {' and '.join(tier.modes)} only")
-        counts = [options.processes] if options.processes else tier.processes
-        for processes in dict.fromkeys(max(1, min(count, tier.agents)) for count in counts):
-            common = (processes, options.source, options.seed, options.directory)
-            probes = not options.no_probes
-            settings += [
-                Setting(tier, mode, "livingai", *common, target, probes)
-                for mode in modes
-                for target in stores
-            ]
-            if "closed" in modes:
-                settings += [
-                    Setting(tier, "closed", peer, *common, stores[0], probes, packages)
-                    for peer in _peers(options)
-                ]
-    return settings
-
-
-def _peers(options: argparse.Namespace) -> list[Peer]:
-    return [] if options.no_peer else list(dict.fromkeys(options.peer or ["sqlite"]))
 
 
 def main() -> int:
     """Run what was asked for; 1 if a state was not recovered or a write has no good outcome."""
-    options = _arguments()
+    options = arguments()
+    if options.report and importlib.util.find_spec("matplotlib") is None:
+        _say("--report needs matplotlib: pip install 'livingai[bench]'")
+        return 2
     try:
         with contextlib.ExitStack() as stack:
             stores = stack.enter_context(targets(options.store))
-            packages = ""
-            if "langgraph" in _peers(options):
-                packages = stack.enter_context(langgraph_packages())
-            return _measure(options, stores, packages)
+            running = {target.name: target.server for target in stores if target.server}
+            peers = get_ready(peers_of(options), running, stack, _say)
+            return _measure(options, stores, peers)
     except (ValueError, ConfigurationError) as error:
-        print(f"bench: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
 
 
-def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -> int:
-    repeat = 1 if options.quick else max(1, options.repeat)
+def _run_all(options: argparse.Namespace, settings: list[Setting], log: Console) -> Results:
+    """Tier by tier; in turns within a tier, so that a drift of the machine affects all alike."""
+    results: Results = {}
+    for tier in dict.fromkeys(setting.tier for setting in settings):
+        runs = runs_of(options, tier)
+        chosen = [setting for setting in settings if setting.tier == tier]
+        for number in range(runs):
+            for setting in chosen:
+                with log.status(f"{tier.name}, {setting.name}, run {number + 1} of {runs}"):
+                    results.setdefault(setting, []).append(run_once(setting))
+        for setting in probed_of(options, chosen):
+            with log.status(f"{tier.name}, {setting.name}, with probes"):
+                results[setting].append(_probed(run_once(setting.probed())))
+    return results
+
+
+#: What is taken from a run with probes, which cost the agents CPU.
+_OF_PROBES = ("bare_", "lag_", "idle_lag_", "held_to_bare", "recovered_", "other_outcomes")
+
+
+def _probed(measured: Measured) -> Measured:
+    kept = {name: value for name, value in measured.figures.items() if name.startswith(_OF_PROBES)}
+    return Measured(kept, {})
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr)
+
+
+def _measure(options: argparse.Namespace, stores: list[Target], peers: list[Ready]) -> int:
     console, log = Console(), Console(stderr=True)
     if not console.is_terminal:
         console.width = 150  # nothing is cut off in a file
-    results: Results = {}
     failure = ""
     reads: Figures | None = None
     cold: list[Figures] = []
     machine = machine_facts(options.directory)
     try:
-        settings = _settings(options, stores, packages)
-        for tier in dict.fromkeys(setting.tier for setting in settings):
-            for number in range(
-                repeat
-            ):  # in turns, so that a drift of the machine affects all alike
-                for setting in (one for one in settings if one.tier == tier):
-                    title = f"{tier.name}, {setting.name}, run {number + 1} of {repeat}"
-                    with log.status(title):
-                        results.setdefault(setting, []).append(run_once(setting))
+        results = _run_all(options, settings_of(options, stores, peers), log)
         if options.tier is None or "reads" in options.tier:
             with log.status("reads"):
                 rounds = 200 if options.quick else 2000
@@ -125,7 +90,8 @@ def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -
         if options.tier is None or "cold" in options.tier:
             with log.status("cold start"):
                 try:
-                    cold = measure_cold(repeat, options.directory)
+                    runs = 1 if options.quick else options.repeat or 3
+                    cold = measure_cold(runs, options.directory)
                 except (RuntimeError, psutil.TimeoutExpired) as error:
                     failure = str(error)
     except KeyboardInterrupt:
@@ -139,8 +105,11 @@ def _measure(options: argparse.Namespace, stores: list[Target], packages: str) -
     if cold:
         print_cold(console, cold)
     console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")
+    document = document_of(command_of(sys.argv[1:]), machine, results, reads, cold)
     if options.json:
-        write_json(options.json, machine, results, reads, cold)
+        write(options.json, document)
+    if options.report:
+        console.print(f"report: {write_report(options.report, document)}")
     if failure:
         console.print(f"[red]{failure}[/red]")
     return _verdict(console, results) or bool(failure)
@@ -150,8 +119,8 @@ def _verdict(console: Console, results: Results) -> int:
     """The exit status, and a sentence for each failure."""
     wrong = 0
     for setting, runs in results.items():
-        for figures in runs:
-            if setting.peer != "livingai":
+        for figures, _ in runs:
+            if setting.peer:
                 continue
             of = figures["recovered_of"]
             if not figures["recovered_cache"] == figures["recovered_store"] == of:

@@ -1,29 +1,35 @@
 """A process of agents: makes its states, waits for the start, saves, and reports its measurements.
 
 What goes through the pipe, in turn: ``"ready"``; then the parent sends the time to start; a
-:class:`Seen`; then, unless the peer runs, the parent asks for a last save of every agent and kills
-this process once it has said what it saved.
+:class:`~bench.seen.Seen`; then, unless the peer runs, the parent asks for a last save of every
+agent and kills this process once it has said what it saved.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import time
-from collections import Counter
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from bench.peer import LangGraphSQLite, SynchronousSQLite
+from bench.peers.base import Place
+from bench.peers.kinds import KINDS
 from bench.probe import BareWrites, LoopLag
-from bench.tiers import Mode, Peer, Tier
+from bench.seen import Seen
+from bench.tiers import Mode, Tier
 from bench.workload import Source, Workload
-from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Status
+from livingai import CheckpointEngine, ExecutionNode, NodeType, Status
 from livingai.codecs import content_hash
 from livingai.stores.base import StoreSpec
 from livingai.workers.process import die_with_parent
+
+#: Marks that the first agent sets on its way, where what a save costs as history grows is wanted.
+PARTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +42,14 @@ class Job:
     directory: str
     tier: Tier
     mode: Mode
-    peer: Peer
-    #: The folder with the peer's packages.
-    packages: str
+    #: A key of ``bench.peers.kinds.KINDS``; "" for livingai.
+    peer: str
+    place: Place
     agents: list[int]
     source: Source
     seed: int
     probes: bool
     budget_ms: float
-
-
-@dataclass(slots=True)
-class Seen:
-    """The measurements of a process, in nanoseconds; points in time are of CLOCK_MONOTONIC."""
-
-    held_ns: list[int] = field(default_factory=list)
-    bare_ns: list[int] = field(default_factory=list)
-    latency_ms: list[float] = field(default_factory=list)
-    #: The same from the moment at which the agent was ready to save: an event loop that others
-    #: block counts.
-    ready_latency_ms: list[float] = field(default_factory=list)
-    lag_ns: list[int] = field(default_factory=list)
-    idle_lag_ns: list[int] = field(default_factory=list)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    raw_bytes: int = 0
-    cpu_s: float = 0.0
-    #: When the last save had returned, and when the last outcome was there.
-    accepted_ns: int = 0
-    ended_ns: int = 0
-    #: When each quarter of the first agent's steps was done.
-    quarters_ns: list[int] = field(default_factory=list)
 
 
 class Engine(Protocol):
@@ -86,19 +70,22 @@ class Crew:
         workload = Workload(job.source, job.seed)
         self._states = {agent: workload.states(agent, job.tier.growth) for agent in job.agents}
         self._engine: Engine
-        if job.peer == "livingai":
+        self._peer = KINDS[job.peer].build(job.place) if job.peer else None
+        if self._peer is not None:
+            self._engine = self._peer
+        else:
             self._engine = CheckpointEngine(
                 job.store.build(), directory=job.directory, budget_ms=job.budget_ms
             )
-        elif job.peer == "sqlite":
-            self._engine = SynchronousSQLite(f"{job.directory}.db", job.budget_ms)
-        else:
-            self._engine = LangGraphSQLite(f"{job.directory}.db", job.budget_ms, job.packages)
         self._bare = BareWrites(os.path.dirname(job.directory), job.tier.probe_every)
         self.seen = Seen()
 
     async def warm_up(self) -> None:
         """One save, up to its outcome, and a look at the idle event loop."""
+        if self._peer is not None:
+            # One process after the other: two that make the same tables get in each other's way.
+            with only_one(f"{self._job.place.path}.lock"):
+                await self._peer.open()
         if self._job.probes:
             self.seen.idle_lag_ns = await LoopLag().idle(0.3)
         node = _node(f"warm-{os.getpid()}", 0)
@@ -125,22 +112,24 @@ class Crew:
         ready_ns = start_ns
         for step, state in enumerate(states):
             await asyncio.sleep(0)  # an agent that never waits lets the others run
-            receipt, waited_ms = await self._save(agent, step, state, ready_ns)
-            self._note(await receipt, waited_ms)
+            receipt, number = await self._save(agent, step, state, ready_ns)
+            self.seen.settled(number, await receipt)
             ready_ns = time.monotonic_ns()
-            if agent == self._job.agents[0] and (step + 1) * 4 // len(states) > len(
-                self.seen.quarters_ns
-            ):
-                self.seen.quarters_ns.append(ready_ns)
+            if agent == self._job.agents[0]:
+                self._note_parts(step + 1, len(states), ready_ns)
+
+    def _note_parts(self, done: int, steps: int, now_ns: int) -> None:
+        while done * PARTS // steps > len(self.seen.parts_ns):
+            self.seen.parts_ns.append(now_ns)
 
     async def _burst(self, agent: int, states: list[bytes], start_ns: int) -> None:
         receipts = []
         for step, state in enumerate(states):
             await asyncio.sleep(0)
-            receipts.append((await self._save(agent, step, state, time.monotonic_ns()))[0])
+            receipts.append(await self._save(agent, step, state, time.monotonic_ns()))
         self.seen.accepted_ns = time.monotonic_ns()
-        for receipt in receipts:
-            self._note(await receipt, 0.0)
+        for receipt, number in receipts:
+            self.seen.settled(number, await receipt)
 
     async def _paced(self, agent: int, states: list[bytes], start_ns: int) -> None:
         interval_ns = int(self._job.tier.interval_ms * 1e6)
@@ -150,11 +139,11 @@ class Crew:
             due_ns = begin_ns + step * interval_ns
             await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
             receipts.append(await self._save(agent, step, state, due_ns))
-        for receipt, waited_ms in receipts:
-            self._note(await receipt, waited_ms)
+        for receipt, number in receipts:
+            self.seen.settled(number, await receipt)
 
-    async def _save(self, agent: int, step: int, state: bytes, ready_ns: int) -> tuple[Any, float]:
-        """Save; the receipt, and how long the event loop kept the agent from saving (ms)."""
+    async def _save(self, agent: int, step: int, state: bytes, ready_ns: int) -> tuple[Any, int]:
+        """Save; the receipt, and the save's number."""
         node = _node(_run(agent), step)
         # Before every other save: the second of the two finds warm processor caches.
         turn, left = divmod(agent + step, self._job.tier.probe_every)
@@ -163,16 +152,12 @@ class Crew:
             self.seen.bare_ns.append(self._bare.write(state))
         began = time.monotonic_ns()
         receipt = await self._engine.save(node, state=state)
-        self.seen.held_ns.append(time.monotonic_ns() - began)
+        held_ns = time.monotonic_ns() - began
+        number = self.seen.saved(step, began, held_ns, (began - ready_ns) / 1e6)
         self.seen.raw_bytes += len(state)
         if probed and not turn % 2:
             self.seen.bare_ns.append(self._bare.write(state))
-        return receipt, (began - ready_ns) / 1e6
-
-    def _note(self, outcome: Outcome, waited_ms: float) -> None:
-        self.seen.outcomes[str(outcome.status)] += 1
-        self.seen.latency_ms.append(outcome.latency_ms)
-        self.seen.ready_latency_ms.append(waited_ms + outcome.latency_ms)
+        return receipt, number
 
     async def save_last(self) -> dict[str, bytes]:
         """One more state of every agent, not waited for; their content hashes by execution."""
@@ -187,6 +172,14 @@ class Crew:
         """Let go."""
         self._bare.close()
         await self._engine.close()
+
+
+@contextlib.contextmanager
+def only_one(path: str) -> Iterator[None]:
+    """One process at a time is inside the block (``flock`` of the file)."""
+    with open(path, "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _run(agent: int) -> str:

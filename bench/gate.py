@@ -23,13 +23,11 @@ from typing import Any, Final, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from bench.tiers import TIERS
+from bench.tiers import MODES, TIERS, Mode
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 #: The commit that speed is compared with, and what it was.
 BASELINE_FILE: Final = ROOT / "bench" / "baseline.txt"
-#: Tiers that have what is measured here.
-CLOSED: Final = tuple(name for name, tier in TIERS.items() if "closed" in tier.modes)
 ROLES: Final = ("agents", "dispatcher", "compressors", "writers", "others")
 
 
@@ -76,7 +74,19 @@ def check_out(commit: str, folder: Path) -> None:
     shutil.copytree(ROOT / "bench", folder / "bench")
 
 
-def measure(tree: Path, tier: str, quick: bool) -> dict[str, float]:
+def mode_of(tier: str, asked: Mode | None) -> Mode:
+    """The mode in which ``tier`` is measured: what was asked for, or the first that it has.
+
+    Raises:
+        GateError: it is not measured in the mode that was asked for.
+    """
+    modes = TIERS[tier].modes
+    if asked not in (None, *modes):
+        raise GateError(f"tier {tier} is measured in mode {' and '.join(modes)} only")
+    return asked or modes[0]
+
+
+def measure(tree: Path, tier: str, mode: Mode, quick: bool) -> dict[str, float]:
     """One run of a tier on the livingai of ``tree``: CPU per save by role, in ms.
 
     Raises:
@@ -85,7 +95,7 @@ def measure(tree: Path, tier: str, quick: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="livingai-gate-") as folder:
         report = Path(folder, "report.json")
         command = [
-            sys.executable, "-m", "bench", "--tier", tier, "--mode", "closed", "--repeat", "1",
+            sys.executable, "-m", "bench", "--tier", tier, "--mode", mode, "--repeat", "1",
             "--no-peer", "--no-probes", "--processes", "1", "--json", str(report),
             *(["--quick"] if quick else []),
         ]  # fmt: skip
@@ -100,17 +110,19 @@ def measure(tree: Path, tier: str, quick: bool) -> dict[str, float]:
     return {role: figures[f"{role}_cpu_s"] * 1e3 / figures["saves"] for role in ROLES}
 
 
-def measure_pairs(before: Path, tier: str, pairs: int, quick: bool, log: Console) -> list[Pair]:
+def measure_pairs(
+    before: Path, tier: str, mode: Mode, pairs: int, quick: bool, log: Console
+) -> list[Pair]:
     """So many pairs of a tier; who is first changes from one to the next."""
     found = []
     for number in range(pairs):
-        with log.status(f"{tier}, pair {number + 1} of {pairs}"):
+        with log.status(f"{tier}, {mode}, pair {number + 1} of {pairs}"):
             if number % 2:
-                now = measure(ROOT, tier, quick)
-                found.append(Pair(measure(before, tier, quick), now))
+                now = measure(ROOT, tier, mode, quick)
+                found.append(Pair(measure(before, tier, mode, quick), now))
             else:
-                then = measure(before, tier, quick)
-                found.append(Pair(then, measure(ROOT, tier, quick)))
+                then = measure(before, tier, mode, quick)
+                found.append(Pair(then, measure(ROOT, tier, mode, quick)))
     return found
 
 
@@ -141,7 +153,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.gate", description=__doc__)
     add = parser.add_argument
     add("--against", metavar="COMMIT", help="(that of bench/baseline.txt)")
-    add("--tier", action="append", choices=CLOSED, help="production and single; may be repeated")
+    add(
+        "--tier",
+        action="append",
+        choices=tuple(TIERS),
+        help="production and single; may be repeated",
+    )
+    add("--mode", choices=MODES, help="(the first that a tier has: closed, or paced)")
     add("--pairs", type=int, default=5, metavar="N", help="of each tier (5)")
     add("--limit", type=float, default=1.1, help="the most, as a ratio (1.1)")
     add("--quick", action="store_true", help="a fifth of the steps")
@@ -160,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tree = Path(folder, "before")
             check_out(commit, tree)
             for tier in dict.fromkeys(options.tier or ("production", "single")):
-                pairs = measure_pairs(tree, tier, max(1, options.pairs), options.quick, log)
+                mode = mode_of(tier, options.mode)
+                pairs = measure_pairs(tree, tier, mode, max(1, options.pairs), options.quick, log)
                 report(console, tier, pairs)
                 if too_slow(pairs, options.limit):
                     worse.append(tier)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +22,8 @@ def machine_facts(directory: str | None) -> dict[str, Any]:
 
     place = os.path.realpath(directory or tempfile.gettempdir())
     return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
         "cpus": os.cpu_count(),
         "cpus_usable": len(os.sched_getaffinity(0)),
         "cpu_model": _cpu_model(),
@@ -31,6 +36,17 @@ def machine_facts(directory: str | None) -> dict[str, Any]:
         "livingai": livingai.__version__,
         "file_system": _file_system(place),
     }
+
+
+def _commit() -> str:
+    """Of this clone, "+" behind it if files were changed since; "unknown" elsewhere."""
+    here = Path(__file__).parent
+    command = ("git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def _cpu_model() -> str:

@@ -4,219 +4,161 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 import time
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import psutil
 
-from bench.agents import Job, Seen, agent_process
-from bench.cpu import cpu_seconds
-from bench.figures import Figures, figures_of
-from bench.peer import stored_bytes
-from bench.processes import CpuOverTime, memory_bytes, roles_of, written_bytes
+from bench import curves
+from bench.agent_processes import AgentProcesses
+from bench.agents import PARTS
+from bench.curves import Curves
+from bench.figures import Figures, figures_of, outage_figures
+from bench.outage import Stopped, hold, stop_of
+from bench.peers.base import Place
+from bench.peers.kinds import KINDS
+from bench.peers.room import fresh
+from bench.processes import CpuOverTime, roles_of
 from bench.recover import Saved, in_new_process
-from bench.stores import SQLITE, Target
-from bench.tiers import Mode, Peer, Tier
-from bench.workload import Source
+from bench.seen import Seen
+from bench.setting import Setting
+from bench.tiers import Tier
+from bench.usage import Usage, per_save
 from livingai import Service, SQLiteStore
 from livingai.stores.base import Store
 
 #: Time for every process to be at the starting line.
 _HEAD_START_S = 0.1
-#: The longest part of a run takes a fraction of this.
-_ANSWER_S = 180.0
 
 
-_PEERS: Final = {"sqlite": "sqlite itself", "langgraph": "LangGraph's saver"}
+class Measured(NamedTuple):
+    """What a run has given."""
+
+    figures: Figures
+    curves: Curves
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One cell of the table."""
-
-    tier: Tier
-    mode: Mode
-    peer: Peer
-    processes: int
-    source: Source
-    seed: int
-    directory: str | None
-    target: Target
-    #: Whether the loop's lag and bare writes are measured, too, which costs the agents CPU.
-    probes: bool = True
-    #: The folder with the peer's packages.
-    packages: str = ""
-    budget_ms: float = 50.0
-
-    @property
-    def name(self) -> str:
-        """Its column."""
-        if self.peer != "livingai":
-            return f"{_PEERS[self.peer]}, {self.mode}"
-        return self.mode if self.target.name == SQLITE else f"{self.mode}, {self.target.name}"
-
-
-class AgentProcesses:
-    """The processes of a run and their pipes."""
-
-    def __init__(self, setting: Setting, store: Store, directory: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.processes: list[BaseProcess] = []
-        self.pipes: list[Connection[Any, Any]] = []
-        for number in range(setting.processes):
-            ours, theirs = context.Pipe()
-            job = Job(
-                os.getpid(), store.spec(), directory, setting.tier, setting.mode, setting.peer,
-                setting.packages,
-                list(range(number, setting.tier.agents, setting.processes)),
-                setting.source, setting.seed, setting.probes, setting.budget_ms,
-            )  # fmt: skip
-            process = context.Process(target=agent_process, args=(job, theirs))
-            process.start()
-            theirs.close()
-            self.processes.append(process)
-            self.pipes.append(ours)
-
-    def ask(self, message: object = None) -> list[Any]:
-        """Send ``message`` (unless None) to all, and what each answers."""
-        if message is not None:
-            for pipe in self.pipes:
-                pipe.send(message)
-        return [self._receive(pipe) for pipe in self.pipes]
-
-    def _receive(self, pipe: Connection[Any, Any]) -> Any:
-        if not pipe.poll(_ANSWER_S):
-            raise RuntimeError(f"an agent process has said nothing for {_ANSWER_S:.0f} s")
-        try:
-            return pipe.recv()
-        except EOFError:
-            raise RuntimeError("an agent process ended by itself") from None
-
-    def kill(self) -> None:
-        """SIGKILL; idempotent."""
-        for process in self.processes:
-            process.kill()
-        for process in self.processes:
-            process.join()
-
-
-def run_once(setting: Setting) -> Figures:
+def run_once(setting: Setting) -> Measured:
     """Run once, in a new directory that is removed at the end."""
     directory = tempfile.mkdtemp(prefix="livingai-bench-", dir=setting.directory)
     try:
         state = os.path.join(directory, "state")
-        if setting.peer != "livingai":
-            return _peer(setting, state)
-        with setting.target.fresh(directory) as store:
-            return _livingai(setting, store, state)
+        if setting.peer:
+            measured = _peer(setting, state)
+        else:
+            with setting.target.fresh(directory) as store:
+                measured = _livingai(setting, store, state)
     finally:
         shutil.rmtree(directory)
+    figures = measured.figures
+    if "stored_bytes" in figures:
+        figures["stored_ratio"] = figures["raw_bytes"] / max(1.0, figures["stored_bytes"])
+    return measured
 
 
-def _peer(setting: Setting, directory: str) -> Figures:
-    database = f"{directory}.db"
-    agents = AgentProcesses(setting, SQLiteStore(database), directory)
-    try:
-        agents.ask()
-        figures = _measured(setting, agents, {})
-        figures["stored_bytes"] = figures["file_bytes"] = stored_bytes(database)
-    finally:
-        agents.kill()
-    return figures
-
-
-def _livingai(setting: Setting, store: Store, directory: str) -> Figures:
-    with Service(store, directory) as service:
-        agents = AgentProcesses(setting, store, directory)
+def _peer(setting: Setting, directory: str) -> Measured:
+    path, server = f"{directory}.db", setting.target.server
+    with fresh(KINDS[setting.peer], server, path) as database:
+        place = Place(path, database.url, setting.packages, setting.budget_ms)
+        agents = AgentProcesses(setting, SQLiteStore(path), directory, place)
         try:
             agents.ask()
-            figures = _measured(setting, agents, roles_of(service))
-            figures.update(_stored(store, by_quarter=setting.tier.by_quarter))
+            measured = _measured(setting, agents, {})
+        finally:
+            agents.kill()
+        if size := database.size_bytes():
+            measured.figures["stored_bytes"] = measured.figures["file_bytes"] = size
+    return measured
+
+
+def _livingai(setting: Setting, store: Store, directory: str) -> Measured:
+    with Service(store, directory) as service:
+        agents = AgentProcesses(setting, store, directory, Place("", "", "", setting.budget_ms))
+        try:
+            agents.ask()
+            stop = None
+            if setting.stop:
+                database = os.path.join(os.path.dirname(directory), "bench.db")
+                stop = stop_of(setting.stop, service, database, setting.target.server)
+            measured = _measured(setting, agents, roles_of(service), stop)
+            figures, lines = _stored(store, by_quarter=setting.tier.by_quarter)
+            measured = Measured(measured.figures | figures, measured.curves | lines)
             saved: Saved = {}
             for part in agents.ask("save"):
                 saved.update(part)
             _kill_everything(service, agents)
         finally:
             agents.kill()
+    figures = measured.figures
     figures["recovered_of"] = len(saved)
     figures["recovered_cache"] = in_new_process("cache", store.spec(), directory, saved)
     Service(store, directory).start().stop(timeout=600.0)
     figures["recovered_store"] = in_new_process("store", store.spec(), directory, saved)
-    return figures
+    return measured
 
 
-def _measured(setting: Setting, agents: AgentProcesses, service: dict[str, list[int]]) -> Figures:
+def _measured(
+    setting: Setting,
+    agents: AgentProcesses,
+    service: dict[str, list[int]],
+    stop: Stopped | None = None,
+) -> Measured:
     """The agents' run, and what all processes took for it."""
-    servers = [pid for pids in service.values() for pid in pids]
-    everyone = [process.pid for process in agents.processes if process.pid is not None] + servers
-    before = {role: sum(map(cpu_seconds, pids)) for role, pids in service.items()}
-    written = _written(everyone)
+    usage = Usage(agents.pids, service, setting.target.server)
     start_ns = time.monotonic_ns() + int(_HEAD_START_S * 1e9)
-    quarters: Figures = {}
-    if setting.tier.by_quarter:
-        with CpuOverTime(everyone).running() as cpu:
-            seen: list[Seen] = agents.ask(start_ns)
-        quarters = _by_quarter(cpu, [start_ns, *seen[0].quarters_ns], setting.tier)
+    extra: Figures = {}
+    lines: Curves = {}
+    if stop is not None:
+        agents.tell(start_ns)
+        lead_ns = int(setting.tier.paced_s * 1e9 / 6)
+        outage = hold(stop, start_ns + lead_ns, setting.tier.paced_s * 2 / 3)
+        seen: list[Seen] = agents.ask()
+        extra = outage_figures(seen, *outage)
+        lines = curves.over_time(seen, start_ns)
+        lines["outage_s"] = [(moment - start_ns) / 1e9 for moment in outage]
+    elif setting.tier.by_quarter:
+        with CpuOverTime(usage.pids).running() as cpu:
+            seen = agents.ask(start_ns)
+        extra, lines = _by_part(cpu, [start_ns, *seen[0].parts_ns], setting.tier)
     else:
         seen = agents.ask(start_ns)
-    figures = figures_of(seen, start_ns, setting.budget_ms)
-    for role, pids in service.items():
-        try:
-            figures[f"{role}_cpu_s"] = sum(map(cpu_seconds, pids)) - before[role]
-        except OSError as error:
-            raise RuntimeError(f"one of the {role} died during the run: {error}") from error
-    of_all = sum(seconds for name, seconds in figures.items() if name.endswith("_cpu_s"))
-    # Probes cost the agents CPU, too.
-    name = "probed_save_cpu_ms" if setting.probes else "save_cpu_ms"
-    figures[name] = of_all * 1e3 / figures["saves"]
-    if written is not None:
-        figures["written_bytes"] = (_written(everyone) or written) - written
-    if servers:
-        with contextlib.suppress(OSError):  # this kernel does not tell
-            figures["service_memory_bytes"] = memory_bytes(servers)
-    return figures | quarters
+    figures = figures_of(seen, start_ns, setting.budget_ms) | usage.figures() | extra
+    return Measured(figures | per_save(figures), curves.distributions(seen) | lines)
 
 
-def _written(pids: list[int]) -> int | None:
-    """As :func:`written_bytes`; None where the kernel does not tell."""
-    try:
-        return written_bytes(pids)
-    except OSError:
-        return None
+def _by_part(cpu: CpuOverTime, marks_ns: Sequence[int], tier: Tier) -> tuple[Figures, Curves]:
+    """CPU per save in each quarter, and in each twentieth, of the steps of the one agent, all
+    processes, in ms."""
+
+    def between(marks: Sequence[int]) -> list[float]:
+        steps = tier.growth.steps / (len(marks) - 1)
+        return [cpu.between(*pair) * 1e3 / steps for pair in itertools.pairwise(marks)]
+
+    quarters = between(marks_ns[:: PARTS // 4])
+    figures = {f"save_cpu_q{number}_ms": value for number, value in enumerate(quarters, 1)}
+    return figures, {"save_cpu_ms": between(marks_ns)}
 
 
-def _by_quarter(cpu: CpuOverTime, marks_ns: list[int], tier: Tier) -> Figures:
-    """CPU per save in each quarter of the steps of the one agent, all processes, in ms."""
-    steps = tier.growth.steps / 4
-    return {
-        f"save_cpu_q{number}_ms": cpu.between(begin, end) * 1e3 / steps
-        for number, (begin, end) in enumerate(itertools.pairwise(marks_ns), 1)
-    }
-
-
-def _stored(store: Store, *, by_quarter: bool) -> Figures:
+def _stored(store: Store, *, by_quarter: bool) -> tuple[Figures, Curves]:
     """Encoded bytes of all checkpoints of agents, and the size that the store reports; also the
-    bytes per checkpoint in each quarter of an agent's steps."""
+    bytes per checkpoint in each quarter, and in each twentieth, of an agent's steps."""
     figures: Figures = {}
+    lines: Curves = {}
     with store:
         page = store.list_executions(prefix="agent-", limit=10_000)
         figures["stored_bytes"] = sum(info.stored_bytes for info in page)
         figures["file_bytes"] = store.size_bytes()
         if by_quarter:
             sizes = [len(found.blob or b"") for found in store.checkpoints(page[0].execution_id)]
-            ends = [len(sizes) * number // 4 for number in range(5)]
-            for number, (begin, end) in enumerate(itertools.pairwise(ends), 1):
-                part = sizes[begin:end]
-                figures[f"stored_q{number}_bytes"] = sum(part) / max(1, len(part))
-    return figures
+            for number, mean in enumerate(curves.means(sizes, 4), 1):
+                figures[f"stored_q{number}_bytes"] = mean
+            lines["stored_bytes"] = curves.means(sizes, PARTS)
+    return figures, lines
 
 
 def _kill_everything(service: Service, agents: AgentProcesses) -> None:

@@ -1,5 +1,5 @@
-"""Which store is measured: SQLite in the run's own folder, a server that is started here (the same
-ones that the tests start), or one that a URL names.
+"""Which store is measured: SQLite in the run's own folder, a server that is started here, or one
+that a URL names.
 
 Every run has a store of its own, empty at first: a file, a prefix of keys, or a schema. What a run
 wrote to a server is removed behind it.
@@ -10,24 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bench import servers
+from bench.servers import Server
 from livingai import SQLiteStore
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
 
 SQLITE: Final = "sqlite"
-#: Settings of a server that the benchmark starts; the first of each is the server's usual setting.
-_REDIS: Final = {
-    "valkey": ("--appendonly", "yes", "--appendfsync", "everysec"),
-    "valkey:always": ("--appendonly", "yes", "--appendfsync", "always"),
-    "redis": ("--appendonly", "yes", "--appendfsync", "everysec"),
-    "redis:always": ("--appendonly", "yes", "--appendfsync", "always"),
-}
-_POSTGRES: Final[dict[str, dict[str, Any]]] = {"postgres": {"fsync": "on"}}
-NAMES: Final = (SQLITE, *_REDIS, *_POSTGRES)
+#: Those that need no URL.
+NAMES: Final = (SQLITE, *servers.NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +31,8 @@ class Target:
 
     name: str
     url: str = field(default="", repr=False)
+    #: The server, if the benchmark has started it.
+    server: Server | None = field(default=None, repr=False, compare=False)
 
     @contextlib.contextmanager
     def fresh(self, directory: str) -> Iterator[Store]:
@@ -94,41 +91,12 @@ def targets(names: list[str]) -> Iterator[list[Target]]:
         for name in names:
             if "://" in name and name.startswith(("redis", "unix", "postgres")):
                 found[name] = Target(open_store(name).url, name)
-            elif name in _REDIS or name in _POSTGRES:
-                start = _start_redis if name in _REDIS else _start_postgres
-                found[name] = Target(name, stack.enter_context(_started(start, name)))
+            elif name in servers.NAMES:
+                server = stack.enter_context(servers.started(name))
+                found[name] = Target(name, server.url, server)
             elif name != SQLITE:
                 raise ValueError(
                     "--store is the URL of a Redis or PostgreSQL server, or one of "
                     f"{', '.join(NAMES)}"
                 )
         yield list(found.values())
-
-
-@contextlib.contextmanager
-def _started(start: Callable[[str], Any], name: str) -> Iterator[str]:
-    import pytest
-
-    from tests.support import postgres_servers
-
-    try:
-        server = start(name)
-    except (pytest.skip.Exception, pytest.fail.Exception) as missing:
-        raise ValueError(f"--store {name}: {missing}") from None
-    with server:
-        yield server.url() if callable(server.url) else server.url
-    postgres_servers.pytest_unconfigure()  # what servers of a session share
-
-
-def _start_redis(name: str) -> Any:
-    from tests.support.redis_servers import RedisServer, binary_on_path, missing
-
-    if not name.startswith("redis"):
-        return RedisServer(*_REDIS[name])
-    return RedisServer(*_REDIS[name], binary=binary_on_path() or missing("redis-server on PATH"))
-
-
-def _start_postgres(name: str) -> Any:
-    from tests.support.postgres_servers import PostgresServer
-
-    return PostgresServer(**_POSTGRES[name])

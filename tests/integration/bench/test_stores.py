@@ -13,7 +13,7 @@ from tests.support.agents import ROOT
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import shared_server
 
-ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer")
+ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer", "--no-probes")
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,9 @@
 
 import re
 
-from bench.gate import Pair, baseline, too_slow
+import pytest
+
+from bench.gate import GateError, Pair, baseline, mode_of, too_slow
 
 
 def pair(ratio: float) -> Pair:
@@ -17,3 +19,11 @@ def test_the_median_of_all_roles_decides() -> None:
 
 def test_the_baseline_is_a_commit() -> None:
     assert re.fullmatch("[0-9a-f]{40}", baseline())
+
+
+def test_a_tier_is_measured_in_its_first_mode() -> None:
+    assert mode_of("production", None) == "closed"
+    assert mode_of("production", "paced") == "paced"
+    assert mode_of("paced", None) == "paced"
+    with pytest.raises(GateError, match="paced only"):
+        mode_of("paced", "closed")
