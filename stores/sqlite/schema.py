@@ -201,8 +201,10 @@ def schema_version(connection: apsw.Connection, path: str) -> int:
     Raises:
         StoreFormatError: a newer livingai wrote it, or it is another application's.
     """
-    application: int = connection.pragma("application_id")
-    version: int = connection.pragma("user_version")
+    with connection:  # one snapshot: another process may be making the schema at this moment
+        application: int = connection.pragma("application_id")
+        version: int = connection.pragma("user_version")
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise StoreFormatError(
@@ -215,7 +217,6 @@ def schema_version(connection: apsw.Connection, path: str) -> int:
             f"{path} belongs to another application (application_id {application:#x}, user_version "
             f"{version}); give livingai a file of its own"
         )
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if clash := sorted(names & NAMES):
         raise StoreFormatError(
             f"{path} is a database of another application that has {', '.join(clash)} already; "

@@ -21,6 +21,7 @@ from livingai.errors import (
 )
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.sqlite import schema as sqlite_schema
+from livingai.stores.sqlite.file import connect
 from livingai.testing.rows import (
     commit,
     make_row,
@@ -185,6 +186,30 @@ def test_exclusively_locked_file_at_open(path: Path) -> None:
         store.validate()  # nothing is known against it
         with pytest.raises(StoreUnavailableError):
             store.open()
+
+
+@pytest.mark.parametrize("moment", ["user_version", "sqlite_master"])
+def test_a_schema_that_is_made_while_it_is_looked_for(path: Path, moment: str) -> None:
+    """What is looked at is one snapshot: half of a schema would be another application's."""
+    connection = connect(str(path), 1000)
+    connection.pragma("journal_mode", "wal")
+    made = False
+
+    def meanwhile(_cursor: object, sql: str, _bindings: object) -> bool:
+        nonlocal made
+        if moment in sql and not made:
+            made = True
+            with SQLiteStore(path):
+                pass
+        return True
+
+    connection.exec_trace = meanwhile
+    try:
+        assert sqlite_schema.schema_version(connection, str(path)) == 0
+        assert made
+        assert sqlite_schema.schema_version(connection, str(path)) == sqlite_schema.SCHEMA_VERSION
+    finally:
+        connection.close()
 
 
 def test_many_processes_create_one_database(path: Path) -> None:
