@@ -19,7 +19,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults build clean
+.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ faults: export LIVINGAI_TRIES := 200
 faults: $(VENV)/.dev ## Run the long fault campaigns (FAULT_SEEDS=50)
 	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED) FAULT_SEEDS=$(FAULT_SEEDS))"
 	$(BIN)/python -m pytest -m faults $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
+
+mutants: $(VENV)/.dev ## Put deliberate faults in, and see that the tests notice them
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 # The wheel is built from the sdist, so that the sdist is known to be complete.
 build: $(VENV)/.dev ## Build the sdist and the wheel into dist/

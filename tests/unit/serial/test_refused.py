@@ -58,7 +58,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("value", "message"), REFUSED, ids=lambda part: str(part)[:30])
+@pytest.mark.parametrize(("value", "message"), REFUSED, ids=[text for _, text in REFUSED])
 def test_refusal_names_place_type_and_remedy(value: Any, message: str) -> None:
     places: list[tuple[Callable[[Any], Any], str]] = [
         (lambda v: v, r"state"),
