@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 FAULT_SEEDS ?= 50
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,9 +30,9 @@ venv: $(VENV)/.dev ## Make .venv with everything needed to develop
 demo: $(VENV)/.main ## See it work (installs the main dependencies only)
 	$(BIN)/python -m livingai.demo $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests; repeat a run with SEED=...
+test: $(VENV)/.dev ## Run the tests, JOBS=2 at a time; repeat a run with SEED=...
 	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED))"
-	$(BIN)/python -m pytest --hypothesis-seed=$(SEED) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --hypothesis-seed=$(SEED) $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(BIN)/ruff check .
