@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -19,7 +18,7 @@ from livingai.errors import JournalError
 from livingai.failpoint import failpoint
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
-from livingai.queue.opening import sync_path
+from livingai.queue.opening import sync_names, sync_path
 from livingai.queue.rescue import Pause
 from livingai.queue.segment import Segment, journal_error
 from livingai.queue.space import Space
@@ -122,14 +121,11 @@ class GroupCommit:
         return lsn
 
     def _sync_names(self, *, first: bool) -> None:
-        """The journal's folder; at first also its control page and the folders above it, up to the
-        one that the state directory is in: they may be as new."""
+        """The journal's folder; at first also its control page and all folders above it: they may
+        be as new."""
         path = self._log.directory
-        sync_path(path)
         if first:
             sync_path(os.path.join(path, CONTROL))
-            for _ in range(2):
-                path = os.path.dirname(path)
-                sync_path(path)
-            with contextlib.suppress(PermissionError):  # not ours, and not to be read by us
-                sync_path(os.path.dirname(path))
+            sync_names(path)
+        else:
+            sync_path(path)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -125,3 +126,14 @@ def sync_path(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_names(path: str) -> None:
+    """Sync a folder and every one above it, as far as its file system reaches: each may be as new,
+    and a name is as safe as the folders that lead to it. Raises OSError."""
+    sync_path(path)
+    device = os.stat(path).st_dev
+    while (above := os.path.dirname(path)) != path and os.stat(above).st_dev == device:
+        with contextlib.suppress(PermissionError):  # not ours, and not to be read by us
+            sync_path(above)
+        path = above
