@@ -119,6 +119,15 @@ def _odd(path: str, what: str) -> OddFileError:
     )
 
 
+def sync_file(path: str) -> None:
+    """Sync the bytes of a file. Raises as :func:`open_file`."""
+    fd = open_file(path, os.O_RDONLY)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_path(path: str) -> None:
     """Sync a file, or a folder with the names in it. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -236,3 +236,18 @@ def test_a_sync_that_failed(folder: Path) -> None:
         writer.die()
     loss.recorder.close()
     assert len(loss.safe) == 6
+
+
+def test_what_a_dead_owner_left_unsynced(folder: Path) -> None:
+    """The service syncs the journal of an owner that died before its first sync."""
+    loss = PowerLoss(folder, SEED + 3)
+    with boot(1), loss.recorder.recording():
+        writer = Writer(state_directory(loss.top / INNER))
+        for number in range(6):
+            loss.save(writer, f"run-{number}", 900)
+        writer.die()
+        with closing(Feed(writer.journal.directory)) as feed:
+            feed.sync()
+            loss.safe |= loss.written.keys()
+            os.mkdir(loss.top / "a moment later")
+    loss.recorder.close()

@@ -7,8 +7,10 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 
 from livingai.errors import OddFileError
+from livingai.queue.control import NAME as CONTROL
 from livingai.queue.cursor import NAME as CURSOR
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
@@ -17,7 +19,7 @@ from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
 from livingai.queue.names import put_aside, put_back_names
-from livingai.queue.opening import open_file
+from livingai.queue.opening import sync_file, sync_names
 from livingai.queue.patch import is_patch, state_bytes
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
 from livingai.queue.segment import segment_name, segment_numbers
@@ -206,18 +208,20 @@ class Feed:
             )  # fmt: skip
 
     def sync(self) -> None:
-        """What a dead owner left unsynced becomes safe from power loss too. Slow; any thread."""
+        """What a dead owner left unsynced becomes safe from power loss too, and so do the names
+        that lead to it: it may have died before its first sync. Slow; any thread."""
         for number in segment_numbers(self.path):
-            try:
-                fd = open_file(os.path.join(self.path, segment_name(number)), os.O_RDONLY)
-                try:
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                _log.warning("cannot sync what the owner of %s left: %s", self.path, error)
+            self._sync(os.path.join(self.path, segment_name(number)), sync_file)
+        self._sync(os.path.join(self.path, CONTROL), sync_file)
+        self._sync(self.path, sync_names)
+
+    def _sync(self, path: str, sync: Callable[[str], None]) -> None:
+        try:
+            sync(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("cannot sync what the owner of %s left: %s", self.path, error)
 
     def read_ahead(self) -> None:
         """Read headers until enough are there or the journal has no more.
