@@ -43,6 +43,7 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
     number, offset = segment_of(at), offset_of(at)
     numbers = segment_numbers(segments.directory)
     seen = 0
+    gone = number not in numbers  # reused since, or none of its records is left
     for earlier in (n for n in reversed(numbers) if n <= number):
         segment = segments.get(earlier)
         if segment is None:
@@ -56,19 +57,23 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
             seen += 1
             if read_outcome(segment.view, there, header.lsn) is None:
                 return f"record {header.lsn} before it has no outcome"
-        if earlier == number and (
+        if earlier == number and next(intact_records(segment, journal_id, number), None) is None:
+            gone = True
+        elif earlier == number and (
             last is None or last[0].lsn != lsn or last[1] + last[0].length != offset
         ):
             return f"record {lsn} does not end at its position"
         if seen >= _ENOUGH:
             break
-    if number not in numbers:  # reused since: then what follows is later
+    if gone:  # then what follows is later
         for later in (n for n in numbers if n > number):
             segment = segments.get(later)
             first = next(intact_records(segment, journal_id, later), None) if segment else None
             if first is not None:
                 fits = missing_before(first[0], lsn) >= 0
                 return "" if fits else f"record {first[0].lsn} comes behind it"
+        if number in numbers:
+            return f"record {lsn} does not end at its position"
     return ""
 
 
