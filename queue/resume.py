@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from livingai.queue.layout import Kind, offset_of, position, segment_of
+from livingai.queue.layout import SEGMENT_HEADER_BYTES, Kind, offset_of, position, segment_of
 from livingai.queue.record import RecordHeader, read_outcome
-from livingai.queue.segment import segment_numbers
+from livingai.queue.segment import SegmentMap, segment_numbers
 from livingai.queue.segments import Segments
 from livingai.queue.walk import has_room, intact_records, missing_before
 
@@ -57,7 +57,7 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
             seen += 1
             if read_outcome(segment.view, there, header.lsn) is None:
                 return f"record {header.lsn} before it has no outcome"
-        if earlier == number and next(intact_records(segment, journal_id, number), None) is None:
+        if earlier == number and _is_emptied(segment, journal_id):
             gone = True
         elif earlier == number and (
             last is None or last[0].lsn != lsn or last[1] + last[0].length != offset
@@ -75,6 +75,16 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
         if number in numbers:
             return f"record {lsn} does not end at its position"
     return ""
+
+
+def _is_emptied(segment: SegmentMap, journal_id: int) -> bool:
+    """Whether a segment of this journal has lost all of its records: it was cut short."""
+    if len(segment.view) < SEGMENT_HEADER_BYTES:
+        return True
+    header = segment.header()
+    if header is None or header.journal_id != journal_id:
+        return False
+    return next(intact_records(segment, journal_id, segment.number), None) is None
 
 
 def _oldest(segments: Segments, journal_id: int, doubt: str) -> Start:

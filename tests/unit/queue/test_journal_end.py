@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from livingai.queue.layout import ControlWord
-from tests.support.journals import Writer, flip, read_all, state_directory
+from livingai.queue.layout import ControlWord, segment_of
+from livingai.workers.dispatcher.feed import Feed
+from tests.support.journals import Consumer, Writer, flip, read_all, state_directory
 
 
 @pytest.mark.parametrize("records", [0, 3])
@@ -37,3 +38,30 @@ def test_records_of_a_missing_last_segment_are_reported(tmp_path: Path) -> None:
     assert len(found) == before - 1
     (damage,) = tail.damage
     assert (damage.first_lsn, damage.last_lsn) == (before, writer.journal.tail_lsn)
+
+
+@pytest.mark.parametrize("size", [1, 100, 128, 200])
+def test_records_behind_a_cursor_whose_segment_was_cut_short_are_reported(
+    tmp_path: Path, size: int
+) -> None:
+    """The first segment ends before its first record does: of its records two are stored, the
+    others are lost, and the cursor says which."""
+    writer = Writer(state_directory(tmp_path))
+    while writer.journal._segment.number < 2:
+        writer.save("run-1", b"state" * 100)
+    consumer = Consumer(writer.journal.directory)
+    consumer.take(2)
+    consumer.close()
+    writer.die()
+    path = Path(writer.journal.directory, "0000000001.seg")
+    os.truncate(path, size)
+    feed = Feed(writer.journal.directory)
+    try:
+        feed.check_owner()
+        feed.read_ahead()
+        assert [segment_of(found.position) for found in feed.ahead] == [2]
+        assert [(each.first_lsn, each.last_lsn) for each in feed.damage] == [
+            (3, feed.ahead[0].header.lsn - 1)
+        ]
+    finally:
+        feed.close()
