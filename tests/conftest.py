@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Before the modules there are imported: an assertion that fails in one of them shows its values.
 pytest.register_assert_rewrite("tests.support")
@@ -15,7 +15,13 @@ pytest_plugins = ["tests.support.postgres_servers"]
 # whole run. So "ci" stays random: each run looks at new examples, and none is lost.
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=False, database=None)
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# That a deliberate fault is noticed is all that counts then (tests/mutants).
+settings.register_profile(
+    "mutants", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate)
+)
+settings.load_profile(
+    os.environ.get("LIVINGAI_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+)
 
 # A shell ignores SIGINT in what it runs in the background, nohup ignores SIGHUP, and children
 # inherit that; tests that press Ctrl-C in a child need what a terminal would give it.

@@ -80,8 +80,8 @@ class Tree:
         which is noticed, too."""
         scratch = self.path / ".trial"
         environment = {
-            **os.environ, "PYTHONPATH": str(self.path), _TAG: str(self.path), "CI": "true",
-            "LIVINGAI_SEED": str(self._seed), "TMPDIR": str(scratch),
+            **os.environ, "PYTHONPATH": str(self.path), _TAG: str(self.path),
+            "LIVINGAI_PROFILE": "mutants", "LIVINGAI_SEED": str(self._seed), "TMPDIR": str(scratch),
         }  # fmt: skip
         scratch.mkdir()
         command = [
