@@ -1,0 +1,73 @@
+"""Cursors: two slots in turn, of which the newest intact one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from livingai.queue.cursor import NAME, Cursor, CursorFile, create_cursor, drained_lsn
+from livingai.queue.layout import CURSOR_SLOT, CURSOR_SLOT_OFFSETS
+from tests.support.journals import flip
+
+JOURNAL = 0x1234
+
+
+@pytest.fixture
+def cursor(tmp_path: Path) -> Iterator[CursorFile]:
+    create_cursor(str(tmp_path))
+    file = CursorFile(str(tmp_path), JOURNAL, write=True)
+    yield file
+    file.close()
+
+
+def read(folder: Path, journal: int = JOURNAL) -> Cursor:
+    """What another process reads."""
+    file = CursorFile(str(folder), journal)
+    try:
+        return file.read()
+    finally:
+        file.close()
+
+
+def test_the_newest_counts(tmp_path: Path, cursor: CursorFile) -> None:
+    assert read(tmp_path) == Cursor(0, 0)
+    for lsn in range(1, 6):
+        cursor.write(lsn, 100 * lsn)
+        assert read(tmp_path) == Cursor(lsn, 100 * lsn)
+    assert drained_lsn(str(tmp_path), JOURNAL) == 5
+
+
+def test_who_opens_it_goes_on_where_it_was(tmp_path: Path, cursor: CursorFile) -> None:
+    for lsn in range(1, 4):
+        cursor.write(lsn, lsn)
+    cursor.close()
+    again = CursorFile(str(tmp_path), JOURNAL, write=True)
+    again.write(9, 900)
+    again.close()
+    assert read(tmp_path) == Cursor(9, 900)
+
+
+@pytest.mark.parametrize("writes", [2, 3])
+def test_a_damaged_slot_leaves_the_one_before(
+    tmp_path: Path, cursor: CursorFile, writes: int
+) -> None:
+    for lsn in range(1, writes + 1):
+        cursor.write(lsn, 100 * lsn)
+    for bit in range(8 * CURSOR_SLOT.size):
+        place = 8 * CURSOR_SLOT_OFFSETS[writes % 2] + bit
+        flip(tmp_path / NAME, place)
+        assert read(tmp_path) == Cursor(writes - 1, 100 * (writes - 1)), f"bit {bit}"
+        assert drained_lsn(str(tmp_path), JOURNAL) is None, "a newer one may have been there"
+        flip(tmp_path / NAME, place)
+
+
+def test_a_cursor_of_another_journal_does_not_count(tmp_path: Path, cursor: CursorFile) -> None:
+    cursor.write(1, 100)
+    assert read(tmp_path, JOURNAL + 1) == Cursor(0, 0)
+    assert drained_lsn(str(tmp_path), JOURNAL + 1) is None
+
+
+def test_no_cursor(tmp_path: Path) -> None:
+    assert drained_lsn(str(tmp_path), JOURNAL) is None
