@@ -36,6 +36,7 @@ from livingai.errors import (
     DirectoryPermissionError,
     OddFileError,
 )
+from livingai.failpoint import failpoint
 from livingai.places import real_path
 from livingai.queue.layout import SERVICE_STATE_BYTES
 from livingai.queue.manifest import change_manifest, make_manifest, read_manifest
@@ -53,6 +54,7 @@ def remove_journal(path: str) -> None:
         doomed += f"-{secrets.token_hex(4)}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, doomed)
+        failpoint("retire.after_rename")
         shutil.rmtree(doomed)
 
 

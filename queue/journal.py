@@ -256,11 +256,13 @@ class Journal:
                 mono_ns=time.monotonic_ns(), wall_ns=time.time_ns(),
             )  # fmt: skip
             try:
+                failpoint("rotate.after_create")
                 if os.pwrite(old.fd, seal, old.used) != len(seal):
                     _finish(old.fd, [seal], old.used)
             except OSError as error:
                 self._space.drop(fresh)
                 raise journal_error(error, "cannot seal a journal segment") from error
+        failpoint("rotate.after_seal")
         self._space.sealed.append(old)
         self._segment = fresh
         self._rotate_next = False

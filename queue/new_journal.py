@@ -11,6 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 from livingai.errors import JournalError
+from livingai.failpoint import failpoint
 from livingai.queue.boots import this_boot
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
@@ -54,6 +55,7 @@ class JournalFiles:
                 undo.callback(_discard, building)
                 files = cls._build(building, journal_id, limits, undo)
                 files.directory = os.path.join(root, f"{journal_id:016x}")
+                failpoint("create.before_rename")
                 os.rename(building, files.directory)
             except OSError as error:
                 if isinstance(error, JournalError):
@@ -62,6 +64,7 @@ class JournalFiles:
             files.owner.moved(os.path.join(files.directory, OWNER_LOCK))
             files.first.directory = files.directory
             undo.pop_all()
+        failpoint("create.after_rename")
         return files
 
     @classmethod

@@ -43,6 +43,7 @@ def set_aside(folder: str, journal_id: int, position: int, data: bytes, **about:
             file.write(json.dumps(about).encode() + b"\n" + data)
             file.flush()
             os.fsync(file.fileno())
+        failpoint("quarantine.before_rename")
         os.replace(temporary, path)
     except OSError:
         os.unlink(temporary)

@@ -14,7 +14,7 @@ import threading
 
 from livingai import codecs
 from livingai.errors import CorruptRecordError
-from livingai.failpoint import failpoint
+from livingai.failpoint import enter_process, failpoint
 from livingai.queue.record import sections_sum
 from livingai.queue.segment_cache import SegmentCache
 from livingai.workers.encoding import encode
@@ -26,6 +26,7 @@ _cache = SegmentCache()
 
 def start_compressor(parent: int) -> None:
     """Initializer of a pool process."""
+    enter_process("compressor")
     die_with_parent(parent)
     leave_signals_to_parent()
     # The executor ends the rest of a broken pool with SIGTERM and then waits for them.

@@ -35,6 +35,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from livingai import _version
+from livingai.failpoint import enter_process, failpoint
 from livingai.protocol.exit_codes import ExitCode
 from livingai.workers.deaths import Deaths, how_it_ended
 
@@ -109,6 +110,7 @@ class Supervisor:
             str(os.getpid()), str(speak), str(self._deaths.count),
         ]  # fmt: skip
         try:
+            failpoint("supervisor.before_start")
             child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[speak])
         except OSError as error:
             os.close(hear)
@@ -116,6 +118,7 @@ class Supervisor:
         finally:
             os.close(speak)
         self._child = child.pid
+        failpoint("supervisor.after_start")
         assert child.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it was killed already
             os.write(child.stdin.fileno(), self._settings)
@@ -273,6 +276,7 @@ def _prove(arguments: list[str]) -> None:
 
 def main() -> int:
     """Read the settings, take the directory's lock and supervise a dispatcher; the exit status."""
+    enter_process("supervisor")
     _prove(sys.argv)
     line = b""
     while not line.endswith(b"\n"):

@@ -12,6 +12,7 @@ import click
 
 from livingai._version import __version__
 from livingai.cli.lazy import Commands, LazyCommand
+from livingai.failpoint import enter_process
 
 #: All commands: name, module and function in livingai/cli/, a line for ``livingai --help``.
 COMMANDS = {
@@ -36,3 +37,4 @@ def main() -> None:
 
     WHERE is a state directory, or the file or URL of the store it belongs to.
     """
+    enter_process("command")

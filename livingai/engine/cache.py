@@ -15,6 +15,7 @@ from typing import Final
 
 from livingai import serial
 from livingai.errors import JournalClosedError, JournalError, LivingAIError
+from livingai.failpoint import failpoint
 from livingai.node import ExecutionNode
 from livingai.protocol.sections import Cached, decode_state
 from livingai.queue.directory import StateDirectory
@@ -125,7 +126,9 @@ class HotCache:
                 slot = view.index.get(key)
                 if slot is not None:
                     claim = max(claim, slot.claim + 1)
+            failpoint("takeover.before_mark")
             self._views.mark(key, own)
+            failpoint("takeover.after_mark")
             self._last_claim = claim
             return claim
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import Final
 
 from livingai import codecs
+from livingai.failpoint import failpoint
 from livingai.queue.layout import segment_of
 from livingai.queue.patch import Base, Patch, make_patch
 from livingai.queue.segments import Segments
@@ -59,6 +60,7 @@ class Lineage:
         if self._patches >= MOST_PATCHES or self._spent * _SPENT_SHARE > base.nbytes:
             return None
         try:
+            failpoint("patch.before_base")
             segment = own.get(segment_of(base.at))
         except OSError:  # out of descriptors
             segment = None

@@ -10,6 +10,7 @@ from livingai import serial
 from livingai.engine.engine import CheckpointEngine
 from livingai.engine.pending import Pending
 from livingai.errors import CorruptRecordError
+from livingai.failpoint import failpoint
 from livingai.node import NodeField
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
@@ -89,10 +90,12 @@ def requeue(engine: CheckpointEngine, path: str, timeout: float | None = 30.0) -
             str(wire[NodeField.EXECUTION_ID]), str(wire[NodeField.ID]), at.lsn, at.position, None
         )
         handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, None))
+    failpoint("requeue.after_append")
     handle.connection.hurry()
     handle.sync_soon()
     outcome = receipt.result(timeout)
     if outcome.status != "quarantined":
+        failpoint("requeue.before_unlink")
         os.unlink(path)
     return outcome
 

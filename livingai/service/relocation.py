@@ -21,6 +21,7 @@ from livingai.errors import (
     ServiceUnavailableError,
     StoreMismatchError,
 )
+from livingai.failpoint import failpoint
 from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import DRAIN
 from livingai.queue.directory import StateDirectory
@@ -104,9 +105,11 @@ def bring(store: Store, misplaced: Misplaced, reopen: Callable[[], Store]) -> Br
     """
     directory, error = misplaced.directory, None
     _take(store, misplaced)
+    failpoint("relocate.after_manifest")
     before = misplaced.waiting()
     if before:
         error = _store_what_waits(reopen(), directory)
+    failpoint("relocate.before_done")
     directory.change_manifest({RELOCATING: None})
     still = misplaced.waiting()
     return Brought(directory.path, before - still, still, error)

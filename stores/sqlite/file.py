@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from livingai.errors import CorruptRowError, StoreError, StoreFormatError, StoreUnavailableError
+from livingai.failpoint import failpoint
 from livingai.stores.sqlite.errors import check_place, translated
 from livingai.stores.sqlite.leftovers import own_log
 from livingai.stores.sqlite.schema import PAGE_BYTES, migrate, schema_version
@@ -168,10 +169,12 @@ class DatabaseFile:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 result = work(connection)
+                failpoint("sqlite.before_commit")
                 connection.execute("COMMIT")
             except BaseException as error:
                 self._after(error, connection)
                 raise
+        failpoint("sqlite.after_commit")
         if self.let_go():  # written again it is in the database's file now, or changes nothing
             raise StoreUnavailableError(
                 f"{self.path} or its log was removed or replaced while it was written to; try again"

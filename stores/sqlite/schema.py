@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from livingai.errors import StoreFormatError
+from livingai.failpoint import failpoint
 
 if TYPE_CHECKING:
     import apsw
@@ -243,8 +244,10 @@ def migrate(connection: apsw.Connection, path: str) -> None:
             connection.execute(_VIEWS)
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", SCHEMA_VERSION)
+        failpoint("migrate.before_commit")
         connection.execute("COMMIT")
     except BaseException:
         if not connection.get_autocommit():
             connection.execute("ROLLBACK")
         raise
+    failpoint("migrate.after_commit")

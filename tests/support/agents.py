@@ -34,6 +34,7 @@ def environment(**more: str) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
+        "LIVINGAI_TESTING": "1",  # else no failpoint can be armed
         # What is warned about is written to the logs, which the end of a test looks through.
         "PYTHONWARNINGS": "error,ignore::DeprecationWarning",
         **more,

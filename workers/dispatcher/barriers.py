@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from livingai.failpoint import failpoint
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.ports import BarrierPort
 
@@ -31,6 +32,8 @@ class Barriers:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((since, key, future))
         self._port.kick()
+        if key is None:
+            failpoint("dispatcher.before_drain")
         await future
 
     def check(self) -> None:

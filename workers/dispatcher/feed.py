@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from livingai.errors import OddFileError
+from livingai.failpoint import failpoint
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.cursor import NAME as CURSOR
 from livingai.queue.cursor import CursorFile
@@ -323,6 +324,7 @@ class Feed:
             last = self.inflight.popleft()
         if last is not None:
             try:
+                failpoint("dispatcher.before_cursor")
                 self.cursor.write(last.header.lsn, last.end)
             except OSError as error:
                 _log.warning("cannot write the cursor of %s: %s", self.path, error)

@@ -16,12 +16,14 @@ import sys
 import traceback
 from typing import Any
 
+from livingai.failpoint import enter_process
 from livingai.workers.dispatcher.spawning import Spawned, spawn_worker
 
 
 def main() -> int:
     """Run the dispatcher and report on the descriptor how it ended; the exit status."""
     parent, fd, deaths = map(int, sys.argv[1:4])
+    enter_process("dispatcher")
     code = 1
     words: dict[str, Any] = {}
     try:

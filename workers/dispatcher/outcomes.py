@@ -94,6 +94,7 @@ class Outcomes:
             failpoint("dispatcher.after_cursor")
             if outcomes:
                 self._owners.tell(feed, outcomes, self._reasons.pop(feed, {}))
+                failpoint("dispatcher.after_tell")
 
     # -- quarantine --
 

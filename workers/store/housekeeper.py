@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from livingai.errors import ConfigurationError
+from livingai.failpoint import failpoint
 from livingai.node import NodeField
 from livingai.stores.base import Store
 from livingai.stores.copying import copy_execution, find_execution
@@ -18,7 +19,9 @@ class HousekeeperRole(Role):
     def do_prune(self, policy: dict[str, Any], dry_run: bool = False) -> list[Any]:
         """Apply a retention policy; the fields of :class:`~livingai.stores.retention.Pruned`."""
         policy["statuses"] = tuple(policy.get("statuses", ()))
+        failpoint("housekeeper.before_prune")
         pruned = prune(self._open(), Retention(**policy), dry_run=dry_run)
+        failpoint("housekeeper.after_prune")
         return [getattr(pruned, field) for field in type(pruned).__dataclass_fields__]
 
     def do_delete(self, execution_id: str, dry_run: bool = False) -> int:
@@ -33,7 +36,9 @@ class HousekeeperRole(Role):
         store = self._open()
         if find_execution(store, new_id) and not self._is_this_fork(store, execution_id, new_id):
             raise ConfigurationError(f"an execution {new_id!r} is there already; choose another id")
+        failpoint("housekeeper.before_fork")
         copied = copy_execution(store, store, execution_id, new_id)
+        failpoint("housekeeper.after_fork")
         return [copied.nodes, copied.checkpoints]
 
     def _is_this_fork(self, store: Store, execution_id: str, new_id: str) -> bool:

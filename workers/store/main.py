@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from livingai.config import ServiceConfig
+from livingai.failpoint import enter_process
 from livingai.protocol.error_parts import error_parts
 from livingai.protocol.frames import REVISION, FrameBuffer, Message, frame, revision_of
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
@@ -51,6 +52,7 @@ def _incoming(sock: socket.socket) -> Iterator[list[Any]]:
 def main() -> int:
     """``main ROLE SOCKET_FD PARENT_PID``."""
     role, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    enter_process(role)
     leave_signals_to_parent()
     die_with_parent(parent)
     yield_to_agents()

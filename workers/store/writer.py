@@ -81,6 +81,7 @@ class WriterRole(Role):
                 "the service runs with another version of livingai than the one that is installed "
                 "now, and its writers do not understand it: restart it"
             )
+        failpoint("writer.before_batch")
         rows: list[Row] = []
         #: What is not written: row status and reason, by number.
         left: dict[int, tuple[int, str]] = {}
@@ -191,7 +192,10 @@ class WriterRole(Role):
 
     def do_claim(self, execution_id: str, claim: str) -> int:
         """The epoch that the store gives to ``claim``."""
-        return self._open().claim(execution_id, claim)
+        failpoint("writer.before_claim")
+        epoch = self._open().claim(execution_id, claim)
+        failpoint("writer.after_claim")
+        return epoch
 
     def close(self) -> None:
         super().close()
