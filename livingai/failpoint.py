@@ -39,7 +39,7 @@ _SUPERVISOR: Final = ("supervisor",)
 _WRITER: Final = ("writer",)
 
 #: Every failpoint of the code base, and the kinds of processes in which the kill matrix of the
-#: tests hits it (tests/faults/test_kill_matrix.py); it has to have a cell for each.
+#: tests hits it (tests/integration/service/test_kill_matrix.py); it has to have a cell for each.
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "create.before_rename": _AGENT,
     "create.after_rename": _AGENT,

@@ -1,0 +1,183 @@
+"""What is going on when a process of the kill matrix dies: agents that save, take an execution over
+and have executions copied, pruned and claimed, and a witness of what was acknowledged."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from livingai import SQLiteStore, codecs
+from livingai.errors import LivingAIError
+from livingai.inspection.check import check_directory
+from livingai.node import NodeField
+from livingai.protocol.sections import decode_state
+from livingai.stores.retention import Retention
+from tests.support import acts, peek
+from tests.support.agent_main import AgentSide
+from tests.support.agents import Agent, AgentDied
+from tests.support.place import Place
+from tests.support.states import LARGE, state_of
+
+#: Small segments, so that they are rotated and recycled.
+SMALL: dict[str, Any] = {
+    "segment_bytes": 1 << 16, "journal_bytes": 1 << 23, "cache_bytes": 1 << 16,
+}  # fmt: skip
+KEPT, LEAN, TAKEN, BIG = "kept", "lean", "taken", "big"
+
+
+def fork(agent: AgentSide, execution: str, new_id: str) -> int:
+    """Copy an execution."""
+    return agent.engine.fork_sync(execution, new_id)
+
+
+def prune(agent: AgentSide, prefix: str) -> None:
+    """Keep two checkpoints of each execution whose id begins so."""
+    agent.engine.prune_sync(Retention(keep_last=2, prefix=prefix))
+
+
+class Witness:
+    """Two agents that are replaced when they die, and all that they were told."""
+
+    def __init__(self, place: Place, env: dict[str, str]) -> None:
+        self.place, self.env = place, env
+        self.agents: dict[bool, Agent] = {}
+        self.tried: dict[str, dict[int, int]] = defaultdict(dict)
+        self.acknowledged: dict[str, list[int]] = defaultdict(list)
+        self.newest: dict[str, tuple[int, int]] = {}
+        #: Agents that died, and typed errors that a caller was given.
+        self.deaths = 0
+        self.errors: list[str] = []
+
+    def agent(self, *, history: bool = True) -> Agent:
+        """The living agent that saves so."""
+        if history not in self.agents:
+            self.agents[history] = self.place.agent(history=history, env=self.env, **SMALL)
+        return self.agents[history]
+
+    def ask(self, function: Callable[..., Any], *arguments: Any, history: bool = True) -> Any:
+        """Have an agent do something that may be asked again, until it is done."""
+        for _ in range(8):
+            try:
+                return self.agent(history=history).call(function, *arguments)
+            except AgentDied:
+                self._died(history)
+            except LivingAIError as error:
+                self.errors.append(f"{type(error).__name__}: {error}")
+        raise AssertionError(f"{function.__name__} fails again and again: {self.errors}")
+
+    def save(self, execution: str, size: int = 5000, *, history: bool = True) -> None:
+        """Save the execution's next step; what becomes of one that was not acknowledged is open."""
+        step = len(self.tried[execution])
+        self.tried[execution][step] = size
+        try:
+            self.agent(history=history).call(acts.save, execution, step, size=size)
+        except AgentDied:
+            self._died(history)
+        except LivingAIError as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+        else:
+            self.acknowledged[execution].append(step)
+
+    def _died(self, history: bool) -> None:
+        agent = self.agents.pop(history)
+        assert agent.died() == -9, agent.said()
+        self.deaths += 1
+
+    def look(self) -> None:
+        """I2: what the store has of each execution never goes back; the files are consistent."""
+        if self.place.database.exists():
+            for execution in self.tried:
+                found = max(peek.stored_versions(self.place.database, execution), default=(0, 0))
+                assert found >= self.newest.get(execution, (0, 0)), f"{execution} went back"
+                self.newest[execution] = found
+        report = check_directory(self.place.directory.path)
+        assert report.ok, report.errors
+
+    def settle(self) -> None:
+        """I4: each accepted write of the agents that live has one outcome, and it is stored."""
+        for history in list(self.agents):
+            self.ask(acts.drain, history=history)
+            if history in self.agents:
+                statuses = self.agents[history].settled(timeout=60)
+                allowed = {"met", "late"} if history else {"met", "late", "superseded"}
+                assert set(statuses) <= allowed, statuses
+        self.look()
+
+    def leave(self) -> None:
+        """All agents end without closing; the service stores the rest and ends, too."""
+        for agent in self.agents.values():
+            agent.leave()
+        self.agents.clear()
+        self.place.empty(60)
+
+    def check(self) -> None:
+        """I1, I3: all that was acknowledged is stored, in order, and nothing that was not saved."""
+        database = self.place.database
+        for execution, tried in self.tried.items():
+            steps = peek.stored_steps(database, execution)
+            known = self.acknowledged[execution]
+            assert steps == sorted(set(steps)), f"{execution}: doubled or out of order: {steps}"
+            assert set(steps) <= set(tried), f"{execution}: {steps} was not saved"
+            if execution == LEAN:
+                assert steps[-1] >= known[-1], f"the newest acknowledged write is lost: {steps}"
+            else:
+                assert set(known) <= set(steps), f"{execution}: lost {set(known) - set(steps)}"
+            states = stored_states(self.place, execution)
+            assert states[-1][0] == steps[-1], "the newest state is lost"
+            for step, state in states:
+                assert state == state_of(execution, step, tried[step]), f"{execution} {step}: bytes"
+
+
+def stored_states(place: Place, execution: str) -> list[tuple[int, Any]]:
+    """Step and state of every checkpoint in the store, in order."""
+    with SQLiteStore(place.database) as store:
+
+        def decode(blob: bytes) -> bytes:
+            def base(content_hash: bytes) -> bytes:
+                found = store.blob_by_hash(execution, content_hash)
+                assert found is not None, "a delta's base is gone"
+                return decode(found)
+
+            return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
+
+        steps = {
+            node.wire[NodeField.ID]: node.wire[NodeField.OUTPUT]["step"]
+            for node in store.nodes(execution)
+        }
+        found = []
+        for checkpoint in store.checkpoints(execution):
+            assert checkpoint.blob is not None
+            state = decode_state(checkpoint.state_kind, decode(checkpoint.blob))
+            found.append((steps[checkpoint.node_id], state))
+        return found
+
+
+def work(witness: Witness) -> None:
+    """Everything that agents do, some of it more than once, until all processes have ended."""
+    for number in range(2):
+        for _ in range(6):
+            witness.save(KEPT)
+            witness.save(LEAN, history=False)
+            witness.save(TAKEN, history=number == 0)
+        for _ in range(3):
+            witness.save(BIG, LARGE)
+        if number == 0:
+            witness.place.compressors()
+            for _ in range(2):
+                witness.save(BIG, LARGE)
+        witness.settle()
+    for number in range(2):
+        witness.ask(fork, KEPT, f"copy-{number}")
+        witness.ask(prune, "copy-")
+        witness.ask(acts.claim, f"claimed-{number}")
+    for _ in range(4):  # what was stored gives its segments back
+        witness.save(BIG, LARGE)
+        witness.save(KEPT)
+        witness.settle()
+    witness.leave()
+    witness.check()
+    for number in range(2):
+        copied = peek.stored_steps(witness.place.database, f"copy-{number}")
+        assert set(copied) >= set(witness.acknowledged[KEPT][:12]), "the copy is not whole"
+        assert len(stored_states(witness.place, f"copy-{number}")) >= 2
