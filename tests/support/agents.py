@@ -78,10 +78,13 @@ class Agent:
         return self.receive()
 
     def send(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
-        """As :meth:`call`, without waiting."""
+        """As :meth:`call`, without waiting. Raises AgentDied."""
         request = [function.__module__, function.__name__, arguments, keywords]
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request, default=to_json).encode() + b"\n")
+        try:
+            self.process.stdin.write(json.dumps(request, default=to_json).encode() + b"\n")
+        except BrokenPipeError as error:
+            raise AgentDied(f"agent ended with {self.process.wait(30)}; {self.said()}") from error
 
     def receive(self, timeout: float = 60.0) -> Any:
         """The answer to the oldest :meth:`send` that has not been answered."""

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 from random import Random, SystemRandom
 
-import pytest
-
 from tests.support.kill_matrix import cells, run
 from tests.support.place import Place
 
-#: Not in the default run before every cell of the table has been seen to pass.
-pytestmark = pytest.mark.faults
 SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or SystemRandom().getrandbits(32)
 
 
