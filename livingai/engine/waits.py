@@ -40,8 +40,11 @@ async def pass_time(waits: Waits[T]) -> T:
             return value
         error = None
         try:
-            async with asyncio.timeout(wait.seconds):
-                await _awaitable(wait)
+            if wait.what is None:
+                await asyncio.sleep(wait.seconds or 0)
+            else:
+                async with asyncio.timeout(wait.seconds):
+                    await wait.what
         except Exception as failure:
             error = failure
 
@@ -63,9 +66,3 @@ def pass_time_sync(waits: Waits[T]) -> T:
                 wait.what.result(wait.seconds)
         except Exception as failure:
             error = failure
-
-
-def _awaitable(wait: WaitFor) -> Any:
-    if wait.what is None:
-        return asyncio.sleep(wait.seconds or 0)
-    return wait.what
