@@ -1,0 +1,311 @@
+"""A tiered store: which tier answers, which one is written, and what is done while one is away.
+
+Both tiers are SQLite files. One that is away has a lock on it, or calls of it are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import apsw
+import pytest
+
+from livingai.errors import FencedError, StoreUnavailableError
+from livingai.stores import hot_tier
+from livingai.stores.base import RowStatus, Store
+from livingai.stores.copying import find_execution
+from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.tiered import TieredStore
+from livingai.testing.rows import commit, make_row, state, statuses
+
+
+class CuttableStore(SQLiteStore):
+    """A store whose server can be cut off; it notes which calls reach it."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        super().__init__(path, busy_timeout_ms=0, **options)
+        self.away = False
+        self.calls: list[str] = []
+
+    def _reached(self, name: str) -> None:
+        if self.away:
+            raise StoreUnavailableError(f"{self.path} is cut off")
+        self.calls.append(name)
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name in _CALLS:
+
+            def call(*arguments: Any, **named: Any) -> Any:
+                self._reached(name)
+                return found(*arguments, **named)
+
+            return call
+        return found
+
+
+_CALLS = frozenset(
+    {"open", "commit", "claim", "drop_checkpoints", "delete_execution", "forget", "places"}
+    | {"latest_checkpoint", "load_node", "nodes", "packed_nodes", "blob_by_hash", "sized_blob"}
+    | {"list_executions", "checkpoints", "owners", "costs"}
+)
+
+
+class Tiers:
+    """Both tiers, and the store that they make up."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.hot = CuttableStore(folder / "hot.db")
+        self.cold = CuttableStore(folder / "cold.db")
+        self.store = TieredStore(self.hot, self.cold, **options)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+@pytest.fixture
+def tiers(tmp_path: Path) -> Iterator[Tiers]:
+    with closing(Tiers(tmp_path)) as tiers:
+        yield tiers
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time by which a hot tier in trouble is left out; tests set it."""
+    now = [1000.0]
+    monkeypatch.setattr(hot_tier, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def rows(count: int = 3, *, claim: str = "claim-a", begin: int = 0) -> list[Any]:
+    return [
+        make_row(seq=seq, claim=claim, blob=state(f"state {seq}"))
+        for seq in range(begin, begin + count)
+    ]
+
+
+def blobs(store: Store) -> list[bytes | None]:
+    return [found.blob for found in store.checkpoints("run")]
+
+
+READS: dict[str, Callable[[Store], Any]] = {
+    "latest_checkpoint": lambda store: store.latest_checkpoint("run"),
+    "load_node": lambda store: store.load_node("run/2"),
+    "nodes": lambda store: list(store.nodes("run")),
+    "packed_nodes": lambda store: list(store.packed_nodes("run")),
+    "blob_by_hash": lambda store: store.blob_by_hash("run", rows()[1].content_hash),
+    "sized_blob": lambda store: store.sized_blob("run", rows()[1].content_hash),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_hot_has_completely_comes_from_hot(tiers: Tiers, name: str) -> None:
+    commit(tiers.store, rows())
+    expected = READS[name](tiers.cold)
+    tiers.cold.calls.clear()
+    assert READS[name](tiers.store) == expected
+    assert name not in tiers.cold.calls
+    assert name in tiers.hot.calls
+
+
+@pytest.mark.parametrize("name", READS)
+def test_while_hot_is_away_cold_answers(tiers: Tiers, name: str) -> None:
+    commit(tiers.store, rows())
+    expected = READS[name](tiers.cold)
+    tiers.hot.away = True
+    for _ in range(2):  # when it is noticed, and while it is left out
+        assert READS[name](tiers.store) == expected
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_hot_lacks_comes_from_cold(tiers: Tiers, name: str) -> None:
+    commit(tiers.cold, rows())
+    tiers.store.open()
+    assert READS[name](tiers.store) == READS[name](tiers.cold)
+
+
+@pytest.mark.parametrize("name", ["latest_checkpoint", "nodes", "packed_nodes", "load_node"])
+def test_what_hot_has_in_an_older_version_comes_from_cold(tiers: Tiers, name: str) -> None:
+    commit(tiers.store, rows())
+    newer = [make_row(seq=3, node_id="run/2", blob=state("newer"), output="newer")]
+    commit(tiers.cold, newer)
+    assert READS[name](tiers.store) == READS[name](tiers.cold)
+    assert READS[name](tiers.store) == READS[name](tiers.hot), "and it was filled up"
+
+
+@pytest.mark.parametrize("name", ["latest_checkpoint", "nodes", "packed_nodes", "load_node"])
+def test_a_read_fills_hot_up(tiers: Tiers, name: str) -> None:
+    commit(tiers.cold, rows())
+    READS[name](tiers.store)
+    assert blobs(tiers.hot) == blobs(tiers.cold)
+
+
+@pytest.mark.parametrize("name", ["latest_checkpoint", "nodes", "packed_nodes", "load_node"])
+def test_while_cold_is_away_hot_answers(tiers: Tiers, name: str) -> None:
+    commit(tiers.store, rows())
+    expected = READS[name](tiers.hot)
+    tiers.cold.away = True
+    assert READS[name](tiers.store) == expected
+
+
+def test_a_write_that_cold_did_not_take_is_not_in_hot(tiers: Tiers) -> None:
+    commit(tiers.store, rows(1))
+    tiers.cold.away = True
+    with pytest.raises(StoreUnavailableError):
+        tiers.store.commit(rows(1, begin=1))
+    with pytest.raises(StoreUnavailableError):
+        tiers.store.claim("run", "another")
+    assert len(blobs(tiers.hot)) == 1
+
+
+def test_hot_gets_what_cold_has_stored_and_under_its_epoch(tiers: Tiers) -> None:
+    commit(tiers.cold, rows(1, claim="before"))
+    assert tiers.cold.claim("run", "claim-a") == 2
+    given = [*rows(2, begin=1), make_row(seq=9, claim="before", blob=state("fenced"))]
+    assert statuses(tiers.store, given) == [RowStatus.STORED] * 2 + [RowStatus.FENCED]
+    assert [(found.epoch, found.seq) for found in tiers.hot.checkpoints("run")] == [(2, 1), (2, 2)]
+    assert tiers.store.owners("run") == tiers.cold.owners("run")
+
+
+def test_claims_are_colds(tiers: Tiers) -> None:
+    commit(tiers.cold, rows(1, claim="before"))
+    assert tiers.store.claim("run", "claim-a") == 2
+    assert tiers.store.claim("run", "claim-a") == 2
+    assert tiers.cold.owners("run") == [(1, "before"), (2, "claim-a")]
+    with pytest.raises(FencedError):
+        tiers.store.claim("run", "before")
+
+
+def test_a_write_that_hot_missed_is_told_and_read_from_cold(tiers: Tiers) -> None:
+    tiers.hot.away = True
+    tiers.store.open()
+    results = tiers.store.commit(rows())
+    assert {(found.status, found.reason) for found in results} == {
+        (RowStatus.STORED, "not in the hot tier yet")
+    }
+    assert tiers.store.latest_checkpoint("run") == tiers.cold.latest_checkpoint("run")
+
+
+def test_what_is_removed_is_removed_from_both(tiers: Tiers) -> None:
+    commit(tiers.store, rows())
+    tiers.store.drop_checkpoints("run", [(1, 0)])
+    assert len(blobs(tiers.hot)) == len(blobs(tiers.cold)) == 2
+    tiers.store.delete_execution("run")
+    assert find_execution(tiers.hot, "run") is None
+    assert find_execution(tiers.cold, "run") is None
+    assert statuses(tiers.store, rows(1)) == [RowStatus.FENCED]
+
+
+def test_what_was_removed_while_hot_was_away_is_not_read(tiers: Tiers, clock: list[float]) -> None:
+    commit(tiers.store, rows())
+    tiers.hot.away = True
+    tiers.store.delete_execution("run")
+    tiers.hot.away = False
+    clock[0] += 60
+    assert tiers.store.latest_checkpoint("run") is None
+    assert find_execution(tiers.hot, "run") is None
+
+
+def test_lists_sums_and_checkpoints_are_colds(tiers: Tiers) -> None:
+    commit(tiers.cold, rows())
+    commit(tiers.store, rows(1, begin=3))
+    commit(tiers.hot, [make_row("only hot", 0)])
+    assert [info.execution_id for info in tiers.store.list_executions()] == ["run"]
+    assert len(blobs(tiers.store)) == 4
+    assert [line.group for line in tiers.store.costs()] == ["run"]
+
+
+def test_places_and_capabilities(tmp_path: Path) -> None:
+    hot = SQLiteStore(tmp_path / "hot.db", synchronous="normal")
+    cold = SQLiteStore(tmp_path / "cold.db")
+    with TieredStore(hot, cold) as store:
+        assert store.places() == hot.places() | cold.places()
+        assert store.capabilities.durable
+        assert store.capabilities.max_writers == 1
+    with TieredStore(cold, hot) as store:
+        assert not store.capabilities.durable
+
+
+@contextmanager
+def cut(store: CuttableStore) -> Iterator[None]:
+    store.away = True
+    yield
+    store.away = False
+
+
+def test_hot_is_left_out_for_a_while_that_doubles_and_has_an_end(
+    tiers: Tiers, clock: list[float]
+) -> None:
+    commit(tiers.store, rows(1))
+    pauses = []
+    for _ in range(9):
+        tiers.hot.away = True
+        assert tiers.store.latest_checkpoint("run") is not None
+        tiers.hot.away = False
+        pauses.append(tiers.store._hot_tier.pause_s)
+        clock[0] += pauses[-1] - 0.01
+        tiers.hot.calls.clear()
+        assert tiers.store.latest_checkpoint("run") is not None
+        assert tiers.hot.calls == [], "it was asked during its pause"
+        clock[0] += 0.02
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert tiers.store.latest_checkpoint("run") is not None
+    assert tiers.hot.calls, "its pause is over"
+    with cut(tiers.hot):
+        tiers.store.latest_checkpoint("run")
+    assert tiers.store._hot_tier.pause_s == 0.5, "it begins anew"
+
+
+def damage(folder: Path) -> None:
+    with closing(apsw.Connection(str(folder / "hot.db"))) as raw:
+        raw.execute("DELETE FROM blobs")
+        assert raw.changes()
+
+
+def test_a_damaged_row_is_no_reason_to_leave_hot_out(tiers: Tiers, tmp_path: Path) -> None:
+    commit(tiers.store, rows())
+    damage(tmp_path)
+    found = tiers.store.load_node("run/2")
+    assert found is not None
+    assert found.blob == rows()[2].blob
+    assert tiers.store._hot_tier.pause_s == 0
+    assert blobs(tiers.hot) == blobs(tiers.cold), "it was made anew"
+
+
+def test_a_large_execution_is_not_copied(tmp_path: Path) -> None:
+    with closing(Tiers(tmp_path, fill_bytes=100)) as tiers:
+        commit(tiers.cold, [make_row(seq=0, blob=state("x" * 200)), make_row("small", 0)])
+        tiers.store.open()
+        assert tiers.store.latest_checkpoint("run") is not None
+        assert tiers.store.latest_checkpoint("small") is not None
+        assert find_execution(tiers.hot, "run") is None
+        assert find_execution(tiers.hot, "small") is not None
+
+
+def test_hot_that_differs_in_numbers_alone_is_filled_up(tiers: Tiers) -> None:
+    """Its newest version is cold's, and something before that is missing."""
+    commit(tiers.cold, rows(2))
+    commit(tiers.store, rows(1, begin=2))
+    assert [node.seq for node in tiers.store.nodes("run")] == [0, 1, 2]
+    assert blobs(tiers.hot) == blobs(tiers.cold)
+
+
+def test_hot_that_lacks_an_earlier_claim_is_made_anew(tiers: Tiers) -> None:
+    commit(tiers.cold, rows(2, claim="before"))
+    commit(tiers.store, rows(1, begin=2))
+    assert len(list(tiers.store.nodes("run"))) == 3
+    assert blobs(tiers.hot) == blobs(tiers.cold)
+    assert tiers.hot.owners("run") == tiers.cold.owners("run")
+
+
+def test_a_tier_that_is_away_when_it_is_opened(tiers: Tiers) -> None:
+    tiers.hot.away = True
+    tiers.store.open()
+    assert tiers.store.latest_checkpoint("run") is None
+    tiers.hot.away, tiers.cold.away = False, True
+    with pytest.raises(StoreUnavailableError):
+        tiers.store.open()

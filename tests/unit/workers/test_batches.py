@@ -1,0 +1,245 @@
+"""Batches: what is written again, in which order, and how a record that ends writers is found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import (
+    CorruptRowError,
+    LivingAIError,
+    ServiceUnavailableError,
+    StoreUnavailableError,
+)
+from livingai.outcome import STATUS_BY_CODE
+from livingai.queue.journal import JournalLimits
+from livingai.stores.base import RowStatus
+from livingai.stores.sqlite import SQLiteStore
+from livingai.workers.dispatcher.batches import BatchWriter
+from livingai.workers.dispatcher.feed import Feed, Item
+from livingai.workers.dispatcher.ports import Decided
+from livingai.workers.dispatcher.store_link import Backoff
+from livingai.workers.store.writer import WriterRole
+from tests.support.journals import Writer, state_directory
+
+#: What a request does before it reaches the store: raise an error, or nothing.
+Fault = Callable[[list[int]], LivingAIError | None]
+
+
+class NearWriter:
+    """A writer's role in this process, reached as a writer's process is."""
+
+    revision = 3
+
+    def __init__(self, role: WriterRole, lsn_at: dict[int, int], fault: Fault) -> None:
+        self._role, self._lsn_at, self._fault = role, lsn_at, fault
+        #: Record numbers of each batch that was sent.
+        self.sent: list[list[int]] = []
+        #: By record number: answered in the store's place, so many times.
+        self.answers: dict[int, list[int]] = {}
+
+    async def worker(self) -> NearWriter:
+        return self
+
+    async def ask(self, verb: str, rows: list[list[object]]) -> list[list[object]]:
+        assert verb == "commit"
+        numbers = [self._lsn_at[int(row[1])] for row in rows]  # type: ignore[call-overload]
+        self.sent.append(numbers)
+        error = self._fault(numbers)
+        if error is not None:
+            raise error
+        told = [self.answers.get(number) for number in numbers]
+        real = iter(self._role.do_commit([r for r, t in zip(rows, told, strict=True) if not t]))
+        return [[t.pop(0), 0, "told", 1] if t else next(real) for t in told]
+
+    async def close(self) -> None:
+        self._role.close()
+
+
+class Bench:
+    """A batch writer over a real store; plays the dispatcher."""
+
+    def __init__(self, folder: Path, saves: list[tuple[str, bool]], fault: Fault) -> None:
+        self.store = SQLiteStore(folder / "agent.db")
+        directory = state_directory(folder / "state")
+        self.owner = Writer(directory, JournalLimits())
+        for number, (execution, history) in enumerate(saves):
+            self.owner.save(execution, b"\0state %d" % number, history=history)
+        self.feed = Feed(self.owner.journal.directory)
+        self.feed.read_ahead()
+        self.items = [self.feed.next() for _ in range(len(self.feed.ahead))]
+        config = ServiceConfig.build(self.store, directory.path, EngineConfig())
+        self.writer = BatchWriter(config, self)
+        lsn_at = {item.at: item.header.lsn for item in self.items}
+        self.near = NearWriter(WriterRole(self.store), lsn_at, fault)
+        self.writer._link = self.near  # type: ignore[assignment]
+        self.writer._backoff = Backoff(0.0, 0.0)
+        #: Outcome and reason by record number, in the order of their coming.
+        self.outcomes: dict[int, str] = {}
+        self.aside: dict[int, str] = {}
+        self.again: list[int] = []
+        #: What the store has in the end, by execution.
+        self.seqs: dict[str, list[int]] = {}
+        self._all = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    async def run(self) -> None:
+        """Until each record is terminal."""
+        for item in self.items:
+            item.ready = True
+            self.writer.lanes.add(item)
+        self.writer.flush()
+        await asyncio.wait_for(self._all.wait(), 60)
+        assert self.failure is None
+        for item in self.items:
+            assert item.header.execution_hash not in self.writer.lanes, "its lane is blocked"
+
+    def _note(self, item: Item, status: str) -> None:
+        assert item.header.lsn not in self.outcomes, "it has two outcomes"
+        self.outcomes[item.header.lsn] = status
+        item.done = True
+        if len(self.outcomes) == len(self.items):
+            asyncio.get_running_loop().call_soon(self._all.set)
+
+    def kick(self) -> None:
+        asyncio.get_running_loop().call_soon(self.writer.flush)
+
+    def sent(self, items: list[Item]) -> None:
+        """Nothing is encoded here."""
+
+    def store_answered(self, batch: list[Decided]) -> None:
+        for item, status, _, _ in batch:
+            self._note(item, STATUS_BY_CODE[status].value)
+
+    def set_aside(self, item: Item, reason: str) -> None:
+        self.aside[item.header.lsn] = reason
+        self._note(item, "quarantined")
+        self.kick()
+
+    def encode_again(self, items: list[Item]) -> None:
+        self.again += [item.header.lsn for item in items]
+
+    def encode_elsewhere(self, items: list[Item]) -> None:
+        """The records stay ready."""
+
+    def tell_trouble(self) -> None:
+        """No agent listens."""
+
+    def fail(self, error: BaseException) -> None:
+        self.failure = error
+        self._all.set()
+
+    def stored(self, execution_id: str) -> list[int]:
+        """Numbers within their claim of the checkpoints that the store has."""
+        return [found.seq for found in self.store.checkpoints(execution_id)]
+
+    def close(self) -> None:
+        self.feed.close()
+        self.owner.close()
+        self.store.close()
+
+
+def no_fault(numbers: list[int]) -> None:
+    """All goes to the store."""
+
+
+def tried(
+    folder: Path,
+    saves: list[tuple[str, bool]],
+    fault: Fault = no_fault,
+    answers: Mapping[int, Sequence[int]] | None = None,
+) -> Bench:
+    """What became of these saves, in one life of a batch writer."""
+
+    async def main() -> Bench:
+        bench = Bench(folder, saves, fault)
+        bench.near.answers = {number: list(told) for number, told in (answers or {}).items()}
+        with closing(bench):
+            await bench.run()
+            for name in {name for name, _ in saves}:
+                bench.seqs[name] = bench.stored(name)
+            await bench.writer.close()
+        return bench
+
+    return asyncio.run(main())
+
+
+SAVES = [(f"run-{number % 3}", True) for number in range(9)]
+
+
+@pytest.mark.parametrize("error", [ServiceUnavailableError("killed"), CorruptRowError("odd")])
+def test_the_one_record_that_ends_writers_is_found(tmp_path: Path, error: LivingAIError) -> None:
+    """Whatever it was in company of; all others are stored, and those behind it, too."""
+    bench = tried(tmp_path, SAVES, lambda numbers: error if 5 in numbers else None)
+    assert list(bench.aside) == [5]
+    assert "ended the writer 10 times" in bench.aside[5]
+    assert bench.outcomes == {n: "quarantined" if n == 5 else "met" for n in range(1, 10)}
+    assert bench.seqs == {"run-0": [1, 2, 3], "run-1": [1, 3], "run-2": [1, 2, 3]}
+    assert sum(5 in numbers for numbers in bench.near.sent) == 10
+
+
+def test_a_store_that_is_away_is_nobodys_fault(tmp_path: Path) -> None:
+    left = [30]
+
+    def away(numbers: list[int]) -> LivingAIError | None:
+        left[0] -= 1
+        return StoreUnavailableError("away") if left[0] >= 0 else None
+
+    bench = tried(tmp_path, SAVES, away)
+    assert not bench.aside
+    assert set(bench.outcomes.values()) == {"met"}
+    assert all(item.attempts == 0 for item in bench.items)
+    whole = sorted(bench.near.sent[0])
+    assert [sorted(numbers) for numbers in bench.near.sent] == [whole] * 31
+
+
+def test_what_is_written_again_keeps_its_order(tmp_path: Path) -> None:
+    failures = iter([ServiceUnavailableError("killed")] * 7)
+    bench = tried(tmp_path, [("run", True)] * 6, lambda numbers: next(failures, None))
+    assert not bench.aside
+    assert bench.seqs["run"] == [1, 2, 3, 4, 5, 6]
+    accepted = [number for numbers in bench.near.sent[7:] for number in numbers]
+    assert accepted == sorted(accepted)
+
+
+def test_what_was_overtaken_is_not_sent_and_not_called_stored(tmp_path: Path) -> None:
+    bench = tried(tmp_path, [("run", False)] * 4)
+    assert bench.near.sent == [[4]]
+    assert bench.outcomes == {4: "met", 1: "superseded", 2: "superseded", 3: "superseded"}
+    assert bench.seqs["run"] == [4]
+
+
+def test_the_next_older_one_is_written_where_the_newest_is_refused(tmp_path: Path) -> None:
+    bench = tried(
+        tmp_path, [("run", False)] * 4, answers={4: [RowStatus.REFUSED], 3: [RowStatus.REFUSED]}
+    )
+    assert list(bench.aside) == [4, 3]
+    assert Counter(bench.outcomes.values()) == {"quarantined": 2, "met": 2}
+    assert bench.seqs["run"] == [1, 2], "after two refusals all that is left is firm"
+
+
+def test_what_a_fenced_one_had_overtaken_goes_at_once(tmp_path: Path) -> None:
+    fenced = {number: [RowStatus.FENCED] for number in range(1, 5)}
+    bench = tried(tmp_path, [("run", False)] * 4, answers=fenced)
+    assert bench.near.sent == [[4], [1, 2, 3]]
+    assert set(bench.outcomes.values()) == {"fenced"}
+    assert bench.seqs["run"] == []
+
+
+def test_a_base_that_is_missing_is_told_and_what_comes_behind_waits(tmp_path: Path) -> None:
+    bench = tried(tmp_path, [("run", True)] * 3, answers={2: [RowStatus.BASE_MISSING]})
+    assert bench.again == [2]
+    assert set(bench.outcomes.values()) == {"met"}
+
+
+def test_several_that_lack_their_base_come_again_in_order(tmp_path: Path) -> None:
+    missing = {number: [RowStatus.BASE_MISSING] for number in (2, 3, 4)}
+    bench = tried(tmp_path, [("run", True)] * 4, answers=missing)
+    assert bench.near.sent == [[1, 2, 3, 4], [2, 3, 4]]
+    assert bench.again == [2, 3, 4]

@@ -1,0 +1,269 @@
+"""A journal as the service sees it: its cursor, its owner's death, what it has read to the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from livingai.outcome import STATUS_CODES, OutcomeStatus
+from livingai.queue.control import Control
+from livingai.queue.cursor import CursorFile
+from livingai.queue.index import Index
+from livingai.queue.journal import OWNER_LOCK, JournalLimits
+from livingai.queue.record import execution_hash, unpack_outcome
+from livingai.workers.dispatcher.feed import Feed, Item
+from tests.support.journals import LIMITS, Writer, flip_in_record, records, state_directory
+
+MET = STATUS_CODES[OutcomeStatus.MET]
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[Writer]:
+    with closing(Writer(state_directory(tmp_path), JournalLimits())) as writer:
+        yield writer
+
+
+@pytest.fixture
+def open_feed(owner: Writer) -> Iterator[Callable[[], Feed]]:
+    """Feeds of the owner's journal, one after the other: each is a life of the service."""
+    feeds: list[Feed] = []
+
+    def opened() -> Feed:
+        if feeds:
+            feeds[-1].close()
+        feeds.append(Feed(owner.journal.directory))
+        return feeds[-1]
+
+    yield opened
+    if feeds:
+        feeds[-1].close()
+
+
+def taken(feed: Feed) -> list[Item]:
+    """All that is at hand, in flight."""
+    feed.read_ahead()
+    return [feed.next() for _ in range(len(feed.ahead))]
+
+
+def lives(feed: Feed) -> bool:
+    """Whether its owner lives, as the service knows."""
+    return feed.alive
+
+
+def finished(feed: Feed) -> bool:
+    """Whether its journal may be removed."""
+    return feed.finished
+
+
+def place(feed: Feed) -> tuple[int, int]:
+    """What the cursor's file says."""
+    with closing(CursorFile(feed.path, feed.journal_id, write=False)) as file:
+        found = file.read()
+        return found.lsn, found.position
+
+
+def test_the_cursor_stops_before_the_first_record_without_an_outcome(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    for _ in range(5):
+        owner.save("run-1", b"x")
+    feed = open_feed()
+    items = taken(feed)
+    feed.advance()
+    assert place(feed) == (0, 0)
+    for number, done in ((0, 0), (1, 1), (3, 1), (2, 3), (4, 4)):
+        feed.settle(items[number], MET, 1)
+        feed.advance()
+        assert place(feed) == (items[done].header.lsn, items[done].end)
+    assert feed.drained
+
+
+def test_a_new_life_begins_behind_the_cursor_and_sees_the_outcomes(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    for _ in range(5):
+        owner.save("run-1", b"x")
+    feed = open_feed()
+    items = taken(feed)
+    for number in (0, 1, 3):
+        word = feed.settle(items[number], MET, 7)
+        assert feed.outcome_of(items[number]) == unpack_outcome(items[number].header.lsn, word)
+    feed.advance()
+    feed = open_feed()
+    again = taken(feed)
+    assert [item.header.lsn for item in again] == [item.header.lsn for item in items[2:]]
+    assert [feed.outcome_of(item) for item in again] == [None, (MET, 7), None]
+    feed.settle(again[0], MET, 1)
+    again[1].done = True
+    feed.skip()
+    feed.advance()
+    assert place(feed) == (items[3].header.lsn, items[3].end)
+
+
+def test_what_was_found_settled_moves_the_cursor_alone(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    """Its outcome word was the last thing that the service wrote in its former life."""
+    owner.save("run-1", b"x")
+    feed = open_feed()
+    feed.settle(taken(feed)[0], MET, 1)  # killed here
+    feed = open_feed()
+    (item,) = taken(feed)
+    item.done = True
+    feed.skip()
+    feed.advance()
+    assert place(feed) == (item.header.lsn, item.end)
+
+
+def test_a_cursor_beyond_what_is_there_is_not_believed(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    owner.save("run-1", b"x")
+    last = owner.save("run-1", b"y")
+    with closing(CursorFile(owner.journal.directory, owner.journal.id, write=True)) as file:
+        file.write(last.lsn + 7, last.position + 64)
+    feed = open_feed()
+    assert [item.header.lsn for item in taken(feed)] == [1, 2]
+    assert place(feed)[0] < last.lsn + 7, "the owner must not take it for true either"
+
+
+def test_an_owner_that_lives_keeps_its_journal(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    owner.save("run-1", b"x")
+    feed = open_feed()
+    feed.check_owner()
+    assert lives(feed)
+    assert feed.lock is None
+    taken(feed)
+    assert not feed.exhausted
+    owner.die()
+    feed.check_owner()
+    assert not lives(feed)
+    assert feed.lock is not None
+
+
+def test_an_odd_lock_says_nothing_of_an_owner_of_this_boot(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    feed = open_feed()
+    lock = Path(owner.journal.directory, OWNER_LOCK)
+    lock.unlink()
+    os.mkfifo(lock)
+    feed.check_owner()
+    assert lives(feed)
+    feed.same_boot = False
+    feed.check_owner()
+    assert not lives(feed)
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 1100])
+def test_a_dead_owners_journal_is_finished_when_all_of_it_is_terminal(
+    owner: Writer, open_feed: Callable[[], Feed], count: int
+) -> None:
+    for _ in range(count):
+        owner.save("run-1", None)
+    owner.die()
+    feed = open_feed()
+    feed.check_owner()
+    assert not finished(feed), "nothing was read"
+    settled = 0
+    while not finished(feed):
+        feed.read_ahead()
+        assert not finished(feed) or settled == count
+        if feed.ahead:
+            assert not feed.drained
+        for item in taken(feed):
+            assert not finished(feed)
+            feed.settle(item, MET, 1)
+            settled += 1
+        feed.advance()
+    assert settled == count
+
+
+def test_a_journal_with_damage_that_was_not_set_aside_is_not_finished(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    for _ in range(3):
+        owner.save("run-1", b"x" * 100)
+    owner.die()
+    flip_in_record(owner.journal.directory, records(owner.journal.directory)[1], 8)
+    feed = open_feed()
+    feed.check_owner()
+    for item in taken(feed):
+        feed.settle(item, MET, 1)
+    feed.advance()
+    feed.read_ahead()
+    assert feed.exhausted
+    assert feed.drained
+    assert feed.damage
+    assert not finished(feed)
+    feed.damage.clear()
+    assert finished(feed)
+
+
+def test_what_was_not_published_is_in_the_index_before_it_is_taken(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    """Else the cache would answer with what came before."""
+    owner.save("run-1", b"published")
+    with mock.patch.object(Control, "publish"):
+        last = owner.save("run-1", b"not published")
+    with closing(Index(owner.journal.directory, write=False)) as index:
+        before = index.get(execution_hash("run-1"))
+    owner.die()
+    feed = open_feed()
+    feed.check_owner()
+    feed.read_ahead()
+    with closing(Index(owner.journal.directory, write=False)) as index:
+        after = index.get(execution_hash("run-1"))
+    assert before is not None
+    assert after is not None
+    assert (after.state, after.newest, after.seq) == (last.position, last.position, 2)
+    assert [item.header.lsn for item in taken(feed)] == [1, 2]
+
+
+@pytest.mark.parametrize("case", ["nobody took over", "it was published", "a second record"])
+def test_what_does_not_count_as_overtaken(
+    owner: Writer, open_feed: Callable[[], Feed], case: str, tmp_path: Path
+) -> None:
+    if case != "nobody took over":
+        other = Writer(state_directory(tmp_path), JournalLimits())
+    if case == "a second record":
+        owner.save("run-1", b"first")
+    if case == "it was published":
+        owner.save("run-1", b"x")
+    else:
+        with mock.patch.object(Control, "publish"):
+            owner.save("run-1", b"x")
+    if case != "nobody took over":
+        other.save("run-1", b"y")
+        other.close()
+    owner.die()
+    feed = open_feed()
+    feed.check_owner()
+    assert not any(item.overtaken for item in taken(feed))
+
+
+def test_all_files_of_a_dead_owner_are_synced(tmp_path: Path) -> None:
+    owner = Writer(state_directory(tmp_path), LIMITS)
+    for _ in range(4):
+        owner.save("run-1", b"x" * 3000)
+    segments = {path.name for path in Path(owner.journal.directory).glob("*.seg")}
+    owner.die()
+    synced: set[str] = set()
+    real = os.fdatasync
+
+    def sync(fd: int) -> None:
+        synced.add(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        real(fd)
+
+    with closing(Feed(owner.journal.directory)) as feed, mock.patch("os.fdatasync", sync):
+        feed.sync()
+    assert len(segments) > 1
+    assert synced == segments
