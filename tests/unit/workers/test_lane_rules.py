@@ -80,7 +80,9 @@ def test_what_was_put_back_is_given_again_before_what_came_behind(taken: Taken) 
     items = taken([RUN, RUN, OTHER, RUN, OTHER])
     lanes = lanes_of(items[:3])
     for _ in range(2):
-        lanes.put_back(lanes.batch(100, 1 << 20))
+        given = lanes.batch(100, 1 << 20)
+        assert given == items[:3]
+        lanes.put_back(given)
     for item in items[3:]:
         item.ready = True
         lanes.add(item)
