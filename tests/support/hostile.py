@@ -111,9 +111,9 @@ def control(journal: str, field: str | ControlWord, value: Callable[[int], int])
     data = bytearray(path.read_bytes())
     at, size = (8 * field, 8) if isinstance(field, ControlWord) else CONTROL[field]
     _change(data, at, size, value)
-    data[8 * ControlWord.HEADER_SUM :][:8] = b""
-    data[56:56] = _sum(bytes(data[: CONTROL_FIELDS.size]))
-    path.write_bytes(data[:4096])
+    end = 8 * ControlWord.HEADER_SUM
+    data[end : end + 8] = _sum(bytes(data[: CONTROL_FIELDS.size]))
+    path.write_bytes(data)
 
 
 def cursor(journal: str, journal_id: int, *, generation: int, lsn: int, position: int) -> None:
