@@ -101,6 +101,10 @@ def _read_blob(data: bytes) -> None:
     assert len(state) <= MOST_STATE
 
 
+def _read_value(data: bytes) -> None:
+    serial.unpack(data)
+
+
 def _read_node(data: bytes) -> None:
     ExecutionNode.from_wire(serial.unpack(data))  # type: ignore[arg-type]
 
@@ -188,7 +192,7 @@ READERS = {
         )
         for codec in ("raw", "zlib", "zstd", "delta", "prefix")
     },
-    "value": Reader(lambda data: [serial.unpack(data), None][1], SECTION),
+    "value": Reader(_read_value, SECTION),
     "node": Reader(_read_node, SECTION),
     "frames": Reader(_read_frames, frame(5, 1, "latest", ["run"]) + frame(3), (ValueError,)),
     "history": Reader(_read_history, _history(), (ValueError, TypeError)),

@@ -408,6 +408,25 @@ def test_the_last_record_is_missing(checked: Checked) -> None:
     assert check_directory(checked.directory.path).counts["damaged"] == 1
 
 
+@pytest.mark.parametrize("field", ["journal_id", "segment", "lsn"])
+def test_a_record_that_is_of_another_place(checked: Checked, field: str) -> None:
+    """Its sums fit: it was left by another journal, or by an earlier life of the segment."""
+    checked.damage(STORED + 5)  # so that the index is out of the way
+    at = checked.record(STORED + 3).position
+    path = checked.in_journal(segment_name(segment_of(at)))
+    change = {"lsn": lambda _: 1}.get(field, lambda is_: is_ + 1)
+    hostile.record(path, offset_of(at), field, change)
+    what = f"record {STORED + 3} is damaged or missing"
+    assert (ERROR, checked.where, what) in checked.findings()
+
+
+def test_a_record_whose_body_is_damaged(checked: Checked) -> None:
+    found = checked.record(STORED + 3)
+    flip_in_record(checked.journal, found, found.header.state_offset)
+    what = f"record {STORED + 3} is damaged or missing"
+    assert (ERROR, checked.where, what) in checked.findings()
+
+
 def test_several_records_in_a_row(checked: Checked) -> None:
     for lsn in (STORED + 4, STORED + 3):
         checked.damage(lsn)
