@@ -353,3 +353,15 @@ def test_the_order_of_work_that_is_done_again(traced: TracedEngine, failing: str
     tool = [ASK, "t running FSYNC", ASK, "called", ASK, f"t {'failed' if failing else 'success'}"]
     done = {"": [*prompt, *tool], "p": prompt[:2], "t": [*prompt, *tool]}[failing]
     assert trace == [*TAKEN, ASK, "store", ASK, *done]
+
+
+def test_a_resumed_run_goes_on_before_its_first_new_checkpoint(traced: TracedEngine) -> None:
+    trace, run_id = traced.trace, new_id()
+    with traced.run_sync(run_id) as run:
+        run.step("it", int, 1)
+    with traced.run_sync(run_id) as run:
+        run.step("it", int, 1)
+        run.state = 1
+        trace.clear()
+        run.checkpoint()
+        assert trace == [ASK, "run running", "checkpoint success +state"]
