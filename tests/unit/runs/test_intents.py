@@ -12,6 +12,7 @@ from livingai import CheckpointEngine, Durability, ExecutionNode, NodeType, Stat
 from livingai.errors import FencedError, RecordRefusedError, RunError
 from livingai.outcome import Outcome, OutcomeStatus, Receipt
 from livingai.protocol.history import pack_history, unpack_history
+from livingai.runs.calls import CallOptions
 from livingai.runs.effects import Claim, Save, drive_sync
 from livingai.runs.ownership import Ownership
 from livingai.runs.ports import ClaimState
@@ -132,3 +133,10 @@ def test_a_later_epoch_is_behind_the_checkpoint_whatever_its_seq() -> None:
     ]  # fmt: skip
     plan = make_plan("run", unpack_history(pack_history(("c", 1, 5, None), [1, b""], nodes), None))
     assert [node.id for node in plan.skipped_nodes] == ["after", "later"]
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_tool_that_took_too_long_may_have_happened(idempotent: bool) -> None:
+    options = CallOptions(idempotent=idempotent, retries=1, retry_on=(TimeoutError, ValueError))
+    assert options.retryable(ValueError())
+    assert options.retryable(TimeoutError()) is idempotent
