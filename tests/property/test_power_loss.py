@@ -2,7 +2,7 @@
 there, nothing is there that was not written, and the directory can be read and written on.
 
 ``tests/support/power_loss.py`` says which states there are. Repeat one run with
-``LIVINGAI_POWER_SEED``; ``LIVINGAI_TRIES`` is the number of states that are drawn at each moment.
+``LIVINGAI_SEED``; ``LIVINGAI_TRIES`` is the number of states that are drawn at each moment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.journals import (
 )
 from tests.support.power_loss import Disk, PowerRecorder, any_state, every_state
 
-SEED = int(os.environ.get("LIVINGAI_POWER_SEED", "0")) or secrets.randbits(32)
+SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or secrets.randbits(32)
 TRIES = max(3, int(os.environ.get("LIVINGAI_TRIES", "25")) // 8)
 #: The state directory, two levels below the folder that is there already.
 INNER = Path("new", "newer", "state")

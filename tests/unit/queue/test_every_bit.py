@@ -1,7 +1,7 @@
 """Every bit of a dead owner's journal flipped, and every file cut short at every byte.
 
 Read by the service's own code and by the hot cache. A run takes every so many places, the first of
-them by chance (``LIVINGAI_DAMAGE_SEED`` repeats it); with the marker ``faults`` it takes all.
+them by chance (``LIVINGAI_SEED`` repeats it); with the marker ``faults`` it takes all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.journals import (
     state_directory,
 )
 
-SEED = int(os.environ.get("LIVINGAI_DAMAGE_SEED", "0")) or secrets.randbits(32)
+SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or secrets.randbits(32)
 FILES = ["0000000001.seg", "0000000002.seg", "control", "cursor", "index", "owner.lock"]
 PASSED = 2
 
