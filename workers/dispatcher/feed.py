@@ -148,6 +148,9 @@ class Feed:
         #: reported to the owner again when it reconnects.
         self.lost: collections.deque[tuple[int, int, str]] = collections.deque(maxlen=_MOST_LOST)
         self._moved = False
+        #: What the cursor has still to be moved over: number and end of the last such record.
+        self._passed: tuple[int, int] | None = None
+        self._cursor_fails = False
         self._lock_is_odd = False
 
     def _open_cursor(self) -> CursorFile:
@@ -314,22 +317,33 @@ class Feed:
         """A record was found terminal: the cursor may move."""
         self._moved = True
 
-    def advance(self) -> None:
-        """Move the cursor over what is terminal."""
+    def advance(self) -> bool:
+        """Move the cursor over what is terminal. False: it could not be written now; call it again,
+        or the owner of a full journal would wait for ever."""
         if not self._moved:
-            return
-        self._moved = False
-        last: Item | None = None
+            return True
         while self.inflight and self.inflight[0].done:
             last = self.inflight.popleft()
-        if last is not None:
-            try:
-                failpoint("dispatcher.before_cursor")
-                self.cursor.write(last.header.lsn, last.end)
-            except OSError as error:
-                _log.warning("cannot write the cursor of %s: %s", self.path, error)
-            for number in [n for n in self.tail.segments.numbers() if n < segment_of(last.end)]:
-                self.tail.segments.drop(number)
+            self._passed = last.header.lsn, last.end
+        if self._passed is not None and not self._write_cursor(*self._passed):
+            return False
+        self._passed = None
+        self._moved = False
+        return True
+
+    def _write_cursor(self, lsn: int, end: int) -> bool:
+        try:
+            failpoint("dispatcher.before_cursor")
+            self.cursor.write(lsn, end)
+        except OSError as error:
+            if not self._cursor_fails:  # once, not for every attempt
+                _log.warning("cannot write the cursor of %s, trying again: %s", self.path, error)
+            self._cursor_fails = True
+            return False
+        self._cursor_fails = False
+        for number in [n for n in self.tail.segments.numbers() if n < segment_of(end)]:
+            self.tail.segments.drop(number)
+        return True
 
     @property
     def drained(self) -> bool:
@@ -356,6 +370,7 @@ class Feed:
 
     def close(self, *, remove: bool = False) -> None:
         """Let go; with ``remove`` delete the journal of a dead owner."""
+        self._moved = False
         self.tail.close()
         self.cursor.close()
         try:

@@ -90,7 +90,8 @@ class Outcomes:
             return
         untold, self._untold = self._untold, {}
         for feed, outcomes in untold.items():
-            feed.advance()
+            if not feed.advance():
+                self._untold[feed] = []
             failpoint("dispatcher.after_cursor")
             if outcomes:
                 self._owners.tell(feed, outcomes, self._reasons.pop(feed, {}))

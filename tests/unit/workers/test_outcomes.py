@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from livingai.workers.dispatcher import outcomes as outcomes_module
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.outcomes import Outcomes
-from tests.support.journals import Writer, flip_in_record, records, state_directory
+from tests.support.journals import Writer, failing, flip_in_record, records, state_directory
 
 MET, FENCED, LATE, QUARANTINED = (
     STATUS_CODES[status]
@@ -131,6 +132,26 @@ def test_the_outcome_is_in_the_journal_before_the_cursor_moves(bench: Bench) -> 
         bench.outcomes.tell()
     assert seen == [0]
     assert cursor_of(bench.feed) == 1
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_cursor_that_could_not_be_written_is_moved_later(bench: Bench, *, gone: bool) -> None:
+    """The disk fails for a moment, and no more records come: the owner of a full journal would wait
+    for ever."""
+    items = bench.take()
+    bench.outcomes.settle(items[0], MET, time.monotonic_ns())
+    with failing("pwrite", errno.EIO):
+        bench.outcomes.tell()
+        bench.outcomes.tell()
+    assert cursor_of(bench.feed) == 0
+    assert [len(pairs) for _, pairs, _ in bench.listener.told] == [1], "told all the same, and once"
+    feed = bench.feed
+    if gone:  # its journal is removed meanwhile
+        feed.close()
+        bench.intake.feeds.clear()
+    bench.outcomes.tell()
+    assert cursor_of(feed) == (0 if gone else 1)
+    assert not bench.outcomes._untold
 
 
 @pytest.mark.parametrize(
