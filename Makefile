@@ -4,6 +4,8 @@
 PYTHON ?= python3
 ARGS ?=
 FAULT_SEEDS ?= 50
+KILLS ?= 10000
+WORLDS ?= 20
 JOBS ?= 2
 
 VENV := .venv
@@ -20,7 +22,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults mutants build clean
+.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults soak simulate mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +62,14 @@ faults: export LIVINGAI_TRIES := 200
 faults: $(VENV)/.dev ## Run the long fault campaigns (FAULT_SEEDS=50)
 	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED) FAULT_SEEDS=$(FAULT_SEEDS))"
 	$(BIN)/python -m pytest -m faults $(LONG) --hypothesis-seed=$(SEED) $(ARGS)
+
+soak: export LIVINGAI_KILLS := $(KILLS)
+soak: $(VENV)/.dev ## Kill KILLS=10000 processes under load, and judge what was logged (hours)
+	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED) KILLS=$(KILLS))"
+	$(BIN)/python -m pytest -m faults -s $(LONG) tests/integration/service/test_soak.py $(ARGS)
+
+simulate: $(VENV)/.dev ## Interleave agents, service and deaths in one process (WORLDS=20)
+	$(BIN)/python -m tests.simulation --seed $(SEED) --worlds $(WORLDS) $(ARGS)
 
 mutants: $(VENV)/.dev ## Put deliberate faults in, and see that the tests notice them
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -23,6 +23,7 @@ import errno
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Final
 
 #: The kinds of processes. An agent is whatever has not called :func:`enter_process`.
@@ -93,6 +94,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 _armed: dict[str, tuple[str, str, float, int]] = {}
+_watcher: Callable[[str], None] | None = None
 _hits: dict[str, int] = {}
 _kind = "agent"
 _tokens = ""
@@ -120,6 +122,14 @@ def arm(text: str, tokens: str = "") -> None:
     _armed.update(armed)
 
 
+def watch(watcher: Callable[[str], None]) -> None:
+    """Have ``watcher(name)`` called at each failpoint of this process from now on, instead of what
+    is armed: a simulation gives the turn to another actor there."""
+    global _watcher  # noqa: PLW0603 - a process has one watcher
+    _watcher = watcher
+    _armed[""] = ("pause", "", 0.0, 0)
+
+
 def enter_process(kind: str) -> None:
     """This process is of that kind (one of :data:`KINDS`)."""
     global _kind  # noqa: PLW0603 - a process has one kind
@@ -143,6 +153,9 @@ def failpoint(name: str) -> None:
 def _act(name: str) -> None:
     if name not in NAMES:
         raise LookupError(f"the failpoint {name!r} is not in the table of livingai/failpoint.py")
+    if _watcher is not None:
+        _watcher(name)
+        return
     if name not in _armed:
         return
     action, kind, seconds, nth = _armed[name]

@@ -1,0 +1,86 @@
+"""Run the simulation: ``python -m tests.simulation --seed N --worlds 4 --interleavings 500``.
+
+Each world runs in a process of its own, ``--jobs`` of them at a time. A violation is printed with
+the command that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+
+#: Longest that a world may take, in seconds.
+_LONGEST_S = 3600
+
+
+def main() -> int:
+    """Run all worlds; 1 if an invariant did not hold in one of them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first world (default: new)"
+    )
+    parser.add_argument("--worlds", type=int, default=2, help="worlds, with seeds that follow it")
+    parser.add_argument("--interleavings", type=int, default=500, help="in each world")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worlds at a time")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    seed = arguments.seed or secrets.randbits(31)
+    if arguments.here:
+        return _here(seed, arguments.interleavings)
+    print(f"seed: {seed}", flush=True)
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        seeds = range(seed, seed + arguments.worlds)
+        results = list(pool.map(lambda one: _apart(one, arguments.interleavings), seeds))
+    took_s = time.monotonic() - began
+    total: Counter[str] = Counter()
+    failures = 0
+    for one, (code, output, errors) in zip(seeds, results, strict=True):
+        if code == 0:
+            total.update(json.loads(output))
+            continue
+        failures += 1
+        print(f"world {one} failed; repeat it with\n  {_command(one, arguments.interleavings)}")
+        print(output + errors)
+    for name, count in sorted(total.items()):
+        print(f"{count:9d}  {name}")
+    print(f"{total['interleavings'] / took_s:.0f} interleavings a second")
+    return 1 if failures else 0
+
+
+def _command(seed: int, interleavings: int) -> str:
+    return (
+        "PYTHONHASHSEED=0 python -m tests.simulation --here "
+        f"--seed {seed} --interleavings {interleavings}"
+    )
+
+
+def _apart(seed: int, interleavings: int) -> tuple[int, str, str]:
+    """A world in a process of its own. The order of sets must be the same each time."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--here", "--seed", str(seed),
+         "--interleavings", str(interleavings)],
+        env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False,
+        timeout=_LONGEST_S,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def _here(seed: int, interleavings: int) -> int:
+    from tests.simulation.world import simulate
+
+    logging.disable(logging.CRITICAL)
+    print(json.dumps(simulate(seed, interleavings)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
