@@ -19,10 +19,10 @@ SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or secrets.randbits(31)
 #: faults are. About a third of what it is.
 FLOORS = {
     "interleavings": 600, "writes": 1200, "reads": 1200, "take-overs": 1000, "fenced": 40,
-    "superseded": 20, "refused": 3, "killed in a save": 10, "agent died": 15, "service died": 40,
-    "writer died": 15, "store fails": 30, "store loses its answer": 30, "at rotate.after_seal": 50,
-    "at journal.after_recycle": 50, "at patch.before_base": 20, "at Index.resume": 5,
-    "at compressor.after_encode": 5,
+    "superseded": 20, "refused": 3, "quarantined": 15, "killed in a save": 10,
+    "agent died": 15, "service died": 40, "writer died": 15, "store fails": 30,
+    "store loses its answer": 30, "at rotate.after_seal": 50, "at journal.after_recycle": 50,
+    "at patch.before_base": 20, "at Index.resume": 5, "at compressor.after_encode": 5,
 }  # fmt: skip
 
 

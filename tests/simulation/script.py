@@ -14,8 +14,11 @@ from livingai.errors import (
 from livingai.queue.layout import owner_token
 from tests.simulation.agent import SimAgent
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.store import database
 from tests.support.history import Entry, History, Read, Write
 
+#: Share of writes that the store refuses.
+_POISON = 0.03
 _TEXT = b" ".join(b"%d words of a conversation" % n for n in range(400))
 
 
@@ -89,6 +92,9 @@ class Script:
             name, execution, state, agent.name, agent.service.directory.path,
             history=self.chance.random() < 0.5, began=self.scheduler.now,
         )  # fmt: skip
+        if self.chance.random() < _POISON:
+            write.poison = True
+            database.poison.add(name)
         self._began = write.began
         self.history.writes.append(write)
         node = ExecutionNode(execution, NodeType.PROMPT, Status.SUCCESS, id=name)

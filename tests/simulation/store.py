@@ -13,6 +13,7 @@ from livingai.stores.base import (
     ExecutionInfo,
     Row,
     RowResult,
+    RowStatus,
     SizedBlob,
     Store,
     StoredCheckpoint,
@@ -32,6 +33,12 @@ class Database(StoreModel):
         self.point: Callable[[str], None] = lambda _: None
         #: Commits that fail from now on: True where the rows are written all the same.
         self.troubles: list[bool] = []
+        #: Nodes that are refused.
+        self.poison: set[str] = set()
+
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        refused = RowResult(RowStatus.REFUSED, 0, "it is poison")
+        return [refused if row.node_id in self.poison else self._commit(row) for row in rows]
 
     def rows_of(self, execution_id: str) -> dict[tuple[int, int], Row]:
         """All rows of an execution by (epoch, seq)."""

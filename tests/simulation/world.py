@@ -250,6 +250,7 @@ class World:
         found = violations(history)
         for execution in executions:
             database._executions.pop(execution, None)
+        database.poison.clear()
         if found:
             told = "\n  ".join([*found, "history:", *map(str, history.writes),
                                 *(str(entry) for entry in history.entries)])  # fmt: skip

@@ -34,6 +34,8 @@ class Write:
     began: float
     #: When it returned; None: its process died before that.
     returned: float | None = None
+    #: The store refuses it for good, so that it is quarantined.
+    poison: bool = False
     #: It raised an error, which says that nothing was saved.
     refused: bool = False
     #: The owner token in the store, number of the claim, and number within it.
@@ -171,25 +173,30 @@ class _Execution:
             if statuses:
                 yield "an outcome, and it was never accepted"
             return
-        status = statuses[0] if statuses else None
-        if status is None and write.agent in living:
+        if not statuses and write.agent in living:
             yield "accepted, and never an outcome"
+        for status in statuses:
+            if what := self._untrue(write, status):
+                yield what
         stored = write in self.versions
-        superseded = not write.history and self._newer(write)
-        if status in ("met", "late") and not stored:
-            yield "told that it is stored, and it is not"
-        elif status == "superseded" and not superseded:
-            yield "superseded, but by nothing that is stored, or it asked for history"
-        elif status == "fenced" and stored:
-            yield "told that it is fenced, and it is stored"
-        elif status not in ("met", "late", "superseded", "fenced", None):
-            yield "another outcome than a sound store and sound journals allow"
-        if not stored and not superseded:
-            if status == "superseded":
-                return
-            why = self._unfair_fence(write)
-            if why:
-                yield f"accepted and lost: {why}"
+        if write.poison:
+            if stored:
+                yield "stored, and the store refuses it"
+        elif not stored and not self._counts(write) and (why := self._unfair_fence(write)):
+            yield f"accepted and lost: {why}"
+
+    def _untrue(self, write: Write, status: str) -> str:
+        """What is wrong with an outcome; "" if it is true."""
+        stored = write in self.versions
+        if status in ("met", "late"):
+            return "" if stored else "told that it is stored, and it is not"
+        if status == "superseded":
+            fair = not write.history and self._newer(write)
+            return "" if fair else "superseded by nothing that is stored, or it asked for history"
+        if status == "fenced":
+            return "told that it is fenced, and it is stored" if stored else ""
+        fair = status == "quarantined" and write.poison
+        return "" if fair else f"told that it is {status}, and the store would have taken it"
 
     def _newer(self, write: Write) -> bool:
         """Whether a newer state of the same claim is stored."""

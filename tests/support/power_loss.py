@@ -95,17 +95,24 @@ class PowerRecorder:
 
         def call(*arguments: object, **named: object) -> object:
             result = real(*arguments, **named)
-            if self._looking:  # what the look itself does is not recorded
-                return result
-            self._looking = True
-            self._look()
+            synced: tuple[int, ...] = ()
             if name in ("fsync", "fdatasync") and isinstance(arguments[0], int):
-                self._synced(os.fstat(arguments[0]).st_ino)
-            self._at_event((self._files, self._folders, self._root))
-            self._looking = False
+                synced = (os.fstat(arguments[0]).st_ino,)
+            self.event(*synced)
             return result
 
         return call
+
+    def event(self, *synced: int) -> None:
+        """Something was done to the folder; these files and folders (by number) were synced."""
+        if self._looking:  # what the look itself does is not recorded
+            return
+        self._looking = True
+        self._look()
+        for number in synced:
+            self._synced(number)
+        self._at_event((self._files, self._folders, self._root))
+        self._looking = False
 
     def _synced(self, number: int) -> None:
         if number in self._files:

@@ -89,6 +89,10 @@ def quarantined(history: History) -> None:
     history.writes[1].told[:] = [(70, "quarantined")]
 
 
+def poison_and_stored(history: History) -> None:
+    history.writes[1].poison = True
+
+
 def never_written(history: History) -> None:
     history.stored[1].state = b"other"
 
@@ -156,8 +160,9 @@ def read_what_was_fenced_by_what_it_should_see(history: History) -> None:
 @pytest.mark.parametrize("break_", [
     lost, lost_without_an_outcome, fenced_before_anybody_else_came, no_outcome, two_outcomes,
     outcome_of_what_was_refused, refused_and_stored, fenced_and_stored, superseded_by_nothing,
-    superseded_with_history, quarantined, never_written, not_to_be_decoded, stored_twice,
-    stored_for_another, stored_under_another_number, stored_in_another_order, nobody_saved_it,
+    superseded_with_history, quarantined, poison_and_stored, never_written, not_to_be_decoded,
+    stored_twice, stored_for_another, stored_under_another_number, stored_in_another_order,
+    nobody_saved_it,
     read_older, read_older_of_the_same_claim, read_nothing, read_wrong_bytes,
     read_what_nobody_wrote, read_the_future, read_what_was_refused,
     read_what_was_fenced_by_what_it_should_see,
@@ -172,6 +177,10 @@ def test_a_violation_is_noticed(break_: object) -> None:
 def fenced_by_a_successor(history: History) -> None:
     """It was accepted while the other one took over."""
     history.writes.append(write(5, seq=3, began=31, returned=33, told=[(80, "fenced")]))
+
+
+def poison(history: History) -> None:
+    history.writes.append(write(9, poison=True, told=[(99, "quarantined")]))
 
 
 def fenced_by_another_host(history: History) -> None:
@@ -202,8 +211,8 @@ def read_at_the_same_time(history: History) -> None:
 
 
 @pytest.mark.parametrize("allow", [
-    fenced_by_a_successor, fenced_by_another_host, died_in_a_save, died_in_a_save_that_was_stored,
-    died_before_it_was_told, read_at_the_same_time,
+    fenced_by_a_successor, poison, fenced_by_another_host, died_in_a_save,
+    died_in_a_save_that_was_stored,    died_before_it_was_told, read_at_the_same_time,
 ])  # fmt: skip
 def test_what_may_happen_is_none(allow: object) -> None:
     history = sound()
