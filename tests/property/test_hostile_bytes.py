@@ -8,7 +8,11 @@ time, and changed as well. ``LIVINGAI_FUZZ_EXAMPLES`` is the number of examples 
 
 from __future__ import annotations
 
+import atexit
 import os
+import pickle
+import shutil
+import socket
 import sys
 import tempfile
 import tracemalloc
@@ -31,9 +35,11 @@ from livingai.protocol.history import checked_message, pack_history, unpack_hist
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile, create_cursor
 from livingai.queue.index import Index, create_index
+from livingai.queue.journal import JournalLimits
 from livingai.queue.layout import CURSOR_BYTES, Kind, aligned
 from livingai.queue.lock import Boot, boot_id
 from livingai.queue.manifest import make_manifest, read_manifest
+from livingai.queue.patch import blob_of, is_patch, state_bytes, with_state
 from livingai.queue.quarantine import read_aside, set_aside
 from livingai.queue.record import (
     execution_hash,
@@ -42,7 +48,15 @@ from livingai.queue.record import (
     read_outcome,
     read_record,
 )
+from livingai.queue.segments import Segments
 from livingai.stores.records import PackedNode
+from tests.support.journals import (
+    Writer,
+    record_of,
+    records,
+    scratch_folder,
+    state_directory,
+)
 
 EXAMPLES = int(os.environ.get("LIVINGAI_FUZZ_EXAMPLES", "60"))
 CORPUS = Path(__file__).parents[1] / "data" / "corpus"
@@ -176,6 +190,33 @@ def _read_index(folder: str) -> None:
         assert len([*index.slots(), *index.nodes()]) <= 100
 
 
+class _Patched:
+    """A journal with a whole state and a patch on it, which is read with other bytes."""
+
+    def __init__(self) -> None:
+        self._folder = scratch_folder()
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        writer = Writer(state_directory(self._folder), JournalLimits(), patch_from=100)
+        for number in range(2):
+            writer.save("run", BASE * 8 + b"%d" % number)
+        _, found = records(writer.journal.directory)
+        self._segments = Segments(writer.journal.directory)
+        self._record = record_of(self._segments, found.position)
+        assert is_patch(found.header)
+        self.valid = bytes(self._record.state)
+        writer.close()
+
+    def read(self, data: bytes) -> None:
+        header = self._record.header._replace(state_len=len(data))
+        patch = self._record._replace(header=header, state=data)
+        state_bytes(header, data)
+        blob_of(patch)
+        assert with_state(self._segments, patch).state == BASE * 8 + b"1"
+
+
+_PATCHED = _Patched()
+
+
 class Reader(NamedTuple):
     """What reads bytes, bytes that it takes, and what else it may raise."""
 
@@ -192,6 +233,7 @@ READERS = {
         )
         for codec in ("raw", "zlib", "zstd", "delta", "prefix")
     },
+    "patch": Reader(_PATCHED.read, _PATCHED.valid),
     "value": Reader(_read_value, SECTION),
     "node": Reader(_read_node, SECTION),
     "frames": Reader(_read_frames, frame(5, 1, "latest", ["run"]) + frame(3), (ValueError,)),
@@ -229,6 +271,33 @@ def check(reader: Reader, data: bytes) -> None:
         called, _watched = _watched, None
     assert called == []
     assert peak <= MEMORY + TIMES * len(data)
+
+
+def _takes_memory(data: bytes) -> None:
+    bytearray(MEMORY + (TIMES + 1) * len(data) + MB)
+
+
+def _raises(data: bytes) -> None:
+    raise KeyError(data)
+
+
+def _unpickles(data: bytes) -> None:
+    pickle.loads(pickle.dumps(Path))
+
+
+def _connects(data: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+        sock.connect("/nothing")
+
+
+def _starts_a_program(data: bytes) -> None:
+    os.system("true")
+
+
+@pytest.mark.parametrize("read", [_takes_memory, _raises, _unpickles, _connects, _starts_a_program])
+def test_a_reader_that_does_what_none_may_is_noticed(read: Callable[[bytes], None]) -> None:
+    with pytest.raises((AssertionError, KeyError)):
+        check(Reader(read, b""), b"data")
 
 
 EDGES = [0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]

@@ -184,9 +184,14 @@ class Consumer:
 
 def record_at(segments: Segments, position: int) -> Record:
     """The record at a position, verified, with its whole state. Raises CorruptRecordError."""
+    return with_state(segments, record_of(segments, position))
+
+
+def record_of(segments: Segments, position: int) -> Record:
+    """As :func:`record_at`, as it was written: a patch as a patch."""
     segment = segments.get(segment_of(position))
     assert segment is not None
-    return with_state(segments, read_record(segment.view, offset_of(position)))
+    return read_record(segment.view, offset_of(position))
 
 
 def read_all(directory: str, *, alive: bool = False) -> tuple[list[Record], JournalTail]:
