@@ -41,7 +41,7 @@ class SimConfig(EngineConfig):
         return LIMITS
 
 
-CONFIG = SimConfig(patch_from_bytes=400, on_full="raise", linger_ms=0)
+CONFIG = SimConfig(patch_from_bytes=400, on_full="raise", linger_ms=0, writers=2)
 
 
 class SimSocket:

@@ -33,12 +33,21 @@ class Database(StoreModel):
         self.point: Callable[[str], None] = lambda _: None
         #: Commits that fail from now on: True where the rows are written all the same.
         self.troubles: list[bool] = []
+        #: New rows in the order in which they came: execution and version.
+        self.commits: list[tuple[str, tuple[int, int]]] = []
         #: Nodes that are refused.
         self.poison: set[str] = set()
 
     def commit(self, rows: Sequence[Row]) -> list[RowResult]:
         refused = RowResult(RowStatus.REFUSED, 0, "it is poison")
-        return [refused if row.node_id in self.poison else self._commit(row) for row in rows]
+        results = []
+        for row in rows:
+            before = len(self.rows_of(row.execution_id))
+            result = refused if row.node_id in self.poison else self._commit(row)
+            results.append(result)
+            if len(self.rows_of(row.execution_id)) > before:
+                self.commits.append((row.execution_id, (result.epoch, row.seq)))
+        return results
 
     def rows_of(self, execution_id: str) -> dict[tuple[int, int], Row]:
         """All rows of an execution by (epoch, seq)."""

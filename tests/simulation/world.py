@@ -62,6 +62,7 @@ class World:
         self.plan = Plan()
         self.counts: Counter[str] = Counter()
         self._names = 0
+        self._failed_syncs = 0
         self.services: list[SimService] = []
         self.agents: list[SimAgent] = []
         self.scheduler.published = self._poll
@@ -90,7 +91,7 @@ class World:
         self.scheduler.stay = chance.choice((0.2, 0.5, 0.8, 0.95))
         for actor in self.scheduler.actors:
             actor.weight = chance.choice((0.02, 0.3, 1.0, 1.0))
-        executions = [f"run-{self.seed}-{number}-{n}" for n in range(chance.choice((1, 1, 2)))]
+        executions = [f"run-{self.seed}-{number}-{n}" for n in range(chance.choice((1, 1, 2, 8)))]
         scripts = [Script(self.scheduler, agent, executions, history) for agent in self.agents]
         # A race of first writes, watched by readers, or programs of a few calls each.
         lengths, reads = ((1, 1, 2, 3), 6) if chance.random() < 0.5 else ((0, 1, 2, 3, 4), 2)
@@ -183,6 +184,9 @@ class World:
         self, agent: SimAgent, scripts: list[Script], executions: list[str], history: History
     ) -> None:
         self.counts["agent died"] += 1
+        for entry in history.entries:
+            if entry.agent == agent.name:
+                entry.returned = min(entry.returned, self.scheduler.now)
         agent.die()
         self.agents.remove(agent)
         for script in scripts:
@@ -228,6 +232,15 @@ class World:
             )
         )
 
+    def _synced_badly(self) -> bool:
+        """Whether a sync has failed lately: then copies come behind what was written after their
+        originals."""
+        failed = sum(
+            self.scheduler.points[f"error journal.{at}_fsync"] for at in ("before", "after")
+        )
+        failed, self._failed_syncs = failed - self._failed_syncs, failed
+        return failed > 0
+
     def _end(self, number: int, history: History, executions: list[str]) -> None:
         """Look at the store, and have each agent read once more; then judge."""
         history.living = {agent.name for agent in self.agents}
@@ -240,6 +253,8 @@ class World:
                 owner = owners[version[0]]
                 history.stored.append(Stored(execution, owner or "", version, state))
         agents = self.chance.sample(self.agents, 2)
+        if not self._synced_badly():
+            history.commits = list(database.commits)
         finals = [Script(self.scheduler, agent, executions, history) for agent in agents]
         for script in finals:
             script.read_all()
@@ -251,6 +266,7 @@ class World:
         for execution in executions:
             database._executions.pop(execution, None)
         database.poison.clear()
+        database.commits.clear()
         if found:
             told = "\n  ".join([*found, "history:", *map(str, history.writes),
                                 *(str(entry) for entry in history.entries)])  # fmt: skip

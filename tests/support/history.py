@@ -56,7 +56,8 @@ class Write:
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """An agent has taken an execution over: its claim, and the call in which it did so."""
+    """An agent has taken an execution over: its claim, and the call in which it did so, which is
+    over with the agent's death at the latest."""
 
     execution: str
     agent: str
@@ -106,6 +107,9 @@ class History:
     stored: list[Stored] = field(default_factory=list)
     #: Agents that lived to the end: each of their writes has been told its outcome.
     living: set[str] = field(default_factory=set)
+    #: New rows in the order in which they came into the store: execution and version. Empty where
+    #: that is not known, or may be otherwise (copies after a failed sync come behind).
+    commits: list[tuple[str, Version]] = field(default_factory=list)
 
 
 def violations(history: History) -> list[str]:
@@ -130,7 +134,22 @@ def violations(history: History) -> list[str]:
             if read.execution == execution:
                 found.extend(f"{read}: {what}" for what in one.wrong_read(read))
     found.extend(f"{execution}: stored, and nobody saved it" for execution in rows)
+    found.extend(_went_back(history))
     return found
+
+
+def _went_back(history: History) -> Iterator[str]:
+    """I2: what an execution has in the store never goes back. (A state that may be superseded may
+    come behind the newer one, where the answer to that was lost.)"""
+    lean = {write.state for write in history.writes if not write.history}
+    late = {(row.execution, row.version) for row in history.stored if row.state in lean}
+    newest: dict[str, Version] = {}
+    for execution, version in history.commits:
+        if (execution, version) in late:
+            continue
+        if version < newest.get(execution, version):
+            yield f"{execution}: {version} came into the store behind {newest[execution]}"
+        newest[execution] = version
 
 
 class _Execution:

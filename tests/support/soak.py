@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
         self._hosts: dict[str, str] = {}
+        #: By then an agent was dead (CLOCK_MONOTONIC ns).
+        self._died_at: dict[str, int] = {}
         self._born = 0
         self._rounds = 0
 
@@ -84,6 +87,8 @@ class Soak:
         history = History(living=set(living))
         for name, log in logs.items():
             _read_log(history, name, self._hosts[name], log)
+        for entry in history.entries:
+            entry.returned = min(entry.returned, self._died_at.get(entry.agent, entry.returned))
         self._drain()
         self._look_into_store(history, executions)
         found = violations(history)
@@ -117,6 +122,7 @@ class Soak:
                 return
             kill(self._agents[name].pid)
             self._forget(name)
+            self._died_at[name] = time.monotonic_ns()
             self.counts["kills"] += 1
             self.counts["agents killed"] += 1
             self._start_agent(self._hosts[name], executions, logs)

@@ -121,6 +121,10 @@ def nobody_saved_it(history: History) -> None:
     history.stored.append(Stored("other", "one-1", (1, 1), b"1"))
 
 
+def went_back(history: History) -> None:
+    history.commits = [("run", (1, 1)), ("other", (1, 1)), ("run", (2, 1)), ("run", (1, 2))]
+
+
 def read_older(history: History) -> None:
     history.reads[1].seen = "w2"
 
@@ -162,7 +166,7 @@ def read_what_was_fenced_by_what_it_should_see(history: History) -> None:
     outcome_of_what_was_refused, refused_and_stored, fenced_and_stored, superseded_by_nothing,
     superseded_with_history, quarantined, poison_and_stored, never_written, not_to_be_decoded,
     stored_twice, stored_for_another, stored_under_another_number, stored_in_another_order,
-    nobody_saved_it,
+    nobody_saved_it, went_back,
     read_older, read_older_of_the_same_claim, read_nothing, read_wrong_bytes,
     read_what_nobody_wrote, read_the_future, read_what_was_refused,
     read_what_was_fenced_by_what_it_should_see,
