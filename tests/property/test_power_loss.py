@@ -32,6 +32,7 @@ from tests.support.journals import (
     failing,
     garbage,
     record_at,
+    records,
     scratch_folder,
     state_directory,
 )
@@ -76,6 +77,9 @@ class PowerLoss:
         #: power loss may take any. The newest record then: above it may be copies.
         self.copied, self.originals = False, 0
         self.states = 0
+        #: How often the machine has started, and what its disk may hold now.
+        self.boots = 1
+        self.disk: Disk | None = None
         self.recorder = PowerRecorder(self.top, self.look)
 
     # -- what is done --
@@ -101,10 +105,28 @@ class PowerLoss:
         self.stored |= set(expected)
         assert len(consumer.take(most)) == len(expected)
 
+    def store_rest(self, path: str, most: int) -> None:
+        """As :meth:`store`, of a journal that a power loss has left."""
+        with closing(Consumer(path)) as consumer:
+            behind = [each.header for each in records(path) if each.header.lsn > consumer.lsn]
+            journal = consumer.tail.journal_id
+            self.stored |= {(journal, header.claim, header.seq) for header in behind[:most]}
+            if most:
+                consumer.take(most, alive=False)
+
+    def restart(self) -> None:
+        """The power is lost; the machine starts again with what its disk has."""
+        assert self.disk is not None
+        self.recorder.close()
+        self.top = any_state(self.disk, self.chance, self.folder / f"disk-{self.boots}")
+        self.boots += 1
+        self.recorder = PowerRecorder(self.top, self.look)
+
     # -- what is left --
 
     def look(self, disk: Disk) -> None:
         """This moment: the states that there may be."""
+        self.disk = disk
         target = self.folder / "after"
         if self.exhaustive:
             for state in every_state(disk, target):
@@ -114,7 +136,7 @@ class PowerLoss:
 
     def judge(self, top: Path) -> None:
         self.states += 1
-        with boot(2):
+        with boot(self.boots + 1):
             found = self.drain(top / INNER)
             missing = self.safe - self.stored - found
             assert not missing, f"seed {SEED}: synced writes are gone: {missing}"
@@ -240,6 +262,27 @@ def test_a_sync_that_failed(folder: Path) -> None:
         writer.die()
     loss.recorder.close()
     assert len(loss.safe) == 6
+
+
+def test_one_loss_after_the_other(folder: Path) -> None:
+    """What was safe before a loss is safe after the next one, whatever the service had stored of it
+    in between."""
+    loss = PowerLoss(folder, SEED + 4)
+    for _ in range(4):
+        with boot(loss.boots), loss.recorder.recording():
+            directory = state_directory(loss.top / INNER)
+            for path in directory.journal_paths():
+                loss.store_rest(path, loss.chance.randrange(4))
+            writer = Writer(directory, patch_from=500)
+            for number in range(6):
+                loss.save(writer, f"run-{number % 2}", loss.chance.choice((100, 900)))
+                if loss.chance.random() < 0.4:
+                    loss.sync(writer)
+            writer.die()
+        loss.restart()
+    loss.recorder.close()
+    assert loss.boots == 5
+    assert len(loss.safe) > 6
 
 
 def test_what_a_dead_owner_left_unsynced(folder: Path) -> None:
