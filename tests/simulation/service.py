@@ -90,7 +90,8 @@ class SimWorker:
         self._role = role
         self.process = Process(link.name)
         self.ended = False
-        self._futures: set[asyncio.Future[Any]] = set()
+        #: What it was asked, in order: it does one thing after the other.
+        self._futures: list[asyncio.Future[Any]] = []
 
     @property
     def busy(self) -> bool:
@@ -103,17 +104,18 @@ class SimWorker:
             raise ServiceUnavailableError("it is gone")
         service = self._link.service
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._futures.add(future)
+        self._futures.append(future)
         sent = parse(frame(verb, list(arguments))[4:])
         life = service.life
 
         def work() -> None:
             result, failure = None, None
+            service.scheduler.wait(lambda: self._futures[0] is future)
             try:
                 result = self._role.handle(sent[0], sent[1])
             except LivingAIError as error:
                 failure = error
-            self._futures.discard(future)
+            self._futures.remove(future)
             if service.life != life or future.done():
                 return
             service.dirty = True

@@ -223,7 +223,9 @@ class _Execution:
 
     def _counts(self, write: Write) -> bool:
         """Whether it is stored, or what came of it."""
-        return write in self.versions or (not write.history and self._newer(write))
+        return write in self.versions or (
+            not write.history and not write.poison and self._newer(write)
+        )
 
     def _unfair_fence(self, write: Write) -> str:
         """Why it may not have been fenced: nobody else was taking the execution over before it was
