@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from unittest import mock
@@ -17,52 +16,17 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from livingai.errors import JournalError
-from livingai.queue import boots, journal, tail, views
+from livingai.queue import journal
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
-from livingai.workers.dispatcher import feed, intake
+from livingai.workers.dispatcher import intake
+from tests.support.clocks import Clocks
 from tests.support.journals import Writer, scratch_folder, state_directory
 
 LIMITS = JournalLimits(
     segment_bytes=4096, journal_bytes=64 * 4096, cache_bytes=4096, cache_ttl_s=0.0,
     index_sets=16, node_slots=16,
 )  # fmt: skip
-
-
-class Clocks:
-    """The clocks of a machine that is booted several times."""
-
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self.boot = b""
-        self.mono_ns = self.wall_ns = 0
-
-    def power_loss(self) -> None:
-        """Another boot: the monotonic clock begins anew, the wall clock says anything."""
-        self.boot = self.random.randbytes(16)
-        self.mono_ns = self.random.randrange(1, 10**12)
-        self.wall_ns = self.random.randrange(10**18, 2 * 10**18)
-
-    def monotonic_ns(self) -> int:
-        """As time.monotonic_ns."""
-        self.mono_ns += self.random.choice((1, 1000, 10**6))
-        return self.mono_ns
-
-    def time_ns(self) -> int:
-        """As time.time_ns; it jumps within a boot, too."""
-        if self.random.random() < 0.1:
-            self.wall_ns += self.random.choice((-1, 1)) * self.random.randrange(10**15)
-        return self.wall_ns
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Code that looks at a clock, or for the boot's id, sees these."""
-        with ExitStack() as stack:
-            for name in ("monotonic_ns", "time_ns"):
-                stack.enter_context(mock.patch.object(time, name, getattr(self, name)))
-            for module in (boots, intake, feed, tail, views):
-                stack.enter_context(mock.patch.object(module, "boot_id", return_value=self.boot))
-            yield
 
 
 @given(seed=st.integers(0, 2**32), number=st.integers(1, 4), alive=st.booleans())

@@ -1,109 +1,23 @@
-"""Intake: held records are released in order, and none waits for the last record of a flood."""
+"""Intake: records of all journals in the order of acceptance, and what a turn sees of it."""
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
+from random import Random
 from unittest import mock
 
 import pytest
 
 from livingai.queue.control import Control
-from livingai.queue.journal import JournalLimits
-from livingai.workers.dispatcher import intake
 from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.lanes import Lanes
+from tests.support.clocks import Clocks
+from tests.support.intakes import values
 from tests.support.journals import Writer, state_directory
-
-
-@pytest.fixture
-def owners(tmp_path: Path) -> Iterator[list[Writer]]:
-    """Two processes of one state directory."""
-    directory = state_directory(tmp_path)
-    with (
-        closing(Writer(directory, JournalLimits())) as one,
-        closing(Writer(directory, JournalLimits())) as other,
-    ):
-        yield [one, other]
-
-
-@pytest.fixture
-def merged(owners: list[Writer], tmp_path: Path) -> Iterator[Intake]:
-    """Their journals; there are no pauses between attempts to open them."""
-    with (
-        mock.patch("livingai.workers.dispatcher.unreadable._RETRY_S", 0.0),
-        closing(Intake(state_directory(tmp_path))) as found,
-    ):
-        yield found
-
-
-@contextmanager
-def unreadable(owner: Writer) -> Iterator[None]:
-    """The service can open everything but the journal of this owner."""
-
-    def open_feed(path: str) -> Feed:
-        if path == owner.journal.directory:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return Feed(path)
-
-    with mock.patch.object(intake, "Feed", side_effect=open_feed):
-        yield
-
-
-def values(merged: Intake, room: int = 1000) -> list[int]:
-    """What a turn takes."""
-    return [item.header.budget_us for item in merged.take(room)]
-
-
-def claim_anew(owner: Writer, budget_us: int) -> None:
-    """The owner takes the execution over and saves."""
-    owner.places.pop("run-1", None)
-    owner.save("run-1", b"state", budget_us=budget_us)
-
-
-def test_held_records_keep_their_order(owners: list[Writer], merged: Intake) -> None:
-    """An execution moves to and fro while one of the journals cannot be opened: the last claim is
-    the last one that the store sees."""
-    with unreadable(owners[1]):
-        for value in range(8):
-            claim_anew(owners[1 - value % 2], value)
-        assert values(merged) == []
-    assert values(merged) == list(range(8))
-
-
-def test_held_records_wait_for_no_quiet_moment(owners: list[Writer], merged: Intake) -> None:
-    """The other agents are faster than the store: at the end of no turn is the journal empty."""
-    with unreadable(owners[1]):
-        claim_anew(owners[1], 1)
-        claim_anew(owners[0], 2)
-        assert values(merged) == []
-    seen: list[int] = []
-    for _ in range(10):
-        for _ in range(4):
-            owners[0].save("flood", b"x", budget_us=99)
-        turn = merged.take(2)
-        seen.extend(item.header.budget_us for item in turn)
-    assert [value for value in seen if value != 99] == [1, 2]
-
-
-def test_nothing_is_taken_beyond_what_may_be_held(owners: list[Writer], merged: Intake) -> None:
-    with mock.patch.object(intake, "_MAX_HELD", 3):
-        with unreadable(owners[1]):
-            owners[1].save("run-1", b"state", budget_us=0)
-            for value in range(1, 8):
-                owners[0].save("run-1", b"state", budget_us=value)
-            for _ in range(5):
-                assert values(merged) == []
-            feed = merged.by_id(f"{owners[0].journal.id:016x}")
-            assert feed is not None
-            assert len(feed.inflight) == 3
-        assert values(merged) == list(range(8))
 
 
 @pytest.mark.parametrize(("tick_ns", "part_ns"), [(1, 0), (10_000_000, 123_456), (2 * 10**9, 0)])
@@ -227,3 +141,63 @@ def test_an_overtaken_first_record(owners: list[Writer], before: int) -> None:
                 feed.read_ahead()
         assert len(items) == before + 1
         assert [item.overtaken for item in items] == [False] * before + [True]
+
+
+def test_records_come_in_order_of_acceptance_whichever_journal_is_seen_first(
+    owners: list[Writer], merged: Intake
+) -> None:
+    for first in range(2):
+        for value in range(2):
+            owners[(first + value) % 2].save("run-1", b"x", budget_us=value)
+        assert values(merged) == [0, 1]
+
+
+def test_what_is_accepted_during_a_turn_waits_for_the_next_one(
+    owners: list[Writer], merged: Intake
+) -> None:
+    """This turn has looked at the first journal already, and would not see what came before."""
+    for value in range(2):
+        owners[1].save("run-2", b"x", budget_us=value)
+    turn = merged.take(100)
+    seen = [next(turn).header.budget_us]
+    owners[0].save("run-1", b"x", budget_us=2)
+    owners[1].save("run-1", b"x", budget_us=3)
+    seen += [item.header.budget_us for item in turn]
+    assert seen == [0, 1]
+    assert values(merged) == [2, 3]
+
+
+def test_boots_come_in_their_order_whatever_the_wall_clock_says(tmp_path: Path) -> None:
+    """It was set back before each of them."""
+    clocks, directory = Clocks(Random(1)), state_directory(tmp_path)
+    for boot in range(3):
+        clocks.power_loss()
+        clocks.wall_ns = (5 - boot) * 10**18
+        with clocks.shown():
+            owner = Writer(directory)
+            owner.save("run-1", b"x", budget_us=boot)
+            owner.die()
+    clocks.power_loss()
+    with clocks.shown(), closing(Intake(directory)) as merged:
+        assert values(merged) == [0, 1, 2]
+
+
+def test_this_boot_comes_last_whatever_a_journal_of_an_earlier_one_says(tmp_path: Path) -> None:
+    """It was put into the folder by hand, so this boot's journal was not numbered behind it."""
+    clocks = Clocks(Random(1))
+    old, directory = state_directory(tmp_path / "old"), state_directory(tmp_path / "new")
+    for boot in range(3):
+        clocks.power_loss()
+        with clocks.shown():
+            owner = Writer(old)
+            owner.save("run-1", b"x", budget_us=boot)
+            owner.die()
+    clocks.power_loss()
+    with (
+        clocks.shown(),
+        closing(Writer(directory)) as last,
+        closing(Intake(directory)) as merged,
+    ):
+        last.save("run-1", b"x", budget_us=3)
+        shutil.move(owner.journal.directory, directory.journals)
+        assert values(merged) == [2, 3]
