@@ -243,3 +243,24 @@ def test_several_that_lack_their_base_come_again_in_order(tmp_path: Path) -> Non
     bench = tried(tmp_path, [("run", True)] * 4, answers=missing)
     assert bench.near.sent == [[1, 2, 3, 4], [2, 3, 4]]
     assert bench.again == [2, 3, 4]
+
+
+def test_a_reader_waits_for_what_was_parted_from_its_batch(tmp_path: Path) -> None:
+    """What is behind it in its lane does not stand for it: that was accepted later."""
+    older: list[bool] = []
+
+    async def main() -> None:
+        def fault(numbers: list[int]) -> LivingAIError | None:
+            first = bench.items[0].header
+            if numbers == [1]:
+                older.append(bench.writer.lanes.has_older(first.execution_hash, first.mono_ns))
+            return ServiceUnavailableError("killed") if numbers == [1, 2] else None
+
+        bench = Bench(tmp_path, [("run", True)] * 2, fault)
+        with closing(bench):
+            await bench.run()
+            await bench.writer.close()
+        assert bench.near.sent == [[1, 2], [1, 2], [1], [2]]
+
+    asyncio.run(main())
+    assert older == [True]

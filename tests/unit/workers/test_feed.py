@@ -11,15 +11,23 @@ from unittest import mock
 import pytest
 
 from livingai.outcome import STATUS_CODES, OutcomeStatus
+from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK, JournalLimits
-from livingai.queue.layout import segment_of
+from livingai.queue.layout import ControlWord, segment_of
 from livingai.queue.record import execution_hash, unpack_outcome
 from livingai.queue.segment import segment_name
 from livingai.workers.dispatcher.feed import Feed, Item
-from tests.support.journals import LIMITS, Writer, flip_in_record, records, state_directory
+from tests.support.journals import (
+    LIMITS,
+    Writer,
+    flip_in_record,
+    overwrite,
+    records,
+    state_directory,
+)
 
 MET = STATUS_CODES[OutcomeStatus.MET]
 
@@ -231,7 +239,10 @@ def test_what_was_not_published_is_in_the_index_before_it_is_taken(
     assert [item.header.lsn for item in taken(feed)] == [1, 2]
 
 
-@pytest.mark.parametrize("case", ["nobody took over", "it was published", "a second record"])
+OVERTAKEN = ["nobody took over", "it was published", "a second record", "an earlier boot"]
+
+
+@pytest.mark.parametrize("case", OVERTAKEN)
 def test_what_does_not_count_as_overtaken(
     owner: Writer, open_feed: Callable[[], Feed], case: str, tmp_path: Path
 ) -> None:
@@ -240,7 +251,8 @@ def test_what_does_not_count_as_overtaken(
     if case == "a second record":
         owner.save("run-1", b"first")
     if case == "it was published":
-        owner.save("run-1", b"x")
+        owner.save("run-1", b"x")  # and the page is damaged: its tail lies before the record
+        overwrite(Path(owner.journal.directory, CONTROL), 8 * ControlWord.TAIL, bytes(8))
     else:
         with mock.patch.object(Control, "publish"):
             owner.save("run-1", b"x")
@@ -249,8 +261,11 @@ def test_what_does_not_count_as_overtaken(
         other.close()
     owner.die()
     feed = open_feed()
+    feed.same_boot = case != "an earlier boot"  # nothing of the page was synced: it says nothing
     feed.check_owner()
-    assert not any(item.overtaken for item in taken(feed))
+    items = taken(feed)
+    assert items
+    assert not any(item.overtaken for item in items)
 
 
 def test_all_files_of_a_dead_owner_are_synced(tmp_path: Path) -> None:

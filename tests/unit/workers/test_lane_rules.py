@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from livingai.queue.journal import JournalLimits
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.lanes import Lanes, overtaken
-from tests.support.journals import Writer, state_directory
+from tests.support.journals import Writer, failing, state_directory
 
 #: A save: execution, whether it has a state, whether it is to be kept as history.
 Save = tuple[str, bool, bool]
@@ -128,6 +129,20 @@ def test_the_newest_one_hides_others_wherever_it_stands(taken: Taken) -> None:
     """A copy after a failed fdatasync comes behind what is newer."""
     items = taken([("run", True, False)] * 3)
     assert shadows([items[2], items[0], items[1]]) == {3: [1, 2]}
+
+
+def test_a_copy_of_the_newest_one_is_not_hidden_by_it(tmp_path: Path) -> None:
+    """After a failed fdatasync: it is the same state, and no newer one was stored instead of it."""
+    with closing(Writer(state_directory(tmp_path), JournalLimits())) as owner:
+        for _ in range(2):
+            owner.save("run", b"x", history=False)
+        with failing("fdatasync", errno.EIO, times=1):
+            owner.journal.sync()
+        with closing(Feed(owner.journal.directory)) as feed:
+            feed.read_ahead()
+            items = [feed.next() for _ in range(4)]
+            assert [item.header.seq for item in items] == [1, 2, 1, 2]
+            assert shadows(items) == {2: [1, 3]}
 
 
 @pytest.mark.parametrize("where", ["waits", "under way"])

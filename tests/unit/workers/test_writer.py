@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from livingai import codecs
@@ -185,4 +186,20 @@ def test_a_large_state_without_its_base(tmp_path: Path) -> None:
     with closing(Bench(tmp_path, [(ID, state_of(ID, 0, LARGE))])) as bench:
         gone = position(1000, offset_of(bench.found[0].position))
         assert bench.commit(bench.request(0, gone)) == [UNENCODED]
+        assert bench.states() == []
+
+
+def test_a_refused_claim_keeps_its_place(tmp_path: Path) -> None:
+    """Queued again after another process has taken the execution over, it is the older one."""
+    with closing(Bench(tmp_path, [(ID, b"x" * 9000), (ID, b"y")])) as bench:
+        bench.store.open()
+        connection = bench.store._file._connection
+        assert connection is not None
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, 5000)
+        assert bench.commit(bench.request(0, *AS_IS)) == [RowStatus.REFUSED]
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, 1 << 30)
+        epoch = bench.role.do_claim(ID, "another")
+        statuses = bench.commit(bench.request(0, *AS_IS), bench.request(1, *AS_IS))
+        assert statuses == [RowStatus.FENCED] * 2
+        assert bench.role.do_claim(ID, "another") == epoch
         assert bench.states() == []
