@@ -6,8 +6,8 @@ Rules:
    processes), a thread of the dispatcher does their work. So the first record of a new service does
    not wait for them, and no service is without compression.
 2. One killed process breaks the whole executor. Then a new one is made, and what was under way is
-   submitted again, record by record; a record that was under way in too many broken pools is not
-   compressed but stored raw.
+   submitted again, record by record and with nothing else under way, so that the one to blame is
+   found; a record that was under way in too many broken pools is not compressed but stored raw.
 3. A record that may have killed a process is never given to the thread: it waits for processes, and
    is stored raw where there can be none. After a death of the dispatcher that is true of each.
 4. Processes that do not come up are started again with a growing delay.
@@ -257,8 +257,10 @@ class CompressorPool:
             self._start_later()
         while (self._queue or (self._suspects and self._up)) and not self._closed:
             executor = self._executor()
-            most = 2 * self._count if self._up else 2
-            if len(self._of(executor)) >= most or not self._submit(executor, self._next_jobs()):
+            under_way = self._of(executor)
+            if len(under_way) >= (2 * self._count if self._up else 2) or self._parted(under_way):
+                break
+            if not self._submit(executor, self._next_jobs()):
                 break
 
     def _executor(self) -> Executor:
@@ -269,8 +271,19 @@ class CompressorPool:
         self._thread_used = True
         return self._thread
 
+    def _blamed(self) -> bool:
+        """Whether the next record was under way in a broken pool."""
+        return self._up and bool(self._suspects and self._suspects[0].breaks)
+
+    def _parted(self, under_way: list[list[EncodingJob]]) -> bool:
+        """Whether the next task must wait for what is under way: there is one of rule 2 in either.
+        It would share the blame, and be stored raw with it."""
+        return bool(under_way) and (
+            self._blamed() or any(job.breaks for jobs in under_way for job in jobs)
+        )
+
     def _next_jobs(self) -> list[EncodingJob]:
-        if self._up and self._suspects and self._suspects[0].breaks:
+        if self._blamed():
             return [self._suspects.popleft()]  # alone: if it is to blame, it only costs itself
         queue = self._suspects if self._up and self._suspects else self._queue
         jobs: list[EncodingJob] = []
