@@ -169,6 +169,7 @@ class JournalTail:
             return False
         number, here = segment.number, self._number
         if not sure and next(intact_records(segment, self.journal_id, number), None) is None:
+            self.segments.drop(number)  # if it cannot seal this one, it makes that one anew
             return False
         self._judge_segment()
         if here and number > here + 1:
