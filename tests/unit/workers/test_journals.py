@@ -194,13 +194,13 @@ def test_a_service_that_ends_removes_what_is_drained(tmp_path: Path) -> None:
         for owner in (drained, living):
             with closing(Consumer(owner.journal.directory)) as consumer:
                 consumer.take()
-        drained.die()
         waiting.die()
         journal = damaged.journal.directory
         flip_in_record(journal, records(journal)[1], 8)
         bench.intake.refresh()
         taken = list(bench.intake.take(100))
         assert len(taken) == 5, "all of one, two of the one that is damaged"
+        drained.die()  # after the last look
         assert bench.journals.retire_all() == [living.journal.directory]
         assert bench.kept() == [1, 2, 3]
         living.die()
