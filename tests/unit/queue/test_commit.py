@@ -1,0 +1,113 @@
+"""Group commit: what counts as safe from power loss, and which names are synced with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from livingai.queue.control import NAME as CONTROL
+from tests.support.journals import Writer, failing, garbage, state_directory
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    made = Writer(state_directory(tmp_path / "state"))
+    yield made
+    made.close()
+
+
+@contextmanager
+def watching(function: str, before: Callable[[str], None]) -> Iterator[None]:
+    """``before(path)`` is called before each ``os.function`` of a descriptor."""
+    real = getattr(os, function)
+
+    def call(fd: int) -> None:
+        before(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    with mock.patch.object(os, function, call):
+        yield
+
+
+def test_what_is_appended_during_a_sync_is_safe_with_the_next_one(writer: Writer) -> None:
+    writer.save("run-1", b"x")
+    with watching("fdatasync", lambda _: writer.save("run-1", b"y") and None):
+        assert writer.journal.sync() == 1
+    assert writer.journal.synced_lsn == 1
+    assert writer.journal._control.synced_lsn == 1
+    assert writer.journal.unsynced_bytes > 0
+    assert writer.journal.sync() == 2
+    assert writer.journal._control.synced_lsn == 2
+    assert writer.journal.unsynced_bytes == 0
+
+
+def test_nothing_is_called_safe_before_it_is(writer: Writer) -> None:
+    """Neither before the last segment is synced, nor before the names are."""
+    said: list[int] = []
+
+    def look(path: str) -> None:
+        said.append(writer.journal._control.synced_lsn)
+
+    with watching("fdatasync", look), watching("fsync", look):
+        for number in range(3):
+            writer.save("run-1", garbage(number, 3000))
+        writer.journal.sync()
+        assert set(said) == {0}
+        said.clear()
+        for number in range(3):
+            writer.save("run-1", garbage(number, 3000))
+        writer.journal.sync()
+        assert set(said) == {3}
+    assert writer.journal._control.synced_lsn == 6
+
+
+def test_every_segment_with_new_records_is_synced(writer: Writer) -> None:
+    synced: list[str] = []
+    for number in range(3):
+        writer.save("run-1", garbage(number, 3000))
+    with watching("fdatasync", synced.append):
+        writer.journal.sync()
+        segments = sorted(os.path.basename(path) for path in synced if path.endswith(".seg"))
+        assert segments == [f"{number:010d}.seg" for number in (1, 2, 3)]
+        synced.clear()
+        writer.save("run-1", b"x")
+        writer.journal.sync()
+    assert [os.path.basename(path) for path in synced] == ["0000000003.seg"]
+
+
+def synced_names(writer: Writer) -> list[str]:
+    synced: list[str] = []
+    with watching("fsync", synced.append):
+        writer.journal.sync()
+    return synced
+
+
+def test_names_are_synced_once_they_have_changed(writer: Writer) -> None:
+    """At first those of all folders above, and the control page; they may be as new."""
+    journal = writer.journal.directory
+    writer.save("run-1", garbage(1, 3000))
+    first = synced_names(writer)
+    above = [os.fspath(path) for path in Path(journal).parents]
+    assert {os.path.join(journal, CONTROL), journal, *above[:3]} <= set(first)
+    writer.save("run-1", b"x")
+    assert synced_names(writer) == []
+    writer.save("run-1", garbage(2, 3000))
+    assert synced_names(writer) == [journal]
+
+
+def test_names_are_synced_again_where_that_has_failed(writer: Writer) -> None:
+    journal = writer.journal.directory
+    writer.save("run-1", garbage(1, 3000))
+    writer.journal.sync()
+    writer.save("run-1", garbage(2, 3000))
+    with failing("fsync", errno.EIO, times=1):
+        assert writer.journal.sync() > 2, "copies, in another segment"
+    assert writer.journal.tail_lsn == writer.journal.synced_lsn
+    writer.save("run-1", garbage(3, 3000))
+    assert synced_names(writer) == [journal]
