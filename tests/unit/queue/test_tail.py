@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -143,6 +144,43 @@ def test_damage_is_told_with_its_bytes_and_with_what_its_header_says(writer: Wri
         (damage,) = tail.damage
     assert (damage.position, damage.length) == (record.position, record.header.length)
     assert damage.header == record.header
+
+
+def test_what_is_stored_is_no_damage(writer: Writer) -> None:
+    """It may have been stored since the reader began, and its segment be reused."""
+    for _ in range(5):
+        writer.save("run-1", b"x" * 300)
+    journal = writer.journal.directory
+    found = records(journal)
+    with closing(Consumer(journal)) as consumer:
+        consumer.take(3)
+    writer.die()
+    for lsn in (2, 3, 4):
+        wipe(journal, found[lsn - 1])
+    assert read(journal)[:2] == ([1, 5], [(4, 4)])
+
+
+def test_damage_is_told_once(writer: Writer) -> None:
+    """However often a reader comes back, and whoever finds it first."""
+    fill(writer, 4)
+    journal = writer.journal.directory
+    with closing(Writer(state_directory(Path(journal).parents[1] / "other"))) as other:
+        fill(other, 2)
+        strange = segment_files(other.journal.directory)[0]
+        shutil.copy(strange, Path(journal, segment_name(9)))
+    writer.die()
+    found = records(journal)
+    wipe(journal, found[1])
+    Path(journal, segment_name(3)).unlink()
+    with closing(JournalTail(journal)) as tail:
+        for _ in range(3):
+            list(tail.read(alive=False))
+        told = [(each.first_lsn, each.last_lsn) for each in tail.damage if each.count]
+        words = [each.reason for each in tail.damage if not each.count]
+    lost = [each.header.lsn for each in found if segment_of(each.position) == 3]
+    assert told == [(2, 2), (lost[0], lost[-1])]
+    assert len(words) == len(set(words))
+    assert any(f"segment 9 is of journal {other.journal.id:016x}" in word for word in words)
 
 
 @pytest.mark.parametrize("which", ["first", "middle", "last", "two"])
