@@ -19,7 +19,7 @@ from livingai.failpoint import failpoint
 from livingai.node import ExecutionNode
 from livingai.protocol.sections import Cached, decode_state
 from livingai.queue.directory import StateDirectory
-from livingai.queue.record import Record, execution_hash
+from livingai.queue.record import Record, RecordHeader, execution_hash
 from livingai.queue.views import JournalView, Views
 
 _RETRIES: Final = 4
@@ -31,6 +31,13 @@ class Ask:
 
 #: The cache does not know; ask the service.
 ASK: Final = Ask()
+
+
+def is_older(header: RecordHeader, ttl_ns: float) -> bool:
+    """Whether a record of this boot was accepted longer ago than that: by either clock, because one
+    may be put back, and the other one stands still while the machine sleeps."""
+    by_wall_ns = abs(time.time_ns() - header.wall_ns)
+    return max(by_wall_ns, time.monotonic_ns() - header.mono_ns) > ttl_ns
 
 
 class HotCache:
@@ -99,7 +106,7 @@ class HotCache:
     def _decoded(self, record: Record) -> Cached | None:
         """The saved values; None if they are too old, or cannot be decoded."""
         header = record.header
-        if abs(time.time_ns() - header.wall_ns) > self._ttl_ns:
+        if is_older(header, self._ttl_ns):
             return None
         try:
             node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]

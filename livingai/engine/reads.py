@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, Literal, get_args
 
 from livingai import serial
 from livingai.asked import check_text, shown
 from livingai.config import DEFAULT_MAX_STATE_BYTES
-from livingai.engine.cache import Ask
+from livingai.engine.cache import Ask, is_older
 from livingai.engine.handle import DirectoryHandle
 from livingai.engine.lifecycle import EngineLifecycle
 from livingai.engine.pending import OwnedExecution
@@ -232,7 +231,7 @@ class CheckpointReader(EngineLifecycle):
                     return None
         if record.header.segment != segment_of(at) or record.header.execution_hash != owned.key:
             return None
-        if time.time_ns() - record.header.wall_ns > self.config.cache_ttl_s * 1e9:
+        if is_older(record.header, self.config.cache_ttl_s * 1e9):
             return None
         node = ExecutionNode.from_wire(serial.unpack(record.node))  # type: ignore[arg-type]
         if node.execution_id != execution_id:

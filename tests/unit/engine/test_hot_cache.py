@@ -204,9 +204,17 @@ def test_a_record_of_another_segment_or_journal(scene: Scene, name: str) -> None
 def test_what_is_too_old_or_from_the_future_is_not_given(scene: Scene, hours: float) -> None:
     """The clock may jump; what is kept for an hour is given for an hour."""
     scene.writer().save(RUN, b"one")
-    clock = mock.Mock(time_ns=lambda: time.time_ns() + int(hours * 3600e9))
+    clock = mock.Mock(wraps=time, time_ns=lambda: time.time_ns() + int(hours * 3600e9))
     with mock.patch.object(cache_module, "time", clock):
         assert scene.latest() == (b"one" if abs(hours) < 1 else None)
+
+
+@pytest.mark.parametrize("hours", [0.9, 1.1])
+def test_a_clock_that_was_put_back_makes_nothing_younger(scene: Scene, hours: float) -> None:
+    scene.writer().save(RUN, b"one")
+    clock = mock.Mock(wraps=time, monotonic_ns=lambda: time.monotonic_ns() + int(hours * 3600e9))
+    with mock.patch.object(cache_module, "time", clock):
+        assert scene.latest() == (b"one" if hours < 1 else None)
 
 
 def test_two_executions_with_one_hash(scene: Scene) -> None:
