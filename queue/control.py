@@ -28,6 +28,7 @@ from livingai.queue.layout import (
     ControlWord,
 )
 from livingai.queue.lock import Boot
+from livingai.queue.mapping import CUTS, map_file
 from livingai.queue.opening import open_file
 from livingai.queue.record import parse_header
 from livingai.queue.segment import SegmentMap, segment_numbers
@@ -45,7 +46,10 @@ _TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
 class Control:
     """A journal's control page, mapped."""
 
-    __slots__ = ("_map", "_words", "boot", "boot_order", "created_ns", "damaged", "journal_id")
+    __slots__ = (
+        "_cuts", "_map", "_path", "_words", "_write", "boot", "boot_order", "created_ns", "damaged",
+        "journal_id",
+    )  # fmt: skip
 
     def __init__(self, directory: str, *, write: bool = False) -> None:
         """Map the page. Where it is :attr:`damaged`, the journal's id is its folder's name, and
@@ -58,6 +62,7 @@ class Control:
         """
         self._map: mmap.mmap | None = None
         self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
+        self._path, self._write, self._cuts = os.path.join(directory, NAME), write, CUTS.count
         self.damaged = not self._open(directory, write)
         if self.damaged:
             self.close()
@@ -79,8 +84,7 @@ class Control:
         try:
             if os.fstat(fd).st_size != CONTROL_BYTES:
                 return False
-            protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
-            self._map = mmap.mmap(fd, CONTROL_BYTES, mmap.MAP_SHARED, protection)
+            self._map = map_file(fd, CONTROL_BYTES, write=write)
         finally:
             os.close(fd)
         self._words = memoryview(self._map).cast("Q")
@@ -134,8 +138,22 @@ class Control:
 
     @property
     def tail(self) -> int:
-        """Position behind the last complete record; 0 before the first."""
-        return self._words[_TAIL]
+        """Position behind the last complete record; 0 before the first. Look at :attr:`damaged`
+        afterwards: the page may have been cut short since it was mapped."""
+        tail = self._words[_TAIL]
+        if self._cuts != CUTS.count:
+            self._look_again()
+        return tail
+
+    def _look_again(self) -> None:
+        """A file was cut short: if it is this one, its words are 0 from now on, for readers."""
+        self._cuts = CUTS.count
+        if self._map is None or self._write:
+            return  # the owner goes on with a page that only it sees
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_size == CONTROL_BYTES:
+                return
+        self.damaged = True
 
     @property
     def tail_lsn(self) -> int:

@@ -17,7 +17,6 @@ One file per journal, mapped by every process that reads. Rules:
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -40,6 +39,7 @@ from livingai.queue.layout import (
     Flag,
     SlotWord,
 )
+from livingai.queue.mapping import map_file
 from livingai.queue.opening import open_file
 from livingai.queue.record import RecordHeader
 from livingai.queue.segment import journal_error
@@ -94,9 +94,10 @@ class Index:
         flags = os.O_RDWR if write else os.O_RDONLY
         fd = open_file(os.path.join(directory, NAME), flags)
         try:
-            if os.fstat(fd).st_size < INDEX_HEADER_BYTES:
+            size = os.fstat(fd).st_size
+            if size < INDEX_HEADER_BYTES:
                 raise ValueError("index file too short")
-            self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ)
+            self._map = map_file(fd, size, write=write)
         finally:
             os.close(fd)
         magic, version, _, self.journal_id, self.sets, self.node_slots, self.boot = (

@@ -251,6 +251,8 @@ def unpack_outcome(lsn: int, word: int) -> tuple[int, int] | None:
 
 def read_outcome(buffer: Bytes, offset: int, lsn: int) -> tuple[int, int] | None:
     """The outcome of record ``lsn`` whose header is at ``offset``, or None."""
+    if offset + RECORD_HEADER_BYTES > len(buffer):
+        return None  # the segment was cut short
     (word,) = OUTCOME_WORD.unpack_from(buffer, offset + OUTCOME_OFFSET)
     return unpack_outcome(lsn, word) if word else None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import re
 import time
@@ -30,6 +29,7 @@ from livingai.queue.layout import (
     SEGMENT_NUMBERS,
 )
 from livingai.queue.lock import Boot
+from livingai.queue.mapping import map_file
 from livingai.queue.opening import open_file
 
 _SUFFIX = ".seg"
@@ -132,6 +132,8 @@ class Segment:
         self.used = SEGMENT_HEADER_BYTES
         self.first_lsn = self.last_lsn = 0
         self.bases = set()
+        if not self.whole():
+            os.posix_fallocate(self.fd, 0, self.size)
         self.write_header(journal_id, lsn, boot)
 
     def write_header(self, journal_id: int, lsn: int, boot: Boot) -> None:
@@ -149,6 +151,13 @@ class Segment:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.directory, segment_name(self.number)))
 
+    def whole(self) -> bool:
+        """Whether the file is as long as it was made: no other program has cut it short."""
+        try:
+            return os.lseek(self.fd, 0, os.SEEK_END) >= self.size
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close the file. Idempotent."""
         if self.fd >= 0:
@@ -159,7 +168,7 @@ class Segment:
 class SegmentMap:
     """A segment mapped for reading, in any process. ``view`` stays valid after the file is gone."""
 
-    __slots__ = ("_map", "number", "view")
+    __slots__ = ("_map", "_path", "number", "short", "view")
 
     def __init__(self, directory: str, number: int) -> None:
         """Raises FileNotFoundError when the segment is gone, ValueError when it is empty."""
@@ -168,11 +177,24 @@ class SegmentMap:
             size = min(os.fstat(fd).st_size, LARGEST_SEGMENT)
             if not size:
                 raise ValueError("an empty segment")
-            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+            self._map = map_file(fd, size)
         finally:
             os.close(fd)
         self.number = number
         self.view = memoryview(self._map)
+        self._path = os.path.join(directory, segment_name(number))
+        header = self.header()
+        #: Shorter than it was made, or not known to be: another program may have cut it short.
+        self.short = header is None or header.size > size
+
+    def outgrown(self) -> bool:
+        """Of one that is :attr:`short`: whether the file is longer now than what is mapped."""
+        header = self.header()
+        self.short = header is None or header.size > len(self.view)
+        try:
+            return self.short and os.stat(self._path).st_size > len(self.view)
+        except OSError:
+            return False
 
     def header(self) -> SegmentHeader | None:
         """The header if it is intact and its number fits the file's name."""

@@ -7,6 +7,7 @@ import threading
 
 from livingai.errors import OddFileError
 from livingai.queue.layout import OUTCOME_OFFSET, OUTCOME_WORD, offset_of, segment_of
+from livingai.queue.mapping import CUTS
 from livingai.queue.opening import open_file
 from livingai.queue.record import pack_outcome
 from livingai.queue.segment import SegmentMap, segment_name
@@ -21,6 +22,7 @@ class Segments:
     def __init__(self, directory: str, limit: int = 16) -> None:
         self.directory = directory
         self._limit = limit
+        self._cuts = CUTS.count
         self._maps: dict[int, SegmentMap] = {}
         self._fds: dict[int, int] = {}
         #: For those who share it between threads: held while they use what :meth:`get` gave.
@@ -32,7 +34,14 @@ class Segments:
         The file may have been recycled since it was mapped: use only records that name this segment
         number.
         """
+        if self._cuts != CUTS.count:
+            # Not closed: whoever touched what was missing may be using one of them.
+            self._cuts = CUTS.count
+            self._maps.clear()
         found = self._maps.get(number)
+        if found is not None and found.short and found.outgrown():
+            del self._maps[number]
+            found = None
         if found is None:
             try:
                 found = SegmentMap(self.directory, number)

@@ -70,6 +70,9 @@ class JournalTail:
         self.segments = Segments(directory)
         start = start_of(self.segments, self.journal_id, position, after_lsn)
         self.doubt = start.doubt
+        #: If there is doubt: the first and the last of the records behind the cursor that are not
+        #: there, as far as the oldest one that is.
+        self.skipped = (after_lsn + 1, start.lsn)
         #: The last record that was found.
         self.lsn = start.lsn
         self._number = segment_of(start.position)
@@ -109,7 +112,8 @@ class JournalTail:
         Stop consuming at any time and call again later; damaged places are noted in ``damage``.
         """
         while True:
-            stop = self.control.tail if alive and not self.control.damaged else None
+            published = self.control.tail
+            stop = published if alive and not self.control.damaged else None
             if stop is not None and self.position >= stop:
                 return
             found = self._step(stop, alive)

@@ -13,7 +13,6 @@ import collections
 import contextlib
 import itertools
 import logging
-import mmap
 import os
 import select
 import socket
@@ -44,6 +43,7 @@ from livingai.protocol.frames import (
 )
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord, WakeFor
+from livingai.queue.mapping import CUTS, map_file
 from livingai.queue.opening import open_binary
 from livingai.queue.segment import journal_error
 
@@ -98,13 +98,11 @@ class ServiceConnection:
         #: What the connected service says, and what is wrong with the connection itself.
         self._told = self._own_trouble = ""
         self._words: Sequence[int] = _NO_SERVICE
+        self._cuts = CUTS.count
         self._wake_read = self._wake_write = -1
         self._thread = threading.Thread(target=self._run, name="livingai-client", daemon=True)
         try:
-            with open_binary(directory.service_state) as file:
-                page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES, prot=mmap.PROT_READ)
-            # Never released by hand: a save may be looking at it while the client is closed.
-            self._words = memoryview(page).cast("Q")
+            self._words = self._map()
             self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._thread.start()
         except (OSError, RuntimeError) as error:
@@ -112,6 +110,23 @@ class ServiceConnection:
             if isinstance(error, OSError):
                 raise journal_error(error, "cannot connect to the service") from error
             raise ServiceUnavailableError(f"cannot connect to the service: {error}") from error
+
+    def _map(self) -> Sequence[int]:
+        """The service's page. Raises OSError."""
+        with open_binary(self._directory.service_state) as file:
+            page = map_file(file.fileno(), SERVICE_STATE_BYTES)
+        # Never released by hand: a save may be looking at it while the client is closed.
+        return memoryview(page).cast("Q")
+
+    def _look_again(self) -> None:
+        """Files were cut short. If the service's page is one of them, the service makes it anew;
+        until then nothing wakes it, and it looks by itself now and then."""
+        cuts = CUTS.count
+        if message := CUTS.take_message():
+            _log.warning("%s", message)
+        with contextlib.suppress(OSError, ValueError):
+            self._words = self._map()
+            self._cuts = cuts
 
     # -- called by agents --
 
@@ -322,6 +337,8 @@ class ServiceConnection:
                 continue
             except (OSError, ValueError):
                 return welcomed
+            if self._cuts != CUTS.count:
+                self._look_again()
             self._on_tick()
         return welcomed
 

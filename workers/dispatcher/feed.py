@@ -147,6 +147,7 @@ class Feed:
         #: Records that are damaged or missing: the first one, the last one, and why. They are
         #: reported to the owner again when it reconnects.
         self.lost: collections.deque[tuple[int, int, str]] = collections.deque(maxlen=_MOST_LOST)
+        self._note_skipped()
         self._moved = False
         #: What the cursor has still to be moved over: number and end of the last such record.
         self._passed: tuple[int, int] | None = None
@@ -172,6 +173,15 @@ class Feed:
             self.cursor.write(self.tail.lsn, self.tail.position)
         except OSError as error:
             _log.warning("cannot write the cursor of %s: %s", self.path, error)
+
+    def _note_skipped(self) -> None:
+        """What lies between an untrue cursor and the oldest record may have been stored and reused,
+        or not. Its owner knows for which records it still waits, and those will have no outcome."""
+        first, last = self.tail.skipped
+        if self.tail.doubt and first <= last:
+            reason = f"records {first} to {last} are damaged or missing"
+            _log.error("%s: %s, unless they were stored before", self.path, reason)
+            self.lost.append((first, last, reason))
 
     def check_owner(self) -> None:
         """Notice the owner's death and take the journal over."""

@@ -19,16 +19,18 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-import mmap
 import os
 import time
 from collections.abc import Callable
 
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord, WakeFor
+from livingai.queue.mapping import CUTS, map_file
 from livingai.queue.opening import open_binary
 
+_log = logging.getLogger("livingai.service")
 #: More records in a turn than this are part of a burst.
 _FEW = 2
 #: After so many seconds the longest time that storing took counts for half.
@@ -45,14 +47,11 @@ class Wakeups:
         Raises:
             OSError: the page cannot be mapped.
         """
-        with open_binary(directory.service_state, os.O_RDWR) as file:
-            self._page = mmap.mmap(file.fileno(), SERVICE_STATE_BYTES)
-        self._words = memoryview(self._page).cast("Q")
-        self._words[ServiceWord.WAITING] = WakeFor.NOTHING
-        self._words[ServiceWord.PID] = os.getpid()
-        self._words[ServiceWord.LINGER_NS] = int(linger_s * 1e9)
+        self._path = directory.service_state
         self._longest_s = longest_s
         self._linger_s = linger_s
+        self._cuts = CUTS.count
+        self._words = self._map()
         #: When the last turn began, and until when it lingers (CLOCK_MONOTONIC, s).
         self._began = self._linger_until = 0.0
         #: The longest that storing took lately, and when that was.
@@ -60,12 +59,36 @@ class Wakeups:
         self._kicked = False
         self._sleep: asyncio.Future[None] | None = None
 
+    def _map(self) -> memoryview:
+        """The page's words, with all in them that does not change. Raises OSError."""
+        with open_binary(self._path, os.O_RDWR) as file:
+            os.posix_fallocate(file.fileno(), 0, SERVICE_STATE_BYTES)  # it may have been cut short
+            page = map_file(file.fileno(), SERVICE_STATE_BYTES, write=True)
+        words = memoryview(page).cast("Q")
+        words[ServiceWord.WAITING] = WakeFor.NOTHING
+        words[ServiceWord.PID] = os.getpid()
+        words[ServiceWord.LINGER_NS] = int(self._linger_s * 1e9)
+        return words
+
+    def _look_again(self) -> None:
+        """Files were cut short, and this may be one of them."""
+        try:
+            self._words = self._map()
+        except OSError as error:
+            _log.warning("cannot map %s again, trying on: %s", self._path, error)
+            return
+        self._cuts = CUTS.count
+        if message := CUTS.take_message():
+            _log.error("%s", message)
+
     def beat(self) -> float:
         """A turn begins: what is kicked from now on is for the next one. The time of that
         (CLOCK_MONOTONIC, s), which is also told to the agents."""
         self._kicked = False
         now = self._began = time.monotonic()
         self._words[ServiceWord.HEARTBEAT_NS] = int(now * 1e9)
+        if self._cuts != CUTS.count:
+            self._look_again()
         return now
 
     def kick(self) -> None:

@@ -355,3 +355,30 @@ def test_an_earlier_livingai_refuses_the_journal(
         assert segment is not None
         assert parse_header(segment.view, layout.SEGMENT_HEADER_BYTES) is not None  # it is whole
         assert parse_header(segment.view, offset_of(at.position)) is None
+
+
+def test_a_base_that_was_cut_short_is_not_built_on(writer: Writer) -> None:
+    """Another program cuts the file behind most of the base, and the next records make it longer
+    again: a patch would be made, and the state could not be rebuilt."""
+    base = writer.save("run", FIRST)
+    (path, *_) = segment_files(writer.journal.directory)
+    os.truncate(path, offset_of(base.position) + SIZE - 2000)
+    writer.save("other", garbage(7, 900))
+    at = writer.save("run", grown(1))
+    assert not at.patched
+    assert read(writer, at) == grown(1)
+
+
+def test_a_segment_that_was_cut_short_has_its_length_again_when_it_is_reused(
+    writer: Writer,
+) -> None:
+    """Else appending to it could run out of disk, and readers would map a part of it."""
+    writer.save("run", FIRST)
+    (path, *_) = segment_files(writer.journal.directory)
+    os.truncate(path, 100)
+    inode = path.stat().st_ino
+    fill_segment(writer)
+    store_all(writer)
+    fill_segment(writer)
+    (again,) = [p for p in segment_files(writer.journal.directory) if p.stat().st_ino == inode]
+    assert again.stat().st_size == LIMITS.segment_bytes

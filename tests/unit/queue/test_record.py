@@ -26,6 +26,7 @@ from livingai.queue.record import (
     pack_outcome,
     pack_record,
     parse_header,
+    read_outcome,
     read_record,
     read_sections,
     sections_sum,
@@ -154,3 +155,10 @@ def test_every_bit_of_an_outcome_is_under_its_check() -> None:
         words = ((lsn, pack_outcome(lsn, 1, 5000) ^ 1 << bit) for lsn in range(1, 401))
         passed = [lsn for lsn, word in words if unpack_outcome(lsn, word) is not None]
         assert len(passed) < 4, f"bit {bit}"
+
+
+def test_a_segment_that_was_cut_short_has_no_outcome() -> None:
+    """Whoever looks for the outcome of a record whose place is gone goes on."""
+    for size in (0, 16, RECORD_HEADER_BYTES - 1):
+        assert read_outcome(bytes(size), 0, 7) is None
+        assert read_outcome(bytes(4096 + size), 4096, 7) is None

@@ -1,0 +1,129 @@
+"""A mapped file that becomes too short: each case in a process of its own, which may die of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.agents import environment
+
+BEGIN = """
+import faulthandler, mmap, os, signal, sys, threading
+import xxhash
+from livingai.queue.mapping import CUTS, map_file
+path, size = sys.argv[1], 64 * mmap.PAGESIZE
+def made(name, byte):
+    fd = os.open(path + name, os.O_RDWR | os.O_CREAT)
+    os.write(fd, byte * size)
+    return fd
+fd = made("", b"x")
+"""
+
+
+def run(folder: Path, program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *options, "-c", BEGIN + program, str(folder / "file")]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=environment(), check=False
+    )
+
+
+CASES = {
+    "what is missing is zeros, what is there stays": """
+found = map_file(fd, size)
+os.truncate(path, 10 * mmap.PAGESIZE)
+assert found[:size] == b"x" * (10 * mmap.PAGESIZE) + bytes(54 * mmap.PAGESIZE)
+assert CUTS.count == 1 and path in CUTS.take_message() and not CUTS.take_message()
+""",
+    "a part of the last page": """
+found = map_file(fd, size)
+os.truncate(path, 100)
+assert found[:size] == b"x" * 100 + bytes(size - 100) and CUTS.count == 1
+""",
+    "its owner goes on with a page of its own": """
+found = map_file(fd, size, write=True)
+os.truncate(path, 0)
+words = memoryview(found).cast("Q")
+words[5] = 7
+assert words[5] == 7 and words[6] == 0 and os.path.getsize(path) == 0
+""",
+    "again, once it is longer": """
+found = map_file(fd, size)
+os.truncate(path, 0)
+assert found[0] == 0
+os.truncate(path, size)
+again = map_file(fd, size, write=True)
+again[0] = 1
+assert map_file(fd, size)[0] == 1 and found[0] == 0 and CUTS.count == 1
+os.truncate(path, 0)
+assert again[0] == 0 and CUTS.count == 2
+""",
+    "in the middle of what needs no interpreter": """
+found = map_file(fd, size)
+threads = [threading.Thread(target=lambda: sum(range(200_000))) for _ in range(4)]
+for thread in threads:
+    thread.start()
+os.truncate(path, 8 * mmap.PAGESIZE)
+digest = xxhash.xxh3_64_intdigest(memoryview(found))
+assert digest == xxhash.xxh3_64_intdigest(b"x" * (8 * mmap.PAGESIZE) + bytes(56 * mmap.PAGESIZE))
+for thread in threads:
+    thread.join()
+""",
+    "in many threads at once": """
+found = [map_file(made(str(n), b"y"), size) for n in range(8)]
+for n in range(8):
+    os.truncate(path + str(n), 0)
+sums = []
+threads = [threading.Thread(target=lambda m=m: sums.append(sum(m[:]))) for m in found * 2]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert sums == [0] * 16 and CUTS.count >= 8
+""",
+    "in a child": """
+found = map_file(fd, size)
+os.truncate(path, 0)
+pid = os.fork()
+if not pid:
+    os._exit(found[0])
+assert os.waitpid(pid, 0)[1] == 0
+assert found[0] == 0
+""",
+    "its mapping is closed": """
+found = map_file(fd, size)
+os.truncate(path, 0)
+assert found[0] == 0
+found.close()
+import pathlib
+assert path not in pathlib.Path("/proc/self/maps").read_text()
+""",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_lives_on(tmp_path: Path, case: str) -> None:
+    done = run(tmp_path, CASES[case])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+FOREIGN = """
+ours = map_file(fd, size)
+theirs = mmap.mmap(made("theirs", b"z"), size)
+os.truncate(path + "theirs", 0)
+"""
+
+
+@pytest.mark.parametrize("option", ["", "faulthandler"])
+@pytest.mark.parametrize(
+    "program",
+    [FOREIGN + "theirs[0]", FOREIGN + "os.kill(os.getpid(), signal.SIGBUS); signal.pause()"],
+    ids=["a file of the program's", "a signal that was sent"],
+)
+def test_what_is_not_ours_is_as_it_was(tmp_path: Path, program: str, option: str) -> None:
+    done = run(tmp_path, program, *(["-X", option] if option else []))
+    assert done.returncode == -signal.SIGBUS
+    assert ("Fatal Python error: Bus error" in done.stderr) == bool(option)
