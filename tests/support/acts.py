@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from livingai import ExecutionFilter, ExecutionNode, NodeType, RecoveryEngine, Status
+from livingai import Durability, ExecutionFilter, ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import READY, STATUS
 from livingai.queue.record import execution_hash
@@ -39,10 +39,13 @@ def save(
     node: dict[str, Any] | None = None,
     kill: list[int] | None = None,
     die: bool = False,
+    level: str = "",
     **options: Any,
 ) -> str:
-    """Save one step (``size`` None: without a state); the node's id. As soon as ``save`` has
-    returned, ``kill`` these processes, and this one with ``die``."""
+    """Save one step (``size`` None: without a state), at a level of that name; the node's id. As
+    soon as ``save`` has returned, ``kill`` these processes, and this one with ``die``."""
+    if level:
+        options["durability"] = Durability[level]
     made = make_node(execution, step, **(node or {}))
     state = None if size is None else state_of(execution, step, size)
     receipt = agent.engine.save_sync(made, state, **options)
