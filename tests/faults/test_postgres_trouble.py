@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +99,26 @@ def deadlock(scene: Scene, while_down: WhileDown) -> None:
     line = "SELECT 1 FROM livingai.executions WHERE execution_id = %s FOR UPDATE"
     with scene.session() as other:
         other.execute("SET deadlock_timeout = '1min'")  # so that ours is the one that is ended
-        other.execute(line, ("run-1",))
-        scene.waiting()
-        with suppress(psycopg.errors.DeadlockDetected):
+
+        def ours_is_ended() -> bool:
+            """It is if it has not waited for long when the circle closes."""
+            before = deadlocks(scene)
+            other.execute(line, ("run-1",))
+            scene.waiting()
             other.execute("LOCK TABLE livingai.nodes, livingai.executions IN EXCLUSIVE MODE")
+            other.rollback()
+            return deadlocks(scene) > before
+
+        until(ours_is_ended, what="a deadlock", timeout=60)
         while_down()
+
+
+def deadlocks(scene: Scene) -> int:
+    """How many the server has found."""
+    with scene.session() as admin:
+        admin.execute("SELECT pg_stat_force_next_flush()")
+        (count,) = admin.execute("SELECT sum(deadlocks) FROM pg_stat_database").fetchone() or (0,)
+        return int(count)
 
 
 def statement_timeout(scene: Scene, while_down: WhileDown) -> None:
@@ -160,7 +175,7 @@ def run(place: Path, rounds: int) -> None:
         "fsync": "on",
         "max_connections": CONNECTIONS,
         "max_wal_senders": 0,
-        "deadlock_timeout": "100ms",
+        "deadlock_timeout": "500ms",
     }
     with PostgresServer(**settings) as server, CuttingProxy(server.port) as proxy:
         scene = Scene(server, proxy)
@@ -173,7 +188,7 @@ def run(place: Path, rounds: int) -> None:
             befalls(scene, while_down)
 
         url = server.tcp_url().replace(str(server.port), str(proxy.port))
-        store = PostgresStore(url, statement_timeout_ms=1000)
+        store = PostgresStore(url, statement_timeout_ms=1500)
         campaign(store, place, trouble, seed=SEED, times=rounds * len(TROUBLE))
 
 

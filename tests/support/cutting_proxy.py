@@ -48,8 +48,12 @@ class CuttingProxy:
                 self._start(self._forward, self._listener.accept()[0])
 
     def _forward(self, client: socket.socket) -> None:
-        server = socket.create_connection(("127.0.0.1", self._target))
-        with client, server, selectors.DefaultSelector() as selector:
+        # Either side may go at any time, and a server that is killed resets its connections.
+        with client, contextlib.suppress(ConnectionError):
+            self._between(client, socket.create_connection(("127.0.0.1", self._target)))
+
+    def _between(self, client: socket.socket, server: socket.socket) -> None:
+        with server, selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, server)
             selector.register(server, selectors.EVENT_READ, client)
             while not self._closing.is_set():
