@@ -41,6 +41,7 @@ def __getattr__(name: str) -> Any:
             "livingai.testing.reading",
             "livingai.testing.writing",
             "livingai.testing.owning",
+            "livingai.testing.racing",
         )
     return getattr(importlib.import_module(_HOMES[name]), name)
 

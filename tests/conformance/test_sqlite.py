@@ -1,8 +1,4 @@
-"""SQLite against the store contract.
-
-The hooks below use apsw, too: a second copy of SQLite in one process (the standard library's) would
-drop the store's locks when it closes the file.
-"""
+"""SQLite against the store contract."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,16 +11,7 @@ from livingai.stores.base import Row, Store
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing import StoreConformance, store_machine
 from livingai.testing.conformance import Part
-
-BLOB_ID = "SELECT blob_id FROM checkpoints WHERE execution_id = ? AND node_id = ?"
-GET = {
-    "node": "SELECT wire FROM nodes WHERE execution_id = ? AND node_id = ?",
-    "blob": f"SELECT blob FROM blobs WHERE blob_id = ({BLOB_ID})",
-}
-SET = {
-    "node": "UPDATE nodes SET wire = ? WHERE execution_id = ? AND node_id = ?",
-    "blob": f"UPDATE blobs SET blob = ? WHERE blob_id = ({BLOB_ID})",
-}
+from tests.support.raw_sqlite import raw_get, raw_set
 
 
 def make_store(directory: Path) -> SQLiteStore:
@@ -36,16 +23,10 @@ class TestSQLiteStore(StoreConformance):
         return make_store(tmp_path)
 
     def raw_get(self, tmp_path: Path, part: Part, row: Row) -> bytes:
-        with closing(apsw.Connection(str(tmp_path / "agent.db"))) as raw:
-            ((data,),) = raw.execute(GET[part], (row.execution_id, row.node_id))
-        assert isinstance(data, bytes)
-        return data
+        return raw_get(tmp_path / "agent.db", part, row)
 
     def raw_set(self, tmp_path: Path, part: Part, row: Row, data: bytes) -> None:
-        with closing(apsw.Connection(str(tmp_path / "agent.db"))) as raw:
-            raw.pragma("synchronous", "off")  # thousands of damages
-            raw.execute(SET[part], (data, row.execution_id, row.node_id))
-            assert raw.changes() == 1
+        assert raw_set(tmp_path / "agent.db", part, row, data)
 
     @contextmanager
     def unavailable(self, tmp_path: Path) -> Iterator[None]:

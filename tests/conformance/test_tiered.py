@@ -11,12 +11,14 @@ import pytest
 from hypothesis import settings
 
 from livingai.errors import StoreUnavailableError
-from livingai.stores.base import RowStatus, Store
+from livingai.stores.base import Row, RowStatus, Store
 from livingai.stores.copying import copy_store, find_execution
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.tiered import TieredStore
 from livingai.testing import StoreConformance, make_row, store_machine
+from livingai.testing.conformance import Part
 from livingai.testing.rows import commit
+from tests.support.raw_sqlite import raw_get, raw_set
 
 
 def make_store(directory: Path) -> TieredStore:
@@ -29,6 +31,15 @@ def make_store(directory: Path) -> TieredStore:
 class TestTieredStore(StoreConformance):
     def make_store(self, tmp_path: Path) -> Store:
         return make_store(tmp_path)
+
+    def raw_get(self, tmp_path: Path, part: Part, row: Row) -> bytes:
+        return raw_get(tmp_path / "cold.db", part, row)
+
+    def raw_set(self, tmp_path: Path, part: Part, row: Row, data: bytes) -> None:
+        """In both: one tier alone is made good by the other. A read that has met damage in the
+        hot tier has taken the row out there."""
+        raw_set(tmp_path / "hot.db", part, row, data)
+        assert raw_set(tmp_path / "cold.db", part, row, data)
 
     @contextmanager
     def unavailable(self, tmp_path: Path) -> Iterator[None]:
