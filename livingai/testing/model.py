@@ -9,6 +9,7 @@ from typing import Any
 from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.base import Row, RowResult, RowStatus
+from livingai.stores.records import CostLine
 from livingai.stores.standing import is_life
 
 Version = tuple[int, int]  # (epoch, seq)
@@ -114,6 +115,10 @@ class StoreModel:
             execution.owners.append((None, execution.newest + 1))
         return nodes
 
+    def forget(self, execution_id: str) -> None:
+        """It was never here."""
+        self._executions.pop(execution_id, None)
+
     def drop(self, execution_id: str, versions: Sequence[Version]) -> int:
         """The number of bytes that a store has to report."""
         execution = self._executions.get(execution_id, _Execution())
@@ -157,6 +162,20 @@ class StoreModel:
             for node_id in ids:
                 told[f"node {node_id}"] = self._load(execution, node_id)
         return told
+
+    def costs(self) -> list[CostLine]:
+        """What ``costs`` has to answer, by execution."""
+        lines = []
+        for name, execution in sorted(self._executions.items()):
+            newest = {row.node_id: row for _, row in sorted(execution.rows.items())}
+            wires = [row.wire for row in newest.values()]
+            sums = [
+                sum(wire[field] or 0 for wire in wires)
+                for field in (NodeField.COST_TOKENS, NodeField.LATENCY_MS)
+            ]
+            if wires:
+                lines.append(CostLine(name, len(wires), sums[0], float(sums[1])))
+        return lines
 
     @staticmethod
     def _line(execution: _Execution) -> tuple[Any, ...]:

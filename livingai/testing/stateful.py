@@ -15,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from livingai.errors import FencedError
 from livingai.node import ErrorInfo, NodeType, Status
 from livingai.stores.base import Row, Store
+from livingai.stores.records import ExecutionFilter
+from livingai.stores.retention import Retention, prune
 from livingai.testing.model import StoreModel
 from livingai.testing.rows import EPOCH_S, contents, make_row, state
 
@@ -35,9 +37,9 @@ _rows = st.lists(
 
 
 def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMachine]:
-    """A state machine that commits, replays, claims, drops, deletes and reopens, on two
-    connections, and after each step compares all that the store says with
-    :class:`~livingai.testing.StoreModel`.
+    """A state machine that commits, replays, claims, drops, prunes, deletes, forgets and reopens,
+    on two connections, and after each step compares all that the store says (its pages, filters
+    and sums, too) with :class:`~livingai.testing.StoreModel`.
 
     ``make_store(directory)`` gives a connection to the store of that directory: a fresh one for a
     new directory, another connection to the same one for the same. Use it in a test module as
@@ -119,6 +121,27 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
             deleted = self.stores[which].delete_execution(execution_id)
             assert deleted == self.model.delete(execution_id)
 
+        @rule(which=_connections, execution_id=_executions)
+        def forget(self, which: int, execution_id: str) -> None:
+            if self.stores[which].forget(execution_id):
+                self.model.forget(execution_id)
+
+        @rule(which=_connections, keep_last=st.integers(1, 3))
+        def prune(self, which: int, keep_last: int) -> None:
+            """What a dry run lists is what goes; and no delta loses its base."""
+            store, policy = self.stores[which], Retention(keep_last=keep_last)
+            listed = prune(store, policy, dry_run=True).dropped
+            whole = {name for name in EXECUTIONS if self.lacks_no_base(name)}
+            expected = sum(self.model.drop(one.execution_id, one.versions) for one in listed)
+            assert prune(store, policy).blob_bytes == expected
+            assert {name for name in whole if self.lacks_no_base(name)} == whole
+
+        def lacks_no_base(self, execution_id: str) -> bool:
+            """Whether all states of an execution can be decoded."""
+            found = self.model.contents().get(f"checkpoints {execution_id}", [])
+            bases = {checkpoint[6] for checkpoint in found} - {None}
+            return all(self.model.blob_by_hash(execution_id, base) is not None for base in bases)
+
         @rule(which=_connections)
         def reopen(self, which: int) -> None:
             self.stores[which].close()
@@ -134,6 +157,27 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
                 expected.setdefault(f"node {name}", None)
             for store in self.stores:
                 assert contents(store, names) == expected
+
+        @invariant()
+        def pages_filters_and_costs(self) -> None:
+            lines = self.model.contents()["list"]
+            store = self.stores[0]
+            paged: list[str] = []
+            while page := store.list_executions(after=paged[-1] if paged else None, limit=1):
+                paged += [info.execution_id for info in page]
+            assert paged == sorted(lines)
+            for name in EXECUTIONS:
+                found = store.list_executions(prefix=name[:1])
+                assert [info.execution_id for info in found] == [name] * (name in lines)
+            for status in Status:
+                found = store.list_executions(where=ExecutionFilter(statuses=(status,)))
+                fitting = sorted(name for name, line in lines.items() if line[7] == status)
+                assert [info.execution_id for info in found] == fitting
+            for seconds in {line[6] for line in lines.values()}:
+                found = store.list_executions(where=ExecutionFilter(updated_after=seconds))
+                fitting = sorted(name for name, line in lines.items() if line[6] > seconds)
+                assert [info.execution_id for info in found] == fitting
+            assert store.costs() == self.model.costs()
 
         @invariant()
         def blobs_by_hash(self) -> None:
