@@ -91,6 +91,18 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
             self.batches.append(rows)
             self.check_commit(self.stores[which], rows)
 
+        @rule(which=_connections, execution_id=_executions, length=st.integers(2, 4))
+        def chain(self, which: int, execution_id: str, length: int) -> None:
+            """A new owner's state, and deltas each on the one before."""
+            claim = f"chain-{len(self.batches)}"
+            rows = [
+                issued_row((execution_id, claim, seq), seq % NODES, seq - 1 if seq else "full")
+                for seq in range(length)
+            ]
+            self.issued |= {(execution_id, claim, row.seq): row for row in rows}
+            self.batches.append(rows)
+            self.check_commit(self.stores[which], rows)
+
         @rule(which=_connections, data=st.data())
         def replay(self, which: int, data: st.DataObject) -> None:
             if self.batches:
