@@ -335,25 +335,24 @@ class Feed:
         while self.inflight and self.inflight[0].done:
             last = self.inflight.popleft()
             self._passed = last.header.lsn, last.end
-        if self._passed is not None and not self._write_cursor(*self._passed):
-            return False
+        if self._passed is not None:
+            try:
+                failpoint("dispatcher.before_cursor")
+                self.cursor.write(*self._passed)
+            except OSError as error:
+                self._tell_cursor_trouble(error)
+                return False
+            behind = segment_of(self._passed[1])
+            for number in [n for n in self.tail.segments.numbers() if n < behind]:
+                self.tail.segments.drop(number)
         self._passed = None
-        self._moved = False
+        self._moved = self._cursor_fails = False
         return True
 
-    def _write_cursor(self, lsn: int, end: int) -> bool:
-        try:
-            failpoint("dispatcher.before_cursor")
-            self.cursor.write(lsn, end)
-        except OSError as error:
-            if not self._cursor_fails:  # once, not for every attempt
-                _log.warning("cannot write the cursor of %s, trying again: %s", self.path, error)
-            self._cursor_fails = True
-            return False
-        self._cursor_fails = False
-        for number in [n for n in self.tail.segments.numbers() if n < segment_of(end)]:
-            self.tail.segments.drop(number)
-        return True
+    def _tell_cursor_trouble(self, error: OSError) -> None:
+        if not self._cursor_fails:  # once, not for every attempt
+            _log.warning("cannot write the cursor of %s, trying again: %s", self.path, error)
+        self._cursor_fails = True
 
     @property
     def drained(self) -> bool:

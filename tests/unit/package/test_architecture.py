@@ -84,7 +84,7 @@ def test_a_step_whose_function_is_renamed_is_noticed(name: str, tmp_path: Path) 
         ("workers/dispatcher/dispatcher.py", "            self._encoded,\n", "", "B24, reached"),
         ("workers/store/role.py", 'f"do_{verb}"', "verb", "B36, reached from B35"),
         ("livingai/engine/connection.py", "Message.OUTCOMES", "Message.HELLO", "C11, reached"),
-        ("workers/dispatcher/outcomes.py", "feed.advance()", "pass", "C6, reached from C5"),
+        ("workers/dispatcher/outcomes.py", "feed.advance()", "feed", "C6, reached from C5"),
         ("livingai/runs/effects.py", "effect.perform(engine)", "None", "E19, reached from E10"),
     ],
 )
