@@ -4,8 +4,8 @@ Rules:
 
 1. A patch is made against the *base*: the last state of the claim that was written whole and is
    large enough. It is compared with the base's bytes in the mapped journal, so this costs no
-   memory per execution. (As with any mapped file, a page that the kernel has dropped and cannot
-   read again ends the process: SIGBUS. What is appended is whole by then, or was never there.)
+   memory per execution. (A page that the kernel has dropped and cannot read again reads as zeros,
+   see :mod:`livingai.queue.mapping`; the base's hash then does not fit.)
 2. What is known of the base changes only after a record was accepted, with the handle's lock held,
    and is forgotten when anything goes wrong: an exception in the middle of an append, a new claim,
    a displaced slot, an outcome that says that the base is not stored. (A forked child has a handle
