@@ -15,7 +15,6 @@ from livingai.node import NodeField
 from livingai.outcome import Outcome, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import (
-    OUTCOME_OFFSET,
     RECORD_HEADER_BYTES,
     ExtensionKey,
     Flag,
@@ -104,6 +103,4 @@ def _record(aside: Quarantined) -> Any:
     """The record inside a quarantine file, verified."""
     if len(aside.data) < RECORD_HEADER_BYTES:
         raise CorruptRecordError(f"{aside.path} holds no whole record")
-    data = bytearray(aside.data)
-    data[OUTCOME_OFFSET:RECORD_HEADER_BYTES] = bytes(RECORD_HEADER_BYTES - OUTCOME_OFFSET)
-    return read_record(data, 0)
+    return read_record(aside.data, 0)
