@@ -65,6 +65,18 @@ class OwningTests:
         newer = make_row(seq=3, claim="old", node_id="n")
         assert statuses(store, [*rows, newer]) == [STORED, STORED, STORED, FENCED]
 
+    def test_what_came_out_of_order_before_a_takeover_is_still_stored(self, store: Store) -> None:
+        rows = [
+            make_row(seq=5, claim="old", node_id="n", output="of which no trace is left"),
+            make_row(seq=2, claim="old", node_id="m"),
+        ]
+        new = [make_row(seq=0, claim="new", node_id=node_id) for node_id in "nm"]
+        commit(store, [*rows, *new])
+        before = contents(store)
+        assert statuses(store, rows) == [STORED, STORED]
+        assert statuses(store, [make_row(seq=6, claim="old", node_id="n")]) == [FENCED]
+        assert contents(store) == before
+
     def test_takeover_within_a_batch(self, store: Store) -> None:
         rows = [
             make_row(seq=0, claim="old"),
@@ -161,6 +173,16 @@ class OwningTests:
         assert found is not None
         assert (found.epoch, found.seq, found.blob) == (3, 0, None)
         assert listing(store)["run"][2:5] == (1, 0, 0)
+
+    def test_delete_fences_the_rows_of_every_earlier_claim(self, store: Store) -> None:
+        old = [make_row(seq=seq, node_id="n", claim="old") for seq in range(3)]
+        commit(store, old)
+        commit(store, [make_row(seq=0, node_id="n", claim="new")])
+        store.delete_execution("run")
+        commit(store, [make_row(seq=0, node_id="n", claim="next")])
+        before = contents(store)
+        assert statuses(store, old) == [FENCED] * 3, "what was deleted is not stored"
+        assert contents(store) == before
 
     def test_delete_survives_reopening(self, store: Store) -> None:
         commit(store, [make_row()])
