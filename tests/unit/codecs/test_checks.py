@@ -14,6 +14,7 @@ import zstandard
 
 from livingai import codecs
 from livingai.codecs import Codec, base_of, content_hash, decode, encode
+from livingai.codecs.blob import _SLICE_BYTES
 from livingai.errors import CorruptBlobError, MissingBaseError
 from tests.support.blobs import CODECS, GOLDEN_BASE, GOLDEN_STATE
 
@@ -121,6 +122,20 @@ def test_the_end_of_a_stream(make: Callable[[bytes], bytes], size: int) -> None:
     for less in range(1, 30):
         with pytest.raises(CorruptBlobError):
             read(blob[:-less])
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+def test_a_stream_that_ends_where_a_slice_does(slices: int) -> None:
+    """zstd is given slices: none is left over that it never saw."""
+    whole = slices * _SLICE_BYTES
+    state = os.urandom(whole)
+    state = state[: 2 * whole - len(silent_frame(state))]
+    frame = silent_frame(state)
+    assert len(frame) == whole
+    assert read(b"\x02" + frame) == state
+    for tail in (b"\0", bytes(_SLICE_BYTES), frame):
+        with pytest.raises(CorruptBlobError, match="followed by"):
+            read(b"\x02" + frame + tail)
 
 
 def delta(

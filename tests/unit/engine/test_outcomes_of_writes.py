@@ -95,6 +95,19 @@ def test_outcomes_in_a_segment_that_goes(engine: CheckpointEngine) -> None:
     assert not handle.owned["run"].state_at, "it was fenced"
 
 
+def test_outcomes_in_the_segments_behind_wait(engine: CheckpointEngine) -> None:
+    """Those that are alone in the segment that goes are looked for there."""
+    (first,), handle = saved(engine), engine.open_handle()
+    large = engine.save_sync(ExecutionNode("run"), bytes(handle.config.segment_bytes))
+    assert segment_of(first.position) < segment_of(large.position)
+    for receipt in (first, large):
+        note(handle, receipt, MET)
+    handle.pending.before_reuse(segment_of(first.position))
+    handle.pending.deliver_late()
+    assert [status_of(receipt) for receipt in (first, large)] == ["met", None]
+    assert len(handle.pending) == 1
+
+
 @pytest.mark.parametrize("way", ["sent", "written"])
 def test_what_was_fenced_is_not_read_from_the_cache(engine: CheckpointEngine, way: str) -> None:
     (receipt,), handle = saved(engine), engine.open_handle()

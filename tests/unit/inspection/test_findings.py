@@ -390,6 +390,15 @@ def test_the_files_of_a_journal(
     assert len(found) == 1, found
 
 
+def test_an_index_of_an_earlier_boot_is_used_by_nobody(checked: Checked) -> None:
+    """Its pages were never synced, so it may say anything."""
+    _slot(SlotWord.STATE, _another)(checked)
+    assert [found[0] for found in checked.findings()] == [ERROR]
+    hostile.index(checked.journal, "boot_id", lambda is_: is_ ^ 1)
+    assert checked.findings() == []
+    assert check_directory(checked.directory.path).counts["indexed"] == 0
+
+
 def test_the_cursor_is_behind_what_was_ever_written(checked: Checked) -> None:
     checked.cursor(RECORDS + 7, checked.end_of(RECORDS))
     found = checked.findings()

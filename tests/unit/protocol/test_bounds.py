@@ -212,7 +212,17 @@ def test_a_page_says_whether_another_one_follows() -> None:
 def test_executions_on_the_wire() -> None:
     wire = executions_to_wire([info("a")])
     assert executions_from_wire([[*wire[0], "of a newer service"]]) == [info("a")]
-    for wrong in ("ab", {"a": 1}, ["a"], [("a",)], [{"a": 1}], None):
+    fields = len(wire[0])
+    for wrong in (
+        "ab",
+        {"a": 1},
+        ["a"],
+        [("a",)],
+        [{"a": 1}],
+        None,
+        ["x" * fields],
+        [bytes(fields)],
+    ):
         with pytest.raises(TypeError):
             executions_from_wire(wrong)
 

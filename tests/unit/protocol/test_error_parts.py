@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_class_that_is_added_later_needs_no_word_here() -> None:
         del errors.TornRowError  # type: ignore[attr-defined]
     assert type(error_from_parts(parts)) is CorruptRowError
     assert str(error_from_parts(parts)) == "torn"
+
+
+def test_what_else_the_module_of_errors_holds_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a class that it imports for itself: a name that was sent never calls it."""
+    monkeypatch.setattr(errors, "Path", Path, raising=False)
+    monkeypatch.setattr(errors, "OSError", OSError, raising=False)
+    for name in ("Path", "OSError"):
+        found = error_from_parts([name, "text", []])
+        assert (type(found), str(found)) == (ServiceError, "text")
 
 
 def test_an_error_of_a_store_of_somebody_else() -> None:

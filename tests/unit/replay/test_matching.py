@@ -52,6 +52,7 @@ def places(tape: ReplayTape, *arguments: Any) -> list[str]:
         ("ab", "xy", ["0!", "1!"]),
         ("ab", "xyz", ["0!", "1!", "-"]),
         ("abc", "xab", ["0!", "0", "1"]),
+        ("ab", "bx", ["1", "0!"]),
     ],
 )
 def test_the_closest_call(recorded: str, now: str, found: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from livingai.errors import (
     NodeNotFoundError,
     StateEncodingError,
 )
-from livingai.node import MAX_ID_BYTES
+from livingai.node import MAX_ID_BYTES, ErrorInfo
 from livingai.outcome import Durability
 from livingai.replay.compare import Change, How, compare
 from livingai.replay.graph import GraphReplay
@@ -349,3 +350,54 @@ def test_report() -> None:
 
 def test_an_empty_result_is_the_same() -> None:
     assert ReplayResult("new-1", "run-1", ReplayMode.FULL, ()).same
+
+
+FAILURE = ErrorInfo("ValueError", "no", "Traceback ...")
+#: What is compared of two nodes: the field that differs, its value, and the difference in words.
+COMPARED: list[tuple[str, Any, str]] = [
+    ("metadata", {"name": "ask"}, "name: 'prompt' -> 'ask'"),
+    ("type", NodeType.MEMORY, "type: 'prompt' -> 'memory'"),
+    ("input", {"in": "b"}, "input.in: 'a' -> 'b'"),
+    ("status", Status.FAILED, "status: 'success' -> 'failed'"),
+    ("output", {"out": "b"}, "output.out: 'a' -> 'b'"),
+    ("error", FAILURE, "error: None -> 'ValueError: no'"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "told"), COMPARED)
+def test_what_is_compared_of_a_node(field: str, value: Any, told: str) -> None:
+    recorded = CHAIN.nodes[0]
+    replayed = fresh(recorded)
+    assert compare(recorded, replayed).change is Change.SAME
+    setattr(replayed, field, value)
+    if field == "type":
+        replayed.metadata["name"] = "prompt"  # else its name differs, too
+    found = compare(recorded, replayed)
+    assert (found.change, [str(each) for each in found.differences]) == (Change.CHANGED, [told])
+
+
+def test_what_is_not_compared_of_a_node() -> None:
+    recorded = fresh(CHAIN.nodes[0])
+    recorded.error = FAILURE
+    replayed = fresh(recorded)
+    replayed.id, replayed.parent_id = "other", "another"
+    replayed.created_at, replayed.completed_at = 1.0, 2.0
+    replayed.cost_tokens, replayed.latency_ms = 99, 99.0
+    replayed.metadata = {"attempts": []}
+    replayed.error = replace(FAILURE, traceback="Traceback of another line")
+    assert compare(recorded, replayed).change is Change.SAME
+
+
+def test_last_states_that_differ() -> None:
+    found = differences({"a": 1}, {"a": 2})
+    result = ReplayResult("new-1", "run-1", ReplayMode.FULL, (), state_differences=found)
+    assert not result.same
+    assert "diverged" in result.report()
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_replay_that_ends_with_an_error(recorded: bool) -> None:
+    result = ReplayResult(
+        "new-1", "run-1", ReplayMode.FULL, (), error=FAILURE, error_recorded=recorded
+    )
+    assert result.same == recorded

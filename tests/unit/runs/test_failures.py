@@ -13,8 +13,12 @@ from livingai import (
     Status,
 )
 from livingai.errors import (
+    ConfigurationError,
+    InDoubtError,
+    JournalFullError,
     RecordedError,
     ResultEncodingError,
+    StoreUnavailableError,
 )
 from tests.support.runs import Counter, Crash, new_id, nodes_of
 
@@ -194,6 +198,33 @@ def test_exceptions_that_are_hard_to_record(engine: CheckpointEngine) -> None:
             run.tool("unspeakable", lambda: fails(Unspeakable()))
         run.tool("huge", lambda: fails(ValueError("x")))
     assert len(calls.calls) == 2
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError, JournalFullError, ConfigurationError])
+def test_errors_of_the_recording_are_no_outcome(
+    engine: CheckpointEngine, error: type[Exception]
+) -> None:
+    """They are about the record, not about the work: nothing is recorded of the call that they
+    leave through, it is not tried again, and the next life makes it."""
+    run_id, calls = new_id(), Counter()
+
+    def works() -> int:
+        if calls.add() <= 2:
+            raise error("away")
+        return 7
+
+    with engine.run_sync(run_id) as run:
+        with pytest.raises(error, match="away"):
+            run.using(retries=3).step("a step", works)
+        with pytest.raises(error, match="away"):
+            run.tool("a tool", works)
+    assert len(calls.calls) == 2
+    assert Status.FAILED not in {node.status for node in engine.nodes_sync(run_id)}
+    with engine.run_sync(run_id) as run:
+        assert run.step("a step", works) == 7
+        with pytest.raises(InDoubtError):
+            run.tool("a tool", works)
+    assert len(calls.calls) == 3
 
 
 def test_lost_result_is_given_by_a_resolver(engine: CheckpointEngine) -> None:

@@ -36,6 +36,17 @@ def test_trailing_bytes_are_refused() -> None:
                 unpack(packed + tail)
 
 
+@pytest.mark.parametrize("code", [0, 10, 99, 127, -128])
+def test_a_type_code_that_is_not_known(code: int) -> None:
+    """The reader is told what to do: the bytes are sound, and of a newer livingai perhaps."""
+    ext = b"\xd4" + code.to_bytes(1, "big", signed=True) + b"\0"
+    for data in (ext, b"\xc1" + ext, b"\xc1\x92" + TUPLE + ext):
+        with pytest.raises(
+            CorruptRecordError, match=f"^encoded state has unknown type code {code};"
+        ):
+            unpack(data)
+
+
 @given(st.binary(max_size=200))
 @example(b"\xc1")
 @example(b"\xd6\xff\xff\xff\xff\xff")

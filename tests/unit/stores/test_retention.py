@@ -102,6 +102,37 @@ def test_a_second_run_drops_nothing_more(stored: list[StoredCheckpoint], policy:
     assert stored[-1] in [c for c in left if (c.epoch, c.seq) not in set(again)]
 
 
+def history(*contents: tuple[str, str | None]) -> list[StoredCheckpoint]:
+    """Checkpoints of (content, the content that it builds on), seq 1, 2, ..."""
+    return [
+        StoredCheckpoint(
+            [], 1, seq, b"", 1, f"n{seq}", None if base is None else base.encode() * 16,
+            content.encode() * 16, 10, 10, NOW,
+        )
+        for seq, (content, base) in enumerate(contents, 1)
+    ]  # fmt: skip
+
+
+#: An execution's checkpoints, and the numbers of those that are dropped to keep one.
+CHAINS: list[tuple[list[tuple[str, str | None]], list[int]]] = [
+    ([("a", None), ("b", "a"), ("c", "b"), ("d", "c")], []),
+    ([("x", None), ("a", None), ("b", "a"), ("y", None), ("c", "b")], [1, 4]),
+    # The base is the full one, though an older delta has the same content.
+    ([("x", None), ("a", "x"), ("a", None), ("b", "a")], [1, 2]),
+    # It is the oldest of the full ones, and of the deltas where there is no full one.
+    ([("a", None), ("a", None), ("b", "a")], [2]),
+    ([("x", None), ("a", "x"), ("a", "x"), ("b", "a")], [3]),
+]
+
+
+@pytest.mark.parametrize(("contents", "drops"), CHAINS)
+def test_what_the_newest_builds_on(
+    contents: list[tuple[str, str | None]], drops: list[int]
+) -> None:
+    dropped = plan_drops(history(*contents), Retention(keep_last=1), NOW)
+    assert dropped == [(1, seq) for seq in drops]
+
+
 @pytest.mark.parametrize(
     "policy",
     [

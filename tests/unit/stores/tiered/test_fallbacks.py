@@ -18,6 +18,7 @@ from livingai.errors import FencedError, StoreUnavailableError
 from livingai.stores import hot_tier
 from livingai.stores.base import RowStatus, Store
 from livingai.stores.copying import find_execution
+from livingai.stores.redis import RedisStore
 from livingai.stores.sqlite import SQLiteStore
 from livingai.stores.tiered import TieredStore
 from livingai.testing.rows import commit, make_row, state, statuses
@@ -171,6 +172,15 @@ def test_hot_gets_what_cold_has_stored_and_under_its_epoch(tiers: Tiers) -> None
     assert tiers.store.owners("run") == tiers.cold.owners("run")
 
 
+def test_hot_that_has_forgotten_gets_nothing_that_cold_fenced(tiers: Tiers) -> None:
+    """It has no owners to compare with, so it would take the row."""
+    commit(tiers.cold, [*rows(1, claim="before"), *rows(1, begin=1)])
+    (result,) = tiers.store.commit([make_row(seq=9, claim="before", blob=state("fenced"))])
+    assert (result.status, result.epoch) == (RowStatus.FENCED, 1)
+    assert "hot tier" not in result.reason
+    assert find_execution(tiers.hot, "run") is None
+
+
 def test_claims_are_colds(tiers: Tiers) -> None:
     commit(tiers.cold, rows(1, claim="before"))
     assert tiers.store.claim("run", "claim-a") == 2
@@ -230,6 +240,14 @@ def test_places_and_capabilities(tmp_path: Path) -> None:
         assert not store.capabilities.durable
 
 
+@pytest.mark.parametrize("many_in_front", [True, False])
+def test_as_many_writers_as_both_tiers_take(tmp_path: Path, many_in_front: bool) -> None:
+    one, many = SQLiteStore(tmp_path / "one.db"), RedisStore("redis://nowhere")
+    assert many.capabilities.max_writers > one.capabilities.max_writers == 1
+    hot, cold = (many, one) if many_in_front else (one, many)
+    assert TieredStore(hot, cold).capabilities.max_writers == 1
+
+
 @contextmanager
 def cut(store: CuttableStore) -> Iterator[None]:
     store.away = True
@@ -274,6 +292,16 @@ def test_a_damaged_row_is_no_reason_to_leave_hot_out(tiers: Tiers, tmp_path: Pat
     assert found.blob == rows()[2].blob
     assert tiers.store._hot_tier.pause_s == 0
     assert blobs(tiers.hot) == blobs(tiers.cold), "it was made anew"
+
+
+@pytest.mark.parametrize("name", ["latest_checkpoint", "load_node"])
+def test_a_damaged_row_is_made_anew(tiers: Tiers, tmp_path: Path, name: str) -> None:
+    """Whichever read comes upon it: the line of the execution says that hot is complete."""
+    commit(tiers.store, rows())
+    damage(tmp_path)
+    assert READS[name](tiers.store) == READS[name](tiers.cold)
+    assert READS[name](tiers.hot) == READS[name](tiers.cold)
+    assert blobs(tiers.hot) == blobs(tiers.cold)
 
 
 def test_a_large_execution_is_not_copied(tmp_path: Path) -> None:
