@@ -20,10 +20,15 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.layout import (
     CONTROL_BYTES,
     CURSOR_BYTES,
+    OUTCOME_OFFSET,
+    RECORD_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
     ControlWord,
     aligned,
 )
 from livingai.queue.record import pack_record
+from livingai.queue.segment import segment_name
+from tests.support.explored import Explored, Floor
 from tests.support.journal_model import SEEDS, JournalModel
 from tests.support.journals import (
     flip,
@@ -32,8 +37,13 @@ from tests.support.journals import (
     segment_files,
 )
 
-#: A place in a file, as a part of its length.
-_parts = st.floats(0, 1, exclude_max=True)
+#: Which record, segment, byte or bit; taken modulo how many there are.
+_any = st.integers(0, (1 << 20) - 1)
+#: A bit of a record's header, of what is behind that, of a segment's header, or of all that is used
+#: of a segment and a little more.
+_Hit = tuple[str, int, int]
+_where = st.sampled_from(["header", "header", "body", "segment", "anywhere"])
+_hits = st.lists(st.tuples(_where, _any, _any), min_size=1, max_size=3)
 
 
 class JournalMachine(JournalModel):
@@ -43,13 +53,13 @@ class JournalMachine(JournalModel):
     def crash(self) -> None:
         self.verify(self.copy(), set())
 
-    @rule(part=_parts)
-    def truncated_segment(self, part: float) -> None:
+    @rule(size=_any)
+    def truncated_segment(self, size: int) -> None:
         """The last segment ends anywhere; mostly where its records are."""
         copy = self.copy()
         path = segment_files(copy)[-1]
         here = [w for w in self.there() if w.number == int(path.stem)]
-        size = int(part * (here[-1].end + 200 if here else path.stat().st_size))
+        size %= here[-1].end + 200 if here else path.stat().st_size
         os.truncate(path, size)
         self.verify(copy, {w.lsn for w in here if w.end > size}, live=False, checks=False)
 
@@ -67,8 +77,8 @@ class JournalMachine(JournalModel):
         here = [w for w in self.there() if w.number == int(path.stem)]
         return aligned(here[-1].end) if here else 128
 
-    @rule(part=st.floats(0, 1), size=st.integers(0, 500))
-    def torn_append(self, part: float, size: int) -> None:
+    @rule(torn=_any, size=st.integers(0, 500))
+    def torn_append(self, torn: int, size: int) -> None:
         """The owner died while it wrote the next record."""
         copy = self.copy()
         path = segment_files(copy)[-1]
@@ -79,33 +89,48 @@ class JournalMachine(JournalModel):
             state=bytes(size), budget_us=1, length=aligned(128 + len(node) + size),
         )  # fmt: skip
         whole = header + node + bytes(size)
-        torn = whole[: int(part * len(whole))]
-        overwrite(path, self.tail_offset(path), torn)
+        overwrite(path, self.tail_offset(path), whole[: torn % (len(whole) + 1)])
         self.verify(copy, set(), extra=lsn, checks=False)
 
-    @rule(segment=_parts, part=_parts)
-    def flipped_bit(self, segment: float, part: float) -> None:
-        """One record is hit, or none; all others come back."""
+    @rule(hits=_hits)
+    def flipped_bits(self, hits: list[_Hit]) -> None:
+        """Records that are hit are lost; all others come back."""
         copy = self.copy()
-        files = segment_files(copy)
-        path = files[int(segment * len(files))]
-        here = [w for w in self.there() if w.number == int(path.stem)]
-        end = aligned(here[-1].end) + 128 if here else path.stat().st_size
-        bit = int(part * 8 * min(end, path.stat().st_size))
-        flip(path, bit)
-        hit = {w.lsn for w in here if w.start <= bit // 8 < w.end}
-        harmless = any(0 <= bit // 8 - w.start - 120 < 8 for w in here)  # the outcome word
-        note(f"bit {bit} of {path.name}")
-        self.verify(copy, set() if harmless else hit, checks=bool(hit) and not harmless)
+        lost: set[int] = set()
+        others = False
+        for name, bit in {self.place_of(hit) for hit in hits}:
+            flip(Path(copy, name), bit)
+            note(f"bit {bit} of {name}")
+            here = [w for w in self.there() if segment_name(w.number) == name]
+            hit = {w.lsn for w in here if w.start <= bit // 8 < w.end}
+            if any(0 <= bit // 8 - w.start - OUTCOME_OFFSET < 8 for w in here):
+                hit = set()
+            lost |= hit
+            others = others or not hit
+        self.verify(copy, lost, checks=not others)
 
-    @rule(segment=_parts)
-    def lost_segment(self, segment: float) -> None:
+    def place_of(self, hit: _Hit) -> tuple[str, int]:
+        """The name of a segment file, and the number of a bit in it."""
+        where, which, bit = hit
+        there, files = self.there(), segment_files(self.journal.directory)
+        self.seen[f"flipped, {where}"] += 1
+        if where in ("header", "body") and there:
+            written = there[which % len(there)]
+            start = written.start + (0 if where == "header" else RECORD_HEADER_BYTES)
+            end = written.start + RECORD_HEADER_BYTES if where == "header" else written.end
+            return segment_name(written.number), 8 * start + bit % (8 * (end - start))
+        path = files[which % len(files)]
+        end = min(self.tail_offset(path) + RECORD_HEADER_BYTES, path.stat().st_size)
+        return path.name, bit % (8 * (SEGMENT_HEADER_BYTES if where == "segment" else end))
+
+    @rule(segment=_any)
+    def lost_segment(self, segment: int) -> None:
         copy = self.copy()
         files = segment_files(copy)
-        path = files[int(segment * len(files))]
+        path = files[segment % len(files)]
         path.unlink()
         lost = {w.lsn for w in self.there() if w.number == int(path.stem)}
-        if self.consumer.lsn == 0 and lost and min(lost) == 1:
+        if self.stored == 0 and lost and min(lost) == 1:
             return  # it looks like a journal that was recycled from the start
         self.verify(copy, lost, live=False)
 
@@ -120,7 +145,7 @@ class JournalMachine(JournalModel):
         copy = self.copy()
         flip(os.path.join(copy, "cursor"), 8 * slot + bit)
         with closing(CursorFile(copy, self.journal.id)) as file:
-            assert file.read().lsn <= self.consumer.lsn
+            assert file.read().lsn <= self.stored
         self.verify(copy, set(), checks=False)
 
     @rule(
@@ -145,5 +170,26 @@ class JournalMachine(JournalModel):
         self.verify(copy, set(), forgotten=forgotten, checks=False)
 
 
-JournalMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
-TestJournal = JournalMachine.TestCase
+#: About a third of the least that a run was seen to come to.
+FLOORS = {
+    "records": Floor(600, 30),
+    "rotations": Floor(300, 30),
+    "recycled": Floor(150, 25),
+    "evicted executions": Floor(40, 20),
+    "patches": Floor(60, 10),
+    "copied": Floor(5, 2),
+    "cursor held up": Floor(20, 10),
+    "flipped, header": Floor(20, 8),
+    "flipped, body": Floor(5, 4),
+    "flipped, segment": Floor(10, 4),
+}
+
+
+class TestJournal(JournalMachine.TestCase):  # type: ignore[misc,valid-type]
+    settings = settings(max_examples=100, stateful_step_count=40)
+
+    def runTest(self) -> None:
+        """The examples find nothing, and come to what they are for."""
+        JournalMachine.explored = Explored(**FLOORS)
+        super().runTest()
+        JournalMachine.explored.check()

@@ -5,101 +5,96 @@ A crash is a copy of the folder as it is at that moment: that is what kill -9 le
 cache. The copy is read; the journal itself goes on.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import shutil
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar
 from unittest import mock
 
-from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from livingai import failpoint
-from livingai.errors import CorruptRecordError, JournalError, JournalFullError
-from livingai.inspection.check import check_directory
-from livingai.queue.layout import RECORD_HEADER_BYTES, aligned, offset_of, segment_of
+from livingai.errors import JournalError, JournalFullError
+from livingai.queue.journal import JournalLimits
+from livingai.queue.layout import aligned, offset_of, segment_of
 from livingai.queue.patch import base_position, is_patch
-from livingai.queue.record import Record, parse_header, read_record
+from livingai.queue.record import execution_hash, parse_header
 from livingai.queue.rescue import Pause
 from livingai.queue.segments import Segments
 from livingai.queue.tail import JournalTail
+from tests.support.explored import Explored
+from tests.support.journal_copies import JournalCopies, Written
 from tests.support.journals import (
-    LIMITS,
-    Consumer,
     Writer,
-    crashed,
     failing,
     garbage,
-    read_all,
-    record_at,
     scratch_folder,
     segment_files,
     state_directory,
 )
+from tests.support.served import Served
 
-EXECUTIONS = [f"run-{number}" for number in range(4)]
+#: A few records fill a segment, one drained segment is enough to be used again, and the index has
+#: room for fewer executions than there are.
+_SEGMENT = 2048
+LIMITS = JournalLimits(
+    segment_bytes=_SEGMENT, journal_bytes=6 * _SEGMENT, cache_bytes=_SEGMENT, cache_ttl_s=0.0,
+    index_sets=1, node_slots=4,
+)  # fmt: skip
+EXECUTIONS = [f"run-{number}" for number in range(6)]
 _executions = st.sampled_from(EXECUTIONS)
 #: Nothing, a little, a good part of a segment, just about a segment, more than one.
 _sizes = st.one_of(
     st.none(),
     st.integers(0, 200),
-    st.integers(900, 1500),
-    st.integers(3600, 3800),
-    st.integers(4000, 9000),
+    st.integers(0, 200),
+    st.integers(450, 750),
+    st.integers(1550, 1800),
+    st.integers(2000, 4500),
 )
 #: How a state differs from the one before: what is done, where (as a part of it), with how much.
 _edits = st.tuples(
     st.sampled_from(["append", "insert", "remove", "change"]), st.floats(0, 1), st.integers(1, 100)
 )
+SEEDS = st.integers(0, 2**32 - 1)
+_Save = tuple[str, int | None, int]
+_saves = st.tuples(_executions, _sizes, SEEDS)
+#: Which record in flight holds the cursor up.
+_slow = st.none() | st.integers(0, 8)
+#: How many records the service leaves in the journal when it keeps up (20 fill it), and which one
+#: of the others is slow.
+_Pace = tuple[int, int | None]
+_paces = st.tuples(st.integers(0, 8) | st.integers(0, 20), _slow)
 #: States of so many bytes may be patches.
 PATCH_FROM = 500
-SEEDS = st.integers(0, 2**32 - 1)
 
 
-class Written(NamedTuple):
-    """What a record has to say when it comes back, and where it lies."""
-
-    lsn: int
-    position: int
-    node: bytes
-    state: bytes
-    claim: int
-    seq: int
-    #: Bytes of its state section, and the record that this is a patch on (0: it is none).
-    section: int
-    base: int
-
-    @property
-    def number(self) -> int:
-        return segment_of(self.position)
-
-    @property
-    def start(self) -> int:
-        return offset_of(self.position)
-
-    @property
-    def end(self) -> int:
-        """Behind the last byte that counts."""
-        return self.start + RECORD_HEADER_BYTES + len(self.node) + self.section
-
-
-class JournalModel(RuleBasedStateMachine):
+class JournalModel(JournalCopies, RuleBasedStateMachine):
     """Writes, syncs, reads and recycles one journal, and knows what every record has to say."""
+
+    explored: ClassVar[Explored]
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = scratch_folder()
         self.directory = state_directory(self.folder / "state")
-        self.writer = Writer(self.directory, patch_from=PATCH_FROM)
+        self.writer = Writer(self.directory, LIMITS, patch_from=PATCH_FROM)
         self.journal = self.writer.journal
-        self.consumer = Consumer(self.journal.directory)
-        self.records: list[Written] = []
+        self.journal.watch_reuse(self.check_reuse)
+        self.served = Served(self.directory)
+        self.records = []
         self.last: dict[str, bytes] = {}
         self.copies = 0
+        #: Records up to these are terminal, and taken.
+        self.stored = self.taken = 0
+        self.seen: Counter[str] = Counter()
         #: fdatasync calls since the last look: (segment, newest lsn, whether it worked); how many
         #: are to fail; records that are durable, and those that no sync of their file can save.
         self.synced: list[tuple[int, int, bool]] = []
@@ -120,7 +115,8 @@ class JournalModel(RuleBasedStateMachine):
             self.adopt_copies()
             self.verify(self.copy(), set())
         finally:
-            self.consumer.close()
+            self.explored.add(self.seen)
+            self.served.close()
             self.writer.own.close()
             self.writer.cache.close()
             self.patch.stop()
@@ -138,26 +134,70 @@ class JournalModel(RuleBasedStateMachine):
                 data[at : at + 64] = stale[(at + seed) & -64 :][:64].ljust(64, b"\0")
         return bytes(data)
 
-    @rule(execution=_executions, size=_sizes, seed=SEEDS)
-    def save_any(self, execution: str, size: int | None, seed: int) -> None:
-        self.save(execution, size, seed, None if size is None else self.payload(size, seed))
+    @initialize(saves=st.lists(_saves, min_size=10, max_size=20), behind=st.integers(0, 6))
+    def write_it_round(self, saves: list[_Save], behind: int) -> None:
+        """Segments were used again before anything happens; some records wait."""
+        for execution, size, seed in saves:
+            self.save(execution, None if size is None else self.payload(size, seed))
+            self.keep_up((behind, None))
 
-    def save(self, execution: str, size: int | None, seed: int, state: bytes | None) -> None:
-        """Save a state; ``size``: of it."""
-        numbers = {written.number for written in self.records}
+    def keep_up(self, pace: _Pace) -> None:
+        """The service takes records until few are left."""
+        behind, slow = pace
+        if len(self.records) - self.taken > behind:
+            self.consume(len(self.records) - self.taken - behind, slow)
+
+    @rule(saves=st.lists(_saves, min_size=1, max_size=6), pace=_paces)
+    def save_some(self, saves: list[_Save], pace: _Pace) -> None:
+        self.keep_up(pace)
+        for execution, size, seed in saves:
+            self.save(execution, None if size is None else self.payload(size, seed))
+
+    def save(self, execution: str, state: bytes | None) -> None:
+        before = self.files()
+        place = self.writer.places.get(execution)
+        if place is not None and not self.journal.index.owns(place.slot, execution_hash(execution)):
+            self.seen["evicted executions"] += 1
         try:
             at = self.writer.save(execution, state, output=len(self.records))
         except JournalFullError:
-            self.check_full(size or 0)
+            self.seen["full"] += 1
+            self.check_full(len(state or b""))
             return
         assert at.lsn == len(self.records) + 1
         self.remember(at.position, execution, state)
-        if segment_of(at.position) not in numbers:
+        number, files = segment_of(at.position), self.files()
+        if number > max(before):
+            self.seen["rotations"] += 1
+            self.seen["recycled"] += files[number] in before.values()
             self.check_bounds()
 
-    @rule(execution=_executions, steps=st.lists(_edits, min_size=1, max_size=6), seed=SEEDS)
-    def grow(self, execution: str, steps: list[tuple[str, float, int]], seed: int) -> None:
+    def files(self) -> dict[int, int]:
+        """The file (inode) of each segment."""
+        return {
+            int(path.stem): path.stat().st_ino for path in segment_files(self.journal.directory)
+        }
+
+    def check_reuse(self, number: int) -> None:
+        """A segment is about to be reused or deleted: all in it is stored, and so is what builds on
+        it."""
+        waiting = [w for w in self.records if w.lsn > self.stored]
+        assert number not in {w.number for w in waiting}, "a record that waits would be lost"
+        assert number not in self.built_on(waiting), "the base of a patch that waits would be lost"
+
+    def built_on(self, patches: list[Written]) -> set[int]:
+        """The segments with the bases of these."""
+        return {self.records[w.base - 1].number for w in patches if w.base}
+
+    @rule(
+        execution=_executions, steps=st.lists(_edits, min_size=1, max_size=6), seed=SEEDS,
+        pace=_paces,
+    )  # fmt: skip
+    def grow(
+        self, execution: str, steps: list[tuple[str, float, int]], seed: int, pace: _Pace
+    ) -> None:
         """States that each resemble the one before."""
+        self.keep_up(pace)
         for step, (how, part, size) in enumerate(steps):
             state = bytearray(self.last.get(execution, b""))
             if not PATCH_FROM <= len(state) < 3000:
@@ -171,15 +211,16 @@ class JournalModel(RuleBasedStateMachine):
                 del state[at : at + size]
             else:
                 state[at : at + 1] = b"!"
-            self.save(execution, len(state), seed, bytes(state))
+            self.save(execution, bytes(state))
 
     def remember(self, position: int, execution: str, state: bytes | None) -> None:
         place = self.writer.places[execution]
         if state is not None:
             self.last[execution] = state
-        self.records.append(
-            self.written(position, self.writer.node, state or b"", place.claim, place.seq)
-        )
+        written = self.written(position, self.writer.node, state or b"", place.claim, place.seq)
+        self.records.append(written)
+        self.seen["records"] += 1
+        self.seen["patches"] += written.base > 0
 
     def written(self, position: int, node: bytes, state: bytes, claim: int, seq: int) -> Written:
         """A new record; what it builds on is looked up in the journal."""
@@ -194,18 +235,14 @@ class JournalModel(RuleBasedStateMachine):
             (base,) = [w.lsn for w in self.records if w.position == at and not w.base]
         return Written(lsn, position, node, state, claim, seq, header.state_len, base)
 
-    def sizes(self) -> dict[int, int]:
-        """Bytes of each segment file."""
-        files = segment_files(self.journal.directory)
-        return {int(path.stem): path.stat().st_size for path in files}
-
     def check_full(self, size: int) -> None:
         """It is full only if undrained segments and the current one leave no room for one more."""
         sizes = self.sizes()
         current = max(sizes)
-        waiting = [w for w in self.records if w.lsn > self.consumer.lsn]
-        built_on = {self.records[w.base - 1].number for w in waiting if w.base}
-        undrained = ({w.number for w in waiting} | built_on) - {current}
+        waiting = [w for w in self.records if w.lsn > self.stored]
+        numbers = {w.number for w in waiting}
+        bases = self.built_on([w for w in self.records if w.number in numbers])
+        undrained = (numbers | bases) - {current}
         held = sum(sizes[number] for number in undrained) + sizes[current]
         need = max(LIMITS.segment_bytes, aligned(size + 128) + 128 + 512)
         assert undrained, "it is full without a record that waits"
@@ -231,7 +268,7 @@ class JournalModel(RuleBasedStateMachine):
     @rule(execution=_executions, function=st.sampled_from(["pwrite", "rename"]))
     def rotation_that_fails(self, execution: str, function: str) -> None:
         """EIO while the next segment is made, recycled, or this one sealed."""
-        state = b"x" * 3700
+        state = b"x" * (_SEGMENT - 400)
         with failing(function, errno.EIO, times=1):
             try:
                 at = self.writer.save(execution, state)
@@ -253,7 +290,7 @@ class JournalModel(RuleBasedStateMachine):
         if not works:
             raise OSError(errno.EIO, "the disk fails")
 
-    @rule(failures=st.sampled_from([0, 0, 1, 2]))
+    @rule(failures=st.sampled_from([0, 1, 1, 2]))
     def sync(self, failures: int) -> None:
         """What it says is durable is: in a file whose sync has never failed on it, or in a copy."""
         before = self.journal.synced_lsn
@@ -268,8 +305,8 @@ class JournalModel(RuleBasedStateMachine):
         self.judge_files()
         assert synced == self.journal.synced_lsn
         safe = {(w.node, w.claim, w.seq) for w in self.records if w.lsn in self.durable}
-        for written in self.records[self.consumer.lsn : synced]:
-            if written.base > self.consumer.lsn:  # else the store has that
+        for written in self.records[self.stored : synced]:
+            if written.base > self.stored:  # else the store has that
                 base = self.records[written.base - 1]
                 assert (base.node, base.claim, base.seq) in safe, "a power loss would take its base"
             assert (written.node, written.claim, written.seq) in safe, "a power loss would take it"
@@ -293,6 +330,7 @@ class JournalModel(RuleBasedStateMachine):
                 if found.header.lsn > len(self.records):
                     name = (found.header.claim, found.header.seq)
                     (original, *_) = [w for w in self.records if (w.claim, w.seq) == name]
+                    self.seen["copied"] += 1
                     self.records.append(
                         self.written(
                             found.position, original.node, original.state, original.claim,
@@ -303,128 +341,50 @@ class JournalModel(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         self.journal.expire()
-        drained = {w.number for w in self.records if w.lsn <= self.consumer.lsn}
-        waiting = {w.number for w in self.records if w.lsn > self.consumer.lsn}
+        waiting = {w.number for w in self.records if w.lsn > self.stored}
+        drained = {w.number for w in self.records if w.lsn <= self.stored}
         left = set(self.sizes())
         assert waiting <= left
         assert left - waiting - drained - {max(left)} == set() or not self.records
 
     # -- reading while it lives --
 
-    @rule(most=st.integers(1, 8))
-    def consume(self, most: int) -> None:
-        expected = self.records[self.consumer.lsn : self.consumer.lsn + most]
-        taken = self.consumer.take(most)
-        assert [found.header.lsn for found in taken] == [w.lsn for w in expected]
-        for found in taken:
-            assert found.position == self.records[found.header.lsn - 1].position
-            self.same(self.consumer.record(found))
-        assert not self.consumer.tail.damage
+    @rule(most=st.integers(1, 8), slow=_slow)
+    def consume(self, most: int, slow: int | None) -> None:
+        """The service takes records; all that are in flight are stored, newest first, but for one,
+        which holds the cursor up."""
+        expected = self.records[self.taken : self.taken + most]
+        taken = self.served.take(most)
+        assert [item.header.lsn for item in taken] == [w.lsn for w in expected]
+        for item in taken:
+            assert item.at == self.records[item.header.lsn - 1].position
+            self.same(self.served.record(item))
+            self.taken = item.header.lsn
+        flying = self.served.inflight.copy()
+        held = flying[slow % len(flying)] if slow is not None and flying else None
+        for item in reversed(flying):
+            if item is not held:
+                self.served.settle(item)
+        self.served.outcomes.tell()
+        self.stored = self.taken if held is None else held.header.lsn - 1
+        self.seen["cursor held up"] += self.stored + 1 < self.taken
+        (feed,) = self.served.intake.feeds.values()
+        assert feed.cursor.read().lsn == self.stored
+        assert not feed.damage
 
     @rule()
-    def restart_consumer(self) -> None:
-        lsn = self.consumer.lsn
-        self.consumer.close()
-        self.consumer = Consumer(self.journal.directory)
-        assert self.consumer.lsn == lsn
-
-    def same(self, record: Record) -> None:
-        """It is what was written under that number, and nothing else."""
-        written = self.records[record.header.lsn - 1]
-        assert (record.node, record.ext, record.state) == (written.node, b"", written.state)
-        assert (record.header.claim, record.header.seq) == (written.claim, written.seq)
+    def restart_service(self) -> None:
+        """It goes on behind its cursor, and does not store again what has an outcome."""
+        flying = {item.header.lsn for item in self.served.inflight}
+        self.served.close()
+        self.served = Served(self.directory)
+        behind, last, self.taken = self.stored, self.taken, self.stored
+        taken = self.served.take(last - behind) if last > behind else []
+        assert [item.header.lsn for item in taken] == [*range(behind + 1, last + 1)]
+        assert {item.header.lsn for item in self.served.inflight} == flying
+        self.taken = last
 
     @invariant()
     def published(self) -> None:
         if self.records:
             assert self.journal.tail_lsn == len(self.records)
-
-    # -- copies --
-
-    def copy(self) -> str:
-        """The state directory as a crash leaves it; the copied journal's folder."""
-        self.copies += 1
-        target = self.folder / f"copy-{self.copies}"
-        crashed(self.directory.path, target)
-        return os.path.join(target, "journals", os.path.basename(self.journal.directory))
-
-    def there(self) -> list[Written]:
-        """The records whose segment has been neither recycled nor deleted."""
-        numbers = set(self.sizes())
-        return [w for w in self.records if w.number in numbers]
-
-    def verify(
-        self,
-        copy: str,
-        lost: set[int],
-        *,
-        extra: int = 0,
-        forgotten: bool = False,
-        live: bool = True,
-        checks: bool = True,
-    ) -> None:
-        """Read a copy from its oldest segment and from its cursor, as its owner were dead, and
-        alive: all is there but ``lost``, which is noted where it was not terminal. ``extra`` is
-        a record that was never acknowledged and may be there, too; ``forgotten``: the copy cannot
-        know what was terminal, and may miss what was recycled."""
-        cursor = self.consumer.lsn
-        expected = [w.lsn for w in self.there() if w.lsn not in lost]
-        records, tail = read_all(copy)
-        seen = [record.header.lsn for record in records if record.header.lsn != extra]
-        note(f"lost {lost}, cursor {cursor}, damage {tail.damage}")
-        assert seen == expected
-        without = self.check_states(copy, seen, lost)
-        noted = [n for d in tail.damage for n in range(d.first_lsn, d.last_lsn + 1)]
-        assert len(noted) == len(set(noted)), "noted twice"
-        assert set(noted) <= (lost | set(range(1, cursor + 1)) if forgotten else lost)
-        assert {n for n in noted if n > cursor} == {n for n in lost if n > cursor}
-        report = check_directory(Path(copy).parents[1])
-        if checks:
-            assert report.ok != any(n > cursor for n in lost | without), report.findings
-            assert report.counts["records"] == len(records)
-        if live:
-            self.verify_alive(copy, set(expected))
-        self.verify_from_cursor(copy, [n for n in expected if n > cursor], extra, lost)
-        shutil.rmtree(Path(copy).parents[1])
-
-    def verify_from_cursor(
-        self, copy: str, expected: list[int], extra: int, lost: set[int]
-    ) -> None:
-        with closing(Consumer(copy)) as consumer:
-            taken = consumer.take(alive=False)
-            seen = [f.header.lsn for f in taken if f.header.lsn != extra]
-            assert [lsn for lsn in seen if lsn > self.consumer.lsn] == expected
-            self.check_states(copy, seen, lost)
-            assert consumer.take(alive=False) == []
-
-    def check_states(self, copy: str, there: list[int], lost: set[int]) -> set[int]:
-        """Each record has the state that was written, or says that what it builds on is damaged or
-        gone; those that do."""
-        numbers = {w.lsn for w in self.there()} - lost
-        without = set()
-        with closing(Segments(copy)) as segments:
-            for written in (self.records[lsn - 1] for lsn in there):
-                try:
-                    self.same(record_at(segments, written.position))
-                except CorruptRecordError:
-                    assert written.base, "it has its whole state"
-                    assert written.base not in numbers, "its base is there"
-                    assert written.lsn <= self.consumer.lsn or written.base in lost, "it is gone"
-                    without.add(written.lsn)
-        return without
-
-    def verify_alive(self, copy: str, expected: set[int]) -> None:
-        """A living owner's records are not checked by the tail, but by the code that reads them."""
-        with closing(JournalTail(copy)) as tail:
-            seen = set()
-            for found in tail.read(alive=True):
-                segment = tail.segments.get(segment_of(found.position))
-                assert segment is not None
-                try:
-                    record = read_record(segment.view, offset_of(found.position))
-                except CorruptRecordError:
-                    continue
-                if not is_patch(record.header):
-                    self.same(record)
-                seen.add(record.header.lsn)
-        assert seen == expected
