@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import initialize, rule
 
 from livingai.queue.cursor import CursorFile
 from livingai.queue.layout import (
@@ -29,7 +29,7 @@ from livingai.queue.layout import (
 from livingai.queue.record import pack_record
 from livingai.queue.segment import segment_name
 from tests.support.explored import Explored, Floor
-from tests.support.journal_model import SEEDS, JournalModel
+from tests.support.journal_model import SEEDS, JournalModel, Save, some_saves
 from tests.support.journals import (
     flip,
     garbage,
@@ -39,15 +39,24 @@ from tests.support.journals import (
 
 #: Which record, segment, byte or bit; taken modulo how many there are.
 _any = st.integers(0, (1 << 20) - 1)
-#: A bit of a record's header, of what is behind that, of a segment's header, or of all that is used
-#: of a segment and a little more.
+#: A bit of a record's header, of its outcome, of what is behind that, of a segment's header, or of
+#: all that is used of a segment and a little more.
 _Hit = tuple[str, int, int]
-_where = st.sampled_from(["header", "header", "body", "segment", "anywhere"])
+_where = st.sampled_from(["header", "header", "outcome", "body", "segment", "anywhere"])
 _hits = st.lists(st.tuples(_where, _any, _any), min_size=1, max_size=3)
 
 
 class JournalMachine(JournalModel):
     """The model, whose copies are damaged in all the ways that a crash and a disk know."""
+
+    @initialize(
+        saves=st.lists(some_saves, min_size=10, max_size=20), behind=st.integers(0, 6),
+        failures=st.integers(0, 2), hits=_hits,
+    )  # fmt: skip
+    def begin(self, saves: list[Save], behind: int, failures: int, hits: list[_Hit]) -> None:
+        """No example does without these."""
+        self.write_it_round(saves, behind, failures)
+        self.flipped_bits(hits)
 
     @rule()
     def crash(self) -> None:
@@ -92,11 +101,27 @@ class JournalMachine(JournalModel):
         overwrite(path, self.tail_offset(path), whole[: torn % (len(whole) + 1)])
         self.verify(copy, set(), extra=lsn, checks=False)
 
+    @rule(wrong=st.sampled_from(["journal_id", "segment"]), by=st.sampled_from([-1, 1, 99]))
+    def foreign_record(self, wrong: str, by: int) -> None:
+        """The next record of another journal, or of another segment, follows the last one."""
+        copy = self.copy()
+        path = segment_files(copy)[-1]
+        names = {"journal_id": self.journal.id, "segment": int(path.stem)}
+        names[wrong] = max(0, names[wrong] + by) % (1 << 64)
+        header = pack_record(
+            kind=1, flags=0, state_kind=0, lsn=len(self.records) + 1, claim=1, epoch=0, seq=1,
+            mono_ns=1, wall_ns=1, key=1, node=b"", ext=b"", state=b"", budget_us=1, length=128,
+            **names,
+        )  # fmt: skip
+        overwrite(path, self.tail_offset(path), header)
+        self.verify(copy, set())
+
     @rule(hits=_hits)
     def flipped_bits(self, hits: list[_Hit]) -> None:
         """Records that are hit are lost; all others come back."""
         copy = self.copy()
         lost: set[int] = set()
+        unknown: set[int] = set()
         others = False
         for name, bit in {self.place_of(hit) for hit in hits}:
             flip(Path(copy, name), bit)
@@ -104,18 +129,21 @@ class JournalMachine(JournalModel):
             here = [w for w in self.there() if segment_name(w.number) == name]
             hit = {w.lsn for w in here if w.start <= bit // 8 < w.end}
             if any(0 <= bit // 8 - w.start - OUTCOME_OFFSET < 8 for w in here):
+                unknown |= hit
                 hit = set()
             lost |= hit
             others = others or not hit
-        self.verify(copy, lost, checks=not others)
+        self.verify(copy, lost, checks=not others, unknown=unknown)
 
     def place_of(self, hit: _Hit) -> tuple[str, int]:
         """The name of a segment file, and the number of a bit in it."""
         where, which, bit = hit
         there, files = self.there(), segment_files(self.journal.directory)
         self.seen[f"flipped, {where}"] += 1
-        if where in ("header", "body") and there:
+        if where in ("header", "outcome", "body") and there:
             written = there[which % len(there)]
+            if where == "outcome":
+                return segment_name(written.number), 8 * (written.start + OUTCOME_OFFSET) + bit % 64
             start = written.start + (0 if where == "header" else RECORD_HEADER_BYTES)
             end = written.start + RECORD_HEADER_BYTES if where == "header" else written.end
             return segment_name(written.number), 8 * start + bit % (8 * (end - start))
@@ -145,7 +173,7 @@ class JournalMachine(JournalModel):
         copy = self.copy()
         flip(os.path.join(copy, "cursor"), 8 * slot + bit)
         with closing(CursorFile(copy, self.journal.id)) as file:
-            assert file.read().lsn <= self.stored
+            assert file.read().lsn in self.cursors[-2:], "the newest slot, or the one before"
         self.verify(copy, set(), checks=False)
 
     @rule(

@@ -6,13 +6,15 @@ first record of a claim makes that claim the owner, and what an earlier one writ
 fenced. Where the service could meet two first records in either order the truth is not known.
 """
 
+from __future__ import annotations
+
 import itertools
 import os
 import shutil
 import time
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter
+from contextlib import suppress
+from typing import Any, ClassVar
 from unittest import mock
 
 from hypothesis import note
@@ -29,61 +31,31 @@ from livingai.engine import cache as cache_module
 from livingai.engine.cache import Ask, HotCache
 from livingai.errors import JournalFullError
 from livingai.node import ExecutionNode
-from livingai.queue.layout import Flag, StateKind
+from livingai.queue.layout import ExtensionKey, Flag, StateKind, owner_token
 from livingai.queue.record import execution_hash
-from livingai.workers.dispatcher.feed import Feed
-from tests.support.journals import (
-    LIMITS,
-    MET,
-    Consumer,
-    Place,
-    Writer,
-    scratch_folder,
-    state_directory,
-)
+from livingai.testing.model import StoreModel
+from tests.support.explored import Explored
+from tests.support.journals import scratch_folder, segment_inodes, state_directory
+from tests.support.owners import Claims, Owner, Storing, Truth, Write, stored, token
 
-#: More than an index of two sets with four slots each holds.
-EXECUTIONS = [f"run-{number}" for number in range(11)]
+#: More than an index holds.
+EXECUTIONS = [f"run-{number}" for number in range(7)]
+NAMES = {execution_hash(execution): execution for execution in EXECUTIONS}
 NODES = range(3)
 #: Few are used often, so that owners meet.
 BUSY = EXECUTIONS[:2]
-some_executions = st.sampled_from(BUSY * 8 + EXECUTIONS)
+some_executions = st.sampled_from(BUSY * 3 + EXECUTIONS)
 some_owners = st.integers(0, 5)
 some_nodes = st.sampled_from(NODES)
 some_sizes = st.sampled_from([None, 0, 50, 50, 50, 1500])
-
-
-@dataclass(slots=True)
-class Truth:
-    """What is true of an execution: its owner's (journal, claim), newest state and nodes. Not
-    ``known``: two owners overtook each other, and which came first is not known."""
-
-    owner: tuple[int, int] | None = None
-    #: Number of the owner's first write.
-    since: int = 0
-    state: bytes | None = None
-    nodes: dict[str, Any] = field(default_factory=dict)
-    known: bool = True
-
-    def copy(self) -> "Truth":
-        return Truth(self.owner, self.since, self.state, dict(self.nodes), self.known)
-
-
-class Owner(Writer):
-    """A writer with the service's side of its journal."""
-
-    def __init__(self, directory: Any) -> None:
-        super().__init__(directory, LIMITS)
-        self.consumer = Consumer(self.journal.directory)
-        self.alive = True
-        #: An enter that has chosen its claim and not begun it.
-        self.entering: tuple[str, int] | None = None
-        #: A save that died before it was acknowledged: execution, node id, output, state.
-        self.unacknowledged: tuple[str, str, int, bytes] | None = None
+_Save = tuple[int, str, int, int | None]
+some_saves = st.tuples(some_owners, some_executions, some_nodes, some_sizes)
 
 
 class CacheModel(RuleBasedStateMachine):
     """Owners that write, take over, die and are removed; the truth after each of these."""
+
+    explored: ClassVar[Explored]
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +63,11 @@ class CacheModel(RuleBasedStateMachine):
         self.directory = state_directory(self.folder / "state")
         self.reader = HotCache(self.directory, ttl_s=3600.0)
         self.owners: list[Owner] = []
+        self.store = StoreModel()
+        self.service = Storing(self.directory, self.store)
+        self.seen: Counter[str] = Counter()
         self.truth = {execution: Truth() for execution in EXECUTIONS}
+        self.log = Claims()
         self.claims: set[tuple[int, int]] = set()
         self.number = itertools.count(1)
         self.late_s = 0.0
@@ -102,24 +78,45 @@ class CacheModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.clock.stop()
-        self.reader.close()
-        for owner in self.owners:
-            owner.consumer.close()
-            if owner.alive:
-                owner.close()
-        shutil.rmtree(self.folder)
+        try:
+            for owner in self.owners:
+                if owner.alive:
+                    owner.kill()
+            self.compare()
+        finally:
+            self.explored.add(self.seen)
+            self.reader.close()
+            self.service.close()
+            shutil.rmtree(self.folder)
 
-    @initialize()
-    def two_owners(self) -> None:
+    def compare(self) -> None:
+        """Once all is stored, the store has what is true, and no journal is left that is needed."""
+        self.service.serve_all()
+        self.served()
+        for execution, truth in self.truth.items():
+            found = stored(self.store, execution)
+            note(f"{execution}: {truth}, stored {found}")
+            if truth.known and truth.owner is not None:
+                assert found.owner == token(truth.owner)
+                nodes = {node: value for node, (value, _) in truth.nodes.items()}
+                assert truth.vague or (found.state, found.nodes) == (truth.state, nodes)
+                self.seen["compared with the store"] += not truth.vague
+        assert all(feed.finished for feed in self.service.intake.feeds.values())
+
+    @initialize(saves=st.lists(some_saves, min_size=8, max_size=24))
+    def two_owners(self, saves: list[_Save]) -> None:
+        """They have written something before anything happens, half of which is stored."""
         self.new_owner()
         self.new_owner()
+        self.save_some(saves[::2], stored=False)
+        self.save_some(saves[1::2], stored=True)
 
     # -- owners come and go --
 
     @precondition(lambda self: len(self.owners) < 5)
     @rule()
     def new_owner(self) -> None:
-        self.owners.append(Owner(self.directory))
+        self.owners.append(Owner(self.directory, self.log))
 
     def caches(self) -> list[HotCache]:
         return [self.reader, *(owner.cache for owner in self.owners if owner.alive)]
@@ -129,7 +126,7 @@ class CacheModel(RuleBasedStateMachine):
         if there is none."""
         living = [o for o in self.owners if o.alive and (o.entering is not None) == entering]
         if not living:
-            living = [Owner(self.directory)]
+            living = [Owner(self.directory, self.log)]
             self.owners += living
         return living[number % len(living)]
 
@@ -138,43 +135,49 @@ class CacheModel(RuleBasedStateMachine):
         """kill -9."""
         living = [owner for owner in self.owners if owner.alive]
         if living:
-            owner = living[number % len(living)]
-            owner.alive = False
-            owner.die()
+            living[number % len(living)].kill()
 
     @rule(
-        number=some_owners,
-        execution=some_executions,
-        published=st.booleans(),
-        indexed=st.booleans(),
-    )
-    def die_while_saving(self, number: int, execution: str, published: bool, indexed: bool) -> None:
+        number=some_owners, execution=some_executions, published=st.booleans(),
+        before=st.sampled_from(["nothing", "enter", "save"]),
+    )  # fmt: skip
+    def die_while_saving(self, number: int, execution: str, published: bool, before: str) -> None:
         """The record is complete and never acknowledged: it counts once the service finds it."""
         owner = self.living(number)
+        if before == "enter":
+            owner.enter(execution)
+        elif before == "save":
+            self.save_by(owner, execution, 0, 50)
         state, value = self.new_state(50)
         node_id = f"{execution}/0"
-        where: Any = owner.journal._control if indexed else owner.journal.index
-        name = "publish" if indexed else "put_node"
-        with mock.patch.object(type(where), name, side_effect=ZeroDivisionError):
+        where: Any = owner.journal._control if published else owner.journal.index
+        what = "publish" if published else "put_node"
+        with mock.patch.object(type(where), what, side_effect=ZeroDivisionError):
             try:
                 owner.save(execution, state, node_id=node_id, output=value)
-            except (ZeroDivisionError, JournalFullError) as error:
-                if isinstance(error, ZeroDivisionError):
-                    owner.unacknowledged = (execution, node_id, value, state)
-                    if indexed:
-                        self.found(owner)
-        owner.alive = False
-        owner.die()
+            except ZeroDivisionError:
+                seq = owner.places[execution].seq + 1
+                name = owner.name(execution)
+                owner.unpublished = Write(execution, node_id, value, state, name, seq)
+            except JournalFullError:
+                self.seen["full"] += 1
+        owner.kill()
 
-    @rule(number=some_owners, other=some_owners, execution=some_executions)
-    def die_while_queueing_again(self, number: int, other: int, execution: str) -> None:
+    @rule(number=some_owners, other=some_owners, execution=some_executions, entered=st.booleans())
+    def die_while_queueing_again(
+        self, number: int, other: int, execution: str, entered: bool
+    ) -> None:
         """An older write, anybody's, is complete once more (from the quarantine, or a copy after a
         failed fdatasync), and no agent has learnt of it."""
-        owner = self.living(number)
-        place = self.owners[other % len(self.owners)].places.get(execution)
+        owner, writer = self.living(number), self.owners[other % len(self.owners)]
+        place = writer.places.get(execution)
         if place is None or not place.seq:
             return
+        writers_name = writer.name(execution)
+        if entered:
+            owner.enter(execution)
         node = ExecutionNode(execution, id=f"{execution}/0", output="older")
+        tags = {ExtensionKey.OWNER.value: owner_token(*writers_name)}
         where = type(owner.journal._control)
         with (
             mock.patch.object(where, "publish", side_effect=ZeroDivisionError),
@@ -183,59 +186,74 @@ class CacheModel(RuleBasedStateMachine):
             owner.journal.append(
                 key=execution_hash(execution), slot=-1, node_key=0, claim=place.claim, epoch=0,
                 seq=1, flags=Flag.STATE, state_kind=StateKind.BYTES,
-                node=serial.pack(node.to_wire()), ext=b"", state=b"older", budget_us=1,
+                node=serial.pack(node.to_wire()), ext=serial.pack(tags), state=b"older",
+                budget_us=1,
             )  # fmt: skip
-        owner.alive = False
-        owner.die()
+        owner.kill()
 
-    def found(self, owner: Owner) -> None:
-        """A record that was never acknowledged is found: it counts from when it was written."""
-        if owner.unacknowledged is not None:
-            execution, node_id, value, state = owner.unacknowledged
-            owner.unacknowledged = None
-            if self.truth[execution].since > value:
-                return
-            last = owner.places[execution]
-            place = Place(last.slot, last.claim, last.seq + 1)
-            self.happened(owner, execution, node_id, value, state, place)
+    # -- the service --
 
-    @rule(number=some_owners)
-    def remove(self, number: int) -> None:
-        """The service has stored all that a dead owner left, and removes its journal."""
-        dead = [owner for owner in self.owners if not owner.alive]
-        if not dead:
-            return
-        owner = dead[number % len(dead)]
-        self.scan(owner)
-        owner.consumer.close()
-        gone = self.directory.journals + "/.gone-x"
-        os.rename(owner.journal.directory, gone)
-        shutil.rmtree(gone)
-        self.owners.remove(owner)
+    @rule(most=st.integers(1, 20), deaths=st.booleans())
+    def serve(self, most: int, deaths: bool) -> None:
+        """The service stores some records, so that their segments may be used again."""
+        if deaths:
+            self.service.notice_deaths()
+        self.service.serve(most)
+        self.served()
 
-    @rule(number=some_owners, most=st.integers(1, 20))
-    def store(self, number: int, most: int) -> None:
-        """The service stores some records, so that their segments may be recycled."""
-        if not self.owners:
-            return
-        owner = self.owners[number % len(self.owners)]
-        if owner.alive:
-            owner.consumer.take(most)
+    @rule(
+        most=st.integers(1, 20), without=st.sets(st.integers(0, 12), min_size=1, max_size=3),
+        told=st.booleans(),
+    )  # fmt: skip
+    def service_dies(self, most: int, without: set[int], told: bool) -> None:
+        """What it committed has no outcome, in part; its successor commits that again."""
+        if told:
+            self.service.serve(most, without)
         else:
-            self.scan(owner)
+            self.service.commit(most)
+        self.served()
+        self.service.close()
+        self.service = Storing(self.directory, self.store)
 
-    def scan(self, owner: Owner) -> None:
-        """The service reads a dead owner's records, and indexes what was not published."""
-        with closing(Feed(owner.journal.directory)) as feed:
-            feed.check_owner()
-            assert not feed.alive
-            feed.read_ahead()
-            while feed.ahead:
-                feed.settle(feed.next(), MET, 1)
-                if not feed.ahead:
-                    feed.read_ahead()
-            feed.advance()
-        self.found(owner)
+    @rule()
+    def retire(self) -> None:
+        """The service removes the journals of dead owners of which all is stored."""
+        self.service.journals.retire_all()
+        self.served()
+
+    def served(self) -> None:
+        """The service has read journals: what dead owners left unpublished has been found."""
+        feeds = self.service.intake.feeds
+        for owner in self.owners.copy():
+            feed = feeds.get(owner.journal.directory)
+            if feed is not None and feed.exhausted and owner.unpublished is not None:
+                self.found(owner.unpublished)
+                owner.unpublished = None
+            if not os.path.exists(owner.journal.directory):
+                assert not owner.alive
+                assert owner.unpublished is None, "a record was removed unread"
+                self.owners.remove(owner)
+        for item in self.service.overtaken:
+            name = (item.feed.journal_id, item.header.claim)
+            assert item.header.seq == 1
+            assert self.log.overtaken(item.header.execution_hash, name), "nobody took it over"
+            truth = self.truth[NAMES[item.header.execution_hash]]
+            if name in self.claims:  # an earlier life of the service had found and not stored it
+                truth.vague = True
+                truth.known = truth.known and truth.owner != name
+        self.service.overtaken.clear()
+
+    def found(self, write: Write) -> None:
+        """A record that was never acknowledged is found: it counts from when it was written; but
+        not the first of a claim if another process has claimed the execution since."""
+        truth = self.truth[write.execution]
+        if write.seq == 1 and self.log.overtaken(execution_hash(write.execution), write.owner):
+            self.seen["overtaken"] += 1
+        elif truth.since > write.value:
+            truth.vague = True
+        else:
+            self.seen["found"] += 1
+            self.happened(write)
 
     # -- writing --
 
@@ -243,72 +261,75 @@ class CacheModel(RuleBasedStateMachine):
         number = next(self.number)
         return f"state {number} ".encode().ljust(size, b"."), number
 
-    @rule(number=some_owners, execution=some_executions, node=some_nodes, size=some_sizes)
-    def save(self, number: int, execution: str, node: int, size: int | None) -> None:
-        owner = self.living(number)
-        is_new = execution not in owner.places
-        written = self.save_by(owner, execution, node, size)
-        if written and is_new and size is not None and abs(self.late_s) < 3600:
-            for cache in self.caches():
-                assert not isinstance(cache.latest(execution), Ask), "a miss without need"
+    @rule(saves=st.lists(some_saves, min_size=1, max_size=6), stored=st.booleans())
+    def save_some(self, saves: list[_Save], stored: bool) -> None:
+        """``stored``: all that was written before."""
+        if stored:
+            self.service.serve()
+            self.served()
+        for number, execution, node, size in saves:
+            owner = self.living(number)
+            is_new = execution not in owner.places
+            written = self.save_by(owner, execution, node, size)
+            if written and is_new and size is not None and abs(self.late_s) < 3600:
+                for cache in self.caches():
+                    assert not isinstance(cache.latest(execution), Ask), "a miss without need"
 
     def save_by(self, owner: Owner, execution: str, node: int, size: int | None) -> bool:
         """Save, keep the model, and say whether it was accepted."""
         state, value = self.new_state(size or 0)
         node_id = f"{execution}/{node}"
         given = None if size is None else state
+        files = segment_inodes(owner.journal.directory)
+        place = owner.places.get(execution)
+        if place is not None and not owner.journal.index.owns(place.slot, place.key):
+            self.seen["evicted executions"] += 1
         try:
             owner.save(execution, given, node_id=node_id, output=value)
         except JournalFullError:
-            owner.consumer.take()
+            self.seen["full"] += 1
+            self.service.serve_all()
+            self.served()
             return False
-        place = owner.places[execution]
-        self.happened(owner, execution, node_id, value, given, place)
-        note(f"owner {self.owners.index(owner)} wrote {value}: {place}")
+        self.seen["records"] += 1
+        new = segment_inodes(owner.journal.directory)
+        if max(new) > max(files):
+            self.seen["rotations"] += 1
+            self.seen["recycled"] += new[max(new)] in files.values()
+        seq = owner.places[execution].seq
+        self.happened(Write(execution, node_id, value, given, owner.name(execution), seq))
+        note(f"owner {self.owners.index(owner)} wrote {value}: {owner.places[execution]}")
         return True
 
-    def happened(
-        self,
-        owner: Owner,
-        execution: str,
-        node_id: str,
-        value: int,
-        state: bytes | None,
-        place: Place,
-    ) -> None:
+    def happened(self, write: Write) -> None:
         """The model of an accepted write."""
-        truth = self.truth[execution]
-        name = (owner.journal.id, place.claim)
-        if place.seq <= 1:
-            assert name not in self.claims, "a claim is given twice: the store takes one write"
-            self.claims.add(name)
-            truth.owner, truth.since, truth.known = name, value, True
-        if truth.owner == name:
-            truth.state = truth.state if state is None else state
-            truth.nodes[node_id] = (value, state)
+        truth = self.truth[write.execution]
+        if write.seq == 1:
+            assert write.owner not in self.claims, "a claim is given twice: the store takes one"
+            self.claims.add(write.owner)
+            self.seen["taken over"] += truth.owner is not None
+            truth.owner, truth.since, truth.known = write.owner, write.value, True
+        if truth.owner == write.owner:
+            truth.state = truth.state if write.state is None else write.state
+            truth.nodes[write.node_id] = (write.value, write.state)
 
     @rule(number=some_owners, execution=some_executions)
     def enter(self, number: int, execution: str) -> None:
         """An owner claims an execution and then writes nothing for a while."""
-        owner = self.living(number)
-        owner.enter(execution)
+        self.living(number).enter(execution)
 
     @rule(number=some_owners, execution=some_executions)
     def enter_half(self, number: int, execution: str) -> None:
         """The same, and it does not even get to begin its claim."""
         owner = self.living(number)
-        claim = owner.cache.take_over(execution, 0, owner.journal.id)
-        owner.entering = (execution, claim)
+        owner.entering = (execution, owner.take(execution))
 
     @precondition(lambda self: any(o.alive and o.entering for o in self.owners))
     @rule(number=some_owners)
     def enter_the_rest(self, number: int) -> None:
         owner = self.living(number, entering=True)
         assert owner.entering is not None
-        execution, claim = owner.entering
-        slot = owner.journal.locate(execution_hash(execution))
-        owner.journal.index.begin(slot, claim)
-        owner.places[execution] = Place(slot, claim)
+        owner.begin(*owner.entering)
         owner.entering = None
 
     @rule(
@@ -334,7 +355,10 @@ class CacheModel(RuleBasedStateMachine):
                 owner._supersede(key)
             if not intruded:
                 intruded.append(True)
+                truth = self.truth[execution].copy()
                 self.save_by(intruder, execution, 1, 50)
+                if intruder.places[execution].seq > 1:  # no first record: it comes too late
+                    self.truth[execution] = truth
             if before:
                 owner._supersede(key)
 
@@ -356,7 +380,12 @@ class CacheModel(RuleBasedStateMachine):
 
     @rule(execution=some_executions)
     def deleted(self, execution: str) -> None:
+        """As the service does it: behind what was written before."""
+        self.service.serve_all()
+        self.served()
         self.reader.forget(execution)
+        self.log.mark(execution_hash(execution), 0)
+        self.store.delete(execution)
         self.truth[execution] = Truth(since=next(self.number), known=False)
 
     @rule(late_s=st.sampled_from([-4000.0, 0.0, 3500.0, 4000.0]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +64,8 @@ class JournalCopies:
     #: All records, oldest first.
     records: list[Written]
     copies: int
-    #: All records up to this one are terminal.
+    #: Records that have an outcome, and the one up to which all have.
+    settled: set[int]
     stored: int
 
     def sizes(self) -> dict[int, int]:
@@ -98,11 +100,13 @@ class JournalCopies:
         forgotten: bool = False,
         live: bool = True,
         checks: bool = True,
+        unknown: Collection[int] = (),
     ) -> None:
         """Read a copy from its oldest segment and from its cursor, as its owner were dead, and
         alive: all is there but ``lost``, which is noted where it was not terminal. ``extra`` is
         a record that was never acknowledged and may be there, too; ``forgotten``: the copy cannot
-        know what was terminal, and may miss what was recycled."""
+        know what was terminal, and may miss what was recycled. ``unknown``: outcomes that are
+        damaged."""
         cursor = self.stored
         expected = [w.lsn for w in self.there() if w.lsn not in lost]
         records, tail = read_all(copy)
@@ -116,21 +120,26 @@ class JournalCopies:
         assert {n for n in noted if n > cursor} == {n for n in lost if n > cursor}
         report = check_directory(Path(copy).parents[1])
         if checks:
-            assert report.ok != any(n > cursor for n in lost | without), report.findings
+            missed = lost | without - self.settled
+            assert report.ok != any(n > cursor for n in missed), report.findings
             assert report.counts["records"] == len(records)
         if live:
             self.verify_alive(copy, set(expected))
-        self.verify_from_cursor(copy, [n for n in expected if n > cursor], extra, lost)
+        self.verify_from_cursor(copy, [n for n in expected if n > cursor], extra, lost, unknown)
         shutil.rmtree(Path(copy).parents[1])
 
     def verify_from_cursor(
-        self, copy: str, expected: list[int], extra: int, lost: set[int]
+        self, copy: str, expected: list[int], extra: int, lost: set[int], unknown: Collection[int]
     ) -> None:
-        """The service finds its owner dead: it takes what waits, and sets aside what is damaged."""
+        """The service finds its owner dead: it stores what has no outcome, and sets aside what is
+        damaged."""
         served = Served(StateDirectory(Path(copy).parents[1]))
         try:
-            seen = [i.header.lsn for i in served.store() if i.header.lsn != extra]
+            seen = [i.header.lsn for i in served.take() if i.header.lsn != extra]
             assert [lsn for lsn in seen if lsn > self.stored] == expected
+            flying = {i.header.lsn for i in served.inflight} - {extra}
+            assert flying == set(seen) - self.settled.difference(unknown)
+            served.settle_all()
             self.check_states(copy, seen, lost)
             (feed,) = served.intake.feeds.values()
             assert feed.finished == (not feed.damage)

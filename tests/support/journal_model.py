@@ -18,7 +18,7 @@ from typing import ClassVar
 from unittest import mock
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from livingai import failpoint
 from livingai.errors import JournalError, JournalFullError
@@ -37,6 +37,7 @@ from tests.support.journals import (
     garbage,
     scratch_folder,
     segment_files,
+    segment_inodes,
     state_directory,
 )
 from tests.support.served import Served
@@ -64,8 +65,8 @@ _edits = st.tuples(
     st.sampled_from(["append", "insert", "remove", "change"]), st.floats(0, 1), st.integers(1, 100)
 )
 SEEDS = st.integers(0, 2**32 - 1)
-_Save = tuple[str, int | None, int]
-_saves = st.tuples(_executions, _sizes, SEEDS)
+Save = tuple[str, int | None, int]
+some_saves = st.tuples(_executions, _sizes, SEEDS)
 #: Which record in flight holds the cursor up.
 _slow = st.none() | st.integers(0, 8)
 #: How many records the service leaves in the journal when it keeps up (20 fill it), and which one
@@ -94,6 +95,9 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         self.copies = 0
         #: Records up to these are terminal, and taken.
         self.stored = self.taken = 0
+        self.settled = set()
+        #: What the cursor has said, the newest last.
+        self.cursors = [0]
         self.seen: Counter[str] = Counter()
         #: fdatasync calls since the last look: (segment, newest lsn, whether it worked); how many
         #: are to fail; records that are durable, and those that no sync of their file can save.
@@ -134,11 +138,12 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
                 data[at : at + 64] = stale[(at + seed) & -64 :][:64].ljust(64, b"\0")
         return bytes(data)
 
-    @initialize(saves=st.lists(_saves, min_size=10, max_size=20), behind=st.integers(0, 6))
-    def write_it_round(self, saves: list[_Save], behind: int) -> None:
-        """Segments were used again before anything happens; some records wait."""
-        for execution, size, seed in saves:
+    def write_it_round(self, saves: list[Save], behind: int, failures: int) -> None:
+        """Segments are used again, and a disk fails meanwhile; in the end so many records wait."""
+        for number, (execution, size, seed) in enumerate(saves):
             self.save(execution, None if size is None else self.payload(size, seed))
+            if number == len(saves) // 2:
+                self.sync(failures)
             self.keep_up((behind, None))
 
     def keep_up(self, pace: _Pace) -> None:
@@ -147,14 +152,14 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         if len(self.records) - self.taken > behind:
             self.consume(len(self.records) - self.taken - behind, slow)
 
-    @rule(saves=st.lists(_saves, min_size=1, max_size=6), pace=_paces)
-    def save_some(self, saves: list[_Save], pace: _Pace) -> None:
+    @rule(saves=st.lists(some_saves, min_size=1, max_size=6), pace=_paces)
+    def save_some(self, saves: list[Save], pace: _Pace) -> None:
         self.keep_up(pace)
         for execution, size, seed in saves:
             self.save(execution, None if size is None else self.payload(size, seed))
 
     def save(self, execution: str, state: bytes | None) -> None:
-        before = self.files()
+        before = segment_inodes(self.journal.directory)
         place = self.writer.places.get(execution)
         if place is not None and not self.journal.index.owns(place.slot, execution_hash(execution)):
             self.seen["evicted executions"] += 1
@@ -166,17 +171,11 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
             return
         assert at.lsn == len(self.records) + 1
         self.remember(at.position, execution, state)
-        number, files = segment_of(at.position), self.files()
+        number, files = segment_of(at.position), segment_inodes(self.journal.directory)
         if number > max(before):
             self.seen["rotations"] += 1
             self.seen["recycled"] += files[number] in before.values()
             self.check_bounds()
-
-    def files(self) -> dict[int, int]:
-        """The file (inode) of each segment."""
-        return {
-            int(path.stem): path.stat().st_ino for path in segment_files(self.journal.directory)
-        }
 
     def check_reuse(self, number: int) -> None:
         """A segment is about to be reused or deleted: all in it is stored, and so is what builds on
@@ -196,8 +195,8 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
     def grow(
         self, execution: str, steps: list[tuple[str, float, int]], seed: int, pace: _Pace
     ) -> None:
-        """States that each resemble the one before."""
-        self.keep_up(pace)
+        """States that each resemble the one before; the first one is perhaps stored before the
+        others are written."""
         for step, (how, part, size) in enumerate(steps):
             state = bytearray(self.last.get(execution, b""))
             if not PATCH_FROM <= len(state) < 3000:
@@ -212,6 +211,8 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
             else:
                 state[at : at + 1] = b"!"
             self.save(execution, bytes(state))
+            if not step:
+                self.keep_up(pace)
 
     def remember(self, position: int, execution: str, state: bytes | None) -> None:
         place = self.writer.places[execution]
@@ -304,12 +305,15 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         self.adopt_copies()
         self.judge_files()
         assert synced == self.journal.synced_lsn
-        safe = {(w.node, w.claim, w.seq) for w in self.records if w.lsn in self.durable}
+        safe = {
+            (w.node, w.claim, w.seq)
+            for w in self.records
+            if w.lsn in self.durable
+            and (w.base <= self.stored or w.base in self.durable)  # or the store has that
+        }
         for written in self.records[self.stored : synced]:
-            if written.base > self.stored:  # else the store has that
-                base = self.records[written.base - 1]
-                assert (base.node, base.claim, base.seq) in safe, "a power loss would take its base"
-            assert (written.node, written.claim, written.seq) in safe, "a power loss would take it"
+            name = (written.node, written.claim, written.seq)
+            assert name in safe, "a power loss would take it, or what it builds on"
         if synced > before:
             assert (synced, self.journal.unsynced_bytes) == (len(self.records), 0)
 
@@ -365,8 +369,11 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         for item in reversed(flying):
             if item is not held:
                 self.served.settle(item)
+                self.settled.add(item.header.lsn)
         self.served.outcomes.tell()
         self.stored = self.taken if held is None else held.header.lsn - 1
+        if self.stored != self.cursors[-1]:
+            self.cursors.append(self.stored)
         self.seen["cursor held up"] += self.stored + 1 < self.taken
         (feed,) = self.served.intake.feeds.values()
         assert feed.cursor.read().lsn == self.stored

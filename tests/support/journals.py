@@ -9,13 +9,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
 from livingai import serial
 from livingai.engine.cache import HotCache
+from livingai.engine.handle import DirectoryHandle
 from livingai.engine.patches import Lineage
+from livingai.engine.pending import OwnedExecution
 from livingai.node import ExecutionNode, Status
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
@@ -50,20 +51,10 @@ def state_directory(path: Path | str) -> StateDirectory:
     return directory
 
 
-@dataclass(slots=True)
-class Place:
-    """What a writer keeps of an execution: slot, claim, and seq of its last record."""
-
-    slot: int
-    claim: int
-    seq: int = 0
-    lineage: Lineage = field(default_factory=Lineage)
-
-
 class Writer:
     """A journal's owner, as :class:`livingai.engine.handle.DirectoryHandle` is one: it enters an
-    execution with its first save, and again when its slot was evicted. Several can live in one
-    process."""
+    execution with its first save, and goes on under that claim when its slot was evicted. Several
+    can live in one process."""
 
     def __init__(
         self,
@@ -78,19 +69,33 @@ class Writer:
         self.journal = Journal(directory.journals, limits)
         self.journal.supersede = self._supersede
         self.own = Segments(self.journal.directory)
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, OwnedExecution] = {}
         #: Node section of the last save.
         self.node = b""
 
     def _supersede(self, key: int) -> None:
         self.cache.supersede(key, own=self.journal.id)
 
-    def enter(self, execution_id: str) -> Place:
+    def enter(self, execution_id: str) -> OwnedExecution:
         """Take the execution over."""
         claim = self.cache.take_over(execution_id, time.time_ns() // 1_000_000, self.journal.id)
-        slot = self.journal.locate(execution_hash(execution_id))
+        return self.begin(execution_id, claim)
+
+    def begin(self, execution_id: str, claim: int) -> OwnedExecution:
+        """Begin a claim that was taken."""
+        key = execution_hash(execution_id)
+        slot = self.journal.locate(key)
         self.journal.index.begin(slot, claim)
-        place = self.places[execution_id] = Place(slot, claim)
+        place = self.places[execution_id] = OwnedExecution(key, slot, claim, 0, 0)
+        return place
+
+    def place(self, execution_id: str) -> OwnedExecution:
+        """The execution as this process writes it: under its claim, or else under a new one."""
+        place = self.places.get(execution_id)
+        if place is None:
+            return self.enter(execution_id)
+        if not self.journal.index.owns(place.slot, place.key):
+            DirectoryHandle._resume(place, self.journal)
         return place
 
     def save(
@@ -104,31 +109,30 @@ class Writer:
         budget_us: int = 50_000,
     ) -> Appended:
         """Append one record, as an engine does."""
-        key = execution_hash(execution_id)
-        place = self.places.get(execution_id)
-        if place is None or not self.journal.index.owns(place.slot, key):
-            place = self.enter(execution_id)
+        place = self.place(execution_id)
         node_id = node_id or f"{execution_id}/{place.claim}/{place.seq}"
         node = ExecutionNode(execution_id, status=Status.SUCCESS, output=output, id=node_id)
         self.node = serial.pack(node.to_wire())
         flags = 0
         if state is not None:
             flags = Flag.STATE if history else Flag.STATE | Flag.LATEST_ONLY
-        line, patch = place.lineage, None
-        large = state is not None and len(state) >= self.patch_from
-        if large:
+        patch = line = None
+        if state is not None and len(state) >= self.patch_from:
             flags |= Flag.BASE
-            patch = line.patch(state or b"", self.own)
+            line = place.lineage = place.lineage or Lineage()
+            patch = line.patch(state, self.own)
         at = self.journal.append(
-            key=key, slot=place.slot, node_key=execution_hash(node_id), claim=place.claim, epoch=0,
-            seq=place.seq + 1, flags=flags,
+            key=place.key, slot=place.slot, node_key=execution_hash(node_id), claim=place.claim,
+            epoch=0, seq=place.seq + 1, flags=flags,
             state_kind=StateKind.NONE if state is None else StateKind.BYTES,
             node=self.node, ext=b"", state=state or b"", budget_us=budget_us, patch=patch,
         )  # fmt: skip
         place.seq += 1
+        if line is None:
+            return at
         if at.patched and patch is not None:
             line.patched(patch)
-        elif large:
+        else:
             line.wrote(state or b"", at.position, place.seq, at.reliance)
         return at
 
@@ -215,6 +219,11 @@ def crashed(directory: str, to: Path | str) -> str:
 def segment_files(directory: str) -> list[Path]:
     """A journal's segment files, oldest first."""
     return sorted(Path(directory).glob("*.seg"))
+
+
+def segment_inodes(directory: str) -> dict[int, int]:
+    """Which file each segment of a journal is: one that is used again stays the same."""
+    return {int(path.stem): path.stat().st_ino for path in segment_files(directory)}
 
 
 def flip(path: Path | str, bit: int) -> None:

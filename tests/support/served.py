@@ -40,13 +40,11 @@ class Served:
         self.inflight.remove(item)
         self.outcomes.settle(item, status, time.monotonic_ns())
 
-    def store(self, most: int = 1 << 30) -> list[Item]:
-        """Take records, store each, and tell the owners."""
-        taken = self.take(most)
+    def settle_all(self) -> None:
+        """The store has taken all, and the owners are told."""
         for item in self.inflight.copy():
             self.settle(item)
         self.outcomes.tell()
-        return taken
 
     def record(self, item: Item) -> Record:
         """A record, verified, with its whole state. Raises CorruptRecordError."""
