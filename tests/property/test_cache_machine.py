@@ -131,7 +131,19 @@ def between(act: Callable[[], object], *, late: bool) -> Iterator[None]:
         yield
 
 
-FLOORS: dict[str, Floor] = {}
+#: At most a third of the least that ten runs have come to.
+FLOORS = {
+    "records": Floor(1000, 50),
+    "rotations": Floor(300, 45),
+    "recycled": Floor(100, 35),
+    "evicted executions": Floor(15, 8),
+    "taken over": Floor(250, 45),
+    "found": Floor(45, 15),
+    "overtaken": Floor(8, 6),
+    "states from the cache": Floor(2000, 45),
+    "nodes from the cache": Floor(2000, 45),
+    "compared with the store": Floor(200, 45),
+}
 
 
 class TestCache(CacheMachine.TestCase):  # type: ignore[misc,valid-type]

@@ -20,8 +20,8 @@ from livingai.inspection.check import check_directory
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import Journal
 from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, segment_of
-from livingai.queue.patch import is_patch
-from livingai.queue.record import Record, read_record
+from livingai.queue.patch import base_position, is_patch
+from livingai.queue.record import Record, parse_header, read_record
 from livingai.queue.segments import Segments
 from livingai.queue.tail import JournalTail
 from tests.support.journals import crashed, read_all, record_at, segment_files
@@ -72,6 +72,23 @@ class JournalCopies:
         """Bytes of each segment file."""
         files = segment_files(self.journal.directory)
         return {int(path.stem): path.stat().st_size for path in files}
+
+    def written(self, position: int, node: bytes, state: bytes, claim: int, seq: int) -> Written:
+        """A new record; what it builds on is looked up in the journal."""
+        with closing(Segments(self.journal.directory)) as segments:
+            segment = segments.get(segment_of(position))
+            assert segment is not None
+            header = parse_header(segment.view, offset_of(position))
+        assert header is not None
+        lsn, base = len(self.records) + 1, 0
+        if is_patch(header):
+            at = base_position(header)
+            (base,) = [w.lsn for w in self.records if w.position == at and not w.base]
+        return Written(lsn, position, node, state, claim, seq, header.state_len, base)
+
+    def built_on(self, patches: list[Written]) -> set[int]:
+        """The segments with the bases of these."""
+        return {self.records[w.base - 1].number for w in patches if w.base}
 
     def same(self, record: Record) -> None:
         """It is what was written under that number, and nothing else."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 from collections import Counter
-from contextlib import closing
-from pathlib import Path
 from typing import ClassVar
 from unittest import mock
 
@@ -23,14 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from livingai import failpoint
 from livingai.errors import JournalError, JournalFullError
 from livingai.queue.journal import JournalLimits
-from livingai.queue.layout import aligned, offset_of, segment_of
-from livingai.queue.patch import base_position, is_patch
-from livingai.queue.record import execution_hash, parse_header
+from livingai.queue.layout import aligned, segment_of
+from livingai.queue.record import execution_hash
 from livingai.queue.rescue import Pause
-from livingai.queue.segments import Segments
-from livingai.queue.tail import JournalTail
 from tests.support.explored import Explored
-from tests.support.journal_copies import JournalCopies, Written
+from tests.support.journal_syncs import JournalSyncs
 from tests.support.journals import (
     Writer,
     failing,
@@ -50,7 +44,7 @@ LIMITS = JournalLimits(
     index_sets=1, node_slots=4,
 )  # fmt: skip
 EXECUTIONS = [f"run-{number}" for number in range(6)]
-_executions = st.sampled_from(EXECUTIONS)
+some_executions = st.sampled_from(EXECUTIONS)
 #: Nothing, a little, a good part of a segment, just about a segment, more than one.
 _sizes = st.one_of(
     st.none(),
@@ -61,23 +55,24 @@ _sizes = st.one_of(
     st.integers(2000, 4500),
 )
 #: How a state differs from the one before: what is done, where (as a part of it), with how much.
-_edits = st.tuples(
+Edit = tuple[str, float, int]
+some_edits = st.tuples(
     st.sampled_from(["append", "insert", "remove", "change"]), st.floats(0, 1), st.integers(1, 100)
 )
 SEEDS = st.integers(0, 2**32 - 1)
 Save = tuple[str, int | None, int]
-some_saves = st.tuples(_executions, _sizes, SEEDS)
+some_saves = st.tuples(some_executions, _sizes, SEEDS)
 #: Which record in flight holds the cursor up.
 _slow = st.none() | st.integers(0, 8)
 #: How many records the service leaves in the journal when it keeps up (20 fill it), and which one
 #: of the others is slow.
-_Pace = tuple[int, int | None]
-_paces = st.tuples(st.integers(0, 8) | st.integers(0, 20), _slow)
+Pace = tuple[int, int | None]
+some_paces = st.tuples(st.integers(0, 8) | st.integers(0, 20), _slow)
 #: States of so many bytes may be patches.
 PATCH_FROM = 500
 
 
-class JournalModel(JournalCopies, RuleBasedStateMachine):
+class JournalModel(JournalSyncs, RuleBasedStateMachine):
     """Writes, syncs, reads and recycles one journal, and knows what every record has to say."""
 
     explored: ClassVar[Explored]
@@ -99,14 +94,7 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         #: What the cursor has said, the newest last.
         self.cursors = [0]
         self.seen: Counter[str] = Counter()
-        #: fdatasync calls since the last look: (segment, newest lsn, whether it worked); how many
-        #: are to fail; records that are durable, and those that no sync of their file can save.
-        self.synced: list[tuple[int, int, bool]] = []
-        self.failures = 0
-        self.durable: set[int] = set()
-        self.doomed: set[int] = set()
-        self.patch = mock.patch.object(os, "fdatasync", self.fdatasync)
-        self.patch.start()
+        self.watch_syncs()
         self.no_pause = mock.patch.object(Pause, "check")
         self.no_pause.start()
 
@@ -123,7 +111,7 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
             self.served.close()
             self.writer.own.close()
             self.writer.cache.close()
-            self.patch.stop()
+            self.watched.stop()
             self.no_pause.stop()
             shutil.rmtree(self.folder)
 
@@ -138,22 +126,22 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
                 data[at : at + 64] = stale[(at + seed) & -64 :][:64].ljust(64, b"\0")
         return bytes(data)
 
-    def write_it_round(self, saves: list[Save], behind: int, failures: int) -> None:
-        """Segments are used again, and a disk fails meanwhile; in the end so many records wait."""
+    def write_it_round(self, saves: list[Save], pace: Pace, failures: int) -> None:
+        """Segments are used again, and a disk fails meanwhile; in the end some records wait."""
         for number, (execution, size, seed) in enumerate(saves):
             self.save(execution, None if size is None else self.payload(size, seed))
             if number == len(saves) // 2:
                 self.sync(failures)
-            self.keep_up((behind, None))
+            self.keep_up(pace)
 
-    def keep_up(self, pace: _Pace) -> None:
+    def keep_up(self, pace: Pace) -> None:
         """The service takes records until few are left."""
         behind, slow = pace
         if len(self.records) - self.taken > behind:
             self.consume(len(self.records) - self.taken - behind, slow)
 
-    @rule(saves=st.lists(some_saves, min_size=1, max_size=6), pace=_paces)
-    def save_some(self, saves: list[Save], pace: _Pace) -> None:
+    @rule(saves=st.lists(some_saves, min_size=1, max_size=6), pace=some_paces)
+    def save_some(self, saves: list[Save], pace: Pace) -> None:
         self.keep_up(pace)
         for execution, size, seed in saves:
             self.save(execution, None if size is None else self.payload(size, seed))
@@ -184,17 +172,11 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         assert number not in {w.number for w in waiting}, "a record that waits would be lost"
         assert number not in self.built_on(waiting), "the base of a patch that waits would be lost"
 
-    def built_on(self, patches: list[Written]) -> set[int]:
-        """The segments with the bases of these."""
-        return {self.records[w.base - 1].number for w in patches if w.base}
-
     @rule(
-        execution=_executions, steps=st.lists(_edits, min_size=1, max_size=6), seed=SEEDS,
-        pace=_paces,
+        execution=some_executions, steps=st.lists(some_edits, min_size=1, max_size=6), seed=SEEDS,
+        pace=some_paces,
     )  # fmt: skip
-    def grow(
-        self, execution: str, steps: list[tuple[str, float, int]], seed: int, pace: _Pace
-    ) -> None:
+    def grow(self, execution: str, steps: list[Edit], seed: int, pace: Pace) -> None:
         """States that each resemble the one before; the first one is perhaps stored before the
         others are written."""
         for step, (how, part, size) in enumerate(steps):
@@ -223,19 +205,6 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         self.seen["records"] += 1
         self.seen["patches"] += written.base > 0
 
-    def written(self, position: int, node: bytes, state: bytes, claim: int, seq: int) -> Written:
-        """A new record; what it builds on is looked up in the journal."""
-        with closing(Segments(self.journal.directory)) as segments:
-            segment = segments.get(segment_of(position))
-            assert segment is not None
-            header = parse_header(segment.view, offset_of(position))
-        assert header is not None
-        lsn, base = len(self.records) + 1, 0
-        if is_patch(header):
-            at = base_position(header)
-            (base,) = [w.lsn for w in self.records if w.position == at and not w.base]
-        return Written(lsn, position, node, state, claim, seq, header.state_len, base)
-
     def check_full(self, size: int) -> None:
         """It is full only if undrained segments and the current one leave no room for one more."""
         sizes = self.sizes()
@@ -254,7 +223,7 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         sizes = self.sizes()
         assert sum(sizes.values()) <= LIMITS.journal_bytes or len(sizes) <= 2
 
-    @rule(execution=_executions, name=st.sampled_from(["before_append", "after_append"]))
+    @rule(execution=some_executions, name=st.sampled_from(["before_append", "after_append"]))
     def save_that_fails(self, execution: str, name: str) -> None:
         failpoint.arm(f"journal.{name}=error")
         try:
@@ -266,7 +235,7 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
         finally:
             failpoint.arm("")
 
-    @rule(execution=_executions, function=st.sampled_from(["pwrite", "rename"]))
+    @rule(execution=some_executions, function=st.sampled_from(["pwrite", "rename"]))
     def rotation_that_fails(self, execution: str, function: str) -> None:
         """EIO while the next segment is made, recycled, or this one sealed."""
         state = b"x" * (_SEGMENT - 400)
@@ -279,68 +248,6 @@ class JournalModel(JournalCopies, RuleBasedStateMachine):
                 pass
             else:
                 self.remember(at.position, execution, state)
-
-    # -- syncing --
-
-    def fdatasync(self, fd: int) -> None:
-        """Replaces ``os.fdatasync``, and records whether the sync of each file worked."""
-        number = int(Path(os.readlink(f"/proc/self/fd/{fd}")).stem)
-        works = self.failures <= 0
-        self.failures -= 1
-        self.synced.append((number, self.journal.tail_lsn, works))
-        if not works:
-            raise OSError(errno.EIO, "the disk fails")
-
-    @rule(failures=st.sampled_from([0, 1, 1, 2]))
-    def sync(self, failures: int) -> None:
-        """What it says is durable is: in a file whose sync has never failed on it, or in a copy."""
-        before = self.journal.synced_lsn
-        self.failures = failures
-        allowed = JournalError if failures else JournalFullError  # no room for copies
-        try:
-            synced = self.journal.sync()
-        except allowed:
-            synced = before
-        self.failures = 0
-        self.adopt_copies()
-        self.judge_files()
-        assert synced == self.journal.synced_lsn
-        safe = {
-            (w.node, w.claim, w.seq)
-            for w in self.records
-            if w.lsn in self.durable
-            and (w.base <= self.stored or w.base in self.durable)  # or the store has that
-        }
-        for written in self.records[self.stored : synced]:
-            name = (written.node, written.claim, written.seq)
-            assert name in safe, "a power loss would take it, or what it builds on"
-        if synced > before:
-            assert (synced, self.journal.unsynced_bytes) == (len(self.records), 0)
-
-    def judge_files(self) -> None:
-        """A failed sync marks pages as clean: no later one makes them durable."""
-        for number, lsn, works in self.synced:
-            here = {w.lsn for w in self.records if w.number == number and w.lsn <= lsn}
-            if works:
-                self.durable |= here - self.doomed
-            else:
-                self.doomed |= here - self.durable
-        self.synced.clear()
-
-    def adopt_copies(self) -> None:
-        """Records that a sync has added: each is a write that was there already."""
-        with closing(JournalTail(self.journal.directory)) as tail:
-            for found in tail.read(alive=False):
-                if found.header.lsn > len(self.records):
-                    name = (found.header.claim, found.header.seq)
-                    (original, *_) = [w for w in self.records if (w.claim, w.seq) == name]
-                    self.seen["copied"] += 1
-                    self.records.append(
-                        self.written(
-                            found.position, original.node, original.state, original.claim,
-                            original.seq,
-                        )
-                    )  # fmt: skip
 
     @rule()
     def expire(self) -> None:
