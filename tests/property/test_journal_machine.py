@@ -68,6 +68,7 @@ class JournalMachine(JournalModel):
         """No example does without these."""
         self.write_it_round(saves, pace, failures)
         self.grow(execution=saves[-1][0], steps=steps, seed=saves[-1][2], pace=pace)
+        self.sync(failures)
         self.flipped_bits(hits)
 
     @rule()

@@ -174,25 +174,30 @@ class CacheModel(CacheTruth):
         owner.entering = None
 
     @rule(
-        number=some_owners, other=some_owners, execution=some_executions, before=st.booleans(),
+        number=some_owners, other=some_owners, execution=some_executions,
+        when=st.sampled_from(["earlier", "before the marks", "behind the marks"]),
         entered=st.booleans(), size=some_sizes,
     )  # fmt: skip
     def overtake(
-        self, number: int, other: int, execution: str, before: bool, entered: bool,
+        self, number: int, other: int, execution: str, when: str, entered: bool,
         size: int | None,
     ) -> None:  # fmt: skip
-        """While one writes its first record, another one takes over and writes, too: the one that
-        is published last was accepted last."""
+        """Before one writes its first record, or while it does, another one takes over and writes,
+        too: the one that is published last was accepted last."""
         owner, intruder = self.living(number), self.living(other)
         if owner is intruder:
             return
         owner.enter(execution)
         if entered:
             intruder.enter(execution)
+        if when == "earlier":
+            self.save_by(intruder, execution, 1, 50)
+            self.save_by(owner, execution, 2, size)
+            return
         intruded: list[bool] = []
 
         def supersede(key: int) -> None:
-            if not before:
+            if when == "behind the marks":
                 owner._supersede(key)
             if not intruded:
                 intruded.append(True)
@@ -200,7 +205,7 @@ class CacheModel(CacheTruth):
                 self.save_by(intruder, execution, 1, 50)
                 if intruder.places[execution].seq > 1:  # no first record: it comes too late
                     self.truth[execution] = truth
-            if before:
+            if when == "before the marks":
                 owner._supersede(key)
 
         owner.journal.supersede = supersede

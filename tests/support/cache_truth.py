@@ -76,7 +76,7 @@ class CacheTruth(RuleBasedStateMachine):
         for execution, truth in self.truth.items():
             found = stored(self.store, execution)
             note(f"{execution}: {truth}, stored {found}")
-            if truth.known and truth.owner is not None:
+            if truth.known:
                 assert found.owner == token(truth.owner)
                 nodes = {node: value for node, (value, _) in truth.nodes.items()}
                 assert truth.vague or (found.state, found.nodes) == (truth.state, nodes)

@@ -70,7 +70,8 @@ class Served:
         """The owner gets a message."""
 
     def settled(self, item: Item, *, stored: bool) -> None:
-        """An outcome is written."""
+        """An outcome is written: whoever looks finds it in the journal."""
+        assert item.feed.outcome_of(item) is not None
 
     def kick(self) -> None:
         """There is no loop."""
