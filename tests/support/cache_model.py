@@ -119,15 +119,18 @@ class CacheModel(CacheTruth):
         self.served()
 
     @rule(
-        most=st.integers(1, 20), without=st.sets(st.integers(0, 12), min_size=1, max_size=3),
-        told=st.booleans(),
+        most=st.integers(1, 20), without=st.sets(st.integers(0, 12), max_size=3),
+        come_to=st.sampled_from(["commit", "outcomes", "cursor"]),
     )  # fmt: skip
-    def service_dies(self, most: int, without: set[int], told: bool) -> None:
-        """What it committed has no outcome, in part; its successor commits that again."""
-        if told:
-            self.service.serve(most, without)
-        else:
+    def service_dies(self, most: int, without: set[int], come_to: str) -> None:
+        """What it committed has no outcome, in part, or the cursor has not moved; its successor
+        commits again what has none."""
+        if come_to == "commit":
             self.service.commit(most)
+        else:
+            self.service.settle_some(most, without)
+        if come_to == "cursor":
+            self.service.outcomes.tell()
         self.served()
         self.service.close()
         self.service = Storing(self.directory, self.store)

@@ -182,15 +182,20 @@ class Storing(Served):
             outcomes[item] = MET if status == RowStatus.STORED else _FENCED
         return outcomes
 
-    def serve(self, most: int = 1 << 30, without: Collection[int] = ()) -> int:
-        """Take and store records, write their outcomes but for those with these numbers, and tell
-        the owners; how many records that were."""
+    def settle_some(self, most: int = 1 << 30, without: Collection[int] = ()) -> int:
+        """Take and store records, and write their outcomes but for those with these numbers; how
+        many records that were."""
         outcomes = self.commit(most)
         for number, (item, status) in enumerate(outcomes.items()):
             if number not in without:
                 self.settle(item, status)
-        self.outcomes.tell()
         return len(outcomes)
+
+    def serve(self, most: int = 1 << 30) -> int:
+        """Take and store records, and tell the owners; how many records that were."""
+        count = self.settle_some(most)
+        self.outcomes.tell()
+        return count
 
     def serve_all(self) -> None:
         """Until nothing is left."""
