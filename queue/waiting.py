@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
 from livingai.errors import LivingAIError
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import offset_of, segment_of
-from livingai.queue.lock import owner_alive, owner_identity
-from livingai.queue.new_journal import OWNER_LOCK
+from livingai.queue.owners import agent_alive
 from livingai.queue.record import read_outcome
 from livingai.queue.segment import segment_numbers
 from livingai.queue.tail import JournalTail
@@ -26,11 +24,8 @@ def waiting_records(directory: StateDirectory, *, of_dead_owners: bool = False) 
         OSError: the directory cannot be looked through.
     """
     count = 0
-    service = owner_identity(directory.lock) if owner_alive(directory.lock) else {}
     for path in directory.journal_paths():
-        lock = os.path.join(path, OWNER_LOCK)
-        # The service takes the locks of dead owners.
-        alive = owner_alive(lock) and not (service and owner_identity(lock) == service)
+        alive = agent_alive(directory, path)
         if alive and of_dead_owners:
             continue
         try:

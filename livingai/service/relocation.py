@@ -27,7 +27,7 @@ from livingai.protocol.verbs import DRAIN
 from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import owner_alive
 from livingai.queue.manifest import MANIFEST
-from livingai.queue.new_journal import OWNER_LOCK
+from livingai.queue.owners import agents_alive
 from livingai.queue.waiting import waiting_records
 from livingai.service.service import Service
 from livingai.stores.base import IDENTITY, Store
@@ -136,7 +136,7 @@ def _take(store: Store, misplaced: Misplaced) -> None:
         return
     # Records of the other store that came since it was looked at, and that nobody was asked about.
     unasked = not seen.manifest.get(IDENTITY) and not misplaced.foreign and _waits(directory)
-    if not unasked and not _has_agents(directory):
+    if not unasked and not agents_alive(directory):
         return
     taken = directory.manifest()
     if all(taken.get(key) == value for key, value in mine.items()):
@@ -181,14 +181,9 @@ def _misplaced(store: Store, directory: StateDirectory, identity: str | None) ->
     manifest = directory.manifest()
     url, known = str(manifest.get("store")), manifest.get(IDENTITY)
     elsewhere = not leads_to(url, store)
-    occupied = elsewhere and (owner_alive(directory.lock) or _has_agents(directory))
+    occupied = elsewhere and (owner_alive(directory.lock) or bool(agents_alive(directory)))
     foreign = known != identity if known else elsewhere and waiting_records(directory) > 0
     return Misplaced(directory, url, identity, occupied, foreign, manifest)
-
-
-def _has_agents(directory: StateDirectory) -> bool:
-    journals = (os.path.join(path, OWNER_LOCK) for path in directory.journal_paths())
-    return any(map(owner_alive, journals))
 
 
 def _store_what_waits(store: Store, directory: StateDirectory) -> LivingAIError | None:
