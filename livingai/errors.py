@@ -22,6 +22,7 @@ The tree. A class is caught by the name above it, and by those in brackets::
                 StoreMismatchError (StoreError)
             FormatVersionError
             OddFileError
+            DirectoryInUseError
             RecordsLeftError (StoreError)
         JournalError (OSError)
             DiskFullError
@@ -125,6 +126,10 @@ class FormatVersionError(DirectoryError):
 class OddFileError(DirectoryError):
     """Something else than a file of ours (a directory, a FIFO, a socket, a device, a symbolic link,
     a file of another user) is where a file of the state directory should be; move it away."""
+
+
+class DirectoryInUseError(DirectoryError):
+    """A service or a living agent uses the state directory; end them first."""
 
 
 class JournalError(LivingAIError, OSError):

@@ -91,6 +91,9 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "migrate.after_commit": _COMMAND,
     "relocate.after_manifest": _COMMAND,
     "relocate.before_done": _COMMAND,
+    "repair.before_move": _COMMAND,
+    "repair.after_move": _COMMAND,
+    "repair.after_make": _COMMAND,
 }
 
 _armed: dict[str, tuple[str, str, float, int]] = {}

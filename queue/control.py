@@ -106,10 +106,13 @@ class Control:
         return True
 
     @classmethod
-    def create(cls, directory: str, journal_id: int, boot: Boot) -> Control:
-        """Make a control page for a new journal. Raises OSError."""
+    def create(
+        cls, directory: str, journal_id: int, boot: Boot, created_ns: int | None = None
+    ) -> Control:
+        """Make a control page for a new journal, or (``created_ns``) anew for one that was made
+        then. Raises OSError."""
         page = bytearray(CONTROL_BYTES)
-        made_ns = time.time_ns()
+        made_ns = time.time_ns() if created_ns is None else created_ns
         CONTROL_FIELDS.pack_into(
             page, 0, CONTROL_MAGIC, JOURNAL_VERSION, 0, journal_id, boot.id, made_ns, boot.order
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from livingai.queue.cursor import drained_lsn
 from livingai.queue.layout import Kind, position
+from livingai.queue.quarantine import LOST
 from livingai.queue.record import RecordHeader, read_outcome
 from livingai.queue.segment import SegmentMap, parse_segment_header
 from livingai.queue.walk import has_room, intact_records
@@ -28,6 +30,13 @@ class Damage:
     def count(self) -> int:
         """How many records."""
         return max(0, self.last_lsn - self.first_lsn + 1)
+
+    def about(self) -> dict[str, Any]:
+        """What its file in the quarantine says of it."""
+        about: dict[str, Any] = {"reason": self.reason, "damaged": True}
+        if self.count:
+            about[LOST] = [self.first_lsn, self.last_lsn]
+        return about
 
 
 class DamageLog:

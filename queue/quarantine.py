@@ -6,6 +6,7 @@ record's bytes as they were in the journal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -20,6 +21,8 @@ from livingai.queue.opening import open_binary, parse_json, sync_path
 from livingai.queue.record import parse_header
 
 _SUFFIX = ".record"
+#: What is said of damaged records: the numbers of the first and the last one.
+LOST = "lost"
 #: The line that says what a file is.
 _MAX_LINE_BYTES = 1 << 20
 
@@ -86,3 +89,16 @@ def aside_paths(folder: str) -> Iterator[str]:
     for name in names:
         if name.endswith(_SUFFIX):
             yield os.path.join(folder, name)
+
+
+def lost_records(folder: str, journal_id: int) -> list[range]:
+    """The numbers (lsn) of a journal's records that are damaged, and of which what was left has
+    been set aside."""
+    found = []
+    for path in aside_paths(folder):
+        if not os.path.basename(path).startswith(f"{journal_id:016x}-"):
+            continue
+        with contextlib.suppress(CorruptRecordError, OSError, ValueError, TypeError):
+            first, last = read_aside(path).about.get(LOST, (0, -1))
+            found.append(range(first, last + 1))
+    return found

@@ -52,6 +52,7 @@ from livingai.errors import (
     DirectoryMismatchError,
     StoreError,
     StoreMismatchError,
+    StoreMissingError,
     StoreUnavailableError,
 )
 from livingai.queue.directory import StateDirectory
@@ -60,7 +61,7 @@ from livingai.queue.waiting import waiting_records
 from livingai.stores.base import IDENTITY, Store
 from livingai.stores.elsewhere import RELOCATING, note_directory, refuse_while_left
 from livingai.stores.mismatches import another_stores, replaced
-from livingai.stores.whereabouts import leads_to, place_of, same_file
+from livingai.stores.whereabouts import leads_to, place_of, same_file, store_url_here
 
 _log = logging.getLogger("livingai")
 
@@ -159,6 +160,38 @@ def _came_along(store: Store, directory: StateDirectory, manifest: dict[str, obj
         return False
     # No identity to compare: written by an older livingai, or no service has come so far.
     return together and (gone or lay is not None or not waiting_records(directory))
+
+
+def refuse_another(store: Store, directory: StateDirectory) -> None:
+    """Raise unless ``store`` is the directory's. Nothing is written down, and a file is compared
+    before it is opened. Where there is no identity to compare, it is the store that the manifest
+    names, or the one at its place if both were moved together.
+
+    Raises:
+        DirectoryMismatchError: it is another store.
+        StoreError: it is not there, or cannot be read.
+    """
+    manifest = directory.manifest()
+    known, url = manifest.get(IDENTITY), str(manifest.get("store"))
+    if (found := _identity_now(store)) is not None and known:
+        if found != known and leads_to(url, store):
+            raise StoreMismatchError(replaced(store, directory, waiting_records(directory)))
+        if found != known:
+            raise StoreMismatchError(another_stores(store, directory, url))
+    elif not leads_to(url, store) and not leads_to(store_url_here(directory), store):
+        raise DirectoryMismatchError(another_stores(store, directory, url))
+
+
+def _identity_now(store: Store) -> str | None:
+    """The identity of a store that is not open; "": it has none, None: it is not known."""
+    if store.place is None:
+        with store:
+            marks = store.marks()
+        return None if marks is None else marks.get(IDENTITY, "")
+    if not os.path.exists(store.place):
+        raise StoreMissingError(f"there is no database {store.place}")
+    store.validate()
+    return store.glance()
 
 
 def recognise(store: Store, directory: StateDirectory, *, strictly: bool = True) -> int:

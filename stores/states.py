@@ -48,6 +48,10 @@ class StateDecoder:
         """
         return self._decode(found, expected_hash, 0)
 
+    def verify(self, found: SizedBlob, expected_hash: bytes | None) -> None:
+        """Decode a state and remember it; raises as :meth:`decode`."""
+        self._remember(self._decode(found, expected_hash, 0))
+
     def hash_of(self, found: SizedBlob) -> bytes:
         """16 bytes that are the same for equal states only.
 
@@ -58,6 +62,9 @@ class StateDecoder:
             state = self._decode(found, None, 0)
         except (CorruptBlobError, StateTooLargeError):
             return codecs.content_hash(b"\xff" + found.blob)
+        return self._remember(state)
+
+    def _remember(self, state: bytes) -> bytes:
         content = codecs.content_hash(state)
         self._states[content] = state
         while len(self._states) > self._remembered:

@@ -1,21 +1,64 @@
-"""``livingai check``: verify the files of a state directory."""
+"""``livingai check``: verify the files of a state directory, and its store; move damage aside."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from livingai.cli.where import find
+from livingai.cli.where import find, store_at
+from livingai.errors import LivingAIError
 from livingai.inspection.check import check_directory
+from livingai.inspection.repair import repair_directory
+from livingai.inspection.workbench import Repaired
+
+
+class _CouldNotLookError(click.ClickException):
+    """Nothing is known of the directory."""
+
+    exit_code = 2
 
 
 @click.command()
 @click.argument("where")
-def check(where: str) -> None:
-    """Verify journals, cursors, outcomes and index; changes nothing. Exit status 1 on damage."""
-    report = check_directory(find(where).path)
-    for finding in report.findings:
-        click.echo(f"{finding}")
-    click.echo(f"{report}")
-    sys.exit(0 if report.ok else 1)
+@click.option("--store", metavar="STORE", help="Verify what the store (file or URL) holds, too.")
+@click.option("--repair", is_flag=True, help="Move damage aside; nothing is deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(where: str, store: str | None, repair: bool, as_json: bool) -> None:
+    """Verify journals, cursors, outcomes and index; with --store also every node and state in the
+    store, and that it has what the journals say is stored. Without --repair changes nothing.
+
+    --repair needs a directory that no agent and no service uses. Exit status 0: no damage, 1:
+    damage (after a repair: damage that is left, or records that are lost), 2: it could not be
+    looked at.
+    """
+    repaired: Repaired | None = None
+    with _could_not_look():
+        path = find(where).path
+        if repair:
+            repaired = repair_directory(path, store_at(store) if store else None)
+        report = check_directory(path, store_at(store) if store else None)
+    if as_json:
+        done = {"repaired": repaired.to_json()} if repaired is not None else {}
+        click.echo(json.dumps(report.to_json() | done, indent=2))
+    else:
+        for line in repaired.lines() if repaired is not None else ():
+            click.echo(line)
+        for finding in report.findings:
+            click.echo(f"{finding}")
+        click.echo(f"{report}")
+    lost = repaired is not None and repaired.lost
+    sys.exit(0 if report.ok and not lost else 1)
+
+
+@contextmanager
+def _could_not_look() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        raise _CouldNotLookError(error.message) from error
+    except LivingAIError as error:
+        raise _CouldNotLookError(f"{type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from livingai import serial
 from livingai.errors import CorruptRecordError, OddFileError
-from livingai.inspection.report import Report
+from livingai.inspection.report import Code, Report
 from livingai.node import NodeField
 from livingai.queue.index import Index, Slot
 from livingai.queue.layout import offset_of, segment_of
@@ -34,10 +34,10 @@ def check_index(
     try:
         index = Index(path, write=False)
     except FileNotFoundError:
-        report.error(where, "the index is missing")
+        report.note(Code.INDEX_MISSING, where, "the index is missing")
         return
     except (OddFileError, ValueError) as error:
-        report.error(where, f"the index is damaged: {error}")
+        report.note(Code.INDEX_DAMAGED, where, f"the index is damaged: {error}")
         return
     with contextlib.closing(index):
         if index.boot == boot_id():  # else no reader uses it
@@ -71,9 +71,9 @@ class _IndexCheck:
             errors.append(f"the index has seq {slot.seq} of an execution, the journal {newest}")
         if self._index.get(key) == slot:  # it has not changed meanwhile
             for what in errors:
-                self._report.error(self._where, what)
+                self._report.note(Code.INDEX_WRONG, self._where, what)
             for what in notices:
-                self._report.notice(self._where, what)
+                self._report.note(Code.INDEX_STALE, self._where, what)
 
     def node(self, key: int, at: int) -> None:
         """One node's entry."""
@@ -81,10 +81,11 @@ class _IndexCheck:
         if self._index.get_node(key) != at:
             return  # it changed meanwhile
         if record is not None and _node_key(record) != key:
-            self._report.error(self._where, f"the index has a node at {at:#x}, which is another")
+            what = f"the index has a node at {at:#x}, which is another"
+            self._report.note(Code.INDEX_WRONG, self._where, what)
         elif record is None and self._is_there(at):
             what = f"the index has a node at {at:#x}, where there is no record"
-            self._report.notice(self._where, what)
+            self._report.note(Code.INDEX_STALE, self._where, what)
 
     def _is_there(self, at: int) -> bool:
         """Whether the segment of a position is in the journal (and not recycled)."""

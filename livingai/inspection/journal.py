@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
 from livingai.inspection.index import check_index
-from livingai.inspection.report import Report
+from livingai.inspection.report import Code, Report
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
-from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import (
     ALIGNMENT,
     OUTCOME_OFFSET,
@@ -21,9 +21,11 @@ from livingai.queue.layout import (
     Kind,
     position,
 )
-from livingai.queue.lock import boot_id, owner_alive
+from livingai.queue.lock import boot_id
 from livingai.queue.opening import what_is
+from livingai.queue.owners import agent_alive
 from livingai.queue.patch import is_patch, with_state
+from livingai.queue.quarantine import lost_records
 from livingai.queue.record import (
     RecordHeader,
     body_intact,
@@ -35,23 +37,26 @@ from livingai.queue.segment import SegmentMap, segment_name, segment_numbers
 from livingai.queue.segments import Segments
 
 
-def check_journal(path: str, where: str, report: Report) -> None:
+def check_journal(directory: StateDirectory, path: str, where: str, report: Report) -> None:
     """Verify one journal; one that is removed meanwhile is left out."""
     findings, counts = len(report.findings), report.counts.copy()
     try:
-        alive = owner_alive(os.path.join(path, OWNER_LOCK))
+        alive = agent_alive(directory, path)
     except OddFileError as error:
-        report.error(where, str(error))
+        report.note(Code.ODD_LOCK, where, str(error))
         alive = True  # it cannot be known, and a living owner may still write
     report.counts["journals"] += 1
     report.counts["alive"] += alive
     try:
         with contextlib.closing(Control(path)) as control:
-            check = _JournalCheck(path, where, report, control, alive=alive)
+            lost = lost_records(directory.quarantine, control.journal_id)
+            check = _JournalCheck(path, where, report, control, lost, alive=alive)
             with contextlib.closing(check):
                 check.run()
-    except (FormatVersionError, CorruptRecordError, OSError) as error:
-        report.error(where, str(error))
+    except FormatVersionError as error:
+        report.note(Code.NEWER_FORMAT, where, str(error))
+    except (CorruptRecordError, OSError) as error:
+        report.note(Code.JOURNAL_UNREADABLE, where, str(error))
     if not os.path.isdir(path):
         del report.findings[findings:]
         report.counts = counts
@@ -59,13 +64,22 @@ def check_journal(path: str, where: str, report: Report) -> None:
 
 class _JournalCheck:
     def __init__(
-        self, path: str, where: str, report: Report, control: Control, *, alive: bool
+        self,
+        path: str,
+        where: str,
+        report: Report,
+        control: Control,
+        lost: list[range],
+        *,
+        alive: bool,
     ) -> None:
+        """``lost``: the numbers of records that are damaged and were set aside already."""
         self._path = path
         self._where = where
         self._report = report
         self._control = control
         self._alive = alive
+        self._lost = lost
         self.segments = Segments(path)
         #: Where patches are rebuilt: that may close mappings.
         self._bases = Segments(path)
@@ -88,22 +102,20 @@ class _JournalCheck:
         """All checks, in an order that tolerates a service and an owner at work: the published tail
         and the cursor are read before the records and their outcomes."""
         if self._control.damaged:
-            self._error("the control page is damaged; the journal is read by scanning it")
+            what = "the control page is damaged; the journal is read by scanning it"
+            self._note(Code.CONTROL_DAMAGED, what)
         self._check_cursor()
         if self._stop is not None:
-            # The service holds a dead owner's lock, and reads on behind the tail: what it has
-            # settled there is a record like any other.
+            # If the owner has died since, the service reads on behind the tail: what it has settled
+            # there is a record like any other.
             self._stop = max(self._stop, self._cursor.position)
         for number in segment_numbers(self._path):
             self._check_segment(number)
         self._check_end()
         check_index(self._path, self._where, self._report, self.segments, self._newest)
 
-    def _error(self, what: str) -> None:
-        self._report.error(self._where, what)
-
-    def _notice(self, what: str) -> None:
-        self._report.notice(self._where, what)
+    def _note(self, code: Code, what: str) -> None:
+        self._report.note(code, self._where, what)
 
     # -- cursor --
 
@@ -111,15 +123,15 @@ class _JournalCheck:
         try:
             file = CursorFile(self._path, self._control.journal_id)
         except FileNotFoundError:
-            self._error("the cursor file is missing")
+            self._note(Code.CURSOR_MISSING, "the cursor file is missing")
             return
         except OddFileError as error:
-            self._error(str(error))
+            self._note(Code.CURSOR_ODD, str(error))
             return
         with contextlib.closing(file):
             self._cursor = file.read()
             if file.damaged() and self._cursor == file.read():  # else it is being written now
-                self._notice("a cursor slot is damaged; the older one counts")
+                self._note(Code.CURSOR_SLOT, "a cursor slot is damaged; the older one counts")
 
     def _cursor_lsn_now(self) -> int:
         with (
@@ -136,21 +148,27 @@ class _JournalCheck:
         path = os.path.join(self._path, segment_name(number))
         if segment is None:
             if odd := what_is(path):
-                self._error(f"segment {number} is {odd}, no file of records")
+                self._note(Code.SEGMENT_ODD, f"segment {number} is {odd}, no file of records")
             elif os.path.exists(path):
-                self._notice(f"segment {number} is empty, left from a rotation that broke off")
+                what = f"segment {number} is empty, left from a rotation that broke off"
+                self._note(Code.SEGMENT_EMPTY, what)
             return
         header = segment.header()
         found = list(self._walk(segment, number))
         if self._alive and not os.path.exists(path):
             return  # recycled meanwhile
         self._report.counts["segments"] += 1
+        if header is not None and header.journal_id != self._control.journal_id and not found:
+            what = f"segment {number} is of journal {header.journal_id:016x}"
+            self._note(Code.SEGMENT_FOREIGN, what)
+            return
         if header is not None:
             self._expect(header.first_lsn - 1, together=number == self._number + 1)
         elif found:
-            self._error(f"the header of segment {number} is damaged")
+            self._note(Code.SEGMENT_HEADER, f"the header of segment {number} is damaged")
         else:
-            self._notice(f"segment {number} is damaged, or its owner died while recycling it")
+            what = f"segment {number} is damaged, or its owner died while recycling it"
+            self._note(Code.SEGMENT_UNUSED, what)
         self._number = number
         for record, offset in found:
             is_seal = record.kind == Kind.SEAL
@@ -187,12 +205,14 @@ class _JournalCheck:
         if known is None:
             self._report.counts["waiting"] += 1
             if header.lsn <= self._cursor.lsn:
-                self._error(f"{name} has no outcome, but the cursor has passed it")
+                what = f"{name} has no outcome, but the cursor has passed it"
+                self._note(Code.RECORD_PASSED, what)
             elif word:
-                self._error(f"the outcome of {name} is damaged")
+                self._note(Code.OUTCOME_DAMAGED, f"the outcome of {name} is damaged")
             self._check_base(segment, header, offset)
         if header.lsn == self._cursor.lsn and at + header.length != self._cursor.position:
-            self._error(f"the cursor is at {self._cursor.position:#x}, not behind {name}")
+            what = f"the cursor is at {self._cursor.position:#x}, not behind {name}"
+            self._note(Code.CURSOR_WRONG, what)
         if header.lsn <= self._promised or self._control.damaged:
             key = (header.execution_hash, header.claim)
             self._newest[key] = max(self._newest.get(key, 0), header.seq)
@@ -208,7 +228,7 @@ class _JournalCheck:
             (word,) = OUTCOME_WORD.unpack_from(segment.view, offset + OUTCOME_OFFSET)
             # If it is there and has none yet, its base has not been given up meanwhile.
             if not word and parse_header(segment.view, offset) == header:
-                self._error(str(error))
+                self._note(Code.PATCH_BASE, str(error))
 
     def _expect(self, lsn: int, *, together: bool) -> None:
         """All records up to ``lsn`` lie before this place; ``together``: in this segment, or at the
@@ -218,13 +238,27 @@ class _JournalCheck:
             return
         self._lsn = lsn
         what = f"record {lsn} is" if first == lsn else f"records {first} to {lsn} are"
-        if lsn > self._cursor_lsn_now():
-            self._error(f"{what} damaged or missing")
+        drained = self._cursor_lsn_now()
+        if self._set_aside(max(first, drained + 1), lsn):
+            what = f"{what} damaged or missing; what is left is in quarantine"
+            self._note(Code.RECORD_ASIDE, what)
+        elif lsn > drained:
+            self._note(Code.RECORD_MISSING, f"{what} damaged or missing")
         elif together:
-            self._notice(f"{what} damaged or missing, but terminal already")
+            what = f"{what} damaged or missing, but terminal already"
+            self._note(Code.RECORD_MISSING_STORED, what)
         else:
             return
         self._report.counts["damaged"] += lsn - first + 1
+
+    def _set_aside(self, first: int, last: int) -> bool:
+        """Whether there are such records, and all of them were set aside as damaged."""
+        if first > last:
+            return False
+        for known in sorted(self._lost, key=lambda known: known.start):
+            if first in known:
+                first = known.stop
+        return first > last
 
     def _check_end(self) -> None:
         control = self._control
@@ -235,6 +269,8 @@ class _JournalCheck:
         elif control.synced_lsn <= control.tail_lsn:
             self._expect(control.synced_lsn, together=False)
         if control.boot == boot_id() and self._cursor.lsn > max(self._lsn, control.tail_lsn):
-            self._error(f"the cursor is behind record {self._cursor.lsn}, which does not exist")
+            what = f"the cursor is behind record {self._cursor.lsn}, which does not exist"
+            self._note(Code.CURSOR_WRONG, what)
         if not self._alive and control.synced_lsn > max(control.tail_lsn, self._lsn):
-            self._error(f"record {control.synced_lsn} is said to be synced, and does not exist")
+            what = f"record {control.synced_lsn} is said to be synced, and does not exist"
+            self._note(Code.SYNCED_MISSING, what)

@@ -121,6 +121,11 @@ def statuses(agent: AgentSide, timeout: float = 30.0) -> list[str]:
         return [str(calls[0].status) if calls else "" for calls in agent.told.values()]
 
 
+def delete(agent: AgentSide, execution: str) -> int:
+    """Delete an execution; the number of its nodes."""
+    return agent.engine.delete_sync(execution)
+
+
 def claim(agent: AgentSide, execution: str) -> int:
     """Take an execution over; its epoch."""
     return agent.engine.claim_sync(execution)

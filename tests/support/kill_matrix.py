@@ -18,7 +18,9 @@ from livingai.inspection.check import check_directory
 from livingai.stores.sqlite.schema import SCHEMA_VERSION
 from tests.support import acts, peek
 from tests.support.agents import environment
+from tests.support.journals import flip
 from tests.support.kill_work import Witness, stored_states, work
+from tests.support.odd import put_odd
 from tests.support.place import Place
 from tests.support.places import leave_a_record, move_database
 from tests.support.states import state_of
@@ -80,6 +82,7 @@ def scenario_of(cell: Cell) -> Callable[[Place, dict[str, str]], None]:
     family = cell.name.partition(".")[0]
     by_family = {
         "requeue": requeued, "quarantine": requeued, "migrate": migrated, "relocate": relocated,
+        "repair": repaired,
     }  # fmt: skip
     return by_family.get(family, worked)
 
@@ -144,6 +147,22 @@ def relocated(place: Place, armed: dict[str, str]) -> None:
     place.empty(60)
     move_database(moved, place.database)
     assert _command(place, "relocate", place.database, "--directory", directory.path, env={}) == 0
+
+
+def repaired(place: Place, armed: dict[str, str]) -> None:
+    """Control page and cursor of a journal are damaged, and an accepted write waits in it."""
+    directory = leave_a_record(place, place.database)
+    (journal,) = place.journals()
+    flip(Path(journal, "control"), 20 * 8)
+    put_odd("directory", Path(journal, "cursor"))
+    _until_done(place, "check", place.database, "--store", place.database, "--repair", env=armed)
+    aside = {path.name for path in Path(directory.quarantine).iterdir()}
+    for name in ("control", "cursor", "index"):
+        assert any(f"-{name}.odd" in each for each in aside), f"{name} is not kept: {aside}"
+    with place.service():
+        place.ask("drain")
+    assert peek.stored_steps(place.database, "run-1") == [0, 1]
+    assert peek.stored_state(place.database, "run-1") == state_of("run-1", 1)
 
 
 def migrated(place: Place, armed: dict[str, str]) -> None:

@@ -125,7 +125,7 @@ class Outcomes:
             while feed.damage:
                 damage = feed.damage[0]
                 data = _bytes_at(feed, damage.position, damage.length)
-                if not self._write(feed, damage.position, data, reason=damage.reason, damaged=True):
+                if not self._write(feed, damage.position, data, **damage.about()):
                     self._retry_at = time.monotonic() + _RETRY_S
                     return
                 _log.error("%s: %s", feed.path, damage.reason)

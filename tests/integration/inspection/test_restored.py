@@ -1,0 +1,98 @@
+"""A database is replaced by an older copy of itself: what the journals still have goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from livingai import SQLiteStore
+from livingai.inspection.repair import repair_directory
+from livingai.inspection.report import Code
+from tests.support import acts, peek
+from tests.support.place import TAG, Place
+from tests.support.states import LARGE, state_of
+from tests.support.store_damage import Stored, restore
+from tests.support.waiting import gone, kill
+
+#: Steps of the first agent before and after the copy was made, then those of its successor.
+BEFORE, AFTER, LAST = 2, 5, 8
+
+
+def write(place: Place) -> Stored:
+    """Two agents, one after the other, each in two executions: one began before the copy."""
+    stored = Stored(place.folder)
+    first, second = place.agent(idle_s=60.0), place.agent(idle_s=60.0)
+    for step in range(BEFORE):
+        first.call(acts.save, "known", step)
+    first.call(acts.drain)
+    with closing(apsw.Connection(str(stored.database))) as connection:
+        connection.execute("VACUUM INTO ?", (str(stored.older),))
+    for step in range(BEFORE, AFTER):
+        first.call(acts.save, "known", step)
+        first.call(acts.save, "large", step, size=LARGE)
+    for step in range(AFTER, LAST):
+        second.call(acts.save, "known", step)
+        second.call(acts.save, "large", step, size=LARGE)
+    second.call(acts.drain)
+    service = place.service_processes()
+    first.kill()
+    second.kill()
+    kill(*service)
+    gone(*service)
+    place.service_killed = True
+    return stored
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    """Nobody changes it."""
+    place = Place(tmp_path_factory.mktemp("restored"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(TAG, place.tag)
+        yield write(place)
+        with place.service():
+            place.ask("drain")
+        place.finish()
+
+
+@pytest.fixture
+def stored(original: Stored, tmp_path: Path) -> Stored:
+    copy = original.copy(tmp_path / "stored")
+    assert copy.check().findings == []
+    restore(copy)
+    assert {finding.code for finding in copy.check().findings} == {Code.NOT_STORED}
+    return copy
+
+
+def test_all_of_it_is_stored_again(stored: Stored) -> None:
+    repaired = repair_directory(stored.directory.path, stored.store())
+    assert repaired.done
+    assert all(what.endswith("stored again") for _, what in repaired.done), repaired.done
+    assert not repaired.lost
+    assert stored.check().findings == []
+    assert peek.stored_steps(stored.database, "known") == list(range(LAST))
+    assert peek.stored_steps(stored.database, "large") == list(range(BEFORE, LAST))
+    assert peek.stored_state(stored.database, "known") == state_of("known", LAST - 1)
+    assert peek.stored_state(stored.database, "large") == state_of("large", LAST - 1, LARGE)
+    assert peek.stored_versions(stored.database, "large") == [
+        *((1, seq) for seq in range(1, 4)), *((2, seq) for seq in range(1, 4)),
+    ]  # fmt: skip
+    assert repair_directory(stored.directory.path, stored.store()).done == []
+
+
+def test_what_others_have_claimed_since_is_left_to_them(stored: Stored) -> None:
+    with stored.store() as store:
+        assert store.claim("known", "another-1") == 2
+        assert store.claim("large", "another-1") == 1
+    repaired = repair_directory(stored.directory.path, stored.store())
+    assert repaired.lost
+    assert all("left as it is" in what for _, what in repaired.done), repaired.done
+    assert peek.stored_steps(stored.database, "known") == list(range(BEFORE))
+    with SQLiteStore(stored.database) as store:
+        assert store.claim("known", "another-1") == 2, "it was fenced"
+        assert store.claim("large", "another-1") == 1, "it was fenced"
+    assert {finding.code for finding in stored.check().findings} == {Code.NOT_STORED}

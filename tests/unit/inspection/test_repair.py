@@ -1,0 +1,272 @@
+"""`livingai check --repair`: damage is moved aside, what follows comes back, nothing is deleted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from livingai.errors import DirectoryInUseError
+from livingai.inspection.check import check_directory
+from livingai.inspection.findings import Code
+from livingai.inspection.repair import repair_directory
+from livingai.queue.journal import OWNER_LOCK
+from livingai.queue.layout import offset_of
+from livingai.queue.lock import OwnerLock
+from livingai.queue.quarantine import aside_paths, read_aside
+from livingai.queue.segment import segment_name
+from livingai.workers.dispatcher.feed import Feed
+from tests.support import hostile
+from tests.support.directory_damage import AROUND, JOURNAL, RECORDS, STORED, Checked, file
+from tests.support.journals import Writer, flip, overwrite, records, segment_files
+from tests.support.odd import put_odd
+
+Act = Callable[[Checked], object]
+
+#: What is still found after a repair; of all else nothing.
+LEFT: dict[Code, set[Code]] = {
+    # The service deals with these.
+    Code.SEGMENT_HEADER: {Code.SEGMENT_HEADER},
+    Code.OUTCOME_DAMAGED: {Code.OUTCOME_DAMAGED},
+    # Nothing is wrong with these, or nothing can be done.
+    Code.SERVICE_STATE: {Code.SERVICE_STATE},
+    Code.LEFTOVER: {Code.LEFTOVER},
+    Code.NO_JOURNAL: {Code.NO_JOURNAL},
+    Code.NEWER_FORMAT: {Code.NEWER_FORMAT},
+    Code.ODD_LOCK: {Code.ODD_LOCK},
+    Code.INDEX_STALE: {Code.INDEX_STALE},
+    Code.SEGMENT_EMPTY: {Code.SEGMENT_EMPTY},
+    Code.RECORD_MISSING_STORED: {Code.RECORD_MISSING_STORED},
+    Code.SYNCED_MISSING: {Code.SYNCED_MISSING},
+    # Lost, known and kept.
+    Code.RECORD_MISSING: {Code.RECORD_ASIDE, Code.QUARANTINED},
+}
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Checked:
+    return Checked(tmp_path)
+
+
+def contents(checked: Checked) -> Counter[bytes]:
+    """The bytes of every file below the directory. Who holds a lock is written into its file."""
+    files = (Path(at, name) for at, _, names in os.walk(checked.directory.path) for name in names)
+    return Counter(
+        path.read_bytes() for path in files if not path.is_symlink() and path.suffix != ".lock"
+    )
+
+
+def waiting(checked: Checked) -> set[int]:
+    """The records that a service takes from the journal."""
+    (journal,) = checked.directory.journal_paths()
+    with closing(Feed(journal)) as feed:
+        feed.check_owner()
+        found = set()
+        while not feed.exhausted or feed.ahead:
+            feed.read_ahead()
+            while feed.ahead:
+                item = feed.next()
+                if feed.outcome_of(item) is None:
+                    found.add(item.header.lsn)
+    return found
+
+
+CASES = {
+    **{name: (case[0], case[1]) for name, case in AROUND.items() if name != "no journals"},
+    **{name: (case[0], case[1]) for name, case in JOURNAL.items()},
+}
+
+
+@pytest.mark.parametrize(("act", "code"), CASES.values(), ids=CASES)
+def test_nothing_is_deleted_and_it_is_done_once(checked: Checked, act: Act, code: Code) -> None:
+    act(checked)
+    before = contents(checked)
+    repair_directory(checked.directory.path)
+    assert not before - contents(checked), "bytes are gone"
+    left = {finding.code for finding in check_directory(checked.directory.path).findings}
+    if act is AROUND["odd service.state"][0]:  # an agent makes it
+        left.remove(Code.SERVICE_STATE)
+    assert left - {Code.MOVED_ASIDE} == LEFT.get(code, set())
+    kept = contents(checked)
+    again = repair_directory(checked.directory.path).done
+    assert all("left as it is" in what for _, what in again), again
+    assert contents(checked) == kept
+
+
+#: Damage after which the service has all waiting records, or all but one; a lock that is odd in
+#: this boot, and a journal of a newer format, keep it from the journal.
+ALL = set(range(STORED + 1, RECORDS + 1))
+COMES_BACK = {
+    name: ALL - {STORED + 3} if name == "waiting record lost" else ALL
+    for name in CASES
+    if name not in ("owner lock", "a newer format")
+}
+COMES_BACK["stored without outcome"] = ALL | {5}
+
+
+@pytest.mark.parametrize("name", COMES_BACK)
+def test_what_waits_comes_back(checked: Checked, name: str) -> None:
+    CASES[name][0](checked)
+    repair_directory(checked.directory.path)
+    assert waiting(checked) == COMES_BACK[name]
+
+
+def test_a_healthy_directory_is_left_as_it_is(checked: Checked) -> None:
+    before = contents(checked)
+    repaired = repair_directory(checked.directory.path)
+    assert (repaired.done, repaired.lost) == ([], False)
+    assert contents(checked) == before
+
+
+def test_damaged_records_are_copied_and_said_to_be_lost(checked: Checked) -> None:
+    found = checked.record(STORED + 3)
+    checked.damage(STORED + 3)
+    path = checked.in_journal(segment_name(found.position >> 32))
+    start = offset_of(found.position)
+    damaged = path.read_bytes()[start : start + found.header.length]
+    repaired = repair_directory(checked.directory.path)
+    assert repaired.lost
+    (aside,) = aside_paths(checked.directory.quarantine)
+    assert Path(aside).read_bytes().endswith(damaged)
+    assert read_aside(aside).about["lost"] == [STORED + 3, STORED + 3]
+    ((where, what),) = repaired.done
+    assert where == checked.where
+    assert f"record {STORED + 3} is damaged; what is left of that is in quarantine/" in what
+    assert repaired.lines() == [f"repaired: {where}: {what}"]
+    assert repaired.to_json() == {"lost": True, "done": [{"where": where, "what": what}]}
+
+
+def test_the_page_says_what_the_segments_say(checked: Checked) -> None:
+    """Then nothing is taken for unpublished, and an agent reads no older state from the index."""
+    flip(checked.in_journal("control"), 20 * 8)
+    repair_directory(checked.directory.path)
+    last = records(checked.journal)[-1]
+    with closing(Feed(checked.journal)) as feed:
+        control = feed.tail.control
+        assert not control.damaged
+        assert (control.tail, control.tail_lsn) == (
+            last.position + last.header.length, last.header.lsn,
+        )  # fmt: skip
+        assert feed.same_boot
+        assert feed.created_ns
+    names = {path.name.rpartition("-")[2] for path in checked.path("quarantine").iterdir()}
+    assert names == {"control.odd", "index.odd"}
+
+
+def test_the_older_cursor_is_kept(checked: Checked) -> None:
+    """One of its two places was damaged: the other one counts, before and after."""
+    JOURNAL["cursor slot"][0](checked)
+    with closing(Feed(checked.journal)) as feed:
+        before = feed.cursor.read()
+    assert before.lsn
+    repair_directory(checked.directory.path)
+    with closing(Feed(checked.journal)) as feed:
+        assert feed.cursor.read() == before
+
+
+def test_a_segment_goes_home(checked: Checked) -> None:
+    """It lies in another journal's folder, and its own one misses it."""
+    other = Writer(checked.directory)
+    other.save("four", b"state")
+    home = Path(other.journal.directory)
+    other.close()
+    (segment,) = segment_files(os.fspath(home))
+    number = int(segment_files(checked.journal)[-1].stem) + 1
+    hostile.segment(segment, "number", lambda _: number)
+    name = segment_name(number)
+    data = segment.read_bytes()
+    segment.rename(checked.in_journal(name))
+    codes = {finding.code for finding in check_directory(checked.directory.path).findings}
+    assert Code.SEGMENT_FOREIGN in codes
+    repair_directory(checked.directory.path)
+    assert (home / name).read_bytes() == data
+    assert not checked.in_journal(name).exists()
+
+
+def test_what_a_crash_left_is_moved_after_a_while(checked: Checked) -> None:
+    names = [".manifest-x", ".report-x", "quarantine/.aside-1"]
+    for name in names:
+        file(name)(checked)
+    assert repair_directory(checked.directory.path).done == [], "a process may be writing it"
+    old = time.time() - 100
+    for name in names:
+        os.utime(checked.path(name), (old, old))
+    repaired = repair_directory(checked.directory.path)
+    assert sorted(where for where, _ in repaired.done) == sorted(names)
+    assert not any(checked.path(name).exists() for name in names)
+    codes = [finding.code for finding in check_directory(checked.directory.path).findings]
+    assert codes == [Code.MOVED_ASIDE] * 3
+
+
+def test_a_missing_folder_is_made_and_said_to_be_lost(checked: Checked) -> None:
+    checked.path("journals").rename(checked.path("journals-elsewhere"))
+    repaired = repair_directory(checked.directory.path)
+    assert repaired.lost
+    assert check_directory(checked.directory.path).findings == []
+
+
+@pytest.mark.parametrize("name", ["journals", "quarantine"])
+def test_a_file_in_the_place_of_a_folder_is_kept(checked: Checked, name: str) -> None:
+    checked.path(name).rename(checked.path("elsewhere"))
+    checked.path(name).write_bytes(b"kept")
+    repair_directory(checked.directory.path)
+    assert checked.path(name).is_dir()
+    assert b"kept" in contents(checked)
+
+
+def test_an_odd_lock_of_an_earlier_boot_is_moved(checked: Checked) -> None:
+    hostile.control(checked.journal, "boot_id", lambda is_: is_ + 1)
+    put_odd("directory", checked.in_journal(OWNER_LOCK))
+    repair_directory(checked.directory.path)
+    assert not checked.in_journal(OWNER_LOCK).is_dir()
+    assert waiting(checked) == ALL
+
+
+@pytest.mark.parametrize("lock", ["lock", "supervisor_lock"])
+def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
+    checked.in_journal("cursor").unlink()
+    owner = OwnerLock.acquire(getattr(checked.directory, lock))
+    assert owner is not None
+    before = contents(checked)
+    try:
+        with pytest.raises(DirectoryInUseError, match=r"a service uses .*livingai stop"):
+            repair_directory(checked.directory.path)
+    finally:
+        owner.release()
+    assert contents(checked) == before
+
+
+def test_refused_while_an_agent_lives(checked: Checked) -> None:
+    checked.in_journal("cursor").unlink()
+    writer = Writer(checked.directory)
+    before = contents(checked)
+    with pytest.raises(DirectoryInUseError, match="the process that writes"):
+        repair_directory(checked.directory.path)
+    lock = checked.in_journal(OWNER_LOCK)
+    lock.rename(lock.with_suffix(".kept"))
+    put_odd("directory", lock)
+    with pytest.raises(
+        DirectoryInUseError, match=f"the process that writes {writer.journal.directory}"
+    ):
+        repair_directory(checked.directory.path)
+    assert contents(checked) == before + Counter([lock.with_suffix(".kept").read_bytes()])
+    lock.rmdir()
+    lock.with_suffix(".kept").rename(lock)
+    writer.close()
+    assert repair_directory(checked.directory.path).done == [
+        (f"{checked.where}/cursor", "made anew")
+    ]
+
+
+def test_a_damaged_file_of_the_quarantine_is_not_listed_any_more(checked: Checked) -> None:
+    overwrite_to = checked.path("quarantine", "x.record")
+    overwrite_to.write_bytes(b"no json\n")
+    overwrite(overwrite_to, 0, b"NO")
+    repair_directory(checked.directory.path)
+    assert list(aside_paths(checked.directory.quarantine)) == []
+    assert b"NO json\n" in contents(checked)
