@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checking import judge
 from tests.support.place import TAG, Place
+
+
+@pytest.fixture(autouse=True)
+def checked_at_the_end(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Once the test's processes have ended, `livingai check` looks at each state directory that it
+    has left, with its database; ``@pytest.mark.damaged(...)`` names what may be found."""
+    yield
+    marks = request.node.iter_markers("damaged")
+    judge(tmp_path, {str(code) for mark in marks for code in mark.args})
 
 
 @pytest.fixture
@@ -26,6 +36,7 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         monkeypatch.setenv(TAG, place.tag)
         yield place
         place.finish()
+    judge(place.folder, set())
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,7 @@ def test_none_are_written_where_that_is_asked_for(state_dir: Place) -> None:
         assert not any(is_patch(found.header) for found in written(state_dir))
 
 
+@pytest.mark.damaged("state-damaged")
 def test_a_base_that_the_store_lost(state_dir: Place) -> None:
     with state_dir.engine() as engine:
         assert save(engine, 0)[0].result(30).stored
@@ -171,6 +172,7 @@ def test_a_base_that_was_stored_and_is_damaged_then(state_dir: Place) -> None:
         assert engine.latest_sync("run-1")[1] == state(1)  # asks the service
 
 
+@pytest.mark.damaged("state-damaged")
 def test_a_quarantined_patch_stands_alone(state_dir: Place) -> None:
     with state_dir.engine() as engine:
         assert save(engine, 0)[0].result(30).stored

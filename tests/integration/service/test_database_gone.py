@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from livingai import ExecutionNode, SQLiteStore
+from livingai.codecs import content_hash
 from livingai.testing.rows import commit, make_row
 from tests.support.place import Place
 
@@ -25,7 +26,7 @@ def remove(*suffixes: str) -> Callable[[Place], None]:
 def replace(place: Place) -> None:
     other = place.folder / "other.db"
     with SQLiteStore(other) as store:
-        commit(store, [make_row("backup", 1, blob=b"\0b")])
+        commit(store, [make_row("backup", 1, blob=b"\0b", content_hash=content_hash(b"b"))])
     other.rename(place.database)
 
 

@@ -36,6 +36,7 @@ def damage(place: Place, statement: str) -> None:
         assert database.execute(statement).rowcount == 1
 
 
+@pytest.mark.damaged("node-damaged")
 def test_a_damaged_row_is_damage_to_agents_of_all_versions(state_dir: Place) -> None:
     with state_dir.service():
         with state_dir.engine() as engine:

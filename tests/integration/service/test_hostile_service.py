@@ -116,6 +116,7 @@ def test_patch(state_dir: Place, field: str, number: int) -> None:
     assert len(peek.stored_steps(state_dir.database, "run-1")) >= 29
 
 
+@pytest.mark.damaged("quarantine-damaged")
 def test_odd_things_everywhere(state_dir: Place) -> None:
     journal = left_behind(state_dir)
     folder = Path(state_dir.directory.journals)
