@@ -139,7 +139,7 @@ def test_the_files_of_a_journal(
 
 def test_an_index_of_an_earlier_boot_is_used_by_nobody(checked: Checked) -> None:
     """Its pages were never synced, so it may say anything."""
-    _slot(SlotWord.STATE, _another)(checked)
+    JOURNAL["an execution at another"][0](checked)
     assert [found[0] for found in checked.findings()] == [ERROR]
     hostile.index(checked.journal, "boot_id", lambda is_: is_ ^ 1)
     assert checked.findings() == []
