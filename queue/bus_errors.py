@@ -5,8 +5,9 @@ handler returns, the access is made again; so the page is replaced first. Python
 only after the access, which would never end; this one is called by the kernel itself, through
 ctypes, which takes the interpreter's lock if the thread does not hold it.
 
-Only files of ours are dealt with. Any other bus error is left to whoever handled the signal before
-(nobody, faulthandler): that handler is put back, and meets the same error at once.
+Only files of ours are dealt with, known by where they are mapped and by their inodes. Any other bus
+error is left to whoever handled the signal before (nobody, faulthandler): that handler is put back,
+and meets the same error at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -37,15 +39,40 @@ class _Action(ctypes.Structure):
     ]
 
 
+class _Buffer(ctypes.Structure):
+    """``Py_buffer`` of Python's C API."""
+
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("rest", ctypes.c_void_p * 5),
+    ]
+
+
+#: One thread replaces at a time; another one that met the same error finds the page replaced.
+_replacing = threading.Lock()
 #: What must live as long as the process: the handler, and the one before.
 _kept: list[Any] = []
 
 
+def address_of(mapping: mmap.mmap) -> int:
+    """Where a file is mapped."""
+    view = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(mapping), ctypes.byref(view), 0)
+    address: int = view.buf
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
+    return address
+
+
 def handle_bus_errors(
-    number: int, is_ours: Callable[[int], bool], note: Callable[[str], None]
+    number: int, place_at: Callable[[int], tuple[int, int, int] | None], note: Callable[[str], None]
 ) -> None:
-    """From now on, pages missing from mapped files whose inode ``is_ours`` are replaced, and their
-    paths given to ``note``. Raises OSError."""
+    """From now on, pages missing from mapped files that ``place_at`` knows (begin, end and inode of
+    the mapping at an address) are replaced, and their paths given to ``note``. Raises OSError."""
     if ctypes.sizeof(ctypes.c_void_p) != 8:
         raise OSError("the structures below are those of 64-bit machines")
     libc = ctypes.CDLL(None, use_errno=True)
@@ -56,11 +83,16 @@ def handle_bus_errors(
     before = _Action()
 
     def replace(address: int) -> str | None:
-        """Replace the page and all behind it; the file's path, None if it is not ours."""
-        found = _mapping_at(address)
-        if found is None or not is_ours(found[0]):
+        """Replace the page and all behind it; the file's path, "" if another thread has done it,
+        None if it is not ours."""
+        place, found = place_at(address), _mapping_at(address)
+        if place is None or found is None:
             return None
-        _, end, protection, path = found
+        inode, end, protection, path = found
+        if not inode:
+            return ""
+        if inode != place[2]:
+            return None
         page = address & -mmap.PAGESIZE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
         return path if libc.mmap(page, end - page, protection, flags, -1, 0) != _FAILED else None
@@ -69,13 +101,15 @@ def handle_bus_errors(
         path, code = None, ctypes.c_int.from_address(info + _SI_CODE).value
         if code == _BUS_ADRERR:
             try:
-                path = replace(ctypes.c_size_t.from_address(info + _SI_ADDR).value)
-            except OSError:  # out of descriptors
+                with _replacing:
+                    path = replace(ctypes.c_size_t.from_address(info + _SI_ADDR).value)
+            except (OSError, MemoryError):  # out of descriptors
                 path = None
             except RuntimeError:  # another thread maps a file just now: the access tries again
                 return
-        if path is not None:
+        if path:
             note(path)
+        if path is not None:
             return
         libc.sigaction(number, ctypes.byref(before), None)
         if code <= 0:  # a process has sent it: no access is made again

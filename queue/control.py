@@ -47,7 +47,7 @@ class Control:
     """A journal's control page, mapped."""
 
     __slots__ = (
-        "_cuts", "_map", "_path", "_words", "_write", "boot", "boot_order", "created_ns", "damaged",
+        "_cuts", "_directory", "_map", "_words", "boot", "boot_order", "created_ns", "damaged",
         "journal_id",
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ class Control:
         """
         self._map: mmap.mmap | None = None
         self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
-        self._path, self._write, self._cuts = os.path.join(directory, NAME), write, CUTS.count
+        self._directory, self._cuts = directory, CUTS.count
         self.damaged = not self._open(directory, write)
         if self.damaged:
             self.close()
@@ -84,7 +84,7 @@ class Control:
         try:
             if os.fstat(fd).st_size != CONTROL_BYTES:
                 return False
-            self._map = map_file(fd, CONTROL_BYTES, write=write)
+            self._map = map_file(fd, CONTROL_BYTES, write=write, owner=write)
         finally:
             os.close(fd)
         self._words = memoryview(self._map).cast("Q")
@@ -144,19 +144,21 @@ class Control:
         """Position behind the last complete record; 0 before the first. Look at :attr:`damaged`
         afterwards: the page may have been cut short since it was mapped."""
         tail = self._words[_TAIL]
-        if self._cuts != CUTS.count:
+        while self._cuts != CUTS.count:
             self._look_again()
+            tail = self._words[_TAIL]
         return tail
 
     def _look_again(self) -> None:
-        """A file was cut short: if it is this one, its words are 0 from now on, for readers."""
+        """A file was cut short, perhaps this one: map it again."""
         self._cuts = CUTS.count
-        if self._map is None or self._write:
-            return  # the owner goes on with a page that only it sees
-        with contextlib.suppress(OSError):
-            if os.stat(self._path).st_size == CONTROL_BYTES:
+        if self._map is None or self.damaged:
+            return
+        with contextlib.suppress(OSError, CorruptRecordError):
+            if self._open(self._directory, write=False):
                 return
         self.damaged = True
+        self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
 
     @property
     def tail_lsn(self) -> int:

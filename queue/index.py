@@ -89,7 +89,7 @@ class Index:
         "sets",
     )  # fmt: skip
 
-    def __init__(self, directory: str, *, write: bool = True) -> None:
+    def __init__(self, directory: str, *, write: bool = True, owner: bool = False) -> None:
         """Raises FileNotFoundError, or ValueError if the file is no index that fits its size."""
         flags = os.O_RDWR if write else os.O_RDONLY
         fd = open_file(os.path.join(directory, NAME), flags)
@@ -97,7 +97,7 @@ class Index:
             size = os.fstat(fd).st_size
             if size < INDEX_HEADER_BYTES:
                 raise ValueError("index file too short")
-            self._map = map_file(fd, size, write=write)
+            self._map = map_file(fd, size, write=write, owner=owner)
         finally:
             os.close(fd)
         magic, version, _, self.journal_id, self.sets, self.node_slots, self.boot = (

@@ -4,14 +4,18 @@ Rules:
 
 1. Every file of a state directory that is mapped is mapped here.
 2. A page that the file no longer has (another program has cut it short), or that cannot be read
-   from the disk, is a SIGBUS for whoever touches it: the end of the process, and of each one that
-   maps the file. So such a page, and all behind it, is replaced by empty memory of this process's
-   own, and the access goes on and finds zeros (:mod:`livingai.queue.bus_errors`). Nothing is
-   checked before an access, so this costs nothing until it happens.
+   from the disk, is a SIGBUS for whoever touches it: the end of each process that maps the file.
+   Its owner, who says in it what others rely on, does end: nothing that it acknowledged is in that
+   page alone, and what it would write there nobody could see. For all others the page, and all
+   behind it, is replaced by empty memory of their own, and the access goes on and finds zeros
+   (:mod:`livingai.queue.bus_errors`). Nothing is checked before an access, so this costs nothing
+   until it happens.
 3. Zeros are no record, no slot and no cursor: a reader finds what it would find in a damaged file.
    What it has copied out is verified afterwards, as always.
 4. Each time that happens :attr:`Cuts.count` grows. Who keeps a mapping compares it, and maps the
    file again: it may have grown again, and what its owner has written since is only there.
+5. A program that enables faulthandler after its first mapping takes the signal's handler over:
+   then it is as without this module.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import os
 import signal
 import threading
 import weakref
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Cuts:
@@ -49,40 +53,54 @@ class Cuts:
         )
 
 
+class Place(NamedTuple):
+    """Where a file is mapped, and which."""
+
+    start: int
+    end: int
+    inode: int
+
+
 CUTS: Final = Cuts()
-#: Mappings that are there, and the inode of each one's file.
-_inodes: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
+_places: weakref.WeakKeyDictionary[mmap.mmap, Place] = weakref.WeakKeyDictionary()
 _watch_lock = threading.Lock()
 _watching = threading.Event()
 
 
-def map_file(fd: int, size: int, *, write: bool = False) -> mmap.mmap:
-    """Map the first ``size`` bytes of an open file, shared with all other processes.
+def map_file(fd: int, size: int, *, write: bool = False, owner: bool = False) -> mmap.mmap:
+    """Map the first ``size`` bytes of an open file, shared with all other processes. ``owner``: see
+    rule 2.
 
     Raises:
         ValueError: the file is shorter.
         OSError: it cannot be mapped.
     """
     found = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if write else 0))
-    _inodes[found] = os.fstat(fd).st_ino
-    if not _watching.is_set():
-        _watch()
+    if not owner:
+        # There are Pythons without ctypes: there the signal is what it is without us.
+        with contextlib.suppress(ImportError, AttributeError, OSError, MemoryError):
+            from livingai.queue.bus_errors import address_of  # noqa: PLC0415
+
+            start = address_of(found)
+            _places[found] = Place(start, start + size, os.fstat(fd).st_ino)
+            _watch()
     return found
 
 
-def is_mapped(inode: int) -> bool:
-    """Whether a file with this inode was mapped by :func:`map_file`, and still is."""
-    return inode in list(_inodes.values())
+def place_at(address: int) -> Place | None:
+    """The mapping of :func:`map_file` that this address is in. Raises RuntimeError: another thread
+    maps a file just now."""
+    found = (place for place in list(_places.values()) if place.start <= address < place.end)
+    return next(found, None)
 
 
 def _watch() -> None:
-    """Have SIGBUS handled from now on."""
+    """Have SIGBUS handled from now on. Raises as loading ctypes does, and OSError."""
+    if _watching.is_set():
+        return
     with _watch_lock:
-        if _watching.is_set():
-            return
-        _watching.set()
-        with contextlib.suppress(ImportError, AttributeError, OSError):
-            # There are Pythons without ctypes: there the signal is what it is without us.
+        if not _watching.is_set():
             from livingai.queue.bus_errors import handle_bus_errors  # noqa: PLC0415
 
-            handle_bus_errors(signal.SIGBUS, is_mapped, CUTS.note)
+            _watching.set()
+            handle_bus_errors(signal.SIGBUS, place_at, CUTS.note)

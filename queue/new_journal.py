@@ -79,7 +79,7 @@ class JournalFiles:
         create_cursor(building)
         control = Control.create(building, journal_id, boot)
         undo.callback(control.close)
-        index = Index(building)
+        index = Index(building, owner=True)
         undo.callback(index.close)
         cursor = CursorFile(building, journal_id)
         undo.callback(cursor.close)

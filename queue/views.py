@@ -25,6 +25,7 @@ from livingai.queue.control import Control
 from livingai.queue.index import Index, Slot
 from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.lock import boot_id
+from livingai.queue.mapping import CUTS
 from livingai.queue.patch import base_position, is_patch, with_state
 from livingai.queue.record import Record, read_record
 from livingai.queue.segment import journal_error
@@ -119,6 +120,7 @@ class Views:
         self._folder = folder
         self._names: set[str] = set()
         self._views: dict[str, JournalView] = {}
+        self._cuts = CUTS.count
 
     def refresh(self) -> list[JournalView]:
         """The journals of this boot that are there now.
@@ -126,6 +128,9 @@ class Views:
         Raises:
             JournalError: one is there that cannot be opened for now (no descriptors left).
         """
+        if self._cuts != CUTS.count:
+            self._cuts = CUTS.count
+            self.close()  # a mapping of a file that was cut short shows it no more
         try:
             names = {name for name in os.listdir(self._folder) if name[0] != "."}
         except FileNotFoundError:
@@ -179,9 +184,12 @@ class Views:
     def mark(self, key: int, own: int) -> None:
         """Mark an execution as taken over in all journals but the one with id ``own`` (0: in
         all). Raises JournalError: see :meth:`refresh`."""
-        for view in self.refresh():
-            if view.index.journal_id != own:
-                view.index.take(key)
+        while True:
+            for view in self.refresh():
+                if view.index.journal_id != own:
+                    view.index.take(key)
+            if self._cuts == CUTS.count:
+                return  # else a mark may have gone where nobody sees it
 
     def close(self) -> None:
         """Unmap everything. Idempotent."""

@@ -63,23 +63,12 @@ class Wakeups:
         """The page's words, with all in them that does not change. Raises OSError."""
         with open_binary(self._path, os.O_RDWR) as file:
             os.posix_fallocate(file.fileno(), 0, SERVICE_STATE_BYTES)  # it may have been cut short
-            page = map_file(file.fileno(), SERVICE_STATE_BYTES, write=True)
+            page = map_file(file.fileno(), SERVICE_STATE_BYTES, write=True, owner=True)
         words = memoryview(page).cast("Q")
         words[ServiceWord.WAITING] = WakeFor.NOTHING
         words[ServiceWord.PID] = os.getpid()
         words[ServiceWord.LINGER_NS] = int(self._linger_s * 1e9)
         return words
-
-    def _look_again(self) -> None:
-        """Files were cut short, and this may be one of them."""
-        try:
-            self._words = self._map()
-        except OSError as error:
-            _log.warning("cannot map %s again, trying on: %s", self._path, error)
-            return
-        self._cuts = CUTS.count
-        if message := CUTS.take_message():
-            _log.error("%s", message)
 
     def beat(self) -> float:
         """A turn begins: what is kicked from now on is for the next one. The time of that
@@ -88,7 +77,8 @@ class Wakeups:
         now = self._began = time.monotonic()
         self._words[ServiceWord.HEARTBEAT_NS] = int(now * 1e9)
         if self._cuts != CUTS.count:
-            self._look_again()
+            self._cuts = CUTS.count
+            _log.error("%s", CUTS.take_message())
         return now
 
     def kick(self) -> None:

@@ -43,7 +43,7 @@ found = map_file(fd, size)
 os.truncate(path, 100)
 assert found[:size] == b"x" * 100 + bytes(size - 100) and CUTS.count == 1
 """,
-    "its owner goes on with a page of its own": """
+    "who only writes marks into it goes on with a page of its own": """
 found = map_file(fd, size, write=True)
 os.truncate(path, 0)
 words = memoryview(found).cast("Q")
@@ -84,6 +84,21 @@ for thread in threads:
     thread.join()
 assert sums == [0] * 16 and CUTS.count >= 8
 """,
+    "again and again, in many threads": """
+for n in range(60):
+    found = map_file(made(f"a{n}", b"y"), size)
+    barrier = threading.Barrier(4)
+    def look():
+        barrier.wait()
+        assert sum(found[:]) == 0
+    os.truncate(path + f"a{n}", 0)
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+assert CUTS.count == 60
+""",
     "in a child": """
 found = map_file(fd, size)
 os.truncate(path, 0)
@@ -115,6 +130,27 @@ ours = map_file(fd, size)
 theirs = mmap.mmap(made("theirs", b"z"), size)
 os.truncate(path + "theirs", 0)
 """
+
+
+OWN = """
+found = map_file(fd, size)
+theirs = mmap.mmap(fd, size)
+os.truncate(path, 0)
+assert found[0] == 0
+theirs[0]
+"""
+OWNER = """
+map_file(made("other", b"x"), size)
+found = map_file(fd, size, write=True, owner=True)
+os.truncate(path, 0)
+found[0] = 1
+"""
+
+
+@pytest.mark.parametrize("program", [OWN, OWNER], ids=["a mapping of the program's", "its owner"])
+def test_who_ends(tmp_path: Path, program: str) -> None:
+    """What is not mapped by us, though it is our file; and the owner, whom nobody would hear."""
+    assert run(tmp_path, program).returncode == -signal.SIGBUS
 
 
 @pytest.mark.parametrize("option", ["", "faulthandler"])
