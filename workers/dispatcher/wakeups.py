@@ -62,7 +62,6 @@ class Wakeups:
     def _map(self) -> memoryview:
         """The page's words, with all in them that does not change. Raises OSError."""
         with open_binary(self._path, os.O_RDWR) as file:
-            os.posix_fallocate(file.fileno(), 0, SERVICE_STATE_BYTES)  # it may have been cut short
             page = map_file(file.fileno(), SERVICE_STATE_BYTES, write=True, owner=True)
         words = memoryview(page).cast("Q")
         words[ServiceWord.WAITING] = WakeFor.NOTHING

@@ -119,6 +119,58 @@ assert path not in pathlib.Path("/proc/self/maps").read_text()
 }
 
 
+JOURNAL = """
+from livingai.queue.control import Control
+from livingai.queue.segments import Segments
+from livingai.queue.tail import JournalTail
+from tests.support.journals import Writer, state_directory
+writer = Writer(state_directory(path + ".state"))
+for n in range(3):
+    writer.save("run", b"x" * 100)
+folder = writer.journal.directory
+def cut(name, meanwhile):
+    with open(os.path.join(folder, name), "rb") as file:
+        whole = file.read()
+    os.truncate(os.path.join(folder, name), 0)
+    meanwhile()
+    with open(os.path.join(folder, name), "r+b") as file:
+        file.write(whole)
+"""
+CASES |= {
+    "a control page that is cut, and put back before its reader looks again": JOURNAL
+    + """
+control = Control(folder)
+cut("control", lambda: control._words[9])
+assert CUTS.count == 1
+assert control.tail == writer.journal._control.tail and not control.damaged
+""",
+    "a control page that stays cut": JOURNAL
+    + """
+control = Control(folder)
+os.truncate(os.path.join(folder, "control"), 0)
+assert control.tail == 0 and control.damaged
+""",
+    "a segment that is cut, and put back": JOURNAL
+    + """
+segments = Segments(folder)
+before = segments.get(1).view
+cut("0000000001.seg", lambda: before[4000])
+assert CUTS.count == 1 and bytes(before[:64]) == bytes(64)
+assert bytes(segments.get(1).view[:8]) != bytes(8)
+""",
+    "an index that is cut, and put back: a mark goes where its owner sees it": JOURNAL
+    + """
+other = Writer(state_directory(path + ".state"))
+other.save("other", b"y")
+view = next(v for v in other.cache._views.refresh() if v.directory == folder)
+cut("index", lambda: view.index._words[100])
+assert CUTS.count == 1
+other.cache.take_over("run", 0, other.journal.id)
+assert writer.journal.index.taken(writer.places["run"].slot)
+""",
+}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_it_lives_on(tmp_path: Path, case: str) -> None:
     done = run(tmp_path, CASES[case])
