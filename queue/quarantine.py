@@ -7,6 +7,7 @@ record's bytes as they were in the journal.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -23,6 +24,8 @@ from livingai.queue.record import parse_header
 _SUFFIX = ".record"
 #: What is said of damaged records: the numbers of the first and the last one.
 LOST = "lost"
+#: What a file system without hard links answers.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 #: The line that says what a file is.
 _MAX_LINE_BYTES = 1 << 20
 
@@ -36,9 +39,9 @@ class Quarantined(NamedTuple):
 
 
 def set_aside(folder: str, journal_id: int, position: int, data: bytes, **about: Any) -> str:
-    """Write a record aside and sync it; the path. Raises OSError."""
-    name = f"{journal_id:016x}-{position:016x}{_SUFFIX}"
-    path = os.path.join(folder, name)
+    """Write a record aside and sync it; the path. Nothing that is there is replaced: a place can
+    have been noted before, for other bytes. What is there already is not written again, though.
+    Raises OSError."""
     about = {"at": time.time(), "journal": f"{journal_id:016x}", "position": position, **about}
     fd, temporary = tempfile.mkstemp(prefix=".aside-", dir=folder)
     try:
@@ -47,13 +50,48 @@ def set_aside(folder: str, journal_id: int, position: int, data: bytes, **about:
             file.flush()
             os.fsync(file.fileno())
         failpoint("quarantine.before_rename")
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+        path = _named(temporary, os.path.join(folder, f"{journal_id:016x}-{position:016x}"))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
     sync_path(folder)  # the name, too: the record is terminal from now on
     failpoint("quarantine.after_write")
     return path
+
+
+def _named(written: str, start: str) -> str:
+    """Give a file the first free name that begins so, unless one of these says the same; the name
+    that it has then."""
+    number = 1
+    while True:
+        path = f"{start}-{number}{_SUFFIX}" if number > 1 else f"{start}{_SUFFIX}"
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            if _says_the_same(written, path):
+                return path
+            number += 1
+        except OSError as error:
+            if error.errno not in _NO_LINKS or os.path.lexists(path):
+                raise
+            os.rename(written, path)  # only the holder of the service's lock writes here
+            return path
+        else:
+            return path
+
+
+def _says_the_same(one: str, other: str) -> bool:
+    """Whether two files hold the same bytes, set aside for the same records; the time and the
+    words of the reason may differ."""
+    try:
+        said = []
+        for path in (one, other):
+            with open_binary(path) as file:
+                about = parse_json(file.readline(_MAX_LINE_BYTES), _MAX_LINE_BYTES)
+                said.append(({**about, "at": 0, "reason": ""}, file.read()))
+    except (OSError, ValueError, TypeError):  # damaged, no file, or gone: another one
+        return False
+    return bool(said[0] == said[1])
 
 
 def read_aside(path: str) -> Quarantined:
@@ -81,7 +119,7 @@ def read_aside(path: str) -> Quarantined:
 
 
 def aside_paths(folder: str) -> Iterator[str]:
-    """Paths of all quarantined records, oldest name first."""
+    """Paths of all quarantined records, sorted by name: the journal's, then the position."""
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
