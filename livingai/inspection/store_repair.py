@@ -4,11 +4,13 @@ still has: after a database was restored from a copy, for example.
 They are committed again as the writes that they were, by the writer's own code, in the order of
 their claims. A claim that the store does not know would count as the newest there, so that is done
 only where it is the newest: the store's newest owner is an older claim of this directory, or there
-is none. All else is left where it is.
+is none. It then brings the next epoch with it, so that the store fences it if others have claimed
+the execution since that look. All else is left where it is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -19,7 +21,7 @@ from livingai.failpoint import failpoint
 from livingai.inspection.report import Report
 from livingai.inspection.stored import SettledRecord, missing_records
 from livingai.inspection.workbench import Workbench
-from livingai.stores.base import RowStatus, Store
+from livingai.stores.base import Row, RowStatus, Store
 from livingai.stores.belonging import refuse_another
 from livingai.workers.store.writer import HELD, UNENCODED, WriterRole
 
@@ -37,35 +39,51 @@ def store_again(bench: Workbench, store: Store) -> None:
     with store:
         for records in missing_records(bench.directory, store, Report(bench.directory.path)):
             missing[records[0].execution_id] += records
-        writer = WriterRole(store)
+        writer = _Writer(store)
         try:
             for execution_id, records in missing.items():
-                records.sort(key=lambda record: (record.claim, record.seq))
-                if _in_order(bench, store, execution_id, records):
-                    _store(bench, writer, records)
-                else:
-                    why = "left as it is: others have claimed the execution in the store"
-                    _note(bench, records, why, lost=True)
+                records.sort(key=lambda record: (record.claim, record.owner, record.seq))
+                for _, same in groupby(records, key=lambda record: (record.claim, record.owner)):
+                    of_claim = list(same)
+                    epoch = _epoch(bench, store, execution_id, of_claim[0])
+                    if epoch is not None:
+                        writer.epoch = epoch
+                        _store(bench, writer, of_claim)
+                    else:
+                        why = "left as it is: others have claimed the execution in the store"
+                        _note(bench, of_claim, why, lost=True)
         finally:
             writer.close()
 
 
-def _in_order(
-    bench: Workbench, store: Store, execution_id: str, records: list[SettledRecord]
-) -> bool:
-    """Whether the claims of these records are older than, or the next ones behind, what the store
-    knows."""
+class _Writer(WriterRole):
+    """A writer that never claims the next epoch, whichever that is: only the one it is told."""
+
+    #: The epoch of a claim that the store does not know.
+    epoch = 0
+
+    def _row(self, journal: str, position: int, *encoding: Any) -> Row:
+        return dataclasses.replace(super()._row(journal, position, *encoding), epoch=self.epoch)
+
+    def _keep_places(self, claims: Iterable[tuple[str, str]]) -> None:
+        """Nothing is queued again later."""
+
+
+def _epoch(bench: Workbench, store: Store, execution_id: str, record: SettledRecord) -> int | None:
+    """The next epoch for the claim of a record; 0: the store knows the claim; None: it is not the
+    next one behind what the store knows."""
     owners = store.owners(execution_id)
-    known = {owner for _, owner in owners}
-    unknown = [record.claim for record in records if record.owner not in known]
-    if not unknown or not owners:
-        return True
-    journal, _, claim = str(max(owners)[1]).partition("-")
+    if record.owner in {owner for _, owner in owners}:
+        return 0
+    if not owners:
+        return 1
+    epoch, newest = max(owners)
+    journal, _, claim = str(newest).partition("-")
     here = {os.path.basename(path) for path in bench.directory.journal_paths()}
-    return journal in here and int(claim, 16) < min(unknown)
+    return epoch + 1 if journal in here and int(claim, 16) < record.claim else None
 
 
-def _store(bench: Workbench, writer: WriterRole, records: list[SettledRecord]) -> None:
+def _store(bench: Workbench, writer: _Writer, records: list[SettledRecord]) -> None:
     done: dict[tuple[str, int], list[Any]] = {}
     for first in range(0, len(records), _BATCH):
         batch = records[first : first + _BATCH]
@@ -85,7 +103,7 @@ def _outcome(answer: list[Any]) -> tuple[int, str]:
 
 def _commit(
     bench: Workbench,
-    writer: WriterRole,
+    writer: _Writer,
     batch: list[SettledRecord],
     how: tuple[Any, ...],
     done: dict[tuple[str, int], list[Any]],

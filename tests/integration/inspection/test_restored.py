@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from livingai import SQLiteStore
 from livingai.inspection.repair import repair_directory
 from livingai.inspection.report import Code
+from livingai.stores.base import Row, RowResult
 from tests.support import acts, peek
 from tests.support.place import TAG, Place
 from tests.support.states import LARGE, state_of
@@ -96,3 +97,34 @@ def test_what_others_have_claimed_since_is_left_to_them(stored: Stored) -> None:
         assert store.claim("known", "another-1") == 2, "it was fenced"
         assert store.claim("large", "another-1") == 1, "it was fenced"
     assert {finding.code for finding in stored.check().findings} == {Code.NOT_STORED}
+
+
+class OvertakenStore(SQLiteStore):
+    """Others claim "large" and write it just before the commit of this number."""
+
+    def __init__(self, database: Path, commits: int) -> None:
+        super().__init__(database)
+        self.commits = commits
+
+    def commit(self, rows: Sequence[Row]) -> list[RowResult]:
+        if all(row.execution_id == "large" for row in rows):
+            self.commits -= 1
+            if not self.commits:
+                with SQLiteStore(self.place or "") as other:
+                    assert other.claim("large", "another-1")
+        return super().commit(rows)
+
+
+@pytest.mark.parametrize("commits", [1, 2])
+def test_others_that_claim_it_during_the_repair_are_not_fenced(
+    stored: Stored, commits: int
+) -> None:
+    store = OvertakenStore(stored.database, commits)
+    repaired = repair_directory(stored.directory.path, store)
+    assert store.commits <= 0, "nobody came"
+    assert repaired.lost
+    with SQLiteStore(stored.database) as other:
+        newest = max(other.owners("large"))
+        assert newest[1] == "another-1", "it was fenced"
+        assert other.claim("large", "another-1") == newest[0]
+    assert peek.stored_steps(stored.database, "known") == list(range(LAST))
