@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
 from livingai.inspection.index import check_index
+from livingai.inspection.oldest import oldest_cursor
 from livingai.inspection.report import Code, Report
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
@@ -88,6 +89,8 @@ class _JournalCheck:
         self._promised = control.tail_lsn
         self._stop = control.tail if alive and not control.damaged else None
         self._cursor = Cursor(0, 0)
+        #: If the newest cursor cannot be read: all records up to this one were terminal.
+        self._recycled = 0
         self._lsn = 0
         self._number = 0
         #: Largest published seq by execution and claim.
@@ -123,23 +126,29 @@ class _JournalCheck:
         try:
             file = CursorFile(self._path, self._control.journal_id)
         except FileNotFoundError:
+            self._recycled = self._oldest()
             self._note(Code.CURSOR_MISSING, "the cursor file is missing")
             return
         except OddFileError as error:
+            self._recycled = self._oldest()
             self._note(Code.CURSOR_ODD, str(error))
             return
         with contextlib.closing(file):
             self._cursor = file.read()
             if file.damaged() and self._cursor == file.read():  # else it is being written now
+                self._recycled = self._oldest()
                 self._note(Code.CURSOR_SLOT, "a cursor slot is damaged; the older one counts")
+
+    def _oldest(self) -> int:
+        return oldest_cursor(self.segments, self._control.journal_id).lsn
 
     def _cursor_lsn_now(self) -> int:
         with (
             contextlib.suppress(FileNotFoundError, OddFileError),
             contextlib.closing(CursorFile(self._path, self._control.journal_id)) as file,
         ):
-            return file.read().lsn
-        return 0
+            return max(file.read().lsn, self._recycled)
+        return self._recycled
 
     # -- records --
 

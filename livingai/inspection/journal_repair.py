@@ -8,6 +8,7 @@ from typing import Final
 
 from livingai.errors import CorruptRecordError, DirectoryError, DirectoryInUseError, OddFileError
 from livingai.inspection.journal import check_journal
+from livingai.inspection.oldest import oldest_cursor
 from livingai.inspection.report import Code, Report
 from livingai.inspection.workbench import Workbench
 from livingai.queue import control as control_page
@@ -180,11 +181,14 @@ def _cursor(bench: Workbench, path: str, codes: set[Code]) -> None:
         return
     with contextlib.closing(Control(path)) as control:
         journal_id = control.journal_id
-    older = None if codes & _CURSOR else _read_cursor(path, journal_id)
+    with contextlib.closing(Segments(path)) as segments:
+        older = oldest_cursor(segments, journal_id)
+    if not codes & _CURSOR:
+        older = max(older, _read_cursor(path, journal_id) or older)
     file = os.path.join(path, cursor_file.NAME)
     bench.move_aside(file, "not true, damaged, or no file")
     create_cursor(path)
-    if older is not None and older.lsn:
+    if older.lsn:
         with contextlib.closing(CursorFile(path, journal_id, write=True)) as cursor:
             cursor.write(older.lsn, older.position)
     bench.made(file)

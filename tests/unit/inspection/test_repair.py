@@ -15,15 +15,25 @@ from livingai.errors import DirectoryInUseError
 from livingai.inspection.check import check_directory
 from livingai.inspection.findings import Code
 from livingai.inspection.repair import repair_directory
+from livingai.queue.cursor import CursorFile
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import offset_of
+from livingai.queue.layout import CURSOR_SLOT_OFFSETS, SERVICE_STATE_BYTES, offset_of
 from livingai.queue.lock import OwnerLock
 from livingai.queue.quarantine import aside_paths, read_aside
 from livingai.queue.segment import segment_name
+from livingai.queue.tail import JournalTail
 from livingai.workers.dispatcher.feed import Feed
 from tests.support import hostile
 from tests.support.directory_damage import AROUND, JOURNAL, RECORDS, STORED, Checked, file
-from tests.support.journals import Writer, flip, overwrite, records, segment_files
+from tests.support.journals import (
+    Consumer,
+    Writer,
+    flip,
+    overwrite,
+    records,
+    segment_files,
+    state_directory,
+)
 from tests.support.odd import put_odd
 
 Act = Callable[[Checked], object]
@@ -167,6 +177,72 @@ def test_the_older_cursor_is_kept(checked: Checked) -> None:
     repair_directory(checked.directory.path)
     with closing(Feed(checked.journal)) as feed:
         assert feed.cursor.read() == before
+
+
+@pytest.fixture
+def recycled(tmp_path: Path) -> str:
+    """A journal that has used its segments again; all of it is stored but the last record."""
+    directory = state_directory(tmp_path / "recycled")
+    Path(directory.service_state).write_bytes(bytes(SERVICE_STATE_BYTES))
+    writer = Writer(directory)
+    consumer = Consumer(writer.journal.directory)
+    for step in range(60):
+        consumer.take()
+        writer.save("one", b"%d" % step * 300)
+    consumer.close()
+    writer.close()
+    assert segment_files(writer.journal.directory)[0].name != segment_name(1)
+    return writer.journal.directory
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("missing", Code.CURSOR_MISSING), ("odd", Code.CURSOR_ODD), ("wrong", Code.CURSOR_WRONG),
+     ("damaged", Code.CURSOR_SLOT)],
+)  # fmt: skip
+def test_without_its_cursor_nothing_is_said_to_be_lost(recycled: str, how: str, code: Code) -> None:
+    """What lay in segments that were used again was stored."""
+    path, directory = Path(recycled, "cursor"), str(Path(recycled).parents[1])
+    journal_id = int(Path(recycled).name, 16)
+    if how == "wrong":
+        with closing(CursorFile(recycled, journal_id, write=True)) as cursor:
+            cursor.write(cursor.read().lsn, cursor.read().position + 64)
+    elif how == "damaged":
+        for at in CURSOR_SLOT_OFFSETS:
+            overwrite(path, at + 8, b"damaged!")
+    else:
+        path.unlink()
+        if how == "odd":
+            put_odd("directory", path)
+    assert {finding.code for finding in check_directory(directory).findings} == {code}
+    repaired = repair_directory(directory)
+    assert not repaired.lost
+    assert not list(aside_paths(f"{directory}/quarantine"))
+    assert check_directory(directory).errors == []
+    with closing(Feed(recycled)) as feed:
+        start = feed.cursor.read()
+        assert start.lsn == records(recycled)[0].header.lsn - 1
+        with closing(JournalTail(recycled, position=start.position, after_lsn=start.lsn)) as tail:
+            assert [found.header.lsn for found in tail.read(alive=False)] == [
+                found.header.lsn for found in records(recycled)
+            ]
+            assert (tail.doubt, tail.damage) == ("", [])
+        feed.check_owner()
+        while not feed.exhausted:
+            feed.read_ahead()
+            while feed.ahead:
+                item = feed.next()
+                known = feed.outcome_of(item) is not None
+                assert known == (item.header.lsn < records(recycled)[-1].header.lsn)
+
+
+def test_a_damaged_oldest_segment_is_not_passed(recycled: str) -> None:
+    """Its records may wait, and its header does not say how many there were before."""
+    overwrite(segment_files(recycled)[0], 20, b"xxxx")
+    Path(recycled, "cursor").unlink()
+    repair_directory(Path(recycled).parents[1])
+    with closing(Feed(recycled)) as feed:
+        assert feed.cursor.read() == (0, 0)
 
 
 def test_a_segment_goes_home(checked: Checked) -> None:
