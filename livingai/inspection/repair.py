@@ -116,8 +116,11 @@ def _kept_from_services(bench: Workbench) -> Iterator[None]:
 
 def _repair_top(bench: Workbench, found: list[Finding]) -> None:
     """What lies beside the journals, and in the quarantine."""
+    held = (bench.directory.supervisor_lock, bench.directory.lock)  # they were dealt with
     for finding in found:
         path = os.path.join(bench.directory.path, finding.where)
+        if path in held:
+            continue
         leftover = finding.code is Code.LEFTOVER and _is_ours_to_move(path)
         if leftover or finding.code in (Code.ODD_FILE, Code.QUARANTINE_DAMAGED):
             bench.move_aside(path, finding.what)

@@ -304,6 +304,19 @@ def test_an_odd_lock_of_an_earlier_boot_is_moved(checked: Checked) -> None:
 
 
 @pytest.mark.parametrize("lock", ["lock", "supervisor_lock"])
+def test_no_service_begins_after_an_odd_lock_was_moved(checked: Checked, lock: str) -> None:
+    """The lock that the repair holds stays where services look for it."""
+    path = Path(getattr(checked.directory, lock))
+    path.unlink(missing_ok=True)
+    put_odd("directory", path)
+    repaired = repair_directory(checked.directory.path)
+    assert [where for where, _ in repaired.done] == [path.name]
+    assert path.is_file()
+    (aside,) = checked.path("quarantine").iterdir()
+    assert aside.is_dir()
+
+
+@pytest.mark.parametrize("lock", ["lock", "supervisor_lock"])
 def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
     checked.in_journal("cursor").unlink()
     owner = OwnerLock.acquire(getattr(checked.directory, lock))
