@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -33,25 +34,37 @@ def check(where: str, store: str | None, repair: bool, as_json: bool) -> None:
 
     --repair needs a directory that no agent and no service uses. Exit status 0: no damage, 1:
     damage (after a repair: damage that is left, or records that are lost), 2: it could not be
-    looked at.
+    looked at, or not be repaired; what was done until then is printed.
     """
-    repaired: Repaired | None = None
-    with _could_not_look():
-        path = find(where).path
-        if repair:
-            repaired = repair_directory(path, store_at(store) if store else None)
-        report = check_directory(path, store_at(store) if store else None)
+    repaired = Repaired(where)
+    try:
+        with _could_not_look():
+            path = find(where).path
+            if repair:
+                repair_directory(path, store_at(store) if store else None, repaired=repaired)
+            report = check_directory(path, store_at(store) if store else None)
+    except _CouldNotLookError as error:
+        if repaired.done:
+            _tell(repaired, {"error": error.message} if as_json else None)
+        raise
     if as_json:
-        done = {"repaired": repaired.to_json()} if repaired is not None else {}
+        done = {"repaired": repaired.to_json()} if repair else {}
         click.echo(json.dumps(report.to_json() | done, indent=2))
     else:
-        for line in repaired.lines() if repaired is not None else ():
-            click.echo(line)
+        _tell(repaired)
         for finding in report.findings:
             click.echo(f"{finding}")
         click.echo(f"{report}")
-    lost = repaired is not None and repaired.lost
-    sys.exit(0 if report.ok and not lost else 1)
+    sys.exit(0 if report.ok and not repaired.lost else 1)
+
+
+def _tell(repaired: Repaired, more: dict[str, Any] | None = None) -> None:
+    """Print what was done; with ``more`` as a JSON object."""
+    if more is not None:
+        click.echo(json.dumps(more | {"repaired": repaired.to_json()}, indent=2))
+        return
+    for line in repaired.lines():
+        click.echo(line)
 
 
 @contextmanager
@@ -60,5 +73,5 @@ def _could_not_look() -> Iterator[None]:
         yield
     except click.ClickException as error:
         raise _CouldNotLookError(error.message) from error
-    except LivingAIError as error:
+    except (LivingAIError, OSError) as error:
         raise _CouldNotLookError(f"{type(error).__name__}: {error}") from error

@@ -35,24 +35,27 @@ from livingai.stores.base import Store
 _LEFTOVER_S: Final = 60.0
 
 
-def repair_directory(path: str | os.PathLike[str], store: Store | None = None) -> Repaired:
+def repair_directory(
+    path: str | os.PathLike[str], store: Store | None = None, *, repaired: Repaired | None = None
+) -> Repaired:
     """Repair the state directory at ``path``. With ``store`` (not open), what the journals still
-    have, and the store has not though it was stored, is stored again.
+    have, and the store has not though it was stored, is stored again. What is done is noted in
+    ``repaired`` at once, so it is known if the repair fails.
 
     Raises:
-        DirectoryInUseError: a service or a living agent uses it; nothing was changed.
+        DirectoryInUseError: a service or a living agent uses it.
         DirectoryError, StoreError: as :func:`~livingai.inspection.check.check_directory`.
         OSError: something cannot be moved or made; the repair can be made again.
     """
     directory = StateDirectory(path)
     directory.manifest()
-    repaired = Repaired(directory.path)
+    repaired = repaired if repaired is not None else Repaired(directory.path)
     bench = Workbench(directory, repaired)
-    _refuse_if_used(directory)
+    _refuse_if_used(bench)
     bench.make_folders()
     found = check_directory(directory.path).findings
     with _kept_from_services(bench):
-        _refuse_if_used(directory)
+        _refuse_if_used(bench)
         _repair_top(bench, found)
         for name in sorted(os.listdir(directory.journals)):
             repair_name(bench, name)
@@ -65,15 +68,16 @@ def repair_directory(path: str | os.PathLike[str], store: Store | None = None) -
     return repaired
 
 
-def _refuse_if_used(directory: StateDirectory) -> None:
+def _refuse_if_used(bench: Workbench) -> None:
     """Raise DirectoryInUseError if a service answers, or an agent lives."""
+    directory = bench.directory
     if _answers(directory):
-        raise _in_use(directory, "a service")
+        raise _in_use(bench, "a service")
     if not os.path.isdir(directory.journals):
         return
     for path in directory.journal_paths():
         if _may_live(directory, path):
-            raise _in_use(directory, f"the process that writes {path}")
+            raise _in_use(bench, f"the process that writes {path}")
 
 
 def _may_live(directory: StateDirectory, path: str) -> bool:
@@ -92,10 +96,11 @@ def _answers(directory: StateDirectory) -> bool:
     return True
 
 
-def _in_use(directory: StateDirectory, who: str) -> DirectoryInUseError:
+def _in_use(bench: Workbench, who: str) -> DirectoryInUseError:
+    path = bench.directory.path
+    unchanged = "" if bench.changed else ", and nothing was changed"
     return DirectoryInUseError(
-        f"{who} uses {directory.path}, and nothing was changed: end the agents, run `livingai stop "
-        f"{directory.path}`, and try again"
+        f"{who} uses {path}{unchanged}: end the agents, run `livingai stop {path}`, and try again"
     )
 
 
@@ -109,7 +114,7 @@ def _kept_from_services(bench: Workbench) -> Iterator[None]:
                 bench.move_aside(path, odd)
             lock = OwnerLock.acquire(path)
             if lock is None:
-                raise _in_use(directory, "a service")
+                raise _in_use(bench, "a service")
             held.callback(lock.release)
         yield
 

@@ -40,6 +40,11 @@ class Workbench:
         self.directory = directory
         self._repaired = repaired
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done."""
+        return bool(self._repaired.done)
+
     def where(self, path: str) -> str:
         """A path, relative to the state directory."""
         return os.path.relpath(path, self.directory.path)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
 from livingai.inspection.findings import FINDINGS
+from livingai.queue.layout import CURSOR_BYTES
+from livingai.queue.segment import segment_name
 from tests.support import acts
 from tests.support.journals import flip_in_record, records
+from tests.support.odd import put_odd
 from tests.support.place import Place
 from tests.support.places import command, leave_a_record, move_database
 from tests.support.waiting import frozen, gone, kill
@@ -62,6 +66,27 @@ def test_damage_is_found_and_repaired(left: Place) -> None:
     assert json.loads(told.stdout)["repaired"] == {"lost": False, "done": []}
     with left.service():
         left.ask("drain")
+
+
+def test_a_repair_that_fails_says_what_it_has_done(left: Place) -> None:
+    """No file can be made: the odd segment is moved, and then there is no room for a cursor."""
+    (journal,) = left.journals()
+    put_odd("directory", Path(journal, segment_name(99)))
+    Path(journal, "cursor").unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CURSOR_BYTES - 1, hard))
+    try:
+        told = check(left, "--repair")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert told.returncode == 2
+    assert told.stdout.startswith(f"repaired: journals/{Path(journal).name}/{segment_name(99)}: ")
+    assert len(told.stdout.splitlines()) == 1
+    assert "Error: OSError: [Errno 27] File too large" in told.stderr
+    assert "Traceback" not in told.stderr
+    again = check(left, "--repair", "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["repaired"]["done"]
 
 
 def test_a_directory_in_use_is_not_repaired(state_dir: Place) -> None:

@@ -15,6 +15,7 @@ from livingai.errors import DirectoryInUseError
 from livingai.inspection.check import check_directory
 from livingai.inspection.findings import Code
 from livingai.inspection.repair import repair_directory
+from livingai.inspection.workbench import Repaired
 from livingai.queue.cursor import CursorFile
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.layout import CURSOR_SLOT_OFFSETS, SERVICE_STATE_BYTES, offset_of
@@ -323,11 +324,28 @@ def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
     assert owner is not None
     before = contents(checked)
     try:
-        with pytest.raises(DirectoryInUseError, match=r"a service uses .*livingai stop"):
+        with pytest.raises(
+            DirectoryInUseError, match=r"a service uses .*nothing was changed.*livingai stop"
+        ):
             repair_directory(checked.directory.path)
     finally:
         owner.release()
     assert contents(checked) == before
+
+
+def test_a_refusal_says_whether_something_was_changed(checked: Checked) -> None:
+    """The second of two locks is held, and the first one was no file."""
+    put_odd("directory", checked.path("supervisor.lock"))
+    owner = OwnerLock.acquire(checked.directory.lock)
+    assert owner is not None
+    repaired = Repaired(checked.directory.path)
+    try:
+        with pytest.raises(DirectoryInUseError, match="a service uses") as refused:
+            repair_directory(checked.directory.path, repaired=repaired)
+    finally:
+        owner.release()
+    assert "nothing was changed" not in str(refused.value)
+    assert [where for where, _ in repaired.done] == ["supervisor.lock"]
 
 
 def test_refused_while_an_agent_lives(checked: Checked) -> None:
