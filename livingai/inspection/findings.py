@@ -159,7 +159,8 @@ FINDINGS: Final[dict[Code, FindingKind]] = {
     Code.SEGMENT_FOREIGN: _error(
         Loss.LATE,
         "a segment of another journal is here, where its records are not read",
-        "moved to its journal if that is there and misses it, else to quarantine/",
+        "moved to its journal if that is there and misses it, else to quarantine/; left if records "
+        "wait in it that are nowhere else",
     ),
     Code.SEGMENT_EMPTY: _notice(Loss.NONE, "left from a rotation that broke off", _LEAVES),
     Code.SEGMENT_HEADER: _error(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
+from livingai.inspection.foreign import foreign
 from livingai.inspection.index import check_index
 from livingai.inspection.oldest import oldest_cursor
 from livingai.inspection.report import Code, Report
@@ -167,9 +168,10 @@ class _JournalCheck:
         if self._alive and not os.path.exists(path):
             return  # recycled meanwhile
         self._report.counts["segments"] += 1
-        if header is not None and header.journal_id != self._control.journal_id and not found:
-            what = f"segment {number} is of journal {header.journal_id:016x}"
-            self._note(Code.SEGMENT_FOREIGN, what)
+        if not found and (other := foreign(segment, self._control.journal_id)) is not None:
+            home = f"journals/{other.journal_id:016x}"
+            what = f"segment {number} is of journal {other.journal_id:016x}: its place is {home}/"
+            self._note(Code.SEGMENT_FOREIGN, what + segment_name(other.number))
             return
         if header is not None:
             self._expect(header.first_lsn - 1, together=number == self._number + 1)

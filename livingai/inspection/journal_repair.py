@@ -7,6 +7,7 @@ import os
 from typing import Final
 
 from livingai.errors import CorruptRecordError, DirectoryError, DirectoryInUseError, OddFileError
+from livingai.inspection.foreign import foreign, records_of
 from livingai.inspection.journal import check_journal
 from livingai.inspection.oldest import oldest_cursor
 from livingai.inspection.report import Code, Report
@@ -24,7 +25,7 @@ from livingai.queue.lock import Boot, OwnerLock, boot_id
 from livingai.queue.names import put_back_names
 from livingai.queue.opening import sync_path, what_is
 from livingai.queue.quarantine import set_aside
-from livingai.queue.segment import segment_name, segment_numbers
+from livingai.queue.segment import SegmentHeader, segment_name, segment_numbers
 from livingai.queue.segments import Segments
 from livingai.queue.tail import Found, JournalTail
 from livingai.queue.walk import intact_records
@@ -130,24 +131,40 @@ def _move_segments(bench: Workbench, path: str) -> None:
             bench.note(file, f"had the name of segment {name}, and has its own again")
         for number in segment_numbers(path):
             segment = segments.get(number)
-            header = segment.header() if segment is not None else None
-            if segment is None or header is None or header.journal_id == journal_id:
+            header = foreign(segment, journal_id) if segment is not None else None
+            if segment is None or header is None:
                 continue
             if next(intact_records(segment, journal_id, number), None) is not None:
                 continue
+            waiting = records_of(segment, header, waiting=True)
             segments.drop(number)
-            _move_foreign(bench, os.path.join(path, segment_name(number)), header.journal_id)
+            _move_foreign(bench, os.path.join(path, segment_name(number)), header, waiting)
 
 
-def _move_foreign(bench: Workbench, file: str, journal_id: int) -> None:
-    home = os.path.join(bench.directory.journals, f"{journal_id:016x}")
-    there = os.path.join(home, os.path.basename(file))
-    if not os.path.isdir(home) or os.path.lexists(there):
-        bench.move_aside(file, f"a segment of journal {journal_id:016x}")
+def _move_foreign(bench: Workbench, file: str, header: SegmentHeader, waiting: set[int]) -> None:
+    """Move a segment to its journal. One that has no place there goes to the quarantine, unless
+    records wait in it that are nowhere else: the error stays, as nothing else would tell of them.
+    """
+    home = os.path.join(bench.directory.journals, f"{header.journal_id:016x}")
+    there = os.path.join(home, segment_name(header.number))
+    if os.path.isdir(home) and not os.path.lexists(there):
+        os.rename(file, there)
+        sync_path(home)
+        bench.note(file, f"moved to {bench.where(there)}, the journal that it is of")
         return
-    os.rename(file, there)
-    sync_path(home)
-    bench.note(file, f"moved to {bench.where(there)}, the journal that it is of")
+    if waiting and os.path.isdir(home):
+        with contextlib.closing(Segments(home)) as segments:
+            known = segments.get(header.number)
+            waiting = waiting - records_of(known, header) if known is not None else waiting
+    if waiting:
+        bench.note(
+            file, f"left as it is: {len(waiting)} records of journal {header.journal_id:016x} wait "
+            f"in it. Bring {bench.where(home)} back from a copy, with this segment as "
+            f"{os.path.basename(there)}, or move the segment away if they are not wanted",
+            lost=True,
+        )  # fmt: skip
+        return
+    bench.move_aside(file, f"a segment of journal {header.journal_id:016x}")
 
 
 def _control(bench: Workbench, path: str, codes: set[Code]) -> None:

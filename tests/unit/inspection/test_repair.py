@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from tests.support.journals import (
     Consumer,
     Writer,
     flip,
+    flip_in_record,
     overwrite,
     records,
     segment_files,
@@ -263,6 +265,67 @@ def test_a_segment_goes_home(checked: Checked) -> None:
     repair_directory(checked.directory.path)
     assert (home / name).read_bytes() == data
     assert not checked.in_journal(name).exists()
+
+
+class Homeless:
+    """The last segment of a journal, with a waiting record, lies in the folder of another one, and
+    its own is gone."""
+
+    def __init__(self, checked: Checked, *, own_name: bool) -> None:
+        other = Writer(checked.directory)
+        consumer = Consumer(other.journal.directory)
+        for step in range(60):
+            consumer.take()
+            other.save("four", b"%d" % step * 300)
+        consumer.close()
+        other.close()
+        self.home = Path(other.journal.directory)
+        self.elsewhere = checked.path("..", "elsewhere")
+        segment = segment_files(os.fspath(self.home))[-1]
+        self.name = segment.name
+        name = self.name if own_name else segment_name(int(segment.stem) + 5)
+        self.path = checked.in_journal(name)
+        assert not self.path.exists()
+        segment.rename(self.path)
+        self.home.rename(self.elsewhere)
+
+
+@pytest.mark.parametrize("own_name", [True, False])
+def test_waiting_records_without_a_home_stay_an_error(checked: Checked, own_name: bool) -> None:
+    homeless = Homeless(checked, own_name=own_name)
+    data = homeless.path.read_bytes()
+    for _ in range(2):
+        repaired = repair_directory(checked.directory.path)
+        assert repaired.lost
+        ((where, what),) = repaired.done
+        assert where == f"{checked.where}/{homeless.path.name}"
+        assert f"left as it is: 1 records of journal {homeless.home.name} wait in it" in what
+        assert homeless.path.read_bytes() == data
+        (found,) = check_directory(checked.directory.path).errors
+        assert found.code is Code.SEGMENT_FOREIGN
+        assert f"its place is journals/{homeless.home.name}/{homeless.name}" in found.what
+
+
+@pytest.mark.parametrize("own_name", [True, False])
+def test_a_foreign_segment_goes_home_under_its_own_name(checked: Checked, own_name: bool) -> None:
+    homeless = Homeless(checked, own_name=own_name)
+    homeless.elsewhere.rename(homeless.home)
+    data = homeless.path.read_bytes()
+    repair_directory(checked.directory.path)
+    assert (homeless.home / homeless.name).read_bytes() == data
+    assert not homeless.path.exists()
+    assert check_directory(checked.directory.path).errors == []
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_copy_is_moved_if_its_records_are_at_home(checked: Checked, damaged: bool) -> None:
+    homeless = Homeless(checked, own_name=True)
+    homeless.elsewhere.rename(homeless.home)
+    shutil.copy(homeless.path, homeless.home)
+    if damaged:
+        flip_in_record(os.fspath(homeless.home), records(os.fspath(homeless.home))[-1], 4)
+    repair_directory(checked.directory.path)
+    assert homeless.path.exists() == damaged
 
 
 def test_what_a_crash_left_is_moved_after_a_while(checked: Checked) -> None:
