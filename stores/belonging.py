@@ -48,6 +48,7 @@ import secrets
 from collections.abc import Iterator
 
 from livingai.errors import (
+    ConfigurationError,
     CorruptRecordError,
     DirectoryMismatchError,
     StoreError,
@@ -60,7 +61,8 @@ from livingai.queue.lock import owner_alive
 from livingai.queue.waiting import waiting_records
 from livingai.stores.base import IDENTITY, Store
 from livingai.stores.elsewhere import RELOCATING, note_directory, refuse_while_left
-from livingai.stores.mismatches import another_stores, replaced
+from livingai.stores.mismatches import a_copy, another_stores, replaced
+from livingai.stores.opening import open_store
 from livingai.stores.whereabouts import leads_to, place_of, same_file, store_url_here
 
 _log = logging.getLogger("livingai")
@@ -180,6 +182,29 @@ def refuse_another(store: Store, directory: StateDirectory) -> None:
             raise StoreMismatchError(another_stores(store, directory, url))
     elif not leads_to(url, store) and not leads_to(store_url_here(directory), store):
         raise DirectoryMismatchError(another_stores(store, directory, url))
+
+
+def refuse_copy(store: Store, directory: StateDirectory) -> None:
+    """Raise if ``store`` is a file with the directory's identity, and the database at the place
+    that the manifest leads to has it, too: one of them is a copy of the other (unless directory
+    and database were copied together). For a caller that writes; :func:`refuse_another` is called
+    before.
+
+    Raises:
+        StoreMismatchError: it is the copy.
+    """
+    manifest = directory.manifest()
+    known, url = manifest.get(IDENTITY), store_url_here(directory)
+    if not known or store.place is None or leads_to(url, store):
+        return
+    if url == manifest.get("store") and _came_along(store, directory, manifest):
+        return  # both are copies
+    try:
+        there = _identity_now(open_store(url))
+    except (StoreError, ConfigurationError):
+        return  # it is gone, or damaged
+    if there == known:
+        raise StoreMismatchError(a_copy(store, directory, url))
 
 
 def _identity_now(store: Store) -> str | None:

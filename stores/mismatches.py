@@ -36,6 +36,15 @@ def replaced(store: Store, directory: StateDirectory, left: int) -> str:
     )
 
 
+def a_copy(store: Store, directory: StateDirectory, url: str) -> str:
+    """The store is a copy of the one at ``url``, which is the directory's and is there, too."""
+    return (
+        f"{store.url} is a copy of the database of {directory.path}, which is {url} and is there: "
+        f"name that one. To have the copy in its place, end the agents and the service, move the "
+        f"database at {url} away, and put the copy there"
+    )
+
+
 def moved_alone(store: Store, other: StateDirectory, left: int) -> str:
     """``left`` records wait in ``other``, whose manifest no longer leads to the database."""
     return (

@@ -30,6 +30,7 @@ from livingai.queue.lock import OwnerLock
 from livingai.queue.opening import sync_path, what_is
 from livingai.queue.owners import agent_alive
 from livingai.stores.base import Store
+from livingai.stores.belonging import refuse_another, refuse_copy
 
 #: What a crash left half written is moved aside after this time; a process may be writing it now.
 _LEFTOVER_S: Final = 60.0
@@ -49,6 +50,9 @@ def repair_directory(
     """
     directory = StateDirectory(path)
     directory.manifest()
+    if store is not None:
+        refuse_another(store, directory)
+        refuse_copy(store, directory)
     repaired = repaired if repaired is not None else Repaired(directory.path)
     bench = Workbench(directory, repaired)
     _refuse_if_used(bench)

@@ -22,7 +22,6 @@ from livingai.inspection.report import Report
 from livingai.inspection.stored import SettledRecord, missing_records
 from livingai.inspection.workbench import Workbench
 from livingai.stores.base import Row, RowStatus, Store
-from livingai.stores.belonging import refuse_another
 from livingai.workers.store.writer import HELD, UNENCODED, WriterRole
 
 #: Records of one transaction.
@@ -33,8 +32,7 @@ _AS_THEY_ARE: Final = (None, None, None, None)
 
 
 def store_again(bench: Workbench, store: Store) -> None:
-    """Store what the store has lost and the journals still have."""
-    refuse_another(store, bench.directory)
+    """Store what the store has lost and the journals still have. It is the directory's store."""
     missing: dict[str, list[SettledRecord]] = defaultdict(list)
     with store:
         for records in missing_records(bench.directory, store, Report(bench.directory.path)):

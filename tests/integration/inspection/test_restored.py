@@ -10,11 +10,14 @@ import apsw
 import pytest
 
 from livingai import SQLiteStore
+from livingai.errors import StoreMismatchError
 from livingai.inspection.repair import repair_directory
 from livingai.inspection.report import Code
 from livingai.stores.base import Row, RowResult
+from livingai.stores.belonging import recognise
 from tests.support import acts, peek
 from tests.support.place import TAG, Place
+from tests.support.places import move_database
 from tests.support.states import LARGE, state_of
 from tests.support.store_damage import Stored, restore
 from tests.support.waiting import gone, kill
@@ -128,3 +131,19 @@ def test_others_that_claim_it_during_the_repair_are_not_fenced(
         assert newest[1] == "another-1", "it was fenced"
         assert other.claim("large", "another-1") == newest[0]
     assert peek.stored_steps(stored.database, "known") == list(range(LAST))
+
+
+def test_a_copy_beside_the_database_is_not_repaired(stored: Stored, tmp_path: Path) -> None:
+    """It has the same identity, but nobody reads what would be stored there."""
+    with stored.store() as store:
+        recognise(store, stored.directory)  # both were copied: it is the directory's from now on
+    copy = tmp_path / "copy.db"
+    with closing(apsw.Connection(str(stored.database))) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    before = copy.read_bytes()
+    with pytest.raises(StoreMismatchError, match=r"is a copy of the database of .*name that one"):
+        repair_directory(stored.directory.path, SQLiteStore(copy))
+    assert copy.read_bytes() == before
+    move_database(stored.database, tmp_path / "gone.db")
+    assert repair_directory(stored.directory.path, SQLiteStore(copy)).done
+    assert peek.stored_steps(copy, "known") == list(range(LAST))
