@@ -47,8 +47,16 @@ class Control:
     """A journal's control page, mapped."""
 
     __slots__ = (
-        "_cuts", "_directory", "_map", "_owner", "_words", "boot", "boot_order", "created_ns",
-        "damaged", "journal_id",
+        "_cuts",
+        "_directory",
+        "_is_owner",
+        "_map",
+        "_words",
+        "boot",
+        "boot_order",
+        "created_ns",
+        "damaged",
+        "journal_id",
     )  # fmt: skip
 
     def __init__(self, directory: str, *, write: bool = False) -> None:
@@ -62,7 +70,7 @@ class Control:
         """
         self._map: mmap.mmap | None = None
         self._words = memoryview(bytes(CONTROL_BYTES)).cast("Q")
-        self._directory, self._owner, self._cuts = directory, write, CUTS.count
+        self._directory, self._is_owner, self._cuts = directory, write, CUTS.count
         self.damaged = not self._open(directory, write)
         if self.damaged:
             self.close()
@@ -152,7 +160,7 @@ class Control:
     def _look_again(self) -> None:
         """A file was cut short, perhaps this one: map it again."""
         self._cuts = CUTS.count
-        if self._map is None or self.damaged or self._owner:
+        if self._map is None or self.damaged or self._is_owner:
             return
         with contextlib.suppress(OSError, CorruptRecordError):
             if self._open(self._directory, write=False):

@@ -254,7 +254,9 @@ class World:
                 history.stored.append(Stored(execution, owner or "", version, state))
         agents = self.chance.sample(self.agents, 2)
         if not self._synced_badly():
-            history.commits = list(database.commits)
+            # What builds on a state that the store refused is sent again, behind what came after.
+            refused = {write.execution for write in history.writes if write.poison}
+            history.commits = [each for each in database.commits if each[0] not in refused]
         finals = [Script(self.scheduler, agent, executions, history) for agent in agents]
         for script in finals:
             script.read_all()

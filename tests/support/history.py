@@ -176,6 +176,8 @@ class _Execution:
             if write in self.versions:
                 yield f"{write}: stored as {self.versions[write]} and as {row.version}"
             self.versions[write] = row.version
+            if write.returned is None:  # only the store knows what its process did not live to see
+                write.owner, write.seq = row.owner, row.version[1]
             if write.refused:
                 yield f"{write}: refused, and stored"
             if write.owner and row.owner != write.owner:

@@ -205,6 +205,16 @@ def died_in_a_save_that_was_stored(history: History) -> None:
     history.stored.append(Stored("run", "two-2", (2, 9), died.state))
 
 
+def superseded_by_what_died_in_its_save(history: History) -> None:
+    """Its agent did not live to know the number of the later one."""
+    history.writes.append(write(5, seq=3, history=False, told=[], began=26, returned=27))
+    died = write(6, returned=None, told=[], seq=0, claim=0, owner="", began=28)
+    history.writes.append(died)
+    history.stored.append(Stored("run", "one-1", (1, 4), died.state))
+    history.living.discard("one")
+    history.reads.clear()
+
+
 def died_before_it_was_told(history: History) -> None:
     history.writes[1].told.clear()
     history.living.discard("one")
@@ -216,7 +226,8 @@ def read_at_the_same_time(history: History) -> None:
 
 @pytest.mark.parametrize("allow", [
     fenced_by_a_successor, poison, fenced_by_another_host, died_in_a_save,
-    died_in_a_save_that_was_stored,    died_before_it_was_told, read_at_the_same_time,
+    died_in_a_save_that_was_stored, superseded_by_what_died_in_its_save, died_before_it_was_told,
+    read_at_the_same_time,
 ])  # fmt: skip
 def test_what_may_happen_is_none(allow: object) -> None:
     history = sound()
