@@ -24,13 +24,21 @@ FLOORS = {
     "store loses its answer": 30, "at rotate.after_seal": 50, "at journal.after_recycle": 50,
     "at patch.before_base": 20, "at Index.resume": 5, "at compressor.after_encode": 5,
 }  # fmt: skip
+#: The same for small worlds.
+SMALL_FLOORS = {
+    "interleavings": 6000, "writes": 6000, "reads": 8000, "take-overs": 6000, "fenced": 30,
+    "superseded": 50, "refused": 60, "quarantined": 80, "killed in a save": 8,
+    "agent died": 100, "service died": 200, "writer died": 80, "store fails": 200,
+    "store loses its answer": 200, "at rotate.after_seal": 600, "at journal.after_recycle": 350,
+    "at patch.before_base": 120, "at Index.resume": 200, "at compressor.after_encode": 600,
+}  # fmt: skip
 
 
-def simulated(worlds: int, interleavings: int) -> dict[str, int]:
+def simulated(worlds: int, interleavings: int, *options: str) -> dict[str, int]:
     """Run worlds; what happened in them, and how often."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation", "--seed", str(SEED % (1 << 31) or 1),
-         "--worlds", str(worlds), "--interleavings", str(interleavings)],
+         "--worlds", str(worlds), "--interleavings", str(interleavings), *options],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     print(done.stdout[-6000:])
@@ -39,18 +47,30 @@ def simulated(worlds: int, interleavings: int) -> dict[str, int]:
     return {name: int(count) for count, name in lines}
 
 
-def test_a_few_worlds() -> None:
-    counts = simulated(3, 200)
+def check(counts: dict[str, int], floors: dict[str, int]) -> None:
+    """Fail if too little happened."""
     low = {
-        name: counts.get(name, 0) for name, least in FLOORS.items() if counts.get(name, 0) < least
+        name: counts.get(name, 0) for name, least in floors.items() if counts.get(name, 0) < least
     }
     assert not low, f"too little happened: {low}"
 
 
-def test_a_world_can_be_repeated() -> None:
-    assert simulated(1, 40) == simulated(1, 40)
+def test_a_few_worlds() -> None:
+    check(simulated(3, 200), FLOORS)
+
+
+def test_a_few_small_worlds() -> None:
+    """Most of what can go wrong needs two agents and one execution only, and a whole second of that
+    is a thousand interleavings and more."""
+    check(simulated(4, 1500, "--small"), SMALL_FLOORS)
+
+
+@pytest.mark.parametrize("options", [(), ("--small",)])
+def test_a_world_can_be_repeated(options: tuple[str, ...]) -> None:
+    assert simulated(1, 40, *options) == simulated(1, 40, *options)
 
 
 @pytest.mark.faults
-def test_many_worlds() -> None:
-    simulated(int(os.environ.get("LIVINGAI_FAULT_SEEDS", "50")), 1000)
+@pytest.mark.parametrize(("interleavings", "options"), [(1000, ()), (5000, ("--small",))])
+def test_many_worlds(interleavings: int, options: tuple[str, ...]) -> None:
+    simulated(int(os.environ.get("LIVINGAI_FAULT_SEEDS", "50")), interleavings, *options)

@@ -30,25 +30,28 @@ def main() -> int:
     parser.add_argument("--worlds", type=int, default=2, help="worlds, with seeds that follow it")
     parser.add_argument("--interleavings", type=int, default=500, help="in each world")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worlds at a time")
+    parser.add_argument("--small", action="store_true", help="two agents, one execution, few calls")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     seed = arguments.seed or secrets.randbits(31)
     if arguments.here:
-        return _here(seed, arguments.interleavings)
+        return _here(seed, arguments.interleavings, arguments.small)
     print(f"seed: {seed}", flush=True)
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         seeds = range(seed, seed + arguments.worlds)
-        results = list(pool.map(lambda one: _apart(one, arguments.interleavings), seeds))
+        commands = [_command(one, arguments.interleavings, arguments.small) for one in seeds]
+        results = list(pool.map(_apart, commands))
     took_s = time.monotonic() - began
     total: Counter[str] = Counter()
     failures = 0
-    for one, (code, output, errors) in zip(seeds, results, strict=True):
+    for one, command, (code, output, errors) in zip(seeds, commands, results, strict=True):
         if code == 0:
             total.update(json.loads(output))
             continue
         failures += 1
-        print(f"world {one} failed; repeat it with\n  {_command(one, arguments.interleavings)}")
+        print(f"world {one} failed; repeat it with")
+        print(f"  PYTHONHASHSEED=0 python {' '.join(command)}")
         print(output + errors)
     for name, count in sorted(total.items()):
         print(f"{count:9d}  {name}")
@@ -56,29 +59,25 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _command(seed: int, interleavings: int) -> str:
-    return (
-        "PYTHONHASHSEED=0 python -m tests.simulation --here "
-        f"--seed {seed} --interleavings {interleavings}"
-    )
+def _command(seed: int, interleavings: int, small: bool) -> list[str]:
+    options = ["--here", "--seed", str(seed), "--interleavings", str(interleavings)]
+    return ["-m", "tests.simulation", *options, *(["--small"] if small else [])]
 
 
-def _apart(seed: int, interleavings: int) -> tuple[int, str, str]:
+def _apart(command: list[str]) -> tuple[int, str, str]:
     """A world in a process of its own. The order of sets must be the same each time."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.simulation", "--here", "--seed", str(seed),
-         "--interleavings", str(interleavings)],
-        env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False,
-        timeout=_LONGEST_S,
+        [sys.executable, *command], env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True,
+        text=True, check=False, timeout=_LONGEST_S,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
-def _here(seed: int, interleavings: int) -> int:
+def _here(seed: int, interleavings: int, small: bool) -> int:
     from tests.simulation.world import simulate
 
     logging.disable(logging.CRITICAL)
-    print(json.dumps(simulate(seed, interleavings)))
+    print(json.dumps(simulate(seed, interleavings, small=small)))
     return 0
 
 

@@ -12,6 +12,7 @@ from livingai.queue import new_journal
 from livingai.queue.control import Control
 from livingai.queue.cursor import CursorFile
 from livingai.queue.index import Index
+from livingai.queue.lock import OwnerLock
 from livingai.workers import encoding
 from tests.simulation.scheduler import Clock, Scheduler
 
@@ -48,6 +49,9 @@ def install(scheduler: Scheduler) -> None:
     vars(new_journal)["secrets"] = _Random(scheduler)
     vars(encoding)["ALONE_BYTES"] = _ALONE_BYTES
     watch(scheduler.failpoint)
+    acquire = OwnerLock.acquire.__func__  # type: ignore[attr-defined]
+    acquire = getattr(acquire, "healthy", acquire)
+    OwnerLock.acquire = classmethod(_noted(scheduler, acquire))  # type: ignore[method-assign,assignment]
     for cls, names in _SHARED.items():
         for name in names:
             function = getattr(cls, name)
@@ -64,4 +68,15 @@ def _with_point(scheduler: Scheduler, name: str, healthy: Any) -> Any:
         return result
 
     vars(call)["healthy"] = healthy
+    return call
+
+
+def _noted(scheduler: Scheduler, acquire: Any) -> Any:
+    def call(cls: type[OwnerLock], path: str) -> OwnerLock | None:
+        lock: OwnerLock | None = acquire(cls, path)
+        if lock is not None and scheduler.running is not None:
+            scheduler.running.process.locks.append(lock)
+        return lock
+
+    vars(call)["healthy"] = acquire
     return call

@@ -17,6 +17,8 @@ from typing import Any
 
 from greenlet import greenlet
 
+from livingai.queue.lock import OwnerLock
+
 #: Failpoints at which the disk may fail.
 IO = frozenset({
     "patch.before_base", "journal.before_append", "journal.after_append", "journal.before_fsync",
@@ -66,6 +68,8 @@ class Process:
         self.skew_ns = skew_ns
         self.alive = True
         self.actors: list[Actor] = []
+        #: Locks that its actors have taken; the kernel gives them back when it dies.
+        self.locks: list[OwnerLock] = []
         #: So many steps that do I/O go on; then one fails. -1: none does.
         self.sound_steps = -1
 
@@ -118,7 +122,7 @@ class Scheduler:
         self._hub = greenlet.getcurrent()
         #: How long the steps take, in ns.
         self._pace = self.chance.choices(
-            (1_000, 100_000, 1_000_000, 10_000_000), (6, 3, 2, 1), k=64
+            (1_000, 100_000, 1_000_000, 10_000_000), (60, 30, 20, 3), k=64
         )
 
     @property
@@ -137,6 +141,8 @@ class Scheduler:
     def kill(self, process: Process) -> None:
         """SIGKILL."""
         process.alive = False
+        for lock in process.locks:
+            lock.release()
         for actor in process.actors:
             if not actor.over:
                 self._dropped.append(actor.body)

@@ -118,7 +118,6 @@ class SimWorker:
             self._futures.remove(future)
             if service.life != life or future.done():
                 return
-            service.dirty = True
             if failure is not None:
                 future.set_exception(failure)
             else:
@@ -193,7 +192,6 @@ class SimPool:
             (result,) = compressor.encode_tasks([task], self._codec)
             if self._service.life == life:
                 loop.call_soon(self._done, item, result)
-                self._service.dirty = True
 
         return work
 
@@ -216,7 +214,7 @@ class SimService:
         self.scheduler = scheduler
         config = ServiceConfig.build(SimStore(), directory.path, CONFIG)
         #: Journals of dead owners are kept, but not many.
-        self.config = replace(config, cache_bytes=32 << 10)
+        self.config = replace(config, cache_bytes=16 << 10)
         #: From agents: a connection and the bytes that came; b"": it has ended.
         self.inbox: collections.deque[tuple[SimSocket, bytes]] = collections.deque()
         self.sockets: list[SimSocket] = []
@@ -285,18 +283,19 @@ class SimService:
         self.dispatcher = dispatcher
         agents: dict[SimSocket, Agent] = {}
         self.listens = True
-        look_at = 0
+        look_at = taken = 0
         while True:
             while self.inbox:
                 self._take(dispatcher, agents, *self.inbox.popleft())
-            self.dirty = False
-            dispatcher._wakeups.beat()
-            if self.scheduler.clock.now_ns >= look_at:
-                look_at = self.scheduler.clock.now_ns + 200_000_000
-                dispatcher.look_around()
+            if taken or self.dirty or dispatcher._wakeups._kicked:
+                self.dirty = False
+                dispatcher._wakeups.beat()
+                if self.scheduler.clock.now_ns >= look_at:
+                    look_at = self.scheduler.clock.now_ns + 400_000_000
+                    dispatcher.look_around()
+                taken = dispatcher._turn()
             if dispatcher._failure is not None:
                 raise dispatcher._failure
-            taken = dispatcher._turn()
             await asyncio.sleep(0)
             self.scheduler.point("dispatcher.turn")
             if not taken and not self._awake():

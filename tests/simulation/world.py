@@ -2,7 +2,7 @@
 
 Each interleaving has executions of its own, and is judged by :mod:`tests.support.history` once all
 is settled. Directories, journals and processes are those of the interleavings before: full,
-rotated, evicted.
+rotated, evicted. In a small world one begins while the service is still at work on the one before.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from livingai.errors import LivingAIError
 from tests.simulation.agent import SimAgent
 from tests.simulation.install import install
+from tests.simulation.interleaving import Interleaving
 from tests.simulation.scheduler import Clock, Scheduler
-from tests.simulation.script import Script
 from tests.simulation.service import SimService
+from tests.simulation.size import LARGE, SMALL, WIDE, Size
 from tests.simulation.store import database, decoded
 from tests.support.history import History, Stored, summary, violations
 from tests.support.journals import scratch_folder, state_directory
@@ -35,23 +36,12 @@ class ViolationError(AssertionError):
     """An invariant does not hold."""
 
 
-@dataclass(slots=True)
-class Plan:
-    """What may happen in an interleaving, as probabilities."""
-
-    agent_dies: float = 0.4
-    service_dies: float = 0.4
-    writer_dies: float = 0.4
-    store_fails: float = 0.15
-    disk_fails: float = 0.3
-    successor: float = 0.6
-
-
 class World:
     """Hosts with their services and agents, on one store."""
 
-    def __init__(self, seed: int, folder: Path, *, hosts: int = 1) -> None:
+    def __init__(self, seed: int, folder: Path, size: Size = LARGE) -> None:
         self.seed = seed
+        self.size = size
         self.clock = Clock()
         self.scheduler = Scheduler(seed, self.clock)
         self.chance = self.scheduler.chance
@@ -59,20 +49,20 @@ class World:
         database.clear()
         database.point = self.scheduler.point
         database.troubles.clear()
-        self.plan = Plan()
+        self.plan = size.plan
         self.counts: Counter[str] = Counter()
         self._names = 0
         self._failed_syncs = 0
         self.services: list[SimService] = []
         self.agents: list[SimAgent] = []
         self.scheduler.published = self._poll
-        for number in range(hosts):
+        for number in range(size.hosts):
             directory = state_directory(folder / f"host-{number}")
             service = SimService(directory, self.scheduler)
             service.start()
             self.services.append(service)
         for service in self.services:
-            for _ in range(2 if hosts > 1 else 3):
+            for _ in range(size.agents):
                 self.new_agent(service)
 
     def new_agent(self, service: SimService) -> SimAgent:
@@ -83,23 +73,31 @@ class World:
         self.agents.append(agent)
         return agent
 
-    # -- one interleaving --
+    # -- interleavings --
 
-    def interleave(self, number: int) -> History:
-        """One interleaving, to its end. Raises StuckError, ViolationError."""
-        chance, history = self.chance, History()
+    def interleave(self, numbers: Iterable[int]) -> list[History]:
+        """Some interleavings, to their end. Raises StuckError, ViolationError."""
+        found: list[Interleaving] = []
+        for number in numbers:
+            found.append(Interleaving(self, number))
+            self._act(found)
+        for service in self.services:
+            service.doom = -1
+        for actor in self.scheduler.actors:
+            actor.doom = actor.process.sound_steps = -1
+        self._settle(found[-1].number)
+        self._end(found)
+        return [each.history for each in found]
+
+    def _act(self, found: list[Interleaving]) -> None:
+        """Until the agents have done all that they do in the last one."""
+        chance, newest = self.chance, found[-1]
         self.scheduler.stay = chance.choice((0.2, 0.5, 0.8, 0.95))
         for actor in self.scheduler.actors:
             actor.weight = chance.choice((0.02, 0.3, 1.0, 1.0))
-        executions = [f"run-{self.seed}-{number}-{n}" for n in range(chance.choice((1, 1, 2, 8)))]
-        scripts = [Script(self.scheduler, agent, executions, history) for agent in self.agents]
-        # A race of first writes, watched by readers, or programs of a few calls each.
-        lengths, reads = ((1, 1, 2, 3), 6) if chance.random() < 0.5 else ((0, 1, 2, 3, 4), 2)
-        for script in scripts:
-            script.begin(chance.choice(lengths), reads=reads)
         events = self._events()
         begun = self.scheduler.steps
-        while not all(script.over for script in scripts) or events:
+        while events or not newest.over:
             step = self.scheduler.steps - begun
             while events and events[0][0] <= step:
                 self._happen(events.pop(0)[1])
@@ -109,16 +107,10 @@ class World:
                     events[0] = (0, events[0][1])
                 self._poll()
             if self.scheduler.doomed:
-                self._die(scripts, executions, history)
+                self._die(found)
             if step > MOST_STEPS:
-                raise StuckError(f"{number}: {[str(s) for s in scripts if not s.over]}")
-        for service in self.services:
-            service.doom = -1
-        for actor in self.scheduler.actors:
-            actor.doom = actor.process.sound_steps = -1
-        self._settle(number)
-        self._end(number, history, executions)
-        return history
+                waiting = [str(script) for script in newest.scripts if not script.over]
+                raise StuckError(f"{newest.number}: {waiting}")
 
     def _events(self) -> list[tuple[int, str]]:
         chance, plan = self.chance, self.plan
@@ -161,14 +153,14 @@ class World:
         if chosen:
             chance.choice(chosen).doom = chance.randrange(25)
 
-    def _die(self, scripts: list[Script], executions: list[str], history: History) -> None:
+    def _die(self, found: list[Interleaving]) -> None:
         """Processes die where they are."""
         while self.scheduler.doomed:
             actor, place = self.scheduler.doomed.pop()
             process = actor.process
             self.counts[f"died at {place}"] += 1
             if isinstance(process, SimAgent):
-                self._agent_dies(process, scripts, executions, history)
+                self._agent_dies(process, found)
                 continue
             for service in self.services:
                 if process is service.process:
@@ -180,19 +172,19 @@ class World:
                         self.counts["writer died"] += 1
                         life.die()
 
-    def _agent_dies(
-        self, agent: SimAgent, scripts: list[Script], executions: list[str], history: History
-    ) -> None:
+    def _agent_dies(self, agent: SimAgent, found: list[Interleaving]) -> None:
         self.counts["agent died"] += 1
-        for entry in history.entries:
-            if entry.agent == agent.name:
-                entry.returned = min(entry.returned, self.scheduler.now)
+        for each in found:
+            for entry in each.history.entries:
+                if entry.agent == agent.name:
+                    entry.returned = min(entry.returned, self.scheduler.now)
         agent.die()
         self.agents.remove(agent)
-        for script in scripts:
+        newest = found[-1]
+        for script in newest.scripts:
             script.over = script.over or script.agent is agent
-        follower = Script(self.scheduler, self.new_agent(agent.service), executions, history)
-        scripts.append(follower)
+        follower = newest.script(self, self.new_agent(agent.service))
+        newest.scripts.append(follower)
         goes_on = self.chance.random() < self.plan.successor
         follower.begin(self.chance.choice((1, 2)) if goes_on else 0)
 
@@ -241,10 +233,29 @@ class World:
         failed, self._failed_syncs = failed - self._failed_syncs, failed
         return failed > 0
 
-    def _end(self, number: int, history: History, executions: list[str]) -> None:
-        """Look at the store, and have each agent read once more; then judge."""
+    def _end(self, found: list[Interleaving]) -> None:
+        """Look at the store, and have some agents read once more; then judge."""
+        in_order = not self._synced_badly()
+        for each in found:
+            self._look_at_store(each, in_order)
+        agents = self.chance.sample(self.agents, self.size.readers)
+        for each in found:
+            finals = [each.script(self, agent) for agent in agents]
+            for script in finals:
+                script.read_all()
+            while not all(script.over for script in finals):
+                if not self.scheduler.step():
+                    self.clock.now_ns += 50_000_000
+                    self._poll()
+        for each in found:
+            self._judge(each)
+        database.poison.clear()
+        database.commits.clear()
+
+    def _look_at_store(self, each: Interleaving, in_order: bool) -> None:
+        history = each.history
         history.living = {agent.name for agent in self.agents}
-        for execution in executions:
+        for execution in each.executions:
             owners = {epoch: claim for claim, epoch in database.owners_of(execution)}
             for version, row in database.rows_of(execution).items():
                 state = None
@@ -252,35 +263,33 @@ class World:
                     state = decoded(execution, row)
                 owner = owners[version[0]]
                 history.stored.append(Stored(execution, owner or "", version, state))
-        agents = self.chance.sample(self.agents, 2)
-        if not self._synced_badly():
+        if in_order:
             # What builds on a state that the store refused is sent again, behind what came after.
-            refused = {write.execution for write in history.writes if write.poison}
-            history.commits = [each for each in database.commits if each[0] not in refused]
-        finals = [Script(self.scheduler, agent, executions, history) for agent in agents]
-        for script in finals:
-            script.read_all()
-        while not all(script.over for script in finals):
-            if not self.scheduler.step():
-                self.clock.now_ns += 50_000_000
-                self._poll()
-        found = violations(history)
-        for execution in executions:
+            judged = set(each.executions) - {w.execution for w in history.writes if w.poison}
+            history.commits = [commit for commit in database.commits if commit[0] in judged]
+
+    @staticmethod
+    def _judge(each: Interleaving) -> None:
+        history = each.history
+        wrong = violations(history)
+        for execution in each.executions:
             database._executions.pop(execution, None)
-        database.poison.clear()
-        database.commits.clear()
-        if found:
-            told = "\n  ".join([*found, "history:", *map(str, history.writes),
+        if wrong:
+            told = "\n  ".join([*wrong, "history:", *map(str, history.writes),
                                 *(str(entry) for entry in history.entries)])  # fmt: skip
-            raise ViolationError(f"interleaving {number}:\n  {told}")
+            raise ViolationError(f"interleaving {each.number}:\n  {told}")
 
 
-def simulate(seed: int, interleavings: int) -> Counter[str]:
+def simulate(seed: int, interleavings: int, *, small: bool = False) -> Counter[str]:
     """One world; what happened in it. Raises what :meth:`World.interleave` does."""
     folder = scratch_folder()
+    size = SMALL if small else (LARGE, WIDE)[seed % 4 == 0]
+    histories: list[History] = []
     try:
-        world = World(seed, folder, hosts=1 + (seed % 4 == 0))
-        histories = [world.interleave(number) for number in range(interleavings)]
+        world = World(seed, folder, size)
+        for first in range(0, interleavings, size.together):
+            numbers = range(first, min(first + size.together, interleavings))
+            histories += world.interleave(numbers)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     counts = summary(histories) + world.counts
