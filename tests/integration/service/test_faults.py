@@ -108,6 +108,30 @@ def test_a_requeued_first_record_of_the_owner_is_stored(state_dir: Place) -> Non
     assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 1)
 
 
+def test_what_is_refused_again_stays_in_quarantine(state_dir: Place) -> None:
+    """Its file is the last copy, until the store has it."""
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    with closing(apsw.Connection(str(state_dir.database))) as connection:
+        connection.set_busy_timeout(5000)
+        connection.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+        agent.call(acts.save, "run-1", 1)
+        assert agent.settled(2).get("quarantined") == 1
+        (aside,) = list_aside(state_dir.directory)
+        before = Path(aside.path).read_bytes()
+        with state_dir.engine() as engine:
+            assert requeue(engine, aside.path).status == "quarantined"
+            assert Path(aside.path).read_bytes() == before
+            connection.execute("DROP TRIGGER refuse")
+            for each in list_aside(state_dir.directory):
+                assert requeue(engine, each.path).stored
+    assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
+    assert not list_aside(state_dir.directory)
+
+
 def test_requeued_states_build_on_nothing(state_dir: Place) -> None:
     """What they could build on is old: a prune that goes on may have picked it already."""
     text = random.Random(1).randbytes(20_000)
