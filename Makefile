@@ -6,6 +6,7 @@ ARGS ?=
 FAULT_SEEDS ?= 50
 KILLS ?= 10000
 WORLDS ?= 20
+SECONDS ?= 20
 JOBS ?= 2
 
 VENV := .venv
@@ -22,7 +23,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults soak simulate mutants build clean
+.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults soak simulate fuzz mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,9 @@ soak: $(VENV)/.dev ## Kill KILLS=10000 processes under load, and judge what was 
 simulate: $(VENV)/.dev ## Interleave agents, service and deaths in one process (WORLDS=20)
 	$(BIN)/python -m tests.simulation --seed $(SEED) --worlds $(WORLDS) $(ARGS)
 
+fuzz: $(VENV)/.dev ## Look for bytes that a reader must not take as it does (SECONDS=20 for each)
+	$(BIN)/python -m tests.fuzz --seed $(SEED) --seconds $(SECONDS) $(ARGS)
+
 mutants: $(VENV)/.dev ## Put deliberate faults in, and see that the tests notice them
 	$(BIN)/python -m tests.mutants $(ARGS)
 
@@ -82,7 +86,7 @@ build: $(VENV)/.dev ## Build the sdist and the wheel into dist/
 	@ls dist
 
 clean: ## Remove everything that was made here, .venv too
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) build dist .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ------------------------------------------------------------------

@@ -51,6 +51,37 @@ def _change(data: bytearray, at: int, size: int, value: Callable[[int], int]) ->
     data[at : at + size] = _fit(value(is_), size).to_bytes(size, "little")
 
 
+def summed_record(data: bytes) -> bytes:
+    """A record whose sums fit; bytes that are too short for one stay as they are."""
+    if len(data) < RECORD_HEADER_BYTES:
+        return data
+    header = RecordHeader._make(RECORD_FIELDS.unpack_from(data))
+    body = data[RECORD_HEADER_BYTES:][: header.body_len]
+    start = data[:104] + _sum(body, header.lsn)
+    return start + _sum(start) + data[RECORD_SUM_OFFSET + 8 :]
+
+
+def summed_control(data: bytes) -> bytes:
+    """A control page whose sum fits."""
+    at = 8 * ControlWord.HEADER_SUM
+    return data[:at] + _sum(data[: CONTROL_FIELDS.size]) + data[at + 8 :]
+
+
+def summed_cursor(data: bytes, journal_id: int) -> bytes:
+    """A cursor page whose slots' sums fit."""
+    for at in CURSOR_SLOT_OFFSETS:
+        numbers = data[at : at + 24]
+        if len(numbers) == 24 and any(numbers):
+            data = data[: at + 24] + _sum(numbers + bytes(8), journal_id) + data[at + 32 :]
+    return data
+
+
+def summed_index(data: bytes) -> bytes:
+    """An index whose header's sum fits."""
+    end = INDEX_FIELDS.size
+    return data[:end] + _sum(data[:end]) + data[end + 8 :]
+
+
 #: Offset and size of what is a number in each header.
 SEGMENT = {
     "journal_id": (16, 8), "number": (24, 4), "size": (32, 8), "first_lsn": (40, 8),
@@ -91,11 +122,7 @@ def record(path: Path, at: int, field: str, value: Callable[[int], int]) -> None
     data = bytearray(path.read_bytes())
     start, size = RECORD[field]
     _change(data, at + start, size, value)
-    header = RecordHeader._make(RECORD_FIELDS.unpack_from(data, at))
-    body = bytes(data[at + RECORD_HEADER_BYTES :][: header.body_len])
-    data[at + 104 : at + 112] = _sum(body, header.lsn)
-    end = at + RECORD_SUM_OFFSET
-    data[end : end + 8] = _sum(bytes(data[at:end]))
+    data[at:] = summed_record(bytes(data[at:]))
     path.write_bytes(data)
 
 
@@ -111,9 +138,7 @@ def control(journal: str, field: str | ControlWord, value: Callable[[int], int])
     data = bytearray(path.read_bytes())
     at, size = (8 * field, 8) if isinstance(field, ControlWord) else CONTROL[field]
     _change(data, at, size, value)
-    end = 8 * ControlWord.HEADER_SUM
-    data[end : end + 8] = _sum(bytes(data[: CONTROL_FIELDS.size]))
-    path.write_bytes(data)
+    path.write_bytes(summed_control(bytes(data)))
 
 
 def cursor(journal: str, journal_id: int, *, generation: int, lsn: int, position: int) -> None:
@@ -131,9 +156,7 @@ def index(journal: str, field: str, value: Callable[[int], int]) -> None:
     path = Path(journal) / "index"
     data = bytearray(path.read_bytes())
     _change(data, *INDEX[field], value)
-    end = INDEX_FIELDS.size
-    data[end : end + 8] = _sum(bytes(data[:end]))
-    path.write_bytes(data)
+    path.write_bytes(summed_index(bytes(data)))
 
 
 def index_words(journal: str, value: Callable[[int], int], every: int = 1, first: int = 0) -> None:
