@@ -21,15 +21,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from livingai._version import __version__
 from livingai.engine.reconnect import LONGEST_DELAY_S, Attempts
 from livingai.engine.starting import Starter
-from livingai.errors import (
-    JournalClosedError,
-    LivingAIError,
-    ServiceUnavailableError,
-    VersionMismatchError,
-)
+from livingai.engine.versions import ServiceVersion
+from livingai.errors import JournalClosedError, LivingAIError, ServiceUnavailableError
 from livingai.outcome import Receipt
 from livingai.promise import Deferred
 from livingai.protocol.error_parts import error_from_parts
@@ -41,6 +36,7 @@ from livingai.protocol.frames import (
     Message,
     frame,
 )
+from livingai.protocol.refusals import refused
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import SERVICE_STATE_BYTES, ServiceWord, WakeFor
 from livingai.queue.mapping import CUTS, map_file
@@ -97,6 +93,8 @@ class ServiceConnection:
         self.connected_ns = 0
         #: What the connected service says, and what is wrong with the connection itself.
         self._told = self._own_trouble = ""
+        self._attempts = Attempts()
+        self._version = ServiceVersion(starter, self._attempts)
         self._words: Sequence[int] = _NO_SERVICE
         self._cuts = CUTS.count
         self._wake_read = self._wake_write = -1
@@ -191,8 +189,8 @@ class ServiceConnection:
     @property
     def trouble(self) -> str:
         """Why nothing is stored now, as the service says, or why there is no service; "" while all
-        is well."""
-        return self._told or self._own_trouble or self._starter.trouble
+        is well. That the service is of another version comes first: it may be the cause."""
+        return "; ".join(filter(None, (self._own_trouble, self._told))) or self._starter.trouble
 
     @property
     def last_error(self) -> LivingAIError | None:
@@ -244,10 +242,9 @@ class ServiceConnection:
         self._send_wake()
 
     def _run(self) -> None:
-        attempts = Attempts()
         while not self._stop:
             try:
-                self._connect(attempts)
+                self._connect(self._attempts)
             except Exception:  # all that waits for an outcome depends on this thread
                 _log.exception("the connection to the service failed unexpectedly; trying again")
                 self._sleep(LONGEST_DELAY_S)
@@ -339,6 +336,8 @@ class ServiceConnection:
                 return welcomed
             if self._cuts != CUTS.count:
                 self._look_again()
+            if welcomed and self._version.is_earlier:
+                self._compare()
             self._on_tick()
         return welcomed
 
@@ -370,36 +369,31 @@ class ServiceConnection:
         elif kind == Message.HELLO:
             return self._welcome(message)
         elif kind == Message.GOODBYE and message[1][0]:
-            self._fail(error_from_parts(message[1]))
+            error = error_from_parts(message[1])
+            greeted = self.state == "connected"
+            self._fail(error if greeted else refused(error, self._directory))
         return False
 
     def _welcome(self, message: list[Any]) -> bool:
-        """The service has greeted. One of another version is reported as trouble while it is there:
-        what it does is not what this version's documentation says."""
-        if message[1] != PROTOCOL_VERSION:
-            self._fail(
-                VersionMismatchError(
-                    f"the service speaks protocol {message[1]}, this agent {PROTOCOL_VERSION}; run "
-                    "the same livingai in both, and restart the older one"
-                )
-            )
+        """The service has greeted; whether it speaks our protocol."""
+        if (error := self._version.greeted(message)) is not None:
+            self._fail(error)
             return False
-        theirs = str(message[3]) if len(message) > 3 else "an earlier version"
-        own_trouble = ""
-        if theirs != __version__:
-            own_trouble = (
-                f"the service runs livingai {theirs}, this agent {__version__}; restart the "
-                "service (`livingai stop`, or whatever runs `livingai serve`)"
-            )
-            if own_trouble != self._own_trouble:
-                _log.warning("%s", own_trouble)
-        self._own_trouble = own_trouble
+        self._compare()
         self.state = "connected"
         self.connected_ns = time.monotonic_ns()
         self._last_error = None
         self._starter.connected()
         self._on_connect()
         return True
+
+    def _compare(self) -> None:
+        """A service of another version is reported as trouble while it is there: what it does is
+        not what this version's documentation says."""
+        trouble = self._version.trouble()
+        if trouble and trouble != self._own_trouble:
+            _log.warning("%s", trouble)
+        self._own_trouble = trouble
 
     def _disconnect(self, sock: socket.socket) -> None:
         with self._sending:

@@ -26,6 +26,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._short = 0
+        self._replaces = False
         #: Whether the service has been started.
         self.tried = False
         self._begin_anew()
@@ -43,6 +44,14 @@ class Attempts:
         if self._short <= _AT_ONCE:
             self._begin_anew()
         self.delay_s = _FIRST_DELAY_S
+        if self._replaces:
+            self._replaces = False
+            self.started()
+
+    def replaces(self) -> None:
+        """The connected service has been told to go, and another one to take its place: that one is
+        starting once the connection has ended."""
+        self._replaces = True
 
     def start_is_due(self) -> bool:
         """Whether the last start is so long ago that it must have failed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
 import time
 from typing import Final
 
@@ -12,7 +14,7 @@ from livingai.engine.reconnect import Attempts
 from livingai.errors import LivingAIError
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import ServiceWord
-from livingai.queue.lock import owner_alive
+from livingai.queue.lock import owner_alive, owner_pid
 from livingai.queue.opening import open_binary
 from livingai.service.launch import launch_service, service_python
 from livingai.service.report import ServiceReport, read_report
@@ -20,6 +22,9 @@ from livingai.service.report import ServiceReport, read_report
 _log = logging.getLogger("livingai")
 #: An agent that may not start a service says so after this time without one: it may be starting.
 _PATIENCE_S: Final = 2.0
+#: Seconds until a service that was to make room is asked again; then twice as many, and so on.
+_FIRST_REPLACE_S: Final = 2.0
+_LAST_REPLACE_S: Final = 60.0
 
 
 class Starter:
@@ -36,6 +41,12 @@ class Starter:
         self._said = ""
         #: Since when no service is there (CLOCK_MONOTONIC); 0 while one is.
         self._alone_since = 0.0
+        #: When an earlier service may be asked again to make room (CLOCK_MONOTONIC), and how many
+        #: seconds later the next time.
+        self._replace_at = 0.0
+        self._replace_s = _FIRST_REPLACE_S
+        #: How the last attempt went.
+        self._replacing = ""
 
     def check(self) -> None:
         """See, before anything is accepted, whether a service is there or can be started.
@@ -83,6 +94,45 @@ class Starter:
             attempts.started()
             launch_service(self._service, self._config.python)
         return "starting"
+
+    def replace_earlier(self, attempts: Attempts) -> str:
+        """A service of an earlier livingai is connected. If an agent has started it, and this one
+        may start services, have it end and one of ours take its place. What is done about it, or
+        what its user has to do.
+
+        It is not asked to drain: its successor is there already, and reads all of its journals.
+        """
+        report = read_report(self._directory.path)
+        pid = self._supervisor()
+        if report.foreground and report.pid == pid:
+            return (
+                "restart `livingai serve`, or the program that holds the Service, with the newer "
+                "livingai"
+            )
+        if self._config.service != "auto" or not pid or report.pid != pid:
+            return "end it with `livingai stop`, and have the newer livingai start the next one"
+        now = time.monotonic()
+        if now >= self._replace_at:
+            long_ago = now - self._replace_at > _LAST_REPLACE_S
+            self._replace_s = _FIRST_REPLACE_S if long_ago else self._replace_s
+            self._replace_at = now + self._replace_s
+            self._replace_s = min(self._replace_s * 2, _LAST_REPLACE_S)
+            try:
+                launch_service(self._service, self._config.python, follow=pid)
+                if self._supervisor() == pid:
+                    os.kill(pid, signal.SIGQUIT)
+                attempts.replaces()
+                self._replacing = "it makes room for one of the newer livingai"
+            except (LivingAIError, OSError) as error:
+                self._replacing = f"it cannot be replaced, trying again: {error}"
+        return self._replacing
+
+    def _supervisor(self) -> int:
+        """Process id of the service's supervisor; 0 if it cannot be found out."""
+        try:
+            return owner_pid(self._directory.supervisor_lock) or 0
+        except (OSError, LivingAIError):  # out of descriptors
+            return 0
 
     def _will_return(self, report: ServiceReport, now: float) -> bool:
         """Whether a service of ``livingai serve`` has just ended and is given time to come back."""

@@ -9,6 +9,7 @@ from typing import Any
 from livingai.errors import LivingAIError, ServiceError, ServiceUnavailableError
 from livingai.protocol.error_parts import error_from_parts
 from livingai.protocol.frames import PROTOCOL_VERSION, REVISION, FrameBuffer, Message, frame
+from livingai.protocol.refusals import refused
 from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.directory import StateDirectory
 
@@ -32,14 +33,17 @@ def ask_service(
             sock.sendall(frame(Message.HELLO, PROTOCOL_VERSION, store_url, os.getpid(), REVISION))
             sock.sendall(frame(Message.REQUEST, 1, verb.name, list(arguments)))
             buffer = FrameBuffer()
+            greeted = False
             while data := sock.recv(1 << 16):
                 for message in buffer.feed(data):
+                    greeted = greeted or message[0] == Message.HELLO
                     if message[0] == Message.RESPONSE:
                         if message[2]:
                             return verb.read(message[3])
                         raise error_from_parts(message[3])
                     if message[0] == Message.GOODBYE and message[1][0]:
-                        raise error_from_parts(message[1])
+                        error = error_from_parts(message[1])
+                        raise error if greeted else refused(error, directory)
     except OSError as error:
         if isinstance(error, LivingAIError):
             raise

@@ -6,7 +6,8 @@ A frame is a 32-bit little-endian length and a msgpack list whose first item is 
 ==============  ==========================================  =====================================
 message         from agent                                  from service
 ==============  ==========================================  =====================================
-HELLO           version, store url, pid, revision           version, pid, version of livingai
+HELLO           version, store url, pid, revision           version, pid, version of livingai,
+                                                            revision
 ATTACH          journal id (hex)                            -
 WAKE            -                                           -
 OUTCOMES        -                                           packed (lsn, word) pairs, reasons,
@@ -18,7 +19,9 @@ TROUBLE         -                                           why the store takes 
 ==============  ==========================================  =====================================
 
 *revision* says what the sender can read beyond the first form of this version; who says nothing has
-revision 0. Errors are those of :mod:`livingai.protocol.error_parts`.
+revision 0. A service reads all that agents of earlier revisions say and write; what happens if the
+service is the earlier one is in :mod:`livingai.engine.versions`. Errors are those of
+:mod:`livingai.protocol.error_parts`.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from typing import Any
 import msgpack
 
 PROTOCOL_VERSION = 1
-#: 1: errors come with their families. 2: a writer encodes states. 3: records may be patches.
-REVISION = 3
+#: 1: errors come with their families. 2: a writer encodes states. 3: records may be patches. 4: the
+#: service says its revision, too.
+REVISION = 4
 LENGTH = struct.Struct("<I")
 #: (lsn, outcome word) pairs of an OUTCOMES message.
 OUTCOME_PAIR = struct.Struct("<QQ")

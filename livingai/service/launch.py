@@ -263,8 +263,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def launch_service(config: ServiceConfig, python: str | None = None) -> None:
-    """Start the service in the background; returns once it is detached, not once it is ready.
+def launch_service(config: ServiceConfig, python: str | None = None, *, follow: int = 0) -> None:
+    """Start the service in the background; returns once it is detached, not once it is ready. With
+    ``follow`` it waits for the end of the one whose supervisor is that process, and takes its
+    place.
 
     Raises:
         ServiceStartError: there is no Python that may be started.
@@ -272,6 +274,8 @@ def launch_service(config: ServiceConfig, python: str | None = None) -> None:
     """
     keep = _collects_orphans()
     options = ["--detach", "--keep"] if keep else ["--detach"]
+    if follow:
+        options += ["--follow", str(follow)]
     try:
         with open_log(StateDirectory(config.directory).log) as out:
             process = start_supervisor(config, python, *options, stdout=out, stderr=out)

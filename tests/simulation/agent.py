@@ -16,6 +16,8 @@ from livingai.engine.cache import HotCache
 from livingai.engine.connection import _NO_SERVICE, ServiceConnection
 from livingai.engine.handle import DirectoryHandle
 from livingai.engine.pending import OwnedExecution, PendingWrites
+from livingai.engine.reconnect import Attempts
+from livingai.engine.versions import ServiceVersion
 from livingai.protocol.frames import FrameBuffer
 from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.directory import StateDirectory
@@ -113,6 +115,7 @@ class SimConnection(ServiceConnection):
         self.state = "starting"
         self.connected_ns = 0
         self._told = self._own_trouble = ""
+        self._version = ServiceVersion(self._starter, Attempts())
         self._words = _NO_SERVICE
         self._wake_read = self._wake_write = -1
 

@@ -1,4 +1,8 @@
-"""What agents of the tests do; each function runs in an agent process (see ``agent_main``)."""
+"""What agents of the tests do; each function runs in an agent process (see ``agent_main``).
+
+Agents of earlier versions do it, too (``tests/support/earlier.py``): what those do not have is
+imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from livingai import Durability, ExecutionFilter, ExecutionNode, NodeType, RecoveryEngine, Status
-from livingai.protocol.ask import ask_service
-from livingai.protocol.verbs import READY, STATUS
+from livingai import Durability, ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.queue.record import execution_hash
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
@@ -73,6 +75,15 @@ def look_in(agent: AgentSide, run_id: str) -> list[str]:
         return [str(node.metadata["name"]) for node in run.in_doubt]
 
 
+def durable_run(agent: AgentSide) -> None:
+    """A run with one step, one tool and a checkpoint."""
+    with agent.engine.run_sync("run") as run:
+        run.step("look", abs, -1)
+        run.tool("charge", abs, -2)
+        run.state = {"done": True}
+        run.checkpoint()
+
+
 def latest(agent: AgentSide, execution: str) -> tuple[Any, Any]:
     """(output of the node, state) of the newest checkpoint."""
     node, state = agent.engine.latest_sync(execution)
@@ -92,6 +103,8 @@ def steps(agent: AgentSide, execution: str) -> list[int]:
 
 def executions(agent: AgentSide, where: dict[str, Any] | None = None, **page: Any) -> Any:
     """A page of executions: ([id, status, nodes] of each, where the next page begins)."""
+    from livingai import ExecutionFilter
+
     chosen = None if where is None else ExecutionFilter(**where)
     found = agent.engine.executions_sync(where=chosen, **page)
     return [[each.execution_id, each.status, each.nodes] for each in found], found.next_after
@@ -152,6 +165,9 @@ def save_claim_latest(agent: AgentSide, execution: str, step: int) -> Any:
 
 def service_pids(agent: AgentSide) -> dict[str, Any]:
     """Processes of the service by role; for agents that see other files than the test does."""
+    from livingai.protocol.ask import ask_service
+    from livingai.protocol.verbs import READY, STATUS
+
     engine = agent.engine
     ask_service(engine.directory, engine.store.url, READY)
     found = ask_service(engine.directory, engine.store.url, STATUS)

@@ -52,15 +52,16 @@ class Agent:
         *,
         prefix: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
+        defaults: dict[str, Any] = DEFAULTS,
         **popen: Any,
     ) -> None:
         """``database`` is a path or a store's URL; ``prefix`` is the begin of a command line that
-        ends with the agent's."""
+        ends with the agent's; ``defaults`` are settings, under the given ones."""
         self.log = log
         with open(log, "wb") as err:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "tests.support.agent_main", str(database),
-                 json.dumps({**DEFAULTS, **settings})],
+                 json.dumps({**defaults, **settings})],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, bufsize=0,
                 cwd=log.parent, env=environment(**env or {}), **popen,
             )  # fmt: skip

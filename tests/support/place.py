@@ -52,7 +52,8 @@ class Place:
 
     def agent(self, **settings: Any) -> Agent:
         """Start an agent process; settings are the engine's, a few go to the process."""
-        popen = {n: settings.pop(n) for n in ("env", "prefix", "preexec_fn") if n in settings}
+        names = ("env", "prefix", "preexec_fn", "defaults")
+        popen = {name: settings.pop(name) for name in names if name in settings}
         self._born += 1
         log = self.folder / f"agent-{self._born}.log"
         agent = Agent(settings.pop("database", self.database), log, settings, **popen)

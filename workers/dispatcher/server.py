@@ -21,7 +21,14 @@ from livingai.errors import (
     ServiceUnavailableError,
     VersionMismatchError,
 )
-from livingai.protocol.frames import OUTCOME_PAIR, PROTOCOL_VERSION, Message, frame, revision_of
+from livingai.protocol.frames import (
+    OUTCOME_PAIR,
+    PROTOCOL_VERSION,
+    REVISION,
+    Message,
+    frame,
+    revision_of,
+)
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
@@ -119,9 +126,7 @@ class AgentServer:
         if before is not None and before is not agent:
             before.journal = None
         self._intake.refresh()
-        # Its outcomes were not sent until now; a greeting makes it look for them.
-        agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
-        agent.send(frame(Message.TROUBLE, self._port.trouble))
+        self._welcome(agent)  # its outcomes were not sent until now; this makes it look for them
         feed = self._intake.by_id(agent.journal)
         if feed is not None:
             self.tell_lost(feed)
@@ -174,8 +179,11 @@ class AgentServer:
             )
         else:
             agent.greeted = True
-            agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__))
-            agent.send(frame(Message.TROUBLE, self._port.trouble))
+            self._welcome(agent)
+
+    def _welcome(self, agent: Agent) -> None:
+        agent.send(frame(Message.HELLO, PROTOCOL_VERSION, os.getpid(), __version__, REVISION))
+        agent.send(frame(Message.TROUBLE, self._port.trouble))
 
     def _is_ours(self, name: str) -> bool:
         """Whether an agent means our store: by its URL, as the directory's manifest names it (which
