@@ -25,6 +25,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from livingai.errors import ConfigurationError, StoreFormatError
+from livingai.failpoint import failpoint
 from livingai.stores.postgres.functions import functions
 
 if TYPE_CHECKING:
@@ -223,6 +224,8 @@ def prepare(session: Session, schema: str) -> None:
             run(_VIEWS.replace("{s}", s))
             run(f"DELETE FROM {s}.livingai")
             run(f"INSERT INTO {s}.livingai (version) VALUES (%s)", (SCHEMA_VERSION,))
+        failpoint("migrate.before_commit")
+    failpoint("migrate.after_commit")
 
 
 def _version(session: Session, schema: str) -> int:

@@ -16,24 +16,30 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.record import read_outcome
 from livingai.queue.tail import Found, JournalTail
+from livingai.stores.base import Store
 
 
 def stored_state(database: Path, execution: str) -> Any:
     """The newest state that the store has; None without one."""
     with SQLiteStore(database) as store:
+        return state_in(store, execution)
 
-        def decode(blob: bytes) -> bytes:
-            def base(content_hash: bytes) -> bytes:
-                found = store.blob_by_hash(execution, content_hash)
-                assert found is not None, "a delta's base is gone"
-                return decode(found)
 
-            return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
+def state_in(store: Store, execution: str) -> Any:
+    """As :func:`stored_state`, of any open store."""
 
-        found = store.latest_checkpoint(execution)
-        if found is None or found.blob is None:
-            return None
-        return decode_state(found.state_kind, decode(found.blob))
+    def decode(blob: bytes) -> bytes:
+        def base(content_hash: bytes) -> bytes:
+            found = store.blob_by_hash(execution, content_hash)
+            assert found is not None, "a delta's base is gone"
+            return decode(found)
+
+        return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
+
+    found = store.latest_checkpoint(execution)
+    if found is None or found.blob is None:
+        return None
+    return decode_state(found.state_kind, decode(found.blob))
 
 
 def stored_steps(database: Path, execution: str) -> list[int]:

@@ -151,6 +151,10 @@ class PostgresServer:
         """Through TCP, with a password."""
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
+    def program(self, name: str) -> Path:
+        """A program of the server's installation, such as psql."""
+        return self._bin / name
+
     @property
     def pid(self) -> int:
         """Process id of the postmaster."""
@@ -197,6 +201,15 @@ class PostgresServer:
     def __exit__(self, *exc: object) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def psql(server: PostgresServer, database: str, script: str) -> None:
+    """Run a script of SQL in a database; it fails with the first statement that does."""
+    command: list[str | Path] = [
+        server.program("psql"), "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1",
+        "--dbname", server.url(database), "--output", os.devnull,
+    ]  # fmt: skip
+    subprocess.run(command, input=script, text=True, check=True, capture_output=True)
 
 
 def die_with_tests() -> None:
