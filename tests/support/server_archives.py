@@ -26,7 +26,6 @@ from tests.support.agents import DEFAULTS, ROOT
 from tests.support.place import TAG, Place
 from tests.support.postgres_servers import PostgresServer, psql
 from tests.support.redis_servers import RedisServer
-from tests.support.waiting import gone, kill
 
 #: In an archive: the state directory, and what the server had.
 STATE, COMMANDS, SCRIPT = "state", "commands.jsonl", "dump.sql"
@@ -123,16 +122,14 @@ def leave(place: Place, url: str, package: str) -> None:
         agent.call(acts.save, "large", step, size=70_000)
     agent.call(acts.durable_run)
     agent.call(acts.drain)
-    processes = place.service_processes()
-    for pid in processes:
+    for pid in place.service_processes():
         os.kill(pid, signal.SIGSTOP)
     for step in range(8, 12):
         agent.call(acts.save, "steps", step, size=3000)
     agent.call(acts.save, "newest", 4, size=3000, history=False)
     agent.call(acts.save, "large", 3, size=70_000)
     agent.end()
-    kill(*processes)
-    gone(*processes)
+    place.kill_service()
 
 
 def main() -> None:

@@ -5,25 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random, SystemRandom
 
 import pytest
 
-from livingai.errors import StoreFormatError, VersionMismatchError
+from livingai.errors import (
+    JournalError,
+    ServiceUnavailableError,
+    StoreFormatError,
+    VersionMismatchError,
+)
 from livingai.protocol.frames import PROTOCOL_VERSION, REVISION, Message, frame
 from livingai.queue.lock import owner_pid
 from livingai.queue.waiting import waiting_records
 from tests.support import acts, peek
 from tests.support.agents import Agent, environment
 from tests.support.earlier import Earlier
-from tests.support.place import Place
+from tests.support.place import Place, is_tracker
 from tests.support.places import command
 from tests.support.states import LARGE, state_of
-from tests.support.waiting import gone, until
+from tests.support.waiting import gone, kill, until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
+SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or SystemRandom().getrandbits(32)
+#: Things that happen in the random test.
+EVENTS = 24
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +81,7 @@ def service_killed(place: Place, *agents: Agent) -> Iterator[None]:
     for agent in agents:
         agent.stop()
 
-    def all_gone() -> bool:
-        found = place.service_processes()
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not found
-
-    until(all_gone, what="no process of the service")
+    place.kill_service()
     try:
         yield
     finally:
@@ -383,6 +386,51 @@ def test_an_earlier_service_comes_to_journals_of_today(state_dir: Place, second:
     old.call(acts.save, "old", 1)
     old.settled(2)
     assert old.leave() == newer.leave() == 0
+
+
+def test_all_die_in_any_order_during_an_upgrade(state_dir: Place, second: Earlier) -> None:
+    """Earlier agents are killed and followed by those of today (and now and then by another earlier
+    one), the processes of the service are killed, and each agent goes on where the one before was:
+    whatever was acknowledged is read, and is stored in the end."""
+    print("seed", SEED)
+    random = Random(SEED)
+    state_dir.service_killed = state_dir.tracebacks_allowed = True
+    agents = [second.agent(state_dir) for _ in range(3)]
+    saved = [0] * len(agents)
+    happened: Counter[str] = Counter()
+    for event in range(EVENTS):
+        slot = random.randrange(len(agents))
+        run = f"run-{slot}"
+        for _ in range(random.randrange(1, 5)):
+            agents[slot].call(acts.save, run, saved[slot], size=3000)
+            saved[slot] += 1
+        what = random.choice(("agent", "agent", "service", "wait"))
+        if what == "agent":
+            agents[slot].kill()
+            newer = happened["earlier agent"] > 0 and (
+                not happened["newer agent"] or random.random() < event / EVENTS
+            )
+            agents[slot] = state_dir.agent() if newer else second.agent(state_dir)
+            what = "newer agent" if newer else "earlier agent"
+            with suppress(JournalError, ServiceUnavailableError):  # its service cannot read it
+                step, state = agents[slot].call(acts.latest, run)
+                assert (step["step"], state) == (saved[slot] - 1, state_of(run, step["step"], 3000))
+                happened["read"] += 1
+        elif what == "service":
+            there = [pid for pid in state_dir.service_processes() if not is_tracker(pid)]
+            kill(*random.sample(there, random.randint(0, len(there))))
+        else:
+            agents[slot].call(acts.outcomes, timeout=random.random())
+        happened[what] += 1
+    print(happened)
+    last = state_dir.agent()
+    last.call(acts.save, "last", 0)
+    last.settled(1, timeout=90)
+    last.call(acts.drain)
+    for slot, steps in enumerate(saved):
+        assert peek.stored_steps(state_dir.database, f"run-{slot}") == list(range(steps))
+    assert happened["read"] > 0
+    assert min(happened["newer agent"], happened["earlier agent"]) > 0
 
 
 def test_a_newer_service(state_dir: Place) -> None:
