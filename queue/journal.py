@@ -45,6 +45,7 @@ from livingai.queue.new_journal import OWNER_LOCK, JournalFiles, discard_journal
 from livingai.queue.patch import Base, Patch, copy_record, reaches
 from livingai.queue.record import Bytes, Record, body_bytes, pack_record, seal_record
 from livingai.queue.rescue import Copies, records_of
+from livingai.queue.reuse import is_settled
 from livingai.queue.segment import Segment, journal_error
 from livingai.queue.space import JournalLimits, Space
 
@@ -98,6 +99,7 @@ class Journal:
             ),
             recycle=lambda segment, number, lsn: segment.recycle(number, self.id, lsn, boot),
             cursor=self._stored,
+            settled=lambda segment: is_settled(segment, self.id),
             touched=self.index.touched,
         )
         self._dirty = self._space.dirty
@@ -182,8 +184,7 @@ class Journal:
                     break
                 overtaken = True
                 self.index.resume(slot, claim, 0)  # it has no record after all
-            segment.used = offset + length
-            segment.last_lsn = lsn
+            segment.add(offset, length, lsn)
             segment.touched_ns = mono_ns
             self.tail_lsn = lsn
             self.appended_bytes += length
@@ -318,12 +319,12 @@ class Journal:
         Raises:
             JournalFullError, DiskFullError, JournalError: not all was copied.
         """
-        after, last = max(after, self._stored().lsn), self.tail_lsn
+        stored, last = self._stored().lsn, self.tail_lsn
         failed = sorted(self._space.failed, key=lambda segment: segment.number)
         copies = Copies(self.directory, self._space.unreliable)
         with contextlib.closing(copies):
             for segment in failed:
-                for at, old in records_of(segment, after, last):
+                for at, old in records_of(segment, after, last, stored):
                     copies.made[at] = self._copy(*copies.plan(old, self._segment.number))
                 self._space.failed.discard(segment)
                 self._dirty.discard(segment)
@@ -341,8 +342,8 @@ class Journal:
         except OSError as error:
             raise journal_error(error, "cannot append to the journal") from error
         length = aligned(sum(map(len, parts)))
-        segment.used += length
-        segment.last_lsn = self.tail_lsn = lsn
+        segment.add(segment.used, length, lsn)
+        self.tail_lsn = lsn
         self.appended_bytes += length
         self._dirty.add(segment)
         self._control.publish(position(segment.number, segment.used), lsn)
@@ -367,12 +368,16 @@ class Journal:
                     self._closed = True
                     self._control.publish_closed()
                     try:
-                        if remove and self._stored().lsn == self.tail_lsn:
+                        if remove and self._stored().lsn == self.tail_lsn and self._settled():
                             remove_journal(self.directory)
                     finally:
                         self._release()
                         self.index.close()
                         self._control.close()
+
+    def _settled(self) -> bool:
+        segments = (*self._space.sealed, self._segment)
+        return all(is_settled(segment, self.id) for segment in segments)
 
     def discard(self) -> None:
         """Remove the journal, to which nothing has been appended."""

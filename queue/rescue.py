@@ -23,7 +23,7 @@ from livingai.queue.layout import (
     segment_of,
 )
 from livingai.queue.patch import base_position, is_patch, with_state
-from livingai.queue.record import Record, parse_header, read_record
+from livingai.queue.record import Record, parse_header, read_outcome, read_record
 from livingai.queue.segment import Segment
 from livingai.queue.segments import Segments
 
@@ -31,10 +31,12 @@ _FIRST_PAUSE_S: Final = 1.0
 _LAST_PAUSE_S: Final = 60.0
 
 
-def records_of(segment: Segment, after: int, last: int) -> Iterator[tuple[int, Record]]:
+def records_of(
+    segment: Segment, after: int, last: int, stored: int
+) -> Iterator[tuple[int, Record]]:
     """The records of a segment with an lsn above ``after`` and up to ``last``, each behind its
-    position, as the page cache has them. One that it no longer has is left out; a reader will find
-    it damaged."""
+    position, as the page cache has them, without those up to ``stored``, as the cursor says, that
+    have their outcome. One that it no longer has is left out; a reader will find it damaged."""
     raw = b""
     while len(raw) < segment.used:
         part = os.pread(segment.fd, segment.used - len(raw), len(raw))
@@ -47,7 +49,8 @@ def records_of(segment: Segment, after: int, last: int) -> Iterator[tuple[int, R
         if header is None or header.segment != segment.number:
             offset += ALIGNMENT
             continue
-        if header.kind == Kind.WRITE and after < header.lsn <= last:
+        waits = header.lsn > stored or read_outcome(raw, offset, header.lsn) is None
+        if header.kind == Kind.WRITE and after < header.lsn <= last and waits:
             try:
                 yield position(segment.number, offset), read_record(raw, offset, header)
             except CorruptRecordError:

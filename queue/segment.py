@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import time
+from array import array
 from typing import NamedTuple
 
 import xxhash
@@ -22,6 +23,7 @@ from livingai.failpoint import failpoint
 from livingai.queue.layout import (
     FORMAT_VERSION,
     LARGEST_SEGMENT,
+    OUTCOME_OFFSET,
     RECORD_SUM,
     SEGMENT_FIELDS,
     SEGMENT_HEADER_BYTES,
@@ -78,7 +80,8 @@ class Segment:
     """A segment open for writing, in its owner's process."""
 
     __slots__ = (
-        "bases", "directory", "fd", "first_lsn", "last_lsn", "number", "size", "touched_ns", "used",
+        "bases", "directory", "fd", "first_lsn", "last_lsn", "number", "outcomes",
+        "settled", "size", "touched_ns", "used",
     )  # fmt: skip
 
     def __init__(self, directory: str, fd: int, number: int, size: int) -> None:
@@ -92,6 +95,10 @@ class Segment:
         self.last_lsn = 0
         #: Numbers of the segments that patches in this one build on.
         self.bases: set[int] = set()
+        #: Where the outcomes of its records are, in words of 8 bytes from its beginning.
+        self.outcomes = array("I")
+        #: So many of them were looked at, and are there (:mod:`livingai.queue.reuse`).
+        self.settled = 0
         #: CLOCK_MONOTONIC ns of the last append or cached read by the owner.
         self.touched_ns = time.monotonic_ns()
 
@@ -132,6 +139,8 @@ class Segment:
         self.used = SEGMENT_HEADER_BYTES
         self.first_lsn = self.last_lsn = 0
         self.bases = set()
+        self.outcomes = array("I")
+        self.settled = 0
         if not self.whole():
             os.posix_fallocate(self.fd, 0, self.size)
         self.write_header(journal_id, lsn, boot)
@@ -150,6 +159,12 @@ class Segment:
         """Delete the file if it is there; mappings and this descriptor keep working."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.directory, segment_name(self.number)))
+
+    def add(self, offset: int, length: int, lsn: int) -> None:
+        """Record ``lsn`` was written at ``offset``."""
+        self.used = offset + length
+        self.last_lsn = lsn
+        self.outcomes.append(offset + OUTCOME_OFFSET >> 3)
 
     def whole(self) -> bool:
         """Whether the file is as long as it was made: no other program has cut it short."""

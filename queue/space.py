@@ -2,8 +2,9 @@
 
 Rules:
 
-* A segment is reused or deleted only when the service's cursor has passed its last record, and no
-  patch that it has not passed builds on one in it. Among those the least recently used goes first,
+* A segment is reused or deleted only when the service's cursor has passed its last record and each
+  of its records has its outcome (:mod:`livingai.queue.reuse`), and no patch that the service has
+  not done with builds on one in it. Among those the least recently used goes first,
   and only when the cache is over its bytes, the journal over its own, the segment over its age, or
   the disk full.
 * A descriptor is never closed while an fdatasync may be using it.
@@ -39,8 +40,9 @@ class Space:
     """The segments of a journal that are full: gives new ones, and reuses or deletes old ones.
 
     ``create(number, size, lsn)`` makes a segment, ``recycle(segment, number, lsn)`` makes one out
-    of an old one, ``cursor()`` is the service's cursor and ``touched(number)`` the time of the last
-    read of a segment (CLOCK_MONOTONIC ns).
+    of an old one, ``cursor()`` is the service's cursor, ``settled(segment)`` says whether each of
+    its records has its outcome, and ``touched(number)`` is the time of the last read of a segment
+    (CLOCK_MONOTONIC ns).
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Space:
         create: Callable[[int, int, int], Segment],
         recycle: Callable[[Segment, int, int], None],
         cursor: Callable[[], Cursor],
+        settled: Callable[[Segment], bool],
         touched: Callable[[int], int],
     ) -> None:
         self._limits = limits
         self._create = create
         self._recycle_file = recycle
         self._cursor = cursor
+        self._settled = settled
         self._touched = touched
         #: Called with the number of a segment that is about to be reused or deleted.
         self.before_reuse: Callable[[int], None] = lambda _: None
@@ -75,7 +79,8 @@ class Space:
 
     def drained(self, current: Segment) -> list[Segment]:
         """Sealed segments that hold only terminal records, and nothing that another record builds
-        on, least recently used first. ``current``: the one that is written now."""
+        on, as the cursor says; least recently used first. ``current``: the one that is written now.
+        """
         cursor = self._cursor()
         self.stored_position = cursor.position
         held: set[int] = set()
@@ -86,6 +91,13 @@ class Space:
             elif segment is not current:
                 done.append(segment)
         return sorted((s for s in done if s.number not in held), key=self.used_ns)
+
+    def _may_go(self, segment: Segment, current: Segment) -> bool:
+        """Whether the outcomes say so, too: its own, and those of patches that build on it."""
+        others = (*self.sealed, current)
+        return self._settled(segment) and all(
+            self._settled(other) for other in others if segment.number in other.bases
+        )
 
     def find(self, number: int) -> Segment | None:
         """The sealed segment with this number; None if it is gone."""
@@ -109,14 +121,16 @@ class Space:
         number = current.number + 1
         done = self.drained(current)
         cached = sum(segment.size for segment in done)
-        fitting = next((s for s in done if need <= s.size <= 2 * size), None)
+        fitting = next(
+            (s for s in done if need <= s.size <= 2 * size and self._may_go(s, current)), None
+        )
         if fitting is not None and cached + size > self._limits.cache_bytes:
             return self._recycle(fitting, number, lsn)
         room = self._limits.journal_bytes - current.size - size
         while done and self._sealed_bytes() > room:
             if fitting is not None:
                 return self._recycle(fitting, number, lsn)
-            self.drop(done.pop(0))
+            self._drop_if_done(done.pop(0), current)
         if self.sealed and self._sealed_bytes() > room:
             held = self._sealed_bytes() + current.size
             raise JournalFullError(
@@ -132,7 +146,7 @@ class Space:
                     return self._recycle(fitting, number, lsn)
                 if not done:
                     raise
-                self.drop(done.pop(0))
+                self._drop_if_done(done.pop(0), current)
             else:
                 self.names_dirty = True
                 return fresh
@@ -162,6 +176,14 @@ class Space:
         self.failed.discard(segment)
         self.unreliable.discard(segment.number)
 
+    def _drop_if_done(self, segment: Segment, current: Segment) -> bool:
+        """Delete a drained segment if its outcomes are there; whether they are. Raises
+        JournalError."""
+        done = self._may_go(segment, current)
+        if done:
+            self.drop(segment)
+        return done
+
     def drop(self, segment: Segment) -> None:
         """Delete a segment. Raises JournalError; it is then still there."""
         self.before_reuse(segment.number)
@@ -180,8 +202,7 @@ class Space:
         the one that is written now."""
         if self.sealed:
             for segment in self.drained(current):
-                if self.used_ns(segment) < before_ns:
-                    self.drop(segment)
+                if self.used_ns(segment) < before_ns and self._drop_if_done(segment, current):
                     return True
         return False
 

@@ -149,6 +149,13 @@ class Writer:
         self.cache.close()
 
 
+def untrue_cursor(journal: str, lsn: int) -> None:
+    """Have a journal's cursor say that all records up to this one have their outcomes."""
+    (last,) = (found for found in records(journal) if found.header.lsn == lsn)
+    with closing(CursorFile(journal, last.header.journal_id, write=True)) as file:
+        file.write(lsn, last.position + last.header.length)
+
+
 class Consumer:
     """The service's side of one journal: reads records, notes outcomes, moves the cursor."""
 

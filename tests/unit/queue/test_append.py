@@ -28,6 +28,7 @@ from tests.support.journals import (
     read_all,
     segment_files,
     state_directory,
+    untrue_cursor,
 )
 
 
@@ -167,14 +168,18 @@ def cursor_beyond(writer: Writer) -> None:
         cursor.write(1 << 40, 1 << 40)
 
 
+def cursor_over_the_last(writer: Writer) -> None:
+    untrue_cursor(writer.journal.directory, writer.journal.tail_lsn)
+
+
 def cursor_before_the_last(writer: Writer) -> None:
     with closing(Consumer(writer.journal.directory)) as consumer:
         consumer.take(1)
 
 
 @pytest.mark.parametrize(
-    "drain", [lambda _: None, cursor_before_the_last, cursor_beyond],
-    ids=["nothing stored", "one stored", "a cursor that is not true"],
+    "drain", [lambda _: None, cursor_before_the_last, cursor_beyond, cursor_over_the_last],
+    ids=["nothing stored", "one stored", "a cursor that is not true", "one over what waits"],
 )  # fmt: skip
 def test_a_journal_with_records_that_wait_is_kept(
     writer: Writer, drain: Callable[[Writer], None]
@@ -221,10 +226,13 @@ def test_a_closed_journal_takes_nothing(writer: Writer) -> None:
     assert states(writer) == [b"x"]
 
 
-def test_only_what_is_not_stored_is_copied_after_a_failed_sync(writer: Writer) -> None:
+@pytest.mark.parametrize("true", [True, False])
+def test_only_what_is_not_stored_is_copied_after_a_failed_sync(writer: Writer, true: bool) -> None:
     for number in range(4):
         writer.save("run-1", b"%d" % number)
     cursor_before_the_last(writer)
+    if not true:
+        cursor_over_the_last(writer)
     with failing("fdatasync", errno.EIO, times=1):
         assert writer.journal.sync() == 7
     writer.die()

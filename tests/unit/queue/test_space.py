@@ -13,18 +13,26 @@ from unittest import mock
 import pytest
 
 from livingai import failpoint
-from livingai.errors import DiskFullError, JournalError
+from livingai.errors import DiskFullError, JournalError, JournalFullError
 from livingai.queue.journal import JournalLimits
+from livingai.queue.layout import offset_of, segment_of
+from livingai.queue.patch import is_patch
 from livingai.queue.segment import segment_name
+from livingai.queue.segments import Segments
 from tests.support.journals import (
     LIMITS,
+    MET,
     Consumer,
     Writer,
     failing,
+    flip_in_record,
     garbage,
     read_all,
+    record_at,
+    records,
     segment_files,
     state_directory,
+    untrue_cursor,
 )
 
 #: No drained segment is kept for the cache, unless it is used.
@@ -49,6 +57,14 @@ class Bench:
         """The service stores so many more."""
         with closing(Consumer(self.journal.directory)) as consumer:
             self.stored += len(consumer.take(count))
+
+    def store_all(self) -> None:
+        """The service reads the journal from its beginning."""
+        with closing(Segments(self.journal.directory)) as segments:
+            for found in records(self.journal.directory):
+                segments.write_outcome(found.position, found.header.lsn, MET, 1)
+        untrue_cursor(self.journal.directory, self.journal.tail_lsn)  # it is true by now
+        self.stored = self.journal.tail_lsn
 
     @property
     def numbers(self) -> list[int]:
@@ -208,3 +224,126 @@ def test_what_is_deleted_during_a_sync_is_closed_after_it(make: Make) -> None:
     assert open_then == [True, True]
     assert first.fd == -1
     assert journal.numbers == [2]
+
+
+def room_for(count: int) -> JournalLimits:
+    """All segments are kept, until the journal has so many."""
+    return dataclasses.replace(RICH, journal_bytes=count * LIMITS.segment_bytes)
+
+
+def test_without_outcomes_no_segment_is_used_again(make: Make) -> None:
+    """Whatever the cursor says: nobody may have found out, or be able to correct it."""
+    journal = make(LEAN)
+    journal.save(3)
+    untrue_cursor(journal.journal.directory, 3)
+    journal.save(2)
+    assert journal.numbers == [1, 2, 3, 4, 5]
+    journal.store_all()
+    journal.save(1)
+    assert journal.numbers == [2, 3, 4, 5, 6]
+
+
+def test_without_outcomes_no_segment_is_deleted_because_it_is_old(make: Make) -> None:
+    journal = make(dataclasses.replace(RICH, cache_ttl_s=0.0))
+    journal.save(3)
+    untrue_cursor(journal.journal.directory, 3)
+    journal.journal.expire()
+    assert journal.numbers == [1, 2, 3]
+
+
+def test_without_outcomes_no_segment_makes_room(make: Make) -> None:
+    journal = make(room_for(3))
+    journal.save(3)
+    untrue_cursor(journal.journal.directory, 3)
+    for size in (3000, 9000):  # it fits into one of them, or they would have to go
+        with pytest.raises(JournalFullError):
+            journal.save(1, size=size)
+    assert journal.numbers == [1, 2, 3]
+
+
+def test_without_outcomes_no_segment_goes_for_a_full_disk(make: Make) -> None:
+    journal = make(RICH)
+    journal.save(3)
+    untrue_cursor(journal.journal.directory, 3)
+    with failing("posix_fallocate", errno.ENOSPC):
+        for size in (3000, 9000):
+            with pytest.raises(DiskFullError):
+                journal.save(1, size=size)
+    assert journal.numbers == [1, 2, 3]
+
+
+def small(tmp_path: Path) -> Writer:
+    """A journal with several records in each segment."""
+    writer = Writer(state_directory(tmp_path), LEAN)
+    while len(segment_files(writer.journal.directory)) < 2:
+        writer.save("run-1", garbage(writer.journal.tail_lsn + 1, 400))
+    return writer
+
+
+@pytest.mark.parametrize("lsn", [1, 3, -1])
+def test_one_record_without_an_outcome_keeps_its_segment(tmp_path: Path, lsn: int) -> None:
+    """The others of the segment have theirs: they were stored out of order."""
+    with closing(small(tmp_path)) as writer:
+        journal = writer.journal.directory
+        found = records(journal)
+        first = [each for each in found if segment_of(each.position) == 1]
+        missing = first[lsn if lsn < 0 else lsn - 1]
+        with closing(Segments(journal)) as segments:
+            for each in found:
+                if each is not missing:
+                    segments.write_outcome(each.position, each.header.lsn, MET, 1)
+            untrue_cursor(journal, found[-1].header.lsn)
+            writer.journal.expire()
+            assert Path(journal, segment_name(1)).exists()
+            segments.write_outcome(missing.position, missing.header.lsn, MET, 1)
+        writer.journal.expire()
+        assert not Path(journal, segment_name(1)).exists()
+
+
+def test_a_damaged_record_has_no_outcome_and_keeps_no_segment(tmp_path: Path) -> None:
+    """The service sets it aside and goes on."""
+    with closing(small(tmp_path)) as writer:
+        journal = writer.journal.directory
+        for record, place in ((records(journal)[1], 9), (records(journal)[2], 200)):
+            flip_in_record(journal, record, place)
+        with closing(Consumer(journal)) as consumer:
+            consumer.take(alive=False)
+        writer.journal.expire()
+        assert not Path(journal, segment_name(1)).exists()
+
+
+def test_a_segment_that_was_cut_short_is_given_away(tmp_path: Path) -> None:
+    """What was behind that is gone, and has no outcome."""
+    with closing(small(tmp_path)) as writer:
+        journal = writer.journal.directory
+        found = records(journal)
+        with closing(Consumer(journal)) as consumer:
+            consumer.take(2)
+        os.truncate(Path(journal, segment_name(1)), offset_of(found[2].position) + 20)
+        untrue_cursor(journal, found[-1].header.lsn)
+        writer.journal.expire()
+        assert not Path(journal, segment_name(1)).exists()
+
+
+def test_the_base_of_a_patch_without_an_outcome_is_kept(tmp_path: Path) -> None:
+    limits = dataclasses.replace(LIMITS, segment_bytes=8192, journal_bytes=16 * 8192, cache_bytes=1)
+    state = bytearray(garbage(1, 6000))
+    with closing(Writer(state_directory(tmp_path), limits, patch_from=4096)) as writer:
+        journal = writer.journal.directory
+        writer.save("run-1", bytes(state))
+        while len(segment_files(journal)) < 3:
+            state[:8] = writer.journal.tail_lsn.to_bytes(8, "little")
+            assert writer.save("run-1", bytes(state)).patched
+            writer.save("run-2", garbage(writer.journal.tail_lsn, 2000))
+        found = records(journal)
+        patches = [each for each in found if is_patch(each.header)]
+        with closing(Segments(journal)) as segments:
+            for each in found:
+                if each is not patches[-1]:
+                    segments.write_outcome(each.position, each.header.lsn, MET, 1)
+            untrue_cursor(journal, found[-1].header.lsn)
+            writer.journal.expire()
+            assert record_at(segments, patches[-1].position).state == bytes(state)
+            segments.write_outcome(patches[-1].position, patches[-1].header.lsn, MET, 1)
+        writer.journal.expire()
+        assert not Path(journal, segment_name(1)).exists()
