@@ -46,8 +46,11 @@ class CursorFile:
     """A journal's cursor file, open; written by the service, read by anyone."""
 
     def __init__(self, directory: str, journal_id: int, *, write: bool = False) -> None:
+        """With ``write``, one that is not there is made. Raises FileNotFoundError, OSError."""
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
         self._fd = open_file(os.path.join(directory, NAME), flags)
+        if write and not os.fstat(self._fd).st_size:  # takes no room on the disk
+            os.ftruncate(self._fd, CURSOR_BYTES)
         self._journal_id = journal_id
         self._generation = self._newest()[0]
 

@@ -39,6 +39,17 @@ def start_of(segments: Segments, journal_id: int, at: int, lsn: int) -> Start:
     return _oldest(segments, journal_id, doubt)
 
 
+def start_of_none(segments: Segments, journal_id: int) -> Start:
+    """Where to begin for a cursor that says of no record that it has its outcome: so does one that
+    was lost. Segments are used again only behind the cursor, so then the first one is there."""
+    oldest = next(iter(segment_numbers(segments.directory)), 1)
+    segment = segments.get(oldest)
+    header = segment.header() if segment is not None else None
+    if oldest == 1 or (header is not None and header.first_lsn == 1):  # those before were empty
+        return Start(0, 0)
+    return _oldest(segments, journal_id, f"the segments before number {oldest} are not there")
+
+
 def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
     number, offset = segment_of(at), offset_of(at)
     numbers = segment_numbers(segments.directory)

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from livingai.queue.control import Control
+from livingai.queue.cursor import Cursor
 from livingai.queue.damage import Damage, DamageLog
 from livingai.queue.layout import (
     LARGEST_SEGMENT,
@@ -34,7 +35,7 @@ from livingai.queue.layout import (
 )
 from livingai.queue.lock import boot_id
 from livingai.queue.record import RecordHeader, body_intact, parse_header
-from livingai.queue.resume import start_of
+from livingai.queue.resume import start_of, start_of_none
 from livingai.queue.segment import SegmentMap, segment_numbers
 from livingai.queue.segments import Segments
 from livingai.queue.walk import (
@@ -57,9 +58,12 @@ class Found(NamedTuple):
 class JournalTail:
     """A position in a journal that moves forward over its records."""
 
-    def __init__(self, directory: str, *, position: int = 0, after_lsn: int = 0) -> None:
+    def __init__(
+        self, directory: str, *, position: int = 0, after_lsn: int = 0, by_cursor: bool = False
+    ) -> None:
         """Start at ``position``, behind record ``after_lsn``, as a cursor says (0: at the oldest
         record). If that is not true, :attr:`doubt` says why, and it starts at the oldest record.
+        ``by_cursor``: 0, too, is what a cursor says: that nothing has its outcome yet.
 
         Raises:
             FileNotFoundError, CorruptRecordError, FormatVersionError: see :class:`Control`.
@@ -68,7 +72,10 @@ class JournalTail:
         self.control = Control(directory)
         self.journal_id = self.control.journal_id
         self.segments = Segments(directory)
-        start = start_of(self.segments, self.journal_id, position, after_lsn)
+        if by_cursor and not after_lsn:
+            start = start_of_none(self.segments, self.journal_id)
+        else:
+            start = start_of(self.segments, self.journal_id, position, after_lsn)
         self.doubt = start.doubt
         #: If there is doubt: the first and the last of the records behind the cursor that are not
         #: there, as far as the oldest one that is.
@@ -90,6 +97,15 @@ class JournalTail:
         self._same_boot = self.control.boot == boot_id()
         #: CLOCK_MONOTONIC at the last look, and when the last record was accepted.
         self._now_ns = self._mono_ns = 0
+        first, last = self.skipped
+        if self.doubt and first <= last:
+            what = f"records {first} to {last} are damaged or missing"
+            self._log.say(self.position, f"{what}, unless they were stored before")
+
+    @classmethod
+    def behind(cls, directory: str, cursor: Cursor) -> JournalTail:
+        """Start where the journal's cursor says. Raises as the constructor."""
+        return cls(directory, position=cursor.position, after_lsn=cursor.lsn, by_cursor=True)
 
     @property
     def damage(self) -> list[Damage]:

@@ -120,11 +120,8 @@ class Feed:
             self.tail.close()
             raise
         start = self.cursor.read()
-        if start.lsn:
-            self.tail.close()
-            self.tail = JournalTail(path, position=start.position, after_lsn=start.lsn)
-            if self.tail.doubt:
-                self._correct_cursor(start.lsn)
+        self.tail.close()
+        self.tail = JournalTail.behind(path, start)
         self.journal_id = self.tail.journal_id
         #: Acceptance times compare within one boot; boots compare by their order, or by age.
         self.boot = self.tail.control.boot
@@ -151,8 +148,12 @@ class Feed:
         self._moved = False
         #: What the cursor has still to be moved over: number and end of the last such record.
         self._passed: tuple[int, int] | None = None
-        self._cursor_fails = False
+        #: Outcomes that could not be written: position, number, status, latency.
+        self._unwritten: list[tuple[int, int, int, int]] = []
+        self._fails = False
         self._lock_is_odd = False
+        if self.tail.doubt:
+            self._correct_cursor(start.lsn)
 
     def _open_cursor(self) -> CursorFile:
         try:
@@ -164,24 +165,23 @@ class Feed:
         return CursorFile(self.path, self.tail.journal_id, write=True)
 
     def _correct_cursor(self, lsn: int) -> None:
-        """The cursor is not true: put it right, or the owner would reuse what is not stored."""
+        """The cursor is not true: put it right, now or as soon as it can be written. An owner of an
+        earlier livingai would reuse what is not stored; others look at the outcomes, too."""
         _log.error(
-            "%s: the cursor says that all records up to %d are stored, which is not so (%s); the "
-            "journal is read from its oldest record on", self.path, lsn, self.tail.doubt,
+            "%s: the cursor says that %s stored, which is not so (%s); the journal is read from "
+            "its oldest record on",
+            self.path, f"all records up to {lsn} are" if lsn else "nothing is", self.tail.doubt,
         )  # fmt: skip
-        try:
-            self.cursor.write(self.tail.lsn, self.tail.position)
-        except OSError as error:
-            _log.warning("cannot write the cursor of %s: %s", self.path, error)
+        self._passed = self.tail.lsn, self.tail.position
+        self._moved = True
+        self.advance()
 
     def _note_skipped(self) -> None:
         """What lies between an untrue cursor and the oldest record may have been stored and reused,
         or not. Its owner knows for which records it still waits, and those will have no outcome."""
         first, last = self.tail.skipped
         if self.tail.doubt and first <= last:
-            reason = f"records {first} to {last} are damaged or missing"
-            _log.error("%s: %s, unless they were stored before", self.path, reason)
-            self.lost.append((first, last, reason))
+            self.lost.append((first, last, f"records {first} to {last} are damaged or missing"))
 
     def check_owner(self) -> None:
         """Notice the owner's death and take the journal over."""
@@ -211,7 +211,8 @@ class Feed:
 
     def _put_back_names(self) -> None:
         try:
-            found = put_back_names(self.tail.segments, self.journal_id, self.cursor.read().position)
+            stored = self._passed[1] if self._passed is not None else self.cursor.read().position
+            found = put_back_names(self.tail.segments, self.journal_id, stored)
         except OSError as error:
             _log.warning("cannot put the segments of %s in order: %s", self.path, error)
             return
@@ -317,21 +318,36 @@ class Feed:
         item.done = True
         item.encoded = None
         self._moved = True
+        outcome = (item.at, item.header.lsn, status, latency_us)
+        if not self.write_outcome(*outcome):  # its owner gets the message all the same
+            self._unwritten.append(outcome)
+        return pack_outcome(item.header.lsn, status, latency_us)
+
+    def write_outcome(self, at: int, lsn: int, status: int, latency_us: int) -> bool:
+        """Write an outcome into the journal; False: not now. The cursor must not pass a record
+        without one: it would not be true."""
         try:
-            return self.tail.segments.write_outcome(item.at, item.header.lsn, status, latency_us)
-        except OSError as error:  # its owner gets the message; only a reconnect would not see it
+            self.tail.segments.write_outcome(at, lsn, status, latency_us)
+        except (FileNotFoundError, OddFileError) as error:  # the record is gone
             _log.warning("cannot write an outcome into %s: %s", self.path, error)
-            return pack_outcome(item.header.lsn, status, latency_us)
+        except OSError as error:
+            self._tell_trouble("an outcome into", error)
+            return False
+        return True
 
     def skip(self) -> None:
         """A record was found terminal: the cursor may move."""
         self._moved = True
 
     def advance(self) -> bool:
-        """Move the cursor over what is terminal. False: it could not be written now; call it again,
-        or the owner of a full journal would wait for ever."""
+        """Move the cursor over what is terminal. False: it, or an outcome, could not be written
+        now; call it again, or the owner of a full journal would wait for ever."""
         if not self._moved:
             return True
+        while self._unwritten:
+            if not self.write_outcome(*self._unwritten[0]):
+                return False
+            del self._unwritten[0]
         while self.inflight and self.inflight[0].done:
             last = self.inflight.popleft()
             self._passed = last.header.lsn, last.end
@@ -340,19 +356,19 @@ class Feed:
                 failpoint("dispatcher.before_cursor")
                 self.cursor.write(*self._passed)
             except OSError as error:
-                self._tell_cursor_trouble(error)
+                self._tell_trouble("the cursor of", error)
                 return False
             behind = segment_of(self._passed[1])
             for number in [n for n in self.tail.segments.numbers() if n < behind]:
                 self.tail.segments.drop(number)
         self._passed = None
-        self._moved = self._cursor_fails = False
+        self._moved = self._fails = False
         return True
 
-    def _tell_cursor_trouble(self, error: OSError) -> None:
-        if not self._cursor_fails:  # once, not for every attempt
-            _log.warning("cannot write the cursor of %s, trying again: %s", self.path, error)
-        self._cursor_fails = True
+    def _tell_trouble(self, what: str, error: OSError) -> None:
+        if not self._fails:  # once, not for every attempt
+            _log.warning("cannot write %s %s, trying again: %s", what, self.path, error)
+        self._fails = True
 
     @property
     def drained(self) -> bool:

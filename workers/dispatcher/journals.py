@@ -53,9 +53,12 @@ class Journals:
         self._sweep_litter()
 
     def look(self, *, now: bool = False) -> bool:
-        """Find new journals. Once in a while, or ``now``, check all owners too, and remove what
-        exceeds the cache; whether that was done."""
+        """Find new journals, and try again to move cursors that could not be moved. Once in a
+        while, or ``now``, check all owners too, and remove what exceeds the cache; whether that was
+        done."""
         self._intake.refresh()
+        for feed in self._intake.feeds.values():
+            feed.advance()  # what could not be written before
         began = time.monotonic()
         if not now and began - self._checked < _OWNER_CHECK_S:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,20 +14,26 @@ import pytest
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
+from livingai.queue.cursor import NAME as CURSOR
 from livingai.queue.cursor import CursorFile
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK, JournalLimits
-from livingai.queue.layout import ControlWord, segment_of
+from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT_OFFSETS, ControlWord, segment_of
 from livingai.queue.record import execution_hash, unpack_outcome
 from livingai.queue.segment import segment_name
 from livingai.workers.dispatcher.feed import Feed, Item
+from livingai.workers.dispatcher.intake import Intake
+from livingai.workers.dispatcher.journals import Journals
 from tests.support.journals import (
     LIMITS,
+    Consumer,
     Writer,
+    failing,
     flip_in_record,
     overwrite,
     records,
     state_directory,
+    untrue_cursor,
 )
 
 MET = STATUS_CODES[OutcomeStatus.MET]
@@ -140,6 +147,109 @@ def test_a_cursor_beyond_what_is_there_is_not_believed(
     feed = open_feed()
     assert [item.header.lsn for item in taken(feed)] == [1, 2]
     assert place(feed)[0] < last.lsn + 7, "the owner must not take it for true either"
+
+
+def test_an_untrue_cursor_is_corrected_as_soon_as_it_can_be_written(
+    owner: Writer, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        owner.save("run-1", b"x")
+    untrue_cursor(owner.journal.directory, 3)
+    directory = state_directory(tmp_path)
+    intake = Intake(directory)
+    journals = Journals(directory, intake, 1 << 30)
+    with closing(intake):
+        with failing("pwrite", errno.EIO):
+            journals.look()
+            (feed,) = intake.feeds.values()
+            assert [item.header.lsn for item in taken(feed)] == [1, 2, 3], "it is read all the same"
+            journals.look()
+            assert place(feed)[0] == 3
+        journals.look()
+        assert place(feed)[0] == 0
+
+
+def test_the_cursor_waits_for_an_outcome_that_cannot_be_written(
+    owner: Writer, open_feed: Callable[[], Feed]
+) -> None:
+    """It would not be true, and nobody would store the record again."""
+    for _ in range(3):
+        owner.save("run-1", b"x")
+    feed = open_feed()
+    items = taken(feed)
+    feed.settle(items[0], MET, 1)
+    with failing("pwrite", errno.EIO):
+        feed.settle(items[1], MET, 5)
+        assert not feed.advance()
+        assert place(feed) == (0, 0)
+    feed.settle(items[2], MET, 1)
+    assert feed.outcome_of(items[1]) is None
+    assert feed.advance()
+    assert feed.outcome_of(items[1]) == (MET, 5)
+    assert place(feed) == (3, items[2].end)
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_the_cursor_does_not_wait_for_an_outcome_that_has_no_place(
+    owner: Writer, open_feed: Callable[[], Feed], odd: bool
+) -> None:
+    owner.save("run-1", b"x")
+    feed = open_feed()
+    (item,) = taken(feed)
+    segment = Path(owner.journal.directory, segment_name(1))
+    segment.unlink()
+    if odd:
+        os.mkfifo(segment)
+    feed.settle(item, MET, 1)
+    assert feed.advance()
+    assert place(feed) == (1, item.end)
+
+
+@pytest.mark.parametrize("how", ["zeros", "missing", "empty", "damaged", "odd"])
+def test_a_cursor_that_was_lost_says_of_no_record_that_it_is_lost(tmp_path: Path, how: str) -> None:
+    """Segments are used again only behind it: what they held was stored before. Or somebody has
+    deleted one; nothing tells."""
+    with closing(Writer(state_directory(tmp_path), LIMITS)) as owner:
+        journal = owner.journal.directory
+        with closing(Consumer(journal)) as consumer:
+            for _ in range(60):
+                consumer.take()
+                owner.save("run-1", b"x" * 300)
+        first = records(journal)[0].header.lsn
+        assert first > 1
+        cursor = Path(journal, CURSOR)
+        lose_cursor(cursor, how)
+        with closing(Feed(journal)) as feed:
+            waiting = [item for item in taken(feed) if feed.outcome_of(item) is None]
+            assert [item.header.lsn for item in waiting] == [60]
+            (told,) = feed.damage
+            what = (
+                f"records 1 to {first - 1} are damaged or missing, unless they were stored before"
+            )
+            assert (told.count, told.reason) == (0, what)
+            assert [lost[:2] for lost in feed.lost] == [(1, first - 1)]
+            assert place(feed)[0] == first - 1
+        assert cursor.stat().st_size == CURSOR_BYTES
+        with closing(Feed(journal)) as feed:
+            assert feed.damage == []
+
+
+def lose_cursor(cursor: Path, how: str) -> None:
+    if how == "damaged":
+        for at in CURSOR_SLOT_OFFSETS:
+            overwrite(cursor, at + 8, b"damaged!")
+    elif how in ("missing", "odd"):
+        cursor.unlink()
+        if how == "odd":
+            cursor.mkdir()
+    else:
+        cursor.write_bytes(bytes(CURSOR_BYTES if how == "zeros" else 0))
+
+
+def test_a_new_journal_has_a_cursor_of_zeros(owner: Writer, open_feed: Callable[[], Feed]) -> None:
+    owner.save("run-1", b"x")
+    feed = open_feed()
+    assert (feed.tail.doubt, feed.damage, list(feed.lost)) == ("", [], [])
 
 
 def test_an_owner_that_lives_keeps_its_journal(
