@@ -251,23 +251,28 @@ class Journal:
             raise JournalClosedError
         old = self._segment
         fresh = self._space.next(old, length, self.tail_lsn + 1)
-        if old.used + RECORD_HEADER_BYTES <= old.size:
-            seal = seal_record(
-                journal_id=self.id, segment=old.number, lsn=self.tail_lsn,
-                mono_ns=time.monotonic_ns(), wall_ns=time.time_ns(),
-            )  # fmt: skip
-            try:
-                failpoint("rotate.after_create")
-                if os.pwrite(old.fd, seal, old.used) != len(seal):
-                    _finish(old.fd, [seal], old.used)
-            except OSError as error:
-                self._space.drop(fresh)
-                raise journal_error(error, "cannot seal a journal segment") from error
+        try:
+            failpoint("rotate.after_create")
+            self._seal(old)
+        except OSError as error:
+            self._space.drop(fresh)
+            raise journal_error(error, "cannot seal a journal segment") from error
         failpoint("rotate.after_seal")
         self._space.sealed.append(old)
         self._segment = fresh
         self._rotate_next = False
         return fresh
+
+    def _seal(self, segment: Segment) -> None:
+        """Say behind the last record that it is the last one of its segment, if there is room for
+        that. Raises OSError."""
+        if segment.used + RECORD_HEADER_BYTES <= segment.size:
+            seal = seal_record(
+                journal_id=self.id, segment=segment.number, lsn=self.tail_lsn,
+                mono_ns=time.monotonic_ns(), wall_ns=time.time_ns(),
+            )  # fmt: skip
+            if os.pwrite(segment.fd, seal, segment.used) != len(seal):
+                _finish(segment.fd, [seal], segment.used)
 
     def watch_reuse(self, before_reuse: Callable[[int], None]) -> None:
         """Have ``before_reuse(number)`` called, with the journal locked, before a segment whose
@@ -352,7 +357,8 @@ class Journal:
     # -- end --
 
     def close(self, *, remove: bool = False) -> None:
-        """Sync, mark the journal as closed in order and give up ownership. Idempotent.
+        """Sync, seal the last segment, mark the journal as closed in order and give up ownership.
+        Idempotent.
 
         With ``remove`` a journal whose records are all stored is deleted: no service is there to
         keep it as a cache and to delete it in the end.
@@ -366,6 +372,8 @@ class Journal:
             with self._commit.lock, self.lock:
                 if not self._closed:
                     self._closed = True
+                    with contextlib.suppress(OSError):  # else only a service removes the journal
+                        self._seal(self._segment)
                     self._control.publish_closed()
                     try:
                         if remove and self._stored().lsn == self.tail_lsn and self._settled():

@@ -12,7 +12,7 @@ import pytest
 
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.cursor import CursorFile
-from livingai.queue.layout import ControlWord
+from livingai.queue.layout import RECORD_HEADER_BYTES, ControlWord, offset_of
 from livingai.queue.removal import remove_if_stored
 from livingai.queue.segment import segment_name
 from tests.support.journals import (
@@ -85,6 +85,45 @@ def test_one_with_more_records_than_its_page_says_stays(writer: Writer) -> None:
     writer.journal.close()
     page = Path(writer.journal.directory, CONTROL)
     overwrite(page, 8 * ControlWord.TAIL_LSN, (2).to_bytes(8, "little"))
+    assert not removed(writer)
+
+
+@pytest.mark.parametrize("size", [64, 300, 1 << 20], ids=["header", "most of it", "its end, too"])
+def test_one_whose_last_record_is_damaged_and_not_published_stays(
+    writer: Writer, size: int
+) -> None:
+    """Neither the record nor the page says that it was there."""
+    store(writer, 2)
+    journal = writer.journal.directory
+    last = records(journal)[-1]
+    writer.journal.close()
+    segment, page = segment_files(journal)[0], Path(journal, CONTROL)
+    overwrite(segment, offset_of(last.position), bytes(min(size, last.header.length + 128)))
+    overwrite(page, 8 * ControlWord.TAIL_LSN, (2).to_bytes(8, "little"))
+    overwrite(page, 8 * ControlWord.TAIL, last.position.to_bytes(8, "little"))
+    assert not removed(writer)
+
+
+def test_one_that_has_no_room_for_a_seal_is_removed(tmp_path: Path) -> None:
+    writer = Writer(state_directory(tmp_path))
+    room = writer.journal._segment.size - writer.journal._segment.used
+    writer.save("run-1", b"")
+    length = records(writer.journal.directory)[0].header.length
+    left = room - 2 * length
+    writer.save("run-1", b"x" * (left // 64 * 64))
+    assert room - writer.journal._segment.used < RECORD_HEADER_BYTES
+    store(writer, 2)
+    writer.journal.close()
+    assert removed(writer)
+    writer.cache.close()
+
+
+def test_one_that_an_earlier_livingai_has_closed_stays(writer: Writer) -> None:
+    """It has no seal, and might have records that nothing shows; the next service looks."""
+    store(writer)
+    end = writer.journal._segment.used
+    writer.journal.close()
+    overwrite(segment_files(writer.journal.directory)[0], end, bytes(RECORD_HEADER_BYTES))
     assert not removed(writer)
 
 
