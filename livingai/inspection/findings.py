@@ -62,6 +62,7 @@ class Code(StrEnum):
     # records
     RECORD_MISSING = "record-missing"
     RECORD_ASIDE = "record-set-aside"
+    RECORD_UNKNOWN = "record-unknown"
     RECORD_MISSING_STORED = "record-missing-stored"
     RECORD_PASSED = "record-passed"
     OUTCOME_DAMAGED = "outcome-damaged"
@@ -174,6 +175,12 @@ FINDINGS: Final[dict[Code, FindingKind]] = {
     ),
     Code.RECORD_ASIDE: _notice(
         Loss.LOST, "accepted records are lost; what is left of them is in quarantine/", _LEAVES
+    ),
+    Code.RECORD_UNKNOWN: _error(
+        Loss.LOST,
+        "records are not there, and without the cursor nothing tells whether they were stored "
+        "before their segments were used again, or were deleted with them",
+        "the new cursor passes them",
     ),
     Code.RECORD_MISSING_STORED: _notice(
         Loss.NONE, "records are damaged or gone that had their outcome", _LEAVES

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from livingai.errors import CorruptRecordError, FormatVersionError, OddFileError
 from livingai.inspection.foreign import foreign
 from livingai.inspection.index import check_index
-from livingai.inspection.oldest import oldest_cursor
+from livingai.inspection.oldest import oldest_cursor, unknown
 from livingai.inspection.report import Code, Report
 from livingai.queue.control import Control
 from livingai.queue.cursor import Cursor, CursorFile
@@ -90,7 +90,8 @@ class _JournalCheck:
         self._promised = control.tail_lsn
         self._stop = control.tail if alive and not control.damaged else None
         self._cursor = Cursor(0, 0)
-        #: If the newest cursor cannot be read: all records up to this one were terminal.
+        #: If the newest cursor cannot be read: records up to this one are not there, and may have
+        #: been terminal.
         self._recycled = 0
         self._lsn = 0
         self._number = 0
@@ -127,18 +128,28 @@ class _JournalCheck:
         try:
             file = CursorFile(self._path, self._control.journal_id)
         except FileNotFoundError:
-            self._recycled = self._oldest()
-            self._note(Code.CURSOR_MISSING, "the cursor file is missing")
+            self._note_lost_cursor(Code.CURSOR_MISSING, "the cursor file is missing")
             return
         except OddFileError as error:
-            self._recycled = self._oldest()
-            self._note(Code.CURSOR_ODD, str(error))
+            self._note_lost_cursor(Code.CURSOR_ODD, str(error))
             return
         with contextlib.closing(file):
             self._cursor = file.read()
-            if file.damaged() and self._cursor == file.read():  # else it is being written now
-                self._recycled = self._oldest()
-                self._note(Code.CURSOR_SLOT, "a cursor slot is damaged; the older one counts")
+            damaged, empty = file.damaged(), not self._cursor.lsn and self._oldest() > 0
+            if self._cursor != file.read():
+                return  # it is being written now
+            if damaged:
+                what = "a cursor slot is damaged; the older one counts"
+                self._note_lost_cursor(Code.CURSOR_SLOT, what)
+            elif empty:
+                what = "the cursor says that nothing is stored, and the first segment is not there"
+                self._note_lost_cursor(Code.CURSOR_WRONG, what)
+
+    def _note_lost_cursor(self, code: Code, what: str) -> None:
+        self._note(code, what)
+        self._recycled = self._oldest()
+        if self._recycled > self._cursor.lsn:
+            self._note(Code.RECORD_UNKNOWN, unknown(self._cursor.lsn + 1, self._recycled))
 
     def _oldest(self) -> int:
         return oldest_cursor(self.segments, self._control.journal_id).lsn

@@ -9,7 +9,7 @@ from typing import Final
 from livingai.errors import CorruptRecordError, DirectoryError, DirectoryInUseError, OddFileError
 from livingai.inspection.foreign import foreign, records_of
 from livingai.inspection.journal import check_journal
-from livingai.inspection.oldest import oldest_cursor
+from livingai.inspection.oldest import oldest_cursor, unknown
 from livingai.inspection.report import Code, Report
 from livingai.inspection.workbench import Workbench
 from livingai.queue import control as control_page
@@ -200,8 +200,11 @@ def _cursor(bench: Workbench, path: str, codes: set[Code]) -> None:
         journal_id = control.journal_id
     with contextlib.closing(Segments(path)) as segments:
         older = oldest_cursor(segments, journal_id)
+    known = _read_cursor(path, journal_id) or Cursor(0, 0)
+    if Code.RECORD_UNKNOWN in codes:
+        bench.note(path, unknown(known.lsn + 1, older.lsn), lost=True)
     if not codes & _CURSOR:
-        older = max(older, _read_cursor(path, journal_id) or older)
+        older = max(older, known)
     file = os.path.join(path, cursor_file.NAME)
     bench.move_aside(file, "not true, damaged, or no file")
     create_cursor(path)

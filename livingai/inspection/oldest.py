@@ -10,8 +10,9 @@ from livingai.queue.walk import intact_records
 
 
 def oldest_cursor(segments: Segments, journal_id: int) -> Cursor:
-    """The cursor before all that the segments hold. Records before that were terminal: their
-    segments have been used again. (0, 0) if the oldest segment does not say how many there were.
+    """The cursor before all that the segments hold. Records before that were terminal if their
+    segments have been used again, and not if somebody has deleted these: see :func:`unknown`.
+    (0, 0) if the oldest segment does not say how many there were.
     """
     for number in segment_numbers(segments.directory):
         segment = segments.get(number)
@@ -24,3 +25,12 @@ def oldest_cursor(segments: Segments, journal_id: int) -> Cursor:
         if header is None or next(intact_records(segment, journal_id, number), None) is not None:
             break
     return Cursor(0, 0)
+
+
+def unknown(first: int, last: int) -> str:
+    """What is to be said of records before the oldest ones, if the cursor does not pass them."""
+    what = f"record {last} is" if first == last else f"records {first} to {last} are"
+    return (
+        f"{what} not there: stored before the segment was used again, or deleted with it; "
+        "without the cursor nothing tells"
+    )

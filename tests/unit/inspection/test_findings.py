@@ -238,6 +238,21 @@ def test_a_damaged_record_that_was_set_aside(checked: Checked) -> None:
     assert report.counts["damaged"] == 5
 
 
+def test_records_before_the_oldest_ones_without_a_cursor(checked: Checked) -> None:
+    first = segment_files(checked.journal)[0]
+    first.unlink()
+    known = {finding.code for finding in check_directory(checked.directory.path).findings}
+    assert known == set(), "the cursor has passed them"
+    checked.in_journal("cursor").unlink()
+    (unknown,) = (
+        finding
+        for finding in check_directory(checked.directory.path).findings
+        if finding.code is Code.RECORD_UNKNOWN
+    )
+    last = records(checked.journal)[0].header.lsn - 1
+    assert unknown.what.startswith(f"records 1 to {last} are not there")
+
+
 # -- the table of findings ------------------------------------------------------------------------
 
 #: Findings that have a test of their own instead of a line in a table.
@@ -246,6 +261,7 @@ ELSEWHERE = {
     Code.QUARANTINE_DAMAGED: test_a_quarantined_record_that_cannot_be_read,
     Code.PATCH_BASE: test_a_patch_without_its_base,
     Code.SEGMENT_UNUSED: test_an_empty_segment_body_behind_a_damaged_header,
+    Code.RECORD_UNKNOWN: test_records_before_the_oldest_ones_without_a_cursor,
     Code.RECORD_ASIDE: test_a_damaged_record_that_was_set_aside,
 }
 

@@ -15,14 +15,16 @@ import pytest
 from livingai.errors import DirectoryInUseError
 from livingai.inspection.check import check_directory
 from livingai.inspection.findings import Code
+from livingai.inspection.oldest import oldest_cursor
 from livingai.inspection.repair import repair_directory
 from livingai.inspection.workbench import Repaired
-from livingai.queue.cursor import CursorFile
+from livingai.queue.cursor import CursorFile, create_cursor
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import CURSOR_SLOT_OFFSETS, SERVICE_STATE_BYTES, offset_of
+from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT_OFFSETS, SERVICE_STATE_BYTES, offset_of
 from livingai.queue.lock import OwnerLock
 from livingai.queue.quarantine import aside_paths, read_aside
 from livingai.queue.segment import segment_name
+from livingai.queue.segments import Segments
 from livingai.queue.tail import JournalTail
 from livingai.workers.dispatcher.feed import Feed
 from tests.support import hostile
@@ -201,15 +203,19 @@ def recycled(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("how", "code"),
     [("missing", Code.CURSOR_MISSING), ("odd", Code.CURSOR_ODD), ("wrong", Code.CURSOR_WRONG),
-     ("damaged", Code.CURSOR_SLOT)],
+     ("damaged", Code.CURSOR_SLOT), ("zeros", Code.CURSOR_WRONG)],
 )  # fmt: skip
-def test_without_its_cursor_nothing_is_said_to_be_lost(recycled: str, how: str, code: Code) -> None:
-    """What lay in segments that were used again was stored."""
+def test_without_its_cursor_it_is_not_known_what_was_stored(
+    recycled: str, how: str, code: Code
+) -> None:
+    """What lay in segments that were used again was; but somebody may have deleted them."""
     path, directory = Path(recycled, "cursor"), str(Path(recycled).parents[1])
     journal_id = int(Path(recycled).name, 16)
     if how == "wrong":
         with closing(CursorFile(recycled, journal_id, write=True)) as cursor:
             cursor.write(cursor.read().lsn, cursor.read().position + 64)
+    elif how == "zeros":
+        path.write_bytes(bytes(CURSOR_BYTES))
     elif how == "damaged":
         for at in CURSOR_SLOT_OFFSETS:
             overwrite(path, at + 8, b"damaged!")
@@ -217,9 +223,15 @@ def test_without_its_cursor_nothing_is_said_to_be_lost(recycled: str, how: str, 
         path.unlink()
         if how == "odd":
             put_odd("directory", path)
-    assert {finding.code for finding in check_directory(directory).findings} == {code}
+    passed = records(recycled)[0].header.lsn - 1
+    codes = {code} if how == "wrong" else {code, Code.RECORD_UNKNOWN}
+    found = check_directory(directory).findings
+    assert {finding.code for finding in found} == codes
     repaired = repair_directory(directory)
-    assert not repaired.lost
+    for said in ([finding.what for finding in found], [what for _, what in repaired.done]):
+        gap = any(f"records 1 to {passed} are not there" in what for what in said)
+        assert gap is (how != "wrong")
+    assert repaired.lost is (how != "wrong")
     assert not list(aside_paths(f"{directory}/quarantine"))
     assert check_directory(directory).errors == []
     with closing(Feed(recycled)) as feed:
@@ -239,13 +251,43 @@ def test_without_its_cursor_nothing_is_said_to_be_lost(recycled: str, how: str, 
                 assert known == (item.header.lsn < records(recycled)[-1].header.lsn)
 
 
+def test_a_segment_that_was_deleted_with_the_cursor_is_missed(checked: Checked) -> None:
+    """Its records had waited; nothing shows that they were never stored."""
+    directory = checked.directory.path
+    checked.in_journal("cursor").unlink()
+    first, second, *_ = segment_files(checked.journal)
+    first.unlink()
+    with closing(Segments(checked.journal)) as segments:
+        last = oldest_cursor(segments, checked.journal_id).lsn
+    assert last > 1
+    assert second.exists()
+    report = check_directory(directory)
+    (gap,) = (each.what for each in report.findings if each.code is Code.RECORD_UNKNOWN)
+    assert gap.startswith(f"records 1 to {last} are not there: stored before the segment was")
+    assert repair_directory(directory).lost
+    assert check_directory(directory).ok
+
+
+def test_a_repair_that_was_killed_with_an_empty_cursor_goes_on(recycled: str) -> None:
+    directory = str(Path(recycled).parents[1])
+    Path(recycled, "cursor").unlink()
+    create_cursor(recycled)
+    repair_directory(directory)
+    assert not list(aside_paths(f"{directory}/quarantine"))
+    assert check_directory(directory).ok
+
+
 def test_a_damaged_oldest_segment_is_not_passed(recycled: str) -> None:
     """Its records may wait, and its header does not say how many there were before."""
     overwrite(segment_files(recycled)[0], 20, b"xxxx")
     Path(recycled, "cursor").unlink()
     repair_directory(Path(recycled).parents[1])
+    with closing(CursorFile(recycled, int(Path(recycled).name, 16))) as cursor:
+        assert cursor.read() == (0, 0)
+    last = records(recycled)[-1].header.lsn
     with closing(Feed(recycled)) as feed:
-        assert feed.cursor.read() == (0, 0)
+        feed.read_ahead()
+        assert feed.ahead[-1].header.lsn == last
 
 
 def test_a_segment_goes_home(checked: Checked) -> None:
