@@ -55,6 +55,14 @@ class _Buffer(ctypes.Structure):
 
 #: One thread replaces at a time; another one that met the same error finds the page replaced.
 _replacing = threading.Lock()
+
+
+def _free_lock() -> None:
+    global _replacing  # noqa: PLW0603 - a thread of the parent may have held it
+    _replacing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_lock)
 #: What must live as long as the process: the handler, and the one before.
 _kept: list[Any] = []
 

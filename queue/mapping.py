@@ -90,8 +90,11 @@ def map_file(fd: int, size: int, *, write: bool = False, owner: bool = False) ->
 def place_at(address: int) -> Place | None:
     """The mapping of :func:`map_file` that this address is in. Raises RuntimeError: another thread
     maps a file just now."""
-    found = (place for place in list(_places.values()) if place.start <= address < place.end)
-    return next(found, None)
+    for mapping, place in list(_places.items()):
+        # One that was closed may have left its address to another one.
+        if place.start <= address < place.end and not mapping.closed:
+            return place
+    return None
 
 
 def _watch() -> None:

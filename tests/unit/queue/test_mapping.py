@@ -38,6 +38,31 @@ os.truncate(path, 10 * mmap.PAGESIZE)
 assert found[:size] == b"x" * (10 * mmap.PAGESIZE) + bytes(54 * mmap.PAGESIZE)
 assert CUTS.count == 1 and path in CUTS.take_message() and not CUTS.take_message()
 """,
+    "at an address that another mapping has left": """
+from livingai.queue.bus_errors import address_of
+other = made("-other", b"y")
+kept, found = [], None
+while found is None:  # a closed mapping's object lives on, and its address is given away
+    before = map_file(other, size)
+    at = address_of(before)
+    before.close()
+    kept.append(before)
+    after = map_file(fd, size)
+    found = after if address_of(after) == at else kept.append(after)
+    assert len(kept) < 100, "no address is used again"
+os.truncate(path, 0)
+assert found[0] == 0 and CUTS.count == 1
+""",
+    "in a child that was forked while a thread replaced a page": """
+from livingai.queue import bus_errors
+found = map_file(fd, size)
+os.truncate(path, 0)
+bus_errors._replacing.acquire()
+child = os.fork()
+if not child:
+    os._exit(found[0])
+assert os.waitpid(child, 0)[1] == 0
+""",
     "a part of the last page": """
 found = map_file(fd, size)
 os.truncate(path, 100)
