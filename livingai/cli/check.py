@@ -44,8 +44,10 @@ def check(where: str, store: str | None, repair: bool, as_json: bool) -> None:
                 repair_directory(path, store_at(store) if store else None, repaired=repaired)
             report = check_directory(path, store_at(store) if store else None)
     except _CouldNotLookError as error:
-        if repaired.done:
-            _tell(repaired, {"error": error.message} if as_json else None)
+        if as_json:
+            _tell(repaired, {"error": error.message})
+        elif repaired.done:
+            _tell(repaired)
         raise
     if as_json:
         done = {"repaired": repaired.to_json()} if repair else {}
@@ -75,3 +77,5 @@ def _could_not_look() -> Iterator[None]:
         raise _CouldNotLookError(error.message) from error
     except (LivingAIError, OSError) as error:
         raise _CouldNotLookError(f"{type(error).__name__}: {error}") from error
+    except KeyboardInterrupt as error:
+        raise _CouldNotLookError("interrupted; it can be done again") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from livingai.errors import CorruptRecordError, DirectoryError, DirectoryInUseError, OddFileError
@@ -68,23 +69,32 @@ def repair_name(bench: Workbench, name: str) -> None:
         bench.note(path, f"renamed to {bench.where(own)}, as its segments say")
 
 
-def repair_journal(bench: Workbench, path: str) -> None:
-    """Repair one journal.
+def repair_journals(bench: Workbench) -> None:
+    """Repair all journals. At first each segment goes to where it belongs: only then is it known
+    which records a journal misses.
 
     Raises:
-        DirectoryInUseError: its owner lives.
+        DirectoryInUseError: the owner of one lives.
         OSError: something cannot be moved or made.
     """
-    if not _free_lock(bench, path):
-        return
+    paths = [path for path in bench.directory.journal_paths() if _free_lock(bench, path)]
+    for path in paths:
+        with _held(path):
+            _move_segments(bench, path)
+    for path in paths:
+        with _held(path):
+            for step in (_control, _cursor, _index, _records):
+                step(bench, path, _codes(bench, path))
+            sync_path(path)
+
+
+@contextlib.contextmanager
+def _held(path: str) -> Iterator[None]:
     lock = OwnerLock.acquire(os.path.join(path, OWNER_LOCK))
     if lock is None:
         raise DirectoryInUseError(f"a process uses {path}; end it, and try again")
     try:
-        _move_segments(bench, path)
-        for step in (_control, _cursor, _index, _records):
-            step(bench, path, _codes(bench, path))
-        sync_path(path)
+        yield
     finally:
         lock.release()
 
@@ -125,8 +135,8 @@ def _move_segments(bench: Workbench, path: str) -> None:
         if odd := what_is(file):
             bench.move_aside(file, odd)
     with contextlib.closing(Segments(path)) as segments:
-        cursor = _read_cursor(path, journal_id) or Cursor(0, 0)
-        for name, number in put_back_names(segments, journal_id, cursor.position):
+        stored = _stored_position(path, journal_id)
+        for name, number in put_back_names(segments, journal_id, stored):
             file = os.path.join(path, segment_name(number))
             bench.note(file, f"had the name of segment {name}, and has its own again")
         for number in segment_numbers(path):
@@ -141,6 +151,13 @@ def _move_segments(bench: Workbench, path: str) -> None:
             _move_foreign(bench, os.path.join(path, segment_name(number)), header, waiting)
 
 
+def _stored_position(path: str, journal_id: int) -> int:
+    """Where the cursor is; 0 if it is not true: no segment lies before that for sure."""
+    cursor = _read_cursor(path, journal_id) or Cursor(0, 0)
+    with contextlib.closing(JournalTail.behind(path, cursor)) as tail:
+        return 0 if tail.doubt else cursor.position
+
+
 def _move_foreign(bench: Workbench, file: str, header: SegmentHeader, waiting: set[int]) -> None:
     """Move a segment to its journal. One that has no place there goes to the quarantine, unless
     records wait in it that are nowhere else: the error stays, as nothing else would tell of them.
@@ -148,8 +165,15 @@ def _move_foreign(bench: Workbench, file: str, header: SegmentHeader, waiting: s
     home = os.path.join(bench.directory.journals, f"{header.journal_id:016x}")
     there = os.path.join(home, segment_name(header.number))
     if os.path.isdir(home) and not os.path.lexists(there):
-        os.rename(file, there)
-        sync_path(home)
+        if odd := what_is(os.path.join(home, OWNER_LOCK)):
+            bench.note(
+                file, f"left as it is: the lock of its journal, {bench.where(home)}, is {odd}, so "
+                "it cannot be known whether a process writes there", lost=bool(waiting),
+            )  # fmt: skip
+            return
+        with _held(home):
+            os.rename(file, there)
+            sync_path(home)
         bench.note(file, f"moved to {bench.where(there)}, the journal that it is of")
         return
     if waiting and os.path.isdir(home):

@@ -21,12 +21,12 @@ from typing import Final
 
 from livingai.errors import DirectoryInUseError, OddFileError
 from livingai.inspection.check import check_directory
-from livingai.inspection.journal_repair import repair_journal, repair_name
+from livingai.inspection.journal_repair import repair_journals, repair_name
 from livingai.inspection.report import Code, Finding
 from livingai.inspection.store_repair import store_again
 from livingai.inspection.workbench import Repaired, Workbench
 from livingai.queue.directory import StateDirectory
-from livingai.queue.lock import OwnerLock
+from livingai.queue.lock import OwnerLock, owner_alive
 from livingai.queue.opening import sync_path, what_is
 from livingai.queue.owners import agent_alive
 from livingai.stores.base import Store
@@ -55,6 +55,8 @@ def repair_directory(
         refuse_copy(store, directory)
     repaired = repaired if repaired is not None else Repaired(directory.path)
     bench = Workbench(directory, repaired)
+    if any(_is_held(path) for path in (directory.supervisor_lock, directory.lock)):
+        raise _in_use(bench, "a service, or another repair")
     _refuse_if_used(bench)
     bench.make_folders()
     found = check_directory(directory.path).findings
@@ -63,8 +65,7 @@ def repair_directory(
         _repair_top(bench, found)
         for name in sorted(os.listdir(directory.journals)):
             repair_name(bench, name)
-        for journal in directory.journal_paths():
-            repair_journal(bench, journal)
+        repair_journals(bench)
         if store is not None:
             store_again(bench, store)
     for folder in {directory.path, directory.journals, directory.quarantine}:
@@ -82,6 +83,14 @@ def _refuse_if_used(bench: Workbench) -> None:
     for path in directory.journal_paths():
         if _may_live(directory, path):
             raise _in_use(bench, f"the process that writes {path}")
+
+
+def _is_held(lock: str) -> bool:
+    """Whether a process holds a lock; what is odd in its place is moved aside later."""
+    try:
+        return owner_alive(lock)
+    except OddFileError:
+        return False
 
 
 def _may_live(directory: StateDirectory, path: str) -> bool:
@@ -118,7 +127,7 @@ def _kept_from_services(bench: Workbench) -> Iterator[None]:
                 bench.move_aside(path, odd)
             lock = OwnerLock.acquire(path)
             if lock is None:
-                raise _in_use(bench, "a service")
+                raise _in_use(bench, "a service, or another repair")
             held.callback(lock.release)
         yield
 
@@ -131,7 +140,8 @@ def _repair_top(bench: Workbench, found: list[Finding]) -> None:
         if path in held:
             continue
         leftover = finding.code is Code.LEFTOVER and _is_ours_to_move(path)
-        if leftover or finding.code in (Code.ODD_FILE, Code.QUARANTINE_DAMAGED):
+        odd = finding.code is Code.ODD_FILE and what_is(path)  # it still is
+        if leftover or odd or finding.code is Code.QUARANTINE_DAMAGED:
             bench.move_aside(path, finding.what)
 
 
@@ -141,4 +151,7 @@ def _is_ours_to_move(path: str) -> bool:
     name = os.path.basename(path)
     if not name.startswith((".manifest-", ".report-", ".aside-")):
         return False
-    return time.time() - os.lstat(path).st_mtime > _LEFTOVER_S
+    try:
+        return time.time() - os.lstat(path).st_mtime > _LEFTOVER_S
+    except FileNotFoundError:  # renamed by the process that has written it
+        return False

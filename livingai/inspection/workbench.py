@@ -76,5 +76,8 @@ class Workbench:
                     there = f"{folder}.odd-{time.time_ns():x}"
                     os.rename(folder, there)
                     self.note(folder, f"was no folder, and is {self.where(there)} now")
+                    what = "made anew, empty"
+                else:
+                    what = "made anew; what was in it is gone"
                 os.mkdir(folder, 0o700)
-                self.note(folder, "made anew; what was in it is gone", lost=True)
+                self.note(folder, what, lost=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -13,11 +16,12 @@ from livingai.inspection.findings import FINDINGS
 from livingai.queue.layout import CURSOR_BYTES
 from livingai.queue.segment import segment_name
 from tests.support import acts
+from tests.support.agents import environment
 from tests.support.journals import flip_in_record, records
 from tests.support.odd import put_odd
 from tests.support.place import Place
 from tests.support.places import command, leave_a_record, move_database
-from tests.support.waiting import frozen, gone, kill
+from tests.support.waiting import frozen, gone, kill, until
 
 Told = CompletedProcess[str]
 
@@ -89,13 +93,45 @@ def test_a_repair_that_fails_says_what_it_has_done(left: Place) -> None:
     assert json.loads(again.stdout)["repaired"]["done"]
 
 
+def test_an_interrupted_repair_says_what_it_has_done(left: Place) -> None:
+    """Ctrl-C, while something is moved; and another repair meanwhile."""
+    (journal,) = left.journals()
+    odd = [Path(journal, segment_name(number)) for number in (98, 99)]
+    for path in odd:
+        put_odd("directory", path)
+    tokens = left.folder / "tokens"
+    tokens.mkdir()
+    env = environment(
+        LIVINGAI_FAILPOINTS="repair.before_move=pause:60*2", LIVINGAI_FAILPOINT_TOKENS=str(tokens)
+    )
+    repair = subprocess.Popen(
+        [sys.executable, "-m", "livingai", "check", "agent.db", "--repair"],
+        cwd=left.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: any(tokens.iterdir()), what="the repair")
+        told = check(left, "--repair", "--json")
+        assert told.returncode == 2
+        assert "another repair" in json.loads(told.stdout)["error"]
+        assert json.loads(told.stdout)["repaired"]["done"] == []
+        repair.send_signal(signal.SIGINT)
+        out, err = repair.communicate(timeout=60)
+    finally:
+        repair.kill()
+    assert repair.returncode == 2
+    assert out.startswith(f"repaired: journals/{Path(journal).name}/{odd[0].name}: moved to")
+    assert len(out.splitlines()) == 1
+    assert "interrupted" in err
+    assert check(left, "--repair").returncode == 0
+
+
 def test_a_directory_in_use_is_not_repaired(state_dir: Place) -> None:
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
     told = check(state_dir, "--repair")
     assert (told.returncode, told.stdout) == (2, "")
-    assert "DirectoryInUseError: a service uses" in told.stderr
+    assert "DirectoryInUseError: a service, or another repair uses" in told.stderr
     assert "end the agents, run `livingai stop" in told.stderr
     pids = state_dir.service_processes()
     with frozen([agent.pid]):

@@ -9,18 +9,29 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from livingai.errors import DirectoryInUseError
+from livingai.inspection import repair as repair_module
 from livingai.inspection.check import check_directory
 from livingai.inspection.findings import Code
 from livingai.inspection.oldest import oldest_cursor
 from livingai.inspection.repair import repair_directory
+from livingai.inspection.report import Report
 from livingai.inspection.workbench import Repaired
 from livingai.queue.cursor import CursorFile, create_cursor
+from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT_OFFSETS, SERVICE_STATE_BYTES, offset_of
+from livingai.queue.layout import (
+    CURSOR_BYTES,
+    CURSOR_SLOT_OFFSETS,
+    OUTCOME_OFFSET,
+    SERVICE_STATE_BYTES,
+    offset_of,
+    segment_of,
+)
 from livingai.queue.lock import OwnerLock
 from livingai.queue.quarantine import aside_paths, read_aside
 from livingai.queue.segment import segment_name
@@ -38,6 +49,7 @@ from tests.support.journals import (
     records,
     segment_files,
     state_directory,
+    untrue_cursor,
 )
 from tests.support.odd import put_odd
 
@@ -332,6 +344,55 @@ class Homeless:
         self.home.rename(self.elsewhere)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_journal_whose_segment_comes_home_has_lost_nothing(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Whichever of the two journals comes first."""
+    other = Writer(checked.directory)
+    for _ in range(RECORDS):
+        other.save("four", b"state" * 10)
+    other.close()
+    home = other.journal.directory
+    segment = segment_files(home)[1]
+    lying = checked.in_journal(segment_name(77))
+    segment.rename(lying)
+    paths = sorted(checked.directory.journal_paths(), key=lambda path: path != home)
+    monkeypatch.setattr(StateDirectory, "journal_paths", lambda _: paths if first else paths[::-1])
+    found = {finding.code for finding in check_directory(checked.directory.path).findings}
+    assert found == {Code.SEGMENT_FOREIGN, Code.RECORD_MISSING}
+    repaired = repair_directory(checked.directory.path)
+    assert not repaired.lost
+    assert not list(aside_paths(checked.directory.quarantine))
+    assert segment.exists()
+    assert not lying.exists()
+    assert check_directory(checked.directory.path).ok
+
+
+def test_a_segment_is_not_moved_to_a_journal_that_may_be_in_use(checked: Checked) -> None:
+    homeless = Homeless(checked, own_name=True)
+    homeless.elsewhere.rename(homeless.home)
+    put_odd("directory", homeless.home / OWNER_LOCK)
+    repaired = repair_directory(checked.directory.path)
+    assert repaired.lost
+    assert any("it cannot be known whether a process writes" in what for _, what in repaired.done)
+    assert homeless.path.exists()
+
+
+def test_a_renamed_segment_gets_its_name_back_whatever_the_cursor_says(checked: Checked) -> None:
+    """The cursor has passed it, and others that wait, too."""
+    first = segment_files(checked.journal)[0]
+    for found in records(checked.journal):
+        place = Path(checked.journal, segment_name(segment_of(found.position)))
+        overwrite(place, offset_of(found.position) + OUTCOME_OFFSET, bytes(8))
+    untrue_cursor(checked.journal, RECORDS)
+    first.rename(checked.in_journal(segment_name(77)))
+    repaired = repair_directory(checked.directory.path)
+    assert not repaired.lost
+    assert first.exists()
+    assert waiting(checked) == set(range(1, RECORDS + 1))
+
+
 @pytest.mark.parametrize("own_name", [True, False])
 def test_waiting_records_without_a_home_stay_an_error(checked: Checked, own_name: bool) -> None:
     homeless = Homeless(checked, own_name=own_name)
@@ -430,7 +491,7 @@ def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
     before = contents(checked)
     try:
         with pytest.raises(
-            DirectoryInUseError, match=r"a service uses .*nothing was changed.*livingai stop"
+            DirectoryInUseError, match=r"a service, or .*nothing was changed.*livingai stop"
         ):
             repair_directory(checked.directory.path)
     finally:
@@ -439,16 +500,23 @@ def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
 
 
 def test_a_refusal_says_whether_something_was_changed(checked: Checked) -> None:
-    """The second of two locks is held, and the first one was no file."""
+    """The second of two locks is taken meanwhile, and the first one was no file."""
     put_odd("directory", checked.path("supervisor.lock"))
-    owner = OwnerLock.acquire(checked.directory.lock)
-    assert owner is not None
     repaired = Repaired(checked.directory.path)
-    try:
-        with pytest.raises(DirectoryInUseError, match="a service uses") as refused:
-            repair_directory(checked.directory.path, repaired=repaired)
-    finally:
-        owner.release()
+    owners: list[OwnerLock | None] = []
+
+    def look(*arguments: str) -> Report:
+        owners.append(OwnerLock.acquire(checked.directory.lock))
+        return check_directory(*arguments)
+
+    with (
+        mock.patch.object(repair_module, "check_directory", look),
+        pytest.raises(DirectoryInUseError, match="a service, or another repair uses") as refused,
+    ):
+        repair_directory(checked.directory.path, repaired=repaired)
+    (owner,) = owners
+    assert owner is not None
+    owner.release()
     assert "nothing was changed" not in str(refused.value)
     assert [where for where, _ in repaired.done] == ["supervisor.lock"]
 

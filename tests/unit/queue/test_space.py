@@ -243,6 +243,17 @@ def test_without_outcomes_no_segment_is_used_again(make: Make) -> None:
     assert journal.numbers == [2, 3, 4, 5, 6]
 
 
+def test_what_a_segment_held_before_says_nothing_of_what_it_holds(make: Make) -> None:
+    journal = make(LEAN)
+    journal.save(2)
+    journal.store(1)
+    journal.save(2)
+    assert journal.numbers == [2, 3, 4], "the third one is the first one, used again"
+    untrue_cursor(journal.journal.directory, 4)
+    journal.save(2)
+    assert journal.numbers == [2, 3, 4, 5, 6]
+
+
 def test_without_outcomes_no_segment_is_deleted_because_it_is_old(make: Make) -> None:
     journal = make(dataclasses.replace(RICH, cache_ttl_s=0.0))
     journal.save(3)
