@@ -505,9 +505,9 @@ def test_a_refusal_says_whether_something_was_changed(checked: Checked) -> None:
     repaired = Repaired(checked.directory.path)
     owners: list[OwnerLock | None] = []
 
-    def look(*arguments: str) -> Report:
+    def look(path: str) -> Report:
         owners.append(OwnerLock.acquire(checked.directory.lock))
-        return check_directory(*arguments)
+        return check_directory(path)
 
     with (
         mock.patch.object(repair_module, "check_directory", look),

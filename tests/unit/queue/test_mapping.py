@@ -60,6 +60,7 @@ os.truncate(path, 0)
 bus_errors._replacing.acquire()
 child = os.fork()
 if not child:
+    signal.alarm(30)  # it must not wait for ever
     os._exit(found[0])
 assert os.waitpid(child, 0)[1] == 0
 """,
@@ -129,6 +130,7 @@ found = map_file(fd, size)
 os.truncate(path, 0)
 pid = os.fork()
 if not pid:
+    signal.alarm(30)  # it must not wait for ever
     os._exit(found[0])
 assert os.waitpid(pid, 0)[1] == 0
 assert found[0] == 0
