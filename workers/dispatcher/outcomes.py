@@ -140,7 +140,7 @@ class Outcomes:
         self.counts[OutcomeStatus.QUARANTINED] = min(total, _MOST)
         if damage.count:
             feed.lost.append((damage.first_lsn, damage.last_lsn, damage.reason))
-            self._owners.tell_lost(feed)
+        self._owners.tell_lost(feed)
         self._port.kick()
 
     def _write(self, feed: Feed, position: int, data: bytes, **about: object) -> bool:

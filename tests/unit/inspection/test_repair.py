@@ -486,6 +486,7 @@ def test_no_service_begins_after_an_odd_lock_was_moved(checked: Checked, lock: s
 @pytest.mark.parametrize("lock", ["lock", "supervisor_lock"])
 def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
     checked.in_journal("cursor").unlink()
+    checked.path("quarantine").rmdir()
     owner = OwnerLock.acquire(getattr(checked.directory, lock))
     assert owner is not None
     before = contents(checked)
@@ -497,6 +498,7 @@ def test_refused_while_a_service_runs(checked: Checked, lock: str) -> None:
     finally:
         owner.release()
     assert contents(checked) == before
+    assert not checked.path("quarantine").exists()
 
 
 def test_a_refusal_says_whether_something_was_changed(checked: Checked) -> None:

@@ -241,6 +241,27 @@ def test_damage_waits_until_the_quarantine_takes_it(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_an_owner_hears_what_an_untrue_cursor_has_passed(tmp_path: Path) -> None:
+    """It may have connected before its journal could be read."""
+
+    async def main() -> None:
+        with closing(Bench(tmp_path)) as bench:
+            journal = bench.owner.journal.directory
+            with closing(CursorFile(journal, bench.owner.journal.id, write=True)) as file:
+                first, second, _ = records(journal)
+                file.write(1, second.position)
+            for damaged in (first, second):
+                flip_in_record(journal, damaged, 8)
+            bench.begin()
+            bench.take()
+            bench.outcomes.set_damage_aside()
+            assert [entry[:2] for entry in bench.listener.lost[-1]] == [(2, 2)]
+            assert not bench.feed.damage
+            assert bench.outcomes.counts[OutcomeStatus.QUARANTINED] == 0
+
+    asyncio.run(main())
+
+
 def test_a_patch_is_set_aside_with_its_whole_state(tmp_path: Path) -> None:
     """Its base is drained, and its segment will be gone."""
     directory = state_directory(tmp_path)
