@@ -45,28 +45,24 @@ def check(where: str, store: str | None, repair: bool, as_json: bool) -> None:
             report = check_directory(path, store_at(store) if store else None)
     except _CouldNotLookError as error:
         if as_json:
-            _tell(repaired, {"error": error.message})
-        elif repaired.done:
-            _tell(repaired)
+            _print({"error": error.message}, repaired if repair else None)
+        for line in [] if as_json else repaired.lines():
+            click.echo(line)
         raise
     if as_json:
-        done = {"repaired": repaired.to_json()} if repair else {}
-        click.echo(json.dumps(report.to_json() | done, indent=2))
+        _print(report.to_json(), repaired if repair else None)
     else:
-        _tell(repaired)
+        for line in repaired.lines():
+            click.echo(line)
         for finding in report.findings:
             click.echo(f"{finding}")
         click.echo(f"{report}")
     sys.exit(0 if report.ok and not repaired.lost else 1)
 
 
-def _tell(repaired: Repaired, more: dict[str, Any] | None = None) -> None:
-    """Print what was done; with ``more`` as a JSON object."""
-    if more is not None:
-        click.echo(json.dumps(more | {"repaired": repaired.to_json()}, indent=2))
-        return
-    for line in repaired.lines():
-        click.echo(line)
+def _print(found: dict[str, Any], repaired: Repaired | None) -> None:
+    done = {"repaired": repaired.to_json()} if repaired is not None else {}
+    click.echo(json.dumps(found | done, indent=2))
 
 
 @contextmanager

@@ -154,8 +154,9 @@ def test_another_database(left: Place) -> None:
         assert (told.returncode, told.stdout) == (2, "")
         assert "belongs to" in told.stderr
     assert other.read_bytes() == b""
-    told = check(left, "--store", "nowhere.db")
+    told = check(left, "--store", "nowhere.db", "--json")
     assert told.returncode == 2
+    assert list(json.loads(told.stdout)) == ["error"]
     assert "there is no database" in told.stderr
 
 
