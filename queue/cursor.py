@@ -49,10 +49,14 @@ class CursorFile:
         """With ``write``, one that is not there is made. Raises FileNotFoundError, OSError."""
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
         self._fd = open_file(os.path.join(directory, NAME), flags)
-        if write and not os.fstat(self._fd).st_size:  # takes no room on the disk
-            os.ftruncate(self._fd, CURSOR_BYTES)
         self._journal_id = journal_id
-        self._generation = self._newest()[0]
+        try:
+            if write and not os.fstat(self._fd).st_size:  # takes no room on the disk
+                os.ftruncate(self._fd, CURSOR_BYTES)
+            self._generation = self._newest()[0]
+        except BaseException:
+            self.close()
+            raise
 
     def _newest(self) -> tuple[int, int, int]:
         raw = os.pread(self._fd, CURSOR_BYTES, 0)

@@ -119,9 +119,14 @@ class Feed:
         except BaseException:
             self.tail.close()
             raise
-        start = self.cursor.read()
-        self.tail.close()
-        self.tail = JournalTail.behind(path, start)
+        try:
+            start = self.cursor.read()
+            self.tail.close()
+            self.tail = JournalTail.behind(path, start)
+        except BaseException:  # no descriptors: it will be opened again and again
+            self.tail.close()
+            self.cursor.close()
+            raise
         self.journal_id = self.tail.journal_id
         #: Acceptance times compare within one boot; boots compare by their order, or by age.
         self.boot = self.tail.control.boot

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from livingai.queue.cursor import NAME, Cursor, CursorFile, create_cursor, drained_lsn
 from livingai.queue.layout import CURSOR_SLOT, CURSOR_SLOT_OFFSETS
-from tests.support.journals import flip
+from tests.support.journals import failing, flip
 
 JOURNAL = 0x1234
 
@@ -67,6 +69,14 @@ def test_a_cursor_of_another_journal_does_not_count(tmp_path: Path, cursor: Curs
     cursor.write(1, 100)
     assert read(tmp_path, JOURNAL + 1) == Cursor(0, 0)
     assert drained_lsn(str(tmp_path), JOURNAL + 1) is None
+
+
+@pytest.mark.parametrize("function", ["ftruncate", "pread"])
+def test_one_that_cannot_be_used_is_closed(tmp_path: Path, function: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with failing(function, errno.EIO), pytest.raises(OSError, match="Input/output"):
+        CursorFile(os.fspath(tmp_path), 1, write=True)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_no_cursor(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from livingai.queue.journal import OWNER_LOCK, JournalLimits
 from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT_OFFSETS, ControlWord, segment_of
 from livingai.queue.record import execution_hash, unpack_outcome
 from livingai.queue.segment import segment_name
+from livingai.queue.tail import JournalTail
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.journals import Journals
@@ -232,6 +233,21 @@ def test_a_cursor_that_was_lost_says_of_no_record_that_it_is_lost(tmp_path: Path
         assert cursor.stat().st_size == CURSOR_BYTES
         with closing(Feed(journal)) as feed:
             assert feed.damage == []
+
+
+@pytest.mark.parametrize("place", ["behind", "read"])
+def test_a_journal_that_cannot_be_opened_keeps_no_descriptor(owner: Writer, place: str) -> None:
+    """It is tried again, and there may be none left."""
+    owner.save("run-1", b"x")
+    before = len(os.listdir("/proc/self/fd"))
+    with (
+        mock.patch.object(
+            JournalTail if place == "behind" else CursorFile, place, side_effect=OSError(24, "none")
+        ),
+        pytest.raises(OSError, match="none"),
+    ):
+        Feed(owner.journal.directory)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def lose_cursor(cursor: Path, how: str) -> None:
