@@ -33,6 +33,7 @@ from livingai.queue.commit import GroupCommit
 from livingai.queue.cursor import Cursor
 from livingai.queue.directory import remove_journal
 from livingai.queue.layout import (
+    OUTCOME_OFFSET,
     RECORD_HEADER_BYTES,
     Flag,
     Kind,
@@ -184,7 +185,9 @@ class Journal:
                     break
                 overtaken = True
                 self.index.resume(slot, claim, 0)  # it has no record after all
-            segment.add(offset, length, lsn)
+            segment.used = offset + length
+            segment.last_lsn = lsn
+            segment.outcomes.append(offset + OUTCOME_OFFSET >> 3)
             segment.touched_ns = mono_ns
             self.tail_lsn = lsn
             self.appended_bytes += length
@@ -347,8 +350,9 @@ class Journal:
         except OSError as error:
             raise journal_error(error, "cannot append to the journal") from error
         length = aligned(sum(map(len, parts)))
-        segment.add(segment.used, length, lsn)
-        self.tail_lsn = lsn
+        segment.outcomes.append(segment.used + OUTCOME_OFFSET >> 3)
+        segment.used += length
+        segment.last_lsn = self.tail_lsn = lsn
         self.appended_bytes += length
         self._dirty.add(segment)
         self._control.publish(position(segment.number, segment.used), lsn)

@@ -23,7 +23,6 @@ from livingai.failpoint import failpoint
 from livingai.queue.layout import (
     FORMAT_VERSION,
     LARGEST_SEGMENT,
-    OUTCOME_OFFSET,
     RECORD_SUM,
     SEGMENT_FIELDS,
     SEGMENT_HEADER_BYTES,
@@ -159,12 +158,6 @@ class Segment:
         """Delete the file if it is there; mappings and this descriptor keep working."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.directory, segment_name(self.number)))
-
-    def add(self, offset: int, length: int, lsn: int) -> None:
-        """Record ``lsn`` was written at ``offset``."""
-        self.used = offset + length
-        self.last_lsn = lsn
-        self.outcomes.append(offset + OUTCOME_OFFSET >> 3)
 
     def whole(self) -> bool:
         """Whether the file is as long as it was made: no other program has cut it short."""
