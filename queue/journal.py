@@ -46,7 +46,7 @@ from livingai.queue.new_journal import OWNER_LOCK, JournalFiles, discard_journal
 from livingai.queue.patch import Base, Patch, copy_record, reaches
 from livingai.queue.record import Bytes, Record, body_bytes, pack_record, seal_record
 from livingai.queue.rescue import Copies, records_of
-from livingai.queue.reuse import is_settled
+from livingai.queue.reuse import is_settled, look
 from livingai.queue.segment import Segment, journal_error
 from livingai.queue.space import JournalLimits, Space
 
@@ -55,6 +55,8 @@ __all__ = ["OWNER_LOCK", "Appended", "Journal", "JournalLimits"]
 
 #: Of what a journal may hold, the share that a patch may reach back over to its base.
 _REACH_SHARE = 4
+#: Records whose outcomes are looked for with the journal locked, which takes less than 1 ms.
+_LOOK_AT_ONCE = 2000
 
 
 class Appended(NamedTuple):
@@ -281,6 +283,17 @@ class Journal:
         """Have ``before_reuse(number)`` called, with the journal locked, before a segment whose
         records are all terminal is reused or deleted."""
         self._space.before_reuse = before_reuse
+
+    def look_ahead(self) -> None:
+        """Look for the outcomes in drained segments, some at a time: else the append that uses one
+        again would look at all of it."""
+        more = True
+        while more:
+            with self.lock:
+                more = not self._closed and any(
+                    look(segment, self.id, _LOOK_AT_ONCE)
+                    for segment in self._space.drained(self._segment)
+                )
 
     def expire(self) -> None:
         """Give drained segments back that were not used for ``cache_ttl_s``, one by one, so that an

@@ -21,22 +21,30 @@ from livingai.queue.segment import Segment
 def is_settled(segment: Segment, journal_id: int) -> bool:
     """Whether each intact record of a segment of this process has an outcome; each is looked at
     until it has. False, too, if that cannot be seen now."""
-    count = len(segment.outcomes)
-    if segment.settled < count:
-        try:
-            size = min(os.fstat(segment.fd).st_size, segment.size) & -8
-            if size and _waits(segment, journal_id, size):
-                return False
-        except (OSError, ValueError):  # no memory for a mapping, or cut short this moment
+    look(segment, journal_id, len(segment.outcomes))
+    return segment.settled == len(segment.outcomes)
+
+
+def look(segment: Segment, journal_id: int, most: int) -> bool:
+    """Look at up to ``most`` records of a segment that were not looked at, or had no outcome then;
+    whether there were any, and each has its outcome now (or is damaged)."""
+    end = min(segment.settled + most, len(segment.outcomes))
+    if segment.settled == end:
+        return False
+    try:
+        size = min(os.fstat(segment.fd).st_size, segment.size) & -8
+        if size and _waits(segment, journal_id, size, end):
             return False
-        segment.settled = count
+    except (OSError, ValueError):  # no memory for a mapping, or cut short this moment
+        return False
+    segment.settled = end
     return True
 
 
-def _waits(segment: Segment, journal_id: int, size: int) -> bool:
+def _waits(segment: Segment, journal_id: int, size: int, end: int) -> bool:
     """Whether one of its records is intact and has no outcome. A word that is damaged was one."""
     with map_file(segment.fd, size) as mapped, memoryview(mapped) as view, view.cast("Q") as words:
-        end = bisect_left(segment.outcomes, len(words))  # it may have been cut short
+        end = min(end, bisect_left(segment.outcomes, len(words)))  # it may have been cut short
         places = segment.outcomes[segment.settled : end]
         if all(map(words.__getitem__, places)):
             return False

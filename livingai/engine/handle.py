@@ -219,12 +219,13 @@ class DirectoryHandle:
     # -- once in a while (connection thread) --
 
     def _tick(self) -> None:
-        """About once a second: give old cache segments back."""
+        """About once a second: give old cache segments back, and get others ready for reuse."""
         self.pending.deliver_late()
         now = time.monotonic()
         if self.journal is not None and now - self._expired_at > 1.0:
             self._expired_at = now
             with contextlib.suppress(LivingAIError, OSError):
+                self.journal.look_ahead()
                 self.journal.expire()
 
     # -- end --

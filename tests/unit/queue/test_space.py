@@ -14,9 +14,10 @@ import pytest
 
 from livingai import failpoint
 from livingai.errors import DiskFullError, JournalError, JournalFullError
-from livingai.queue.journal import JournalLimits
+from livingai.queue.journal import _LOOK_AT_ONCE, JournalLimits
 from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.patch import is_patch
+from livingai.queue.reuse import is_settled
 from livingai.queue.segment import segment_name
 from livingai.queue.segments import Segments
 from tests.support.journals import (
@@ -309,6 +310,24 @@ def test_one_record_without_an_outcome_keeps_its_segment(tmp_path: Path, lsn: in
             segments.write_outcome(missing.position, missing.header.lsn, MET, 1)
         writer.journal.expire()
         assert not Path(journal, segment_name(1)).exists()
+
+
+def test_outcomes_are_looked_for_before_a_segment_is_needed(tmp_path: Path) -> None:
+    """Some at a time: an append that had to look at a whole segment would take long."""
+    limits = dataclasses.replace(RICH, segment_bytes=1 << 20, journal_bytes=8 << 20)
+    with closing(Writer(state_directory(tmp_path), limits)) as writer:
+        journal = writer.journal
+        while len(journal._space.sealed) < 2:
+            writer.save("run-1", b"small")
+        first, second = journal._space.sealed
+        assert len(first.outcomes) > 2 * _LOOK_AT_ONCE
+        with closing(Consumer(journal.directory)) as consumer:
+            consumer.take(len(first.outcomes) + 10)
+        journal.look_ahead()
+        assert (first.settled, second.settled) == (len(first.outcomes), 0)
+        with mock.patch("livingai.queue.reuse.map_file", side_effect=AssertionError("again")):
+            journal.look_ahead()
+            assert is_settled(first, journal.id)
 
 
 def test_a_damaged_record_has_no_outcome_and_keeps_no_segment(tmp_path: Path) -> None:
