@@ -17,6 +17,7 @@ import pytest
 from livingai.stores.postgres import PostgresStore
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.kill_campaign import campaign
+from tests.support.patience import patience
 from tests.support.postgres_servers import PostgresServer
 from tests.support.waiting import until
 
@@ -91,7 +92,7 @@ def answer_is_lost(scene: Scene, while_down: WhileDown) -> None:
     """The batch is stored, and its connection ends before that is known."""
     scene.proxy.lost.clear()
     scene.proxy.lose(b"SELECT 1\0")
-    assert scene.proxy.lost.wait(60)
+    assert scene.proxy.lost.wait(patience(60))
     while_down()
 
 

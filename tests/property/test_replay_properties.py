@@ -24,6 +24,7 @@ from livingai import (
 )  # fmt: skip
 from livingai.node import ErrorInfo
 from livingai.runs.calls import CallKeywords
+from tests.support.patience import patience
 from tests.support.records import rows_of
 
 _numbers = itertools.count()
@@ -89,7 +90,7 @@ def test_modes_agree_and_the_record_stays(
     execution, made = graph
     for node, state in made:
         engine.save_sync(node, state)
-    engine.flush_sync(timeout=30)
+    engine.flush_sync(timeout=patience(30))
     before = rows_of(database, execution)
     session = ReplaySession(engine, execution)
 
@@ -114,7 +115,7 @@ def test_modes_agree_and_the_record_stays(
     elsewhere = [one for one in other.diverged if one.recorded and one.recorded.id != node.id]
     assert elsewhere == [], "the handler gives what it gave, so nothing but the node may differ"
 
-    engine.flush_sync(timeout=30)
+    engine.flush_sync(timeout=patience(30))
     assert rows_of(database, execution) == before
 
 
@@ -186,7 +187,7 @@ def test_programs(
     execution = f"program-{next(_numbers)}"
     with engine.run_sync(execution) as run:
         output = Program(calls)(run)
-    engine.flush_sync(timeout=30)
+    engine.flush_sync(timeout=patience(30))
     before = rows_of(database, execution)
     session = ReplaySession(engine, execution)
 
@@ -214,5 +215,5 @@ def test_programs(
 
     full = session.run_sync(program, mode="full", allow_side_effects=True)
     assert full.same, full.report(full=True)
-    engine.flush_sync(timeout=30)
+    engine.flush_sync(timeout=patience(30))
     assert rows_of(database, execution) == before

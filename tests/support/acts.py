@@ -14,13 +14,16 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from livingai import Durability, ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.queue.record import execution_hash
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
+from tests.support.patience import patience
 from tests.support.states import state_of
+from tests.support.waiting import joined
 
 
 def make_node(execution: str, step: int, **fields: Any) -> ExecutionNode:
@@ -114,7 +117,9 @@ def outcomes(agent: AgentSide, count: int | None = None, timeout: float = 30.0) 
     """Wait until ``count`` writes (default: all so far) have an outcome, and sum them up."""
     with agent.changed:
         wanted = len(agent.receipts) if count is None else count
-        agent.changed.wait_for(lambda: sum(map(bool, agent.told.values())) >= wanted, timeout)
+        agent.changed.wait_for(
+            lambda: sum(map(bool, agent.told.values())) >= wanted, patience(timeout)
+        )
         told = [list(calls) for calls in agent.told.values()]
     known = [calls[0] for calls in told if calls]
     return {
@@ -194,12 +199,12 @@ def sla(agent: AgentSide) -> dict[str, Any]:
 
 def flush(agent: AgentSide, timeout: float = 30.0) -> None:
     """Barrier at the store."""
-    agent.engine.flush_sync(timeout=timeout)
+    agent.engine.flush_sync(timeout=patience(timeout))
 
 
 def close(agent: AgentSide, timeout: float = 10.0) -> None:
     """Close the engine."""
-    agent.engine.close_sync(timeout)
+    agent.engine.close_sync(patience(timeout))
 
 
 #: Classes of nodes in a recovery plan.
@@ -271,7 +276,9 @@ def saved(agent: AgentSide, more: int, timeout: float = 30.0) -> int:
     runner = agent.runner
     with agent.changed:
         goal = len(agent.receipts) + more
-        agent.changed.wait_for(lambda: len(agent.receipts) >= goal or runner.failure, timeout)
+        agent.changed.wait_for(
+            lambda: len(agent.receipts) >= goal or runner.failure, patience(timeout)
+        )
         if runner.failure is not None:
             raise runner.failure
         assert len(agent.receipts) >= goal, f"{len(agent.receipts)} of {goal} saves"
@@ -279,10 +286,10 @@ def saved(agent: AgentSide, more: int, timeout: float = 30.0) -> int:
 
 
 def halt(agent: AgentSide) -> dict[str, Any]:
-    """Stop saving; rounds done and the longest time that a save held the agent."""
+    """Stop saving; rounds done, and for how long half of the saves held the agent at the most."""
     runner = agent.runner
     runner.halt.set()
-    runner.join(30.0)
+    joined(runner)
     if runner.failure is not None:
         raise runner.failure
-    return {"rounds": runner.rounds, "held_ms": max(runner.held_ms)}
+    return {"rounds": runner.rounds, "held_ms": median(runner.held_ms)}

@@ -16,6 +16,8 @@ from typing import Any
 
 from tests.support import acts
 from tests.support.agent_main import from_json, to_json
+from tests.support.patience import Deadline, patience
+from tests.support.waiting import ended
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Short-lived services and few processes, so that tests are quick; patches of small states, too, so
@@ -23,6 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS: dict[str, Any] = {
     "idle_s": 0.2, "compressors": 1, "service_timeout_s": 20.0, "patch_from_bytes": 256,
 }  # fmt: skip
+
+
+def engine_settings(**own: Any) -> dict[str, Any]:
+    """Settings of an engine: a test's own, and the usual ones."""
+    return {**_stretched(DEFAULTS), **own}
+
+
+def _stretched(settings: dict[str, Any]) -> dict[str, Any]:
+    if "service_timeout_s" in settings:
+        return {**settings, "service_timeout_s": patience(settings["service_timeout_s"])}
+    return settings
 
 
 class AgentDied(AssertionError):
@@ -61,7 +74,7 @@ class Agent:
         with open(log, "wb") as err:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "tests.support.agent_main", str(database),
-                 json.dumps({**defaults, **settings})],
+                 json.dumps({**_stretched(defaults), **settings})],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, bufsize=0,
                 cwd=log.parent, env=environment(**env or {}), **popen,
             )  # fmt: skip
@@ -85,7 +98,7 @@ class Agent:
         try:
             self.process.stdin.write(json.dumps(request, default=to_json).encode() + b"\n")
         except BrokenPipeError as error:
-            raise AgentDied(f"agent ended with {self.process.wait(30)}; {self.said()}") from error
+            raise AgentDied(f"agent ended with {ended(self.process)}; {self.said()}") from error
 
     def receive(self, timeout: float = 60.0) -> Any:
         """The answer to the oldest :meth:`send` that has not been answered."""
@@ -93,12 +106,15 @@ class Agent:
         fd = self.process.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
+        deadline = Deadline(timeout)
         while b"\n" not in self._rest:
-            if not poll.poll(timeout * 1000):
-                raise AssertionError(f"no answer within {timeout} s; {self.said()}")
+            if not poll.poll(deadline.left() * 1000):
+                if deadline.left():
+                    continue
+                raise AssertionError(f"no answer within {deadline}; {self.said()}")
             data = os.read(fd, 1 << 20)
             if not data:
-                raise AgentDied(f"agent ended with {self.process.wait(30)}; {self.said()}")
+                raise AgentDied(f"agent ended with {ended(self.process)}; {self.said()}")
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         answer = json.loads(line, object_hook=from_json)
@@ -122,12 +138,12 @@ class Agent:
 
     def died(self, timeout: float = 30.0) -> int:
         """Wait for its end; the exit status."""
-        return self.process.wait(timeout)
+        return ended(self.process, timeout)
 
     def kill(self) -> None:
         """kill -9, and wait for it."""
         self.process.kill()
-        self.process.wait(30)
+        ended(self.process)
 
     def stop(self) -> None:
         """SIGSTOP, and wait until it has stopped."""
@@ -143,7 +159,7 @@ class Agent:
         """End its input: it exits by itself, without close(); the exit status."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return self.process.wait(timeout)
+        return ended(self.process, timeout)
 
     def end(self) -> None:
         """Make sure that it is gone and its pipes are closed. Idempotent."""

@@ -7,6 +7,8 @@ import selectors
 import socket
 import threading
 
+from tests.support.waiting import joined
+
 
 class CuttingProxy:
     """Forwards connections to ``port``; the first one whose server says ``cut`` is closed, and
@@ -34,7 +36,7 @@ class CuttingProxy:
     def __exit__(self, *exc: object) -> None:
         self._closing.set()
         for thread in self._threads:
-            thread.join(30)
+            joined(thread)
         self._listener.close()
 
     def _start(self, target: object, *arguments: object) -> None:

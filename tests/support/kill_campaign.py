@@ -16,8 +16,9 @@ import psutil
 from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Receipt, Status, codecs
 from livingai.node import NodeField
 from livingai.stores.base import Store
+from tests.support.patience import patience
 from tests.support.states import state_of
-from tests.support.waiting import until
+from tests.support.waiting import joined, until
 
 #: The processes of a campaign carry this in their environment.
 TAG = "LIVINGAI_TEST_PLACE"
@@ -80,7 +81,9 @@ class Savers(threading.Thread):
         """Wait until each execution was saved once more: no save waits for a server."""
         with self.changed:
             goal = self.rounds + 2  # the round that is under way may have begun before
-            done = self.changed.wait_for(lambda: self.rounds >= goal or self.failure, timeout)
+            done = self.changed.wait_for(
+                lambda: self.rounds >= goal or self.failure, patience(timeout)
+            )
         assert done, "saves wait for the server"
         assert self.failure is None, self.failure
 
@@ -88,7 +91,9 @@ class Savers(threading.Thread):
         """Wait until ``count`` more writes have their outcome."""
         with self.changed:
             goal = self.stored + count
-            done = self.changed.wait_for(lambda: self.stored >= goal or self.failure, timeout)
+            done = self.changed.wait_for(
+                lambda: self.stored >= goal or self.failure, patience(timeout)
+            )
         assert done, "the store takes no writes any more"
         assert self.failure is None, self.failure
 
@@ -109,7 +114,7 @@ def campaign(
     where = str(folder / "state")
     with CheckpointEngine(store, directory=where, idle_s=0.2, patch_from_bytes=256) as engine:
         # The service starts and connects; else all that follows would fall into that time.
-        engine.save_sync(ExecutionNode(FIRST)).result(60)
+        engine.save_sync(ExecutionNode(FIRST)).result(patience(60))
         savers = Savers(engine, executions)
         savers.start()
         for _ in range(times):
@@ -120,8 +125,8 @@ def campaign(
             down_ms += (time.perf_counter() - began) * 1e3
         savers.more_stored(60)
         savers.halt.set()
-        savers.join(30)
-        engine.flush_sync(timeout=60)
+        joined(savers)
+        engine.flush_sync(timeout=patience(60))
         _check_outcomes(savers)
         sla = engine.sla()
     with store.spec().build() as fresh:
@@ -142,7 +147,7 @@ def campaign(
 def _check_outcomes(savers: Savers) -> None:
     assert savers.failure is None, savers.failure
     with savers.changed:
-        savers.changed.wait_for(lambda: all(savers.outcomes.values()), 30)
+        savers.changed.wait_for(lambda: all(savers.outcomes.values()), patience(30))
     wrong = {key: told for key, told in savers.outcomes.items() if len(told) != 1}
     assert not wrong, f"not exactly one outcome: {wrong}"
     statuses = Counter(str(told[0].status) for told in savers.outcomes.values())

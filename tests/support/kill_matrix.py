@@ -21,6 +21,7 @@ from tests.support.agents import environment
 from tests.support.journals import flip
 from tests.support.kill_work import Witness, stored_states, work
 from tests.support.odd import put_odd
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import leave_a_record, move_database
 from tests.support.states import state_of
@@ -98,7 +99,7 @@ def worked(place: Place, armed: dict[str, str]) -> None:
 def _command(place: Place, *arguments: str | Path, env: dict[str, str]) -> int:
     told = subprocess.run(
         [sys.executable, "-m", "livingai.cli", *map(str, arguments)], env=environment(**env),
-        cwd=place.folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=place.folder, capture_output=True, text=True, timeout=patience(120), check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert told.returncode in (0, -9), told.stderr + told.stdout

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.ports import free_port
 from tests.support.postgres_servers import PostgresServer, die_with_tests, unprivileged
-from tests.support.waiting import until
+from tests.support.waiting import ended, until
 
 
 def binary() -> str:
@@ -84,7 +84,7 @@ class PgBouncer:
         """kill -9, and wait for its end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(30)
+        ended(self._process)
 
     def said(self) -> str:
         """The end of its log."""

@@ -23,7 +23,7 @@ from livingai.protocol.verbs import verb_named
 from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
 from tests.support import peek
-from tests.support.agents import DEFAULTS, Agent
+from tests.support.agents import Agent, engine_settings
 from tests.support.waiting import is_running, until
 
 #: The processes of a place carry its tag in their environment.
@@ -66,7 +66,7 @@ class Place:
 
     def engine(self, **settings: Any) -> CheckpointEngine:
         """An engine in the test's own process."""
-        return CheckpointEngine(self.store(), **{**DEFAULTS, **settings})
+        return CheckpointEngine(self.store(), **engine_settings(**settings))
 
     def service(self) -> Service:
         """A service of the test's own, not started yet."""

@@ -16,6 +16,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.waiting import waiting_records
 from tests.support import acts
 from tests.support.agents import Agent, environment
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.waiting import frozen, gone, kill
 
@@ -76,7 +77,7 @@ def command(place: Place, *arguments: str | Path) -> subprocess.CompletedProcess
     """Run ``livingai ...`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "livingai.cli", *map(str, arguments)], env=environment(),
-        cwd=place.folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=place.folder, capture_output=True, text=True, timeout=patience(120), check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

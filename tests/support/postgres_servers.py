@@ -29,7 +29,7 @@ import psutil
 import pytest
 
 from tests.support.ports import free_port
-from tests.support.waiting import frozen, gone, until
+from tests.support.waiting import ended, frozen, gone, until
 
 PASSWORD = "correct horse/battery@staple"
 #: The same in a URL.
@@ -178,7 +178,7 @@ class PostgresServer:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         assert self._process is not None
-        self._process.wait(30)
+        ended(self._process)
         gone(*(process.pid for process in processes))
 
     def stop(self) -> None:
@@ -186,8 +186,8 @@ class PostgresServer:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
+                ended(self._process)
+            except AssertionError:  # a session that does not end
                 self.kill()
 
     def said(self) -> str:

@@ -19,7 +19,8 @@ from livingai import ExecutionNode, Resolution, SyncRun, failpoint
 from livingai.errors import LivingAIError
 from livingai.runs.policy import RunKeywords
 from tests.support.agent_main import AgentSide
-from tests.support.waiting import until
+from tests.support.patience import patience
+from tests.support.waiting import joined, until
 
 TOOLS = 3
 #: Where the process kills itself: around each tool call, and inside of a step.
@@ -215,7 +216,7 @@ def reached(agent: AgentSide, number: int, timeout: float = 30.0) -> None:
     runner = agent.runner
     with agent.changed:
         assert agent.changed.wait_for(
-            lambda: runner.numbers >= number or runner.error is not None, timeout
+            lambda: runner.numbers >= number or runner.error is not None, patience(timeout)
         )
 
 
@@ -225,8 +226,7 @@ def finish(agent: AgentSide, halt: bool = True, timeout: float = 30.0) -> str:
         return ""
     if halt:
         agent.runner.halt.set()
-    agent.runner.join(timeout)
-    assert not agent.runner.is_alive()
+    joined(agent.runner, timeout=timeout)
     error = agent.runner.error
     if error is not None and not isinstance(error, LivingAIError):
         raise error

@@ -30,7 +30,7 @@ import redis
 
 from livingai.stores.redis.connect import version_number
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import ended, until
 
 #: PR_SET_PDEATHSIG survives the exec; in a preexec_fn it would not be safe beside threads.
 _DIE_WITH_PARENT = (
@@ -141,7 +141,7 @@ class RedisServer:
         """kill -9, and wait for its end."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(30)
+        ended(self._process)
 
     def freeze(self) -> None:
         """SIGSTOP: it takes connections (the kernel does) and answers nothing."""

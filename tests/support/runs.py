@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
-from tests.support.agents import DEFAULTS
+from tests.support.agents import engine_settings
 
 _numbers = itertools.count()
 
@@ -24,7 +24,7 @@ class Crash(BaseException):
 
 def engine_in(folder: Path) -> Iterator[CheckpointEngine]:
     """An engine on a database of its own; for a fixture."""
-    with CheckpointEngine(SQLiteStore(folder / "runs.db"), **DEFAULTS) as engine:
+    with CheckpointEngine(SQLiteStore(folder / "runs.db"), **engine_settings()) as engine:
         yield engine
 
 

@@ -29,7 +29,7 @@ from tests.support.agents import DEFAULTS, environment
 from tests.support.history import Entry, History, Read, Stored, Write, summary, violations
 from tests.support.place import TAG
 from tests.support.soak_agent import state_named
-from tests.support.waiting import is_running, kill, until
+from tests.support.waiting import ended, is_running, kill, until
 
 #: Kills of a round; then all is settled and judged.
 ROUND = 40
@@ -83,7 +83,7 @@ class Soak:
         self._resume()
         living = list(self._agents)
         for name in living:
-            self._leave(name, logs[name])
+            self._leave(name)
         history = History(living=set(living))
         for name, log in logs.items():
             _read_log(history, name, self._hosts[name], log)
@@ -145,6 +145,11 @@ class Soak:
         """Wait until the agents have done a few things more."""
 
         def done() -> int:
+            for name, process in self._agents.items():
+                code = process.poll()
+                assert code is None, (
+                    f"seed {self.seed}: {name} ended with {code}: {self._said(name)}"
+                )
             return sum(logs[name].stat().st_size for name in self._agents if logs[name].exists())
 
         goal = done() + self.chance.randrange(20_000)
@@ -152,20 +157,22 @@ class Soak:
 
     def _forget(self, name: str) -> None:
         process = self._agents.pop(name)
-        process.wait(60)
+        ended(process, timeout=60)
         assert process.stdin is not None
         process.stdin.close()
 
-    def _leave(self, name: str, log: Path) -> None:
+    def _leave(self, name: str) -> None:
         """An agent has all its outcomes, and ends."""
         process = self._agents[name]
         assert process.stdin is not None
         with suppress(BrokenPipeError):
             process.stdin.close()
-        code = process.wait(_LONGEST_S + 60)
+        code = ended(process, timeout=_LONGEST_S + 60)
         del self._agents[name]
-        errors = log.with_suffix(".err").read_text(errors="replace")
-        assert code == 0, f"seed {self.seed}: {name} ended with {code}: {errors[-3000:]}"
+        assert code == 0, f"seed {self.seed}: {name} ended with {code}: {self._said(name)}"
+
+    def _said(self, name: str) -> str:
+        return (self.folder / f"{name}.err").read_text(errors="replace")[-3000:]
 
     def _service(self) -> list[int]:
         agents = {process.pid for process in self._agents.values()}

@@ -30,6 +30,7 @@ from livingai.queue.journal import Journal
 from livingai.queue.layout import owner_token
 from livingai.stores.opening import open_store
 from livingai.stores.retention import Retention
+from tests.support.patience import patience
 
 #: What a process has that is told of its end after this time has hung, in seconds.
 _LONGEST_S = 300.0
@@ -65,7 +66,7 @@ class SoakAgent:
             do(self.chance.choice(self.executions))
             self.ended.wait(self.chance.choice((0.0, 0.0, 0.001, 0.02)))
         with self.changed:
-            done = self.changed.wait_for(lambda: self.untold == 0, _LONGEST_S)
+            done = self.changed.wait_for(lambda: self.untold == 0, patience(_LONGEST_S))
         self.note(kind="end", untold=self.untold)
         self.engine.close_sync()
         assert done, f"{self.untold} writes without an outcome"

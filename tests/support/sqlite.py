@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 
 from tests.support.agents import ROOT
+from tests.support.patience import patience
 
 
 def raw(path: Path, sql: str, *bindings: Any) -> list[Any]:
@@ -24,7 +25,7 @@ def python(code: str, *arguments: object) -> str:
     """Run ``code`` in another process; what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+        capture_output=True, text=True, timeout=patience(60), check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.agents import ROOT
+from tests.support.patience import patience
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no
 def gate(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench.gate", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=220, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=patience(220), check=False
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents import ROOT
+from tests.support.patience import patience
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import shared_server
 
@@ -19,7 +20,7 @@ ONE_CELL = ("--tier", "single", "--mode", "closed", "--quick", "--no-peer", "--n
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench", *ONE_CELL, *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=220, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=patience(220), check=False
     )
 
 

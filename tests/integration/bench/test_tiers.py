@@ -17,6 +17,7 @@ from bench.stores import SQLITE, Target
 from bench.tiers import TIERS, Mode, Tier
 from bench.workload import Growth
 from tests.support.agents import ROOT
+from tests.support.patience import patience
 
 
 def setting(tier: Tier, mode: Mode, directory: Path, peer: str = "") -> Setting:
@@ -83,7 +84,7 @@ def test_one_command(tmp_path: Path) -> None:
     command += ["--tier", "fleet", "--tier", "cold", "--mode", "closed", "--mode", "burst"]
     command += ["--report", str(tmp_path / "report")]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=220, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=patience(220), check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(file.read_text())

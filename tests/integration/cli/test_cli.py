@@ -14,15 +14,16 @@ import pytest
 from livingai import ExecutionNode
 from tests.support import acts, peek
 from tests.support.agents import environment
+from tests.support.patience import patience
 from tests.support.place import Place
-from tests.support.waiting import frozen
+from tests.support.waiting import ended, frozen
 
 
 def livingai(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, its output in a pipe."""
     return subprocess.run(
         [sys.executable, "-m", "livingai.cli", *arguments], env=environment(),
-        cwd=place.folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=place.folder, capture_output=True, text=True, timeout=patience(60), check=False,
     )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def test_ids_are_printed_as_they_are(served: Place) -> None:
     """A terminal library's markup in an id is no markup, and long lines are not wrapped."""
     name = "run [/x] [bold]" + "y" * 100
     with served.engine() as engine:
-        engine.save_sync(ExecutionNode(name), b"state").result(60)
+        engine.save_sync(ExecutionNode(name), b"state").result(patience(60))
     told = livingai(served, "fork", "agent.db", name, f"{name} 2")
     assert (told.returncode, told.stdout) == (0, f"copied 1 nodes to {name} 2\n")
     told = livingai(served, "delete", "agent.db", name)
@@ -79,7 +80,7 @@ def test_a_closed_output_pipe_is_no_error(served: Place) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(30) in (0, 1)
+    assert ended(process) in (0, 1)
 
 
 def test_status_requeue_and_stop(state_dir: Place) -> None:
@@ -136,7 +137,7 @@ def test_serve_drains_at_its_end(state_dir: Place, number: signal.Signals) -> No
         assert process.stdout.readline().startswith("draining")
     rest = process.stdout.read()
     process.stdout.close()
-    assert process.wait(30) == 0, rest
+    assert ended(process) == 0, rest
     assert peek.stored_steps(state_dir.database, "run-1") == list(range(10))
 
 
@@ -150,7 +151,7 @@ def on_terminal(place: Place, typed: str, *arguments: str) -> tuple[int, str]:
             text=True,
         ) as process:  # fmt: skip
             os.write(ours, typed.encode())
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=patience(60))
             return process.returncode, said
     finally:
         os.close(ours)
@@ -161,7 +162,7 @@ def test_delete_asks_on_a_terminal_and_nowhere_else(served: Place) -> None:
     def save() -> None:
         with served.engine() as engine:
             for _ in range(2):
-                engine.save_sync(ExecutionNode(served.run), b"state").result(60)
+                engine.save_sync(ExecutionNode(served.run), b"state").result(patience(60))
 
     name = served.run
     save()
@@ -195,7 +196,7 @@ def test_prune_lists_what_it_would_drop(served: Place) -> None:
     name = served.run
     with served.engine() as engine:
         for step in range(4):
-            engine.save_sync(ExecutionNode(name), b"state %d" % step).result(60)
+            engine.save_sync(ExecutionNode(name), b"state %d" % step).result(patience(60))
     arguments = ("prune", "agent.db", "--keep-last", "2", "--prefix", name)
     told = livingai(served, *arguments, "--dry-run")
     assert told.returncode == 0

@@ -12,13 +12,15 @@ from typing import Any
 from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
 from livingai.testing.rows import contents
 from tests.support.agents import environment
+from tests.support.patience import patience
+from tests.support.waiting import ended
 
 
 def copy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "livingai.cli", "copy", *arguments], env=environment(),
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=patience(120), check=False,
     )  # fmt: skip
 
 
@@ -26,7 +28,9 @@ def write(path: Path, run: str, states: range) -> None:
     """An agent's life: it saves and goes; everything is stored."""
     with Service(SQLiteStore(path)), CheckpointEngine(SQLiteStore(path)) as engine:
         for number in states:
-            engine.save_sync(ExecutionNode(run), {"step": number, "of": path.name}).result(30)
+            engine.save_sync(ExecutionNode(run), {"step": number, "of": path.name}).result(
+                patience(30)
+            )
         engine.drain_sync()
 
 
@@ -109,9 +113,9 @@ def test_copying_while_an_agent_writes(tmp_path: Path) -> None:
         number = 1
         deadline = time.monotonic() + 60
         while copying.poll() is None and time.monotonic() < deadline:
-            engine.save_sync(ExecutionNode("run-1"), {"step": number}).result(30)
+            engine.save_sync(ExecutionNode("run-1"), {"step": number}).result(patience(30))
             number += 1
-        assert copying.wait(30) == 0, copying.stderr and copying.stderr.read()
+        assert ended(copying) == 0, copying.stderr and copying.stderr.read()
         engine.drain_sync()
         ours, theirs = checkpoints(p), checkpoints(q)
         assert theirs == ours[: len(theirs)]

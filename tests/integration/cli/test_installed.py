@@ -13,6 +13,7 @@ import pytest
 from hatchling import build
 
 from tests.support.agents import ROOT, environment
+from tests.support.patience import patience
 from tests.support.place import Place
 
 SAVE = """
@@ -50,7 +51,7 @@ def run(place: Place, installed: Path, *arguments: str) -> str:
         cwd=place.folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

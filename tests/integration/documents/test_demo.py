@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from livingai.demo.generator import make_run
+from tests.support.patience import patience
 from tests.support.waiting import kill, until
 
 #: Every process of a demo carries this in its environment.
@@ -81,7 +82,7 @@ def test_two_demos_in_one_place_lose_nothing(demo: Demo) -> None:
     place = str(demo.folder / "place")
     for _ in range(2):
         with demo.start("--seconds", "2", "--directory", place) as process:
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=patience(60))
         assert process.returncode == 0, output
         assert output.count("8 of 8 with equal bytes") == 2
         assert output.count("SIGKILL:") == 3
@@ -96,7 +97,7 @@ def test_ctrl_c_ends_everything(demo: Demo, moment: str) -> None:
         assert process.stdout is not None
         before = _read_until(process.stdout, moment)
         os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
-        output = before + process.communicate(timeout=30)[0]
+        output = before + process.communicate(timeout=patience(30))[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert output.endswith("stopped\n")
@@ -108,7 +109,7 @@ def test_sigterm_ends_everything(demo: Demo) -> None:
         assert process.stdout is not None
         _read_until(process.stdout, "states saved")
         process.terminate()
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=patience(30))
     assert process.returncode == 143, output
     assert "Traceback" not in output
     demo.nothing_left()
@@ -127,7 +128,7 @@ def test_a_file_without_runs_is_reported_in_a_sentence(
 ) -> None:
     demo.runs.write_text(content)
     with demo.start() as process:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=patience(30))
     assert process.returncode == 1
     assert complaint in " ".join(output.split())
     assert "Traceback" not in output
@@ -143,5 +144,5 @@ def test_odd_runs_are_saved_as_they_are(demo: Demo) -> None:
     ]
     demo.runs.write_text(json.dumps({"messages": odd}))
     with demo.start("--seconds", "2") as process:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=patience(60))
     assert process.returncode == 0, output

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents import ROOT, environment
+from tests.support.patience import patience
 from tests.support.waiting import is_running, until
 
 EXAMPLES = ROOT / "examples"
@@ -68,7 +69,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     folder.mkdir()
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name)], cwd=folder, env=environment(HOME=str(tmp_path)),
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=patience(90), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

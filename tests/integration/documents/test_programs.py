@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents import ROOT, environment
+from tests.support.patience import patience
 from tests.support.waiting import is_running, until
 
 RECOVERED = "done: {'plan': ['win', 'celebrate'], 'ticket': 'ticket-1'}"
@@ -32,7 +33,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, list[str]]:
     """Exit code and lines printed; nothing is said on standard error."""
     done = subprocess.run(
         [sys.executable, "agent.py", *arguments], cwd=folder, env=environment(HOME=str(folder)),
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=patience(90), check=False,
     )  # fmt: skip
     assert done.stderr == ""
     return done.returncode, done.stdout.splitlines()

@@ -17,6 +17,7 @@ from livingai import ExecutionNode, NodeType, RecoveryEngine, Status
 from livingai.errors import JournalClosedError
 from tests.support import peek
 from tests.support.agents import ROOT, environment
+from tests.support.patience import patience
 from tests.support.place import Place
 
 #: The quick start, but for the ids, which are printed to compare them.
@@ -58,7 +59,7 @@ def begin(place: Place, text: str) -> subprocess.Popen[str]:
 def run(place: Place, text: str) -> str:
     """Run a script to its end; what it printed. It must say nothing on standard error."""
     with begin(place, text) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=patience(60))
     assert (process.returncode, err) == (0, "")
     return out
 
@@ -95,13 +96,13 @@ def test_sync_twins(served: Place) -> None:
         node = ExecutionNode(served.run, status=Status.SUCCESS, output="plan ready")
         receipt = engine.save_sync(node, {"messages": ["hi"], "turn": (1, 2.5, None, b"x")})
         assert receipt
-        assert receipt.result(60).stored
+        assert receipt.result(patience(60)).stored
         for found, state in (engine.latest_sync(served.run), engine.load_sync(node.id)):
             assert found == node
             assert state == {"messages": ["hi"], "turn": (1, 2.5, None, b"x")}
         effect = ExecutionNode(served.run, NodeType.TOOL, Status.SUCCESS)
         engine.save_sync(effect)
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         plan = RecoveryEngine(engine).plan_sync(served.run)
         assert (plan.resume_node_id, plan.skipped_nodes) == (node.id, (effect,))
     with pytest.raises(JournalClosedError, match="create a new one"):
@@ -117,7 +118,7 @@ def test_async_with(served: Place) -> None:
             outcome = await receipt
             assert outcome is await receipt, "a receipt can be awaited again"
             assert outcome.stored
-            await engine.flush(timeout=60)
+            await engine.flush(timeout=patience(60))
             assert await engine.latest(served.run) == (node, bytearray(b"state"))
             assert await engine.load(node.id) == (node, bytearray(b"state"))
         with pytest.raises(JournalClosedError):
@@ -130,7 +131,7 @@ def test_close_leaves_no_descriptor_thread_or_mapping(served: Place) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     for round_ in range(3):
         engine = served.engine()
-        engine.save_sync(ExecutionNode(served.run), b"%d" % round_).result(60)
+        engine.save_sync(ExecutionNode(served.run), b"%d" % round_).result(patience(60))
         assert engine.latest_sync(served.run)[1] == b"%d" % round_
         engine.close_sync()
         assert sorted(os.listdir("/proc/self/fd")) == before
@@ -148,7 +149,7 @@ def test_exit_with_an_exception(state_dir: Place) -> None:
     text = script(f'engine = CheckpointEngine(SQLiteStore("agent.db"), idle_s=0.2)\n'
                   f"await engine.save({SAVED})\nraise SystemExit(7)\n")  # fmt: skip
     with begin(state_dir, text) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=patience(60))
     assert (process.returncode, err) == (7, "")
     state_dir.empty()
     assert peek.stored_state(state_dir.database, "run-1") == b"the last state"
@@ -171,7 +172,7 @@ def test_ctrl_c(state_dir: Place, presses: int) -> None:
         await_line(process, "saved\n")
         for _ in range(presses):
             os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=patience(30))
     assert process.returncode in (1, 130, -signal.SIGINT)
     assert "KeyboardInterrupt" in err
     state_dir.empty()
@@ -200,7 +201,7 @@ def test_ctrl_c_in_a_sync_wait(state_dir: Place) -> None:
         process.stdin.flush()
         await_line(process, "saved\n")
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=patience(30))
         for pid in service:
             os.kill(pid, signal.SIGCONT)
     assert "KeyboardInterrupt" in err

@@ -21,6 +21,7 @@ from livingai.errors import (
     StateTooLargeError,
 )
 from tests.support import peek
+from tests.support.patience import patience
 from tests.support.place import Place
 
 
@@ -38,13 +39,13 @@ def shared_engine(shared_dir: Place) -> Iterator[CheckpointEngine]:
 def engine(shared_engine: CheckpointEngine) -> Iterator[CheckpointEngine]:
     """An engine with a good state before the test, and another one behind it."""
     good = ExecutionNode("run-1")
-    assert shared_engine.save_sync(good, good.id.encode()).result(60).stored
+    assert shared_engine.save_sync(good, good.id.encode()).result(patience(60)).stored
     saves = shared_engine.sla().saves
     yield shared_engine
     assert shared_engine.latest_sync("run-1") == (good, good.id.encode())
     assert shared_engine.load_sync(good.id) == (good, good.id.encode())
     assert shared_engine.sla().saves == saves, "a refused save counts as one"
-    assert shared_engine.save_sync(ExecutionNode("run-1"), b"better").result(60).stored
+    assert shared_engine.save_sync(ExecutionNode("run-1"), b"better").result(patience(60)).stored
 
 
 def refused(engine: CheckpointEngine, *what: Any, **options: Any) -> str:

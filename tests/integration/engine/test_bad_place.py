@@ -31,6 +31,7 @@ from livingai.queue.manifest import MANIFEST
 from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.odd import put_odd
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen, kill
@@ -54,7 +55,7 @@ def check_kept(place: Place) -> None:
     with place.engine() as engine:
         for execution in ("stored", "queued"):
             assert engine.latest_sync(execution)[1] == state_of(execution, 0)
-        assert engine.save_sync(ExecutionNode("stored"), b"more").result(60).stored
+        assert engine.save_sync(ExecutionNode("stored"), b"more").result(patience(60)).stored
         place.ask("drain")
     assert peek.stored_state(place.database, "queued") == state_of("queued", 0)
 
@@ -86,7 +87,7 @@ def test_newer_format(state_dir: Place) -> None:
 
 def test_damaged_manifest(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(patience(60))
     state_dir.empty()
     manifest = Path(state_dir.directory.path, MANIFEST)
     before = manifest.read_text()
@@ -120,7 +121,7 @@ def test_a_directory_is_made_for_its_user_alone(state_dir: Place) -> None:
     umask = os.umask(0)
     try:
         with state_dir.engine() as engine:
-            engine.save_sync(ExecutionNode("run-1"), b"secret").result(60)
+            engine.save_sync(ExecutionNode("run-1"), b"secret").result(patience(60))
             made = list(os.walk(state_dir.directory.path))
             for folder, _, names in made:
                 assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
@@ -212,7 +213,12 @@ def as_nobody(database: Path, directory: Path) -> str:
     )
     command = [sys.executable, "-c", code, str(database), str(directory)]
     done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

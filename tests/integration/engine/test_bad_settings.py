@@ -9,6 +9,7 @@ import pytest
 from livingai import CheckpointEngine, Durability, ExecutionNode, SQLiteStore
 from livingai.errors import ConfigurationError, StateTooLargeError
 from tests.support import peek
+from tests.support.patience import patience
 from tests.support.place import Place
 
 
@@ -18,7 +19,7 @@ def test_default_limit_is_64_mib(state_dir: Place) -> None:
             engine.save_sync(ExecutionNode("run-1"), bytes((64 << 20) + 1))
         node = ExecutionNode("run-1")
         state = bytes(range(256)) * ((40 << 20) // 256)
-        assert engine.save_sync(node, state).result(60).stored
+        assert engine.save_sync(node, state).result(patience(60)).stored
         assert engine.latest_sync("run-1")[1] == state
     assert peek.stored_state(state_dir.database, "run-1") == state
 
@@ -26,14 +27,14 @@ def test_default_limit_is_64_mib(state_dir: Place) -> None:
 def test_a_budget_of_a_year_is_accepted(state_dir: Place) -> None:
     with state_dir.engine() as engine:
         receipt = engine.save_sync(ExecutionNode("run-1"), b"state", budget_ms=86_400_000.0 * 365)
-        assert receipt.result(60).status == "met"
+        assert receipt.result(patience(60)).status == "met"
 
 
 def test_endless_budget_and_timeout_are_accepted(state_dir: Place) -> None:
     endless = float("inf")
     with state_dir.engine(budget_ms=endless, on_full_timeout_s=endless) as engine:
         receipt = engine.save_sync(ExecutionNode("run-1"), b"state", durability=Durability.FSYNC)
-        assert receipt.result(60).status == "met"
+        assert receipt.result(patience(60)).status == "met"
 
 
 def test_a_wrong_store_or_path_is_refused(state_dir: Place) -> None:

@@ -14,6 +14,7 @@ from livingai import ExecutionNode
 from livingai.errors import DiskFullError, JournalError
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.sandbox import small_disk
 from tests.support.states import state_of
@@ -142,6 +143,6 @@ def test_file_size_limit_below_one_segment(state_dir: Place) -> None:
         with pytest.raises(JournalError, match="file size limit"):
             agent.call(acts.save, "run-1", 0)
         with state_dir.engine() as engine:
-            engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
+            engine.save_sync(ExecutionNode("run-1"), b"state").result(patience(60))
     assert peek.stored_state(state_dir.database, "run-1") == b"state"
     assert Path(state_dir.directory.journals).exists()

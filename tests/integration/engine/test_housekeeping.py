@@ -17,8 +17,9 @@ from livingai.errors import (
 )
 from livingai.stores.retention import Retention
 from livingai.workers.dispatcher.delta_bases import MAX_CHAIN
+from tests.support.patience import patience
 from tests.support.place import Place
-from tests.support.waiting import frozen, gone, kill, until
+from tests.support.waiting import frozen, gone, joined, kill, until
 
 
 def node(execution_id: str = "run-1") -> ExecutionNode:
@@ -50,12 +51,12 @@ def test_saved_while_it_is_deleted(state_dir: Place) -> None:
         with frozen(state_dir.service_processes()):
             deleting = threading.Thread(target=engine.delete_sync, args=("run-1",))
             deleting.start()
-            assert asked.wait(60)
+            assert asked.wait(patience(60))
             between = engine.save_sync(node(), b"between")
-        deleting.join(60)
+        joined(deleting, timeout=60)
         assert not deleting.is_alive()
-        assert between.result(60).status in ("met", "late", "fenced")
-        assert engine.save_sync(node(), b"after").result(60).stored
+        assert between.result(patience(60)).status in ("met", "late", "fenced")
+        assert engine.save_sync(node(), b"after").result(patience(60)).stored
         assert engine.latest_sync("run-1")[1] == b"after"
 
 
@@ -66,11 +67,11 @@ def test_deleted_data_does_not_come_back(state_dir: Place) -> None:
         assert engine.delete_sync("run-1") == 20
         with pytest.raises(ExecutionNotFoundError):
             engine.latest_sync("run-1")
-        engine.flush_sync(timeout=30)
+        engine.flush_sync(timeout=patience(30))
         with pytest.raises(ExecutionNotFoundError):
             engine.nodes_sync("run-1")
         assert len(engine.nodes_sync("run-2")) == 3
-        outcome = engine.save_sync(node(), b"begun anew").result(30)
+        outcome = engine.save_sync(node(), b"begun anew").result(patience(30))
         assert outcome.stored
         assert engine.latest_sync("run-1")[1] == b"begun anew"
         assert len(engine.nodes_sync("run-1")) == 1
@@ -79,9 +80,9 @@ def test_deleted_data_does_not_come_back(state_dir: Place) -> None:
 def test_a_delete_fences_the_owner_in_another_process(state_dir: Place) -> None:
     other = CheckpointEngine(state_dir.store(), directory=str(state_dir.folder / "second"))
     with CheckpointEngine(state_dir.store()) as engine, other:
-        assert engine.save_sync(node(), b"first").result(30).stored
+        assert engine.save_sync(node(), b"first").result(patience(30)).stored
         assert other.delete_sync("run-1") == 1
-        assert engine.save_sync(node(), b"zombie").result(30).status == "fenced"
+        assert engine.save_sync(node(), b"zombie").result(patience(30)).status == "fenced"
         with pytest.raises(ExecutionNotFoundError):
             other.latest_sync("run-1")
 
@@ -90,15 +91,15 @@ def test_two_directories_on_one_store_fence_each_other(state_dir: Place) -> None
     """As two hosts would: they share nothing but the store."""
     second = CheckpointEngine(state_dir.store(), directory=str(state_dir.folder / "second"))
     with CheckpointEngine(state_dir.store()) as first, second:
-        assert first.save_sync(node(), b"one").result(30).stored
+        assert first.save_sync(node(), b"one").result(patience(30)).stored
         assert second.claim_sync("run-1") == 2
-        assert first.save_sync(node(), b"zombie").result(30).status == "fenced"
-        assert second.save_sync(node(), b"two").result(30).stored
+        assert first.save_sync(node(), b"zombie").result(patience(30)).status == "fenced"
+        assert second.save_sync(node(), b"two").result(patience(30)).stored
         assert second.latest_sync("run-1")[1] == b"two"
         assert first.latest_sync("run-1")[1] == b"two"
         assert first.claim_sync("run-1") == 3
-        assert first.save_sync(node(), b"three").result(30).stored
-        assert second.save_sync(node(), b"late zombie").result(30).status == "fenced"
+        assert first.save_sync(node(), b"three").result(patience(30)).stored
+        assert second.save_sync(node(), b"late zombie").result(patience(30)).status == "fenced"
 
 
 def test_fork_copies_everything_and_leaves_the_source_alone(state_dir: Place) -> None:
@@ -109,7 +110,7 @@ def test_fork_copies_everything_and_leaves_the_source_alone(state_dir: Place) ->
         assert copied == state
         assert forked.execution_id == "run-1b"
         assert engine.nodes_sync("run-1b")[0].metadata["forked_from"] == "run-1"
-        assert engine.save_sync(node("run-1b"), b"goes its own way").result(30).stored
+        assert engine.save_sync(node("run-1b"), b"goes its own way").result(patience(30)).stored
         assert engine.latest_sync("run-1")[1] == state
         with pytest.raises(ConfigurationError):
             engine.fork_sync("run-1", "run-1b")
@@ -124,7 +125,7 @@ def test_a_fork_that_was_cut_short_is_finished_later(state_dir: Place) -> None:
         for _ in range(steps):
             engine.save_sync(node())
         engine.save_sync(node(), b"the end")
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         engine.delete_sync("missing")  # the housekeeper is up
         for number in range(20):
             new_id = f"fork-{number}"
@@ -133,7 +134,7 @@ def test_a_fork_that_was_cut_short_is_finished_later(state_dir: Place) -> None:
             asked.start()
             until(lambda n=new_id: store.list_executions(prefix=n), what="its first nodes")  # type: ignore[misc]
             kill(pid)
-            asked.join(30)
+            joined(asked)
             gone(pid)
             if len(list(store.nodes(new_id))) <= steps:
                 break
@@ -145,7 +146,7 @@ def test_a_fork_that_was_cut_short_is_finished_later(state_dir: Place) -> None:
         assert engine.fork_sync("run-1", new_id) == steps + 1
         with pytest.raises(ConfigurationError):
             engine.fork_sync("nobody else", new_id)
-        assert engine.save_sync(node(new_id), b"goes its own way").result(30).stored
+        assert engine.save_sync(node(new_id), b"goes its own way").result(patience(30)).stored
         with pytest.raises(ConfigurationError):
             engine.fork_sync("run-1", new_id)
 
@@ -160,7 +161,7 @@ def test_pruning_keeps_every_state_that_stays_readable(state_dir: Place) -> None
     async def main() -> None:
         async with CheckpointEngine(state_dir.store(), patch_from_bytes=0) as engine:
             state = grow(engine, "run-1", 60)
-            await engine.flush(timeout=30)
+            await engine.flush(timeout=patience(30))
             pruned = await engine.prune(Retention(keep_last=3))
             # What is kept is built on the newest snapshot: that before the state of the longest
             # chain, and what comes behind.
@@ -168,7 +169,7 @@ def test_pruning_keeps_every_state_that_stays_readable(state_dir: Place) -> None
             assert pruned.blob_bytes > 0
             more = grow(engine, "run-1", 61)
             assert len(more) > len(state)
-            await engine.flush(timeout=30)
+            await engine.flush(timeout=patience(30))
             nodes = await engine.nodes("run-1")
             assert len(nodes) == 121
 
@@ -186,7 +187,7 @@ def test_pruning_gives_space_back(state_dir: Place) -> None:
     with CheckpointEngine(state_dir.store()) as engine:
         for _ in range(250):
             engine.save_sync(node(), random.randbytes(100_000))
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         before = engine.size_sync()
         assert engine.prune_sync(Retention(keep_last=2)).blob_bytes >= 248 * 100_000
         # A few MB stay allocated for the next writes, and the log keeps its size.
@@ -200,7 +201,7 @@ def test_the_engines_policy_is_applied_by_the_service(
     keep = Retention(keep_last=2)
     with CheckpointEngine(state_dir.store(), retention=keep, patch_from_bytes=0) as engine:
         grow(engine, "run-1", MAX_CHAIN + 12)  # eleven behind the second snapshot
-        engine.flush_sync(timeout=30)
+        engine.flush_sync(timeout=patience(30))
         with state_dir.store() as store:
             while len(list(store.checkpoints("run-1", blobs=False))) > 20:
                 engine.drain_sync()  # asks the service, which takes its time

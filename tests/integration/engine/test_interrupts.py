@@ -19,6 +19,7 @@ from livingai import Durability, ExecutionNode, Receipt
 from livingai.errors import FlushTimeoutError, OutcomeTimeoutError
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
+from tests.support.patience import patience
 from tests.support.place import Place
 
 
@@ -61,7 +62,7 @@ def save_under_signals(agent: AgentSide, execution: str, seed: int, interrupts: 
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     save(Durability.FSYNC)
-    agent.engine.flush_sync(timeout=60)
+    agent.engine.flush_sync(timeout=patience(60))
     return [saved, seen]
 
 

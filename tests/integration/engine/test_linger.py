@@ -18,8 +18,9 @@ from livingai.engine.connection import ServiceConnection
 from livingai.protocol.frames import WAKE_FRAME
 from livingai.queue.layout import ServiceWord, WakeFor
 from tests.support import acts, peek
+from tests.support.patience import patience
 from tests.support.place import Place
-from tests.support.waiting import frozen, until
+from tests.support.waiting import frozen, joined, until
 
 LONGEST: dict[str, Any] = {"linger_ms": 100, "budget_ms": 600_000}
 
@@ -57,10 +58,10 @@ def lingers(engine: CheckpointEngine) -> bool:
 @contextmanager
 def caught(place: Place, engine: CheckpointEngine) -> Iterator[Watched]:
     """Inside the block the service is stopped in the midst of lingering."""
-    save(engine).result(60)
+    save(engine).result(patience(60))
     pid, connection = place.pids()["dispatcher"], engine.open_handle().connection
     for _ in range(1000):  # its start took long, for which it does not linger at first
-        save(engine).result(60)
+        save(engine).result(patience(60))
         with frozen([pid]):
             if lingers(engine):
                 watched = Watched(connection)
@@ -74,12 +75,12 @@ def caught(place: Place, engine: CheckpointEngine) -> Iterator[Watched]:
 
 
 def by_result(_: CheckpointEngine, receipt: Receipt) -> None:
-    receipt.result(60)
+    receipt.result(patience(60))
 
 
 def by_await(_: CheckpointEngine, receipt: Receipt) -> None:
     async def wait() -> None:
-        await asyncio.wait_for(receipt, 60)
+        await asyncio.wait_for(receipt, patience(60))
 
     asyncio.run(wait())
 
@@ -87,11 +88,11 @@ def by_await(_: CheckpointEngine, receipt: Receipt) -> None:
 def by_callback(_: CheckpointEngine, receipt: Receipt) -> None:
     heard = threading.Event()
     receipt.add_callback(lambda _: heard.set())
-    assert heard.wait(60)
+    assert heard.wait(patience(60))
 
 
 def by_flush(engine: CheckpointEngine, _: Receipt) -> None:
-    engine.flush_sync(timeout=60)
+    engine.flush_sync(timeout=patience(60))
 
 
 @pytest.mark.parametrize("wait", [by_result, by_await, by_callback, by_flush])
@@ -105,7 +106,7 @@ def test_who_waits_wakes_it(
             thread = threading.Thread(target=wait, args=(engine, waited))
             thread.start()
             until(lambda: watched.wakes, what="a message")
-        thread.join(60)
+        joined(thread, timeout=60)
         assert waited.done()
         assert left.done(), "what came before is stored with it"
         assert watched.wakes <= 2
@@ -118,7 +119,7 @@ def test_who_wants_the_store_wakes_it(state_dir: Place) -> None:
             thread = threading.Thread(target=save, args=(engine,), kwargs=how)
             thread.start()
             until(lambda: watched.wakes, what="a message")
-        thread.join(60)
+        joined(thread, timeout=60)
 
 
 def test_a_budget_that_leaves_no_time_wakes_it(state_dir: Place) -> None:
@@ -159,8 +160,8 @@ def test_it_does_not_linger_where_storing_takes_long(state_dir: Place) -> None:
             with frozen([writer]):
                 slow = save(engine)
                 time.sleep(0.3)  # longer than twice the longest that it may linger
-            slow.result(60)
-            save(engine).result(60)
+            slow.result(patience(60))
+            save(engine).result(patience(60))
             if waiting(engine) == WakeFor.APPENDS:
                 return
     raise AssertionError("it lingers, although it took long lately")
@@ -168,7 +169,7 @@ def test_it_does_not_linger_where_storing_takes_long(state_dir: Place) -> None:
 
 def test_nobody_waits_and_all_is_stored(state_dir: Place) -> None:
     with state_dir.engine(budget_ms=600_000) as engine:
-        save(engine).result(60)
+        save(engine).result(patience(60))
         receipts = [save(engine) for _ in range(5)]
         until(lambda: all(one.done() for one in receipts), what="their outcomes", timeout=60)
 
@@ -199,5 +200,5 @@ def test_leaving_stores_everything(state_dir: Place) -> None:
 def test_it_need_not_linger(state_dir: Place) -> None:
     with state_dir.engine(linger_ms=0, budget_ms=1e9) as engine:
         for _ in range(20):
-            save(engine).result(60)
+            save(engine).result(patience(60))
             assert not lingers(engine)

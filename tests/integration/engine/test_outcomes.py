@@ -14,6 +14,7 @@ from livingai.queue.quarantine import aside_paths, read_aside
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.journals import flip_in_record, records
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.sqlite import refuse
 from tests.support.states import LARGE, state_of
@@ -22,7 +23,7 @@ from tests.support.waiting import frozen, until
 
 def test_met(served: Place) -> None:
     with served.engine(budget_ms=60_000) as engine:
-        outcome = engine.save_sync(ExecutionNode(served.run), b"state").result(60)
+        outcome = engine.save_sync(ExecutionNode(served.run), b"state").result(patience(60))
         assert (outcome.status, outcome.level, outcome.stored) == ("met", Durability.STORE, True)
         assert 0 < outcome.latency_ms < 60_000
         assert outcome.reason == ""
@@ -31,7 +32,7 @@ def test_met(served: Place) -> None:
 def test_late(served: Place) -> None:
     with served.engine() as engine:
         receipt = engine.save_sync(ExecutionNode(served.run), b"state", budget_ms=0.001)
-        outcome = receipt.result(60)
+        outcome = receipt.result(patience(60))
         assert (outcome.status, outcome.level, outcome.stored) == ("late", Durability.STORE, True)
         assert outcome.latency_ms > 0.001
     assert peek.stored_state(served.database, served.run) == b"state"

@@ -22,6 +22,7 @@ from livingai.queue.patch import is_patch
 from livingai.queue.tail import Found
 from tests.support import acts, peek
 from tests.support.journals import flip_in_record, records
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.sqlite import raw, refuse
 from tests.support.states import state_of
@@ -63,7 +64,7 @@ def forget_base(place: Place) -> None:
 
 def test_patches_are_stored_as_they_are_and_read_everywhere(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        assert all(receipt.result(30).stored for receipt in save(engine, *range(10)))
+        assert all(receipt.result(patience(30)).stored for receipt in save(engine, *range(10)))
         kinds = [is_patch(found.header) for found in written(state_dir)]
         assert kinds == [False] + [True] * 9
         assert sum(found.header.length for found in written(state_dir)[1:]) < 9 * 2500
@@ -83,7 +84,7 @@ def test_states_of_all_kinds(state_dir: Place, kind: type) -> None:
     with state_dir.engine() as engine:
         for step in range(3):
             made = bytearray(state(step)) if kind is bytearray else {"text": state(step), "n": step}
-            assert engine.save_sync(ExecutionNode("run-1"), made).result(30).stored
+            assert engine.save_sync(ExecutionNode("run-1"), made).result(patience(30)).stored
             assert engine.latest_sync("run-1")[1] == made
         assert [is_patch(found.header) for found in written(state_dir)] == [False, True, True]
     with state_dir.engine(cache_ttl_s=1e-9) as engine:
@@ -96,7 +97,7 @@ def test_states_of_all_kinds(state_dir: Place, kind: type) -> None:
 def test_another_codec_gets_whole_states(state_dir: Place, codec: str) -> None:
     """The service may have been started with it by another process; a patch is no surprise then."""
     with state_dir.engine(codec=codec) as engine:
-        assert all(receipt.result(30).stored for receipt in save(engine, *range(4)))
+        assert all(receipt.result(patience(30)).stored for receipt in save(engine, *range(4)))
         assert any(is_patch(found.header) for found in written(state_dir))
     assert 3 not in stored_codecs(state_dir)
     assert peek.stored_state(state_dir.database, "run-1") == state(3)
@@ -107,16 +108,16 @@ def test_another_codec_gets_whole_states(state_dir: Place, codec: str) -> None:
 def test_none_are_written_where_that_is_asked_for(state_dir: Place) -> None:
     with state_dir.engine(patch_from_bytes=0) as engine:
         save(engine, *range(4))
-        engine.flush_sync(timeout=30)
+        engine.flush_sync(timeout=patience(30))
         assert not any(is_patch(found.header) for found in written(state_dir))
 
 
 @pytest.mark.damaged("state-damaged")
 def test_a_base_that_the_store_lost(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        assert save(engine, 0)[0].result(30).stored
+        assert save(engine, 0)[0].result(patience(30)).stored
         forget_base(state_dir)
-        assert all(receipt.result(30).stored for receipt in save(engine, 1, 2))
+        assert all(receipt.result(patience(30)).stored for receipt in save(engine, 1, 2))
         assert [is_patch(found.header) for found in written(state_dir)] == [False, True, True]
     assert stored_codecs(state_dir)[1] != 3
     assert peek.stored_state(state_dir.database, "run-1") == state(2)
@@ -124,15 +125,15 @@ def test_a_base_that_the_store_lost(state_dir: Place) -> None:
 
 def test_a_base_that_the_store_refuses(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("other")).result(30)
+        engine.save_sync(ExecutionNode("other")).result(patience(30))
         refuse(state_dir.database, "new.node_id = 'n0'")
         with frozen(state_dir.service_processes()):
             receipts = save(engine, 0, 1, 2)
-        assert receipts[0].result(30).status == "quarantined"
-        assert all(receipt.result(30).stored for receipt in receipts[1:])
+        assert receipts[0].result(patience(30)).status == "quarantined"
+        assert all(receipt.result(patience(30)).stored for receipt in receipts[1:])
         assert engine.latest_sync("run-1")[1] == state(2)
         (receipt,) = save(engine, 3)  # nothing more is built on it
-        assert receipt.result(30).stored
+        assert receipt.result(patience(30)).stored
         newest = written(state_dir)[-1].header
         assert (newest.seq, is_patch(newest)) == (4, False)
     assert peek.stored_state(state_dir.database, "run-1") == state(3)
@@ -141,14 +142,14 @@ def test_a_base_that_the_store_refuses(state_dir: Place) -> None:
 def test_a_base_that_is_damaged_before_it_was_stored(state_dir: Place) -> None:
     state_dir.tracebacks_allowed = True
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("other")).result(30)
+        engine.save_sync(ExecutionNode("other")).result(patience(30))
         with frozen(state_dir.service_processes()):
             receipts = save(engine, 0, 1)
             (journal,) = state_dir.journals()
             flip_in_record(journal, written(state_dir)[1], 5000)
             report = check_directory(state_dir.directory.path)
             assert any("what has changed since" in finding.what for finding in report.findings)
-        outcomes = [receipt.result(30) for receipt in receipts]
+        outcomes = [receipt.result(patience(30)) for receipt in receipts]
         assert [str(outcome.status) for outcome in outcomes] == ["quarantined"] * 2
         assert "what has changed since the state of write 1" in outcomes[1].reason
         (bare,) = [
@@ -156,29 +157,29 @@ def test_a_base_that_is_damaged_before_it_was_stored(state_dir: Place) -> None:
         ]
         with pytest.raises(CorruptRecordError, match="only what had changed"):
             requeue(engine, bare)
-        assert save(engine, 2)[0].result(30).stored
+        assert save(engine, 2)[0].result(patience(30)).stored
         assert engine.latest_sync("run-1")[1] == state(2)
 
 
 def test_a_base_that_was_stored_and_is_damaged_then(state_dir: Place) -> None:
     """The store has it, so the patch is stored; only the cache does not know its state."""
     with state_dir.engine() as engine:
-        assert save(engine, 0)[0].result(30).stored
+        assert save(engine, 0)[0].result(patience(30)).stored
         with frozen(state_dir.service_processes()):
             (receipt,) = save(engine, 1)
             (journal,) = state_dir.journals()
             flip_in_record(journal, written(state_dir)[0], 5000)
-        assert receipt.result(30).stored
+        assert receipt.result(patience(30)).stored
         assert engine.latest_sync("run-1")[1] == state(1)  # asks the service
 
 
 @pytest.mark.damaged("state-damaged")
 def test_a_quarantined_patch_stands_alone(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        assert save(engine, 0)[0].result(30).stored
+        assert save(engine, 0)[0].result(patience(30)).stored
         refuse(state_dir.database, "new.node_id = 'n1'")
-        assert save(engine, 1)[0].result(30).status == "quarantined"
-        assert save(engine, 2)[0].result(30).stored
+        assert save(engine, 1)[0].result(patience(30)).status == "quarantined"
+        assert save(engine, 2)[0].result(patience(30)).stored
         raw(state_dir.database, "DROP TRIGGER refuse")
     state_dir.empty()
     forget_base(state_dir)
@@ -191,10 +192,10 @@ def test_a_quarantined_patch_stands_alone(state_dir: Place) -> None:
 def test_states_that_are_overtaken_leave_their_base_behind(state_dir: Place) -> None:
     """Without history only the newest of a batch is stored, and what it builds on."""
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("other")).result(30)
+        engine.save_sync(ExecutionNode("other")).result(patience(30))
         with frozen(state_dir.service_processes()):
             receipts = save(engine, *range(30), history=False)
-        told = Counter(str(receipt.result(30).status) for receipt in receipts)
+        told = Counter(str(receipt.result(patience(30)).status) for receipt in receipts)
         assert told["superseded"] > 15
         assert told["superseded"] + told["met"] + told["late"] == 30
         assert engine.latest_sync("run-1")[1] == state(29)
@@ -205,7 +206,7 @@ def test_states_that_are_overtaken_leave_their_base_behind(state_dir: Place) -> 
 def test_a_death_in_the_middle(state_dir: Place, process: str) -> None:
     state_dir.service_killed = True
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("other"), os.urandom(30_000)).result(30)
+        engine.save_sync(ExecutionNode("other"), os.urandom(30_000)).result(patience(30))
         if process == "compressors":
             until(state_dir.compressors, what="compressors")
         receipts = []
@@ -213,7 +214,7 @@ def test_a_death_in_the_middle(state_dir: Place, process: str) -> None:
             receipts += save(engine, *range(5 * number, 5 * number + 5))
             found = state_dir.pids()[process]
             kill(*filter(None, found if isinstance(found, list | tuple) else [found]))
-        assert all(receipt.result(60).stored for receipt in receipts)
+        assert all(receipt.result(patience(60)).stored for receipt in receipts)
         assert any(is_patch(found.header) for found in written(state_dir))
     assert peek.stored_state(state_dir.database, "run-1") == state(29)
     with state_dir.store() as store:
@@ -226,7 +227,7 @@ def test_no_mapping_holds_a_segment_that_is_gone(state_dir: Place) -> None:
         for step in range(10):
             save(engine, step)
             engine.save_sync(ExecutionNode("other"), os.urandom(200_000))
-        engine.flush_sync(timeout=30)
+        engine.flush_sync(timeout=patience(30))
         journal = engine.open_handle().open_journal()
         folder = Path(journal.directory)
 
@@ -246,7 +247,7 @@ def test_a_state_whose_base_left_the_cache(state_dir: Place) -> None:
         save(engine, 0)
         engine.save_sync(ExecutionNode("other"), os.urandom(200_000))
         engine.save_sync(ExecutionNode("run-1", id="n1"), state(1))
-        engine.flush_sync(timeout=30)
+        engine.flush_sync(timeout=patience(30))
         at = written(state_dir)[-1]
         assert is_patch(at.header)
         (journal,) = state_dir.journals()
@@ -265,8 +266,8 @@ def test_a_journal_of_an_earlier_livingai_is_stored(state_dir: Place) -> None:
     manifest["directory"] = os.path.realpath(state_dir.directory.path)
     path.write_text(json.dumps(manifest))
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1")).result(30)
-        engine.flush_sync(timeout=30)
+        engine.save_sync(ExecutionNode("run-1")).result(patience(30))
+        engine.flush_sync(timeout=patience(30))
         for step in range(4):
             assert engine.load_sync(f"small/{step}")[1] == state_of("small", step, 900)
             assert engine.load_sync(f"large/{step}")[1] == state_of("large", step, SIZE)

@@ -22,8 +22,9 @@ from livingai.queue.layout import Flag
 from livingai.queue.record import execution_hash
 from livingai.queue.tail import JournalTail
 from tests.support import acts, peek
+from tests.support.patience import patience
 from tests.support.place import Place
-from tests.support.waiting import frozen, kill, until
+from tests.support.waiting import frozen, joined, kill, until
 
 
 def test_every_way_to_get_an_outcome(served: Place) -> None:
@@ -75,21 +76,21 @@ def test_waiting_in_many_threads(served: Place) -> None:
         ]
         found: list[Outcome] = []
         threads = [
-            threading.Thread(target=lambda r=receipt: found.append(r.result(60)))
+            threading.Thread(target=lambda r=receipt: found.append(r.result(patience(60))))
             for receipt in receipts
             for _ in range(3)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            joined(thread)
         assert len(found) == 60
         assert {id(o) for o in found} == {id(receipt.outcome) for receipt in receipts}
 
 
 def test_timeout_says_that_nothing_is_lost(served: Place) -> None:
     with served.engine() as engine:
-        engine.save_sync(ExecutionNode(served.run), b"first").result(60)
+        engine.save_sync(ExecutionNode(served.run), b"first").result(patience(60))
         with frozen(served.service_processes()):
             receipt = engine.save_sync(ExecutionNode(served.run), b"second")
             with pytest.raises(OutcomeTimeoutError, match=r"safe in the journal.*livingai status"):
@@ -102,9 +103,9 @@ def test_timeout_says_that_nothing_is_lost(served: Place) -> None:
             with pytest.raises(FlushTimeoutError, match="1 writes"):
                 engine.flush_sync(timeout=0.05)
             engine.flush_sync(Durability.JOURNAL, timeout=0)
-            engine.flush_sync(Durability.FSYNC, timeout=30)
+            engine.flush_sync(Durability.FSYNC, timeout=patience(30))
             assert engine.latest_sync(served.run)[1] == b"second"
-        assert receipt.result(60).stored
+        assert receipt.result(patience(60)).stored
         engine.flush_sync(timeout=0)
 
 
@@ -149,7 +150,7 @@ def test_sla(state_dir: Place) -> None:
         assert (fresh.saves, fresh.pending, fresh.outcomes, fresh.met_share) == (0, 0, {}, 1.0)
         save_some(engine, 30, budget_ms=None)
         save_some(engine, 10, budget_ms=0.001)
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         summed = engine.sla()
         assert summed.outcomes == {"met": 30, "late": 10}
         assert (summed.saves, summed.pending, summed.queue_age_ms) == (40, 0, 0.0)
@@ -161,7 +162,7 @@ def test_sla(state_dir: Place) -> None:
             younger, older = engine.sla(), engine.sla()
             assert younger.pending == older.pending == 3
             assert 0 < younger.queue_age_ms < older.queue_age_ms
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         assert sum(engine.sla().outcomes.values()) == 43
         assert state_dir.ask("status").outcomes == {
             **dict.fromkeys(("superseded", "fenced", "quarantined"), 0), **engine.sla().outcomes
@@ -204,7 +205,7 @@ def test_an_agent_that_attaches_late_gets_its_outcomes(state_dir: Place) -> None
         )
         journal = Journal(state_dir.directory.journals, EngineConfig().limits())
         try:
-            assert greeted.acquire(timeout=30)
+            assert greeted.acquire(timeout=patience(30))
             at = append(journal, ExecutionNode("run-1"), b"state")
             tail = JournalTail(journal.directory)
             (found,) = tail.read(alive=True)
@@ -213,7 +214,7 @@ def test_an_agent_that_attaches_late_gets_its_outcomes(state_dir: Place) -> None
             tail.close()
             assert not greeted.acquire(timeout=0)
             client.attach(journal.id)
-            assert greeted.acquire(timeout=30), "the owner will never know"
+            assert greeted.acquire(timeout=patience(30)), "the owner will never know"
         finally:
             client.close()
             journal.close()
@@ -261,7 +262,7 @@ def test_a_callback_that_raises_does_not_affect_the_others(
         receipt = engine.save_sync(ExecutionNode(served.run), b"state")
         receipt.add_callback(wrong)
         receipt.add_callback(lambda _: called.set())
-        assert receipt.result(60).stored
-        assert called.wait(60)
-        assert engine.save_sync(ExecutionNode(served.run), b"more").result(60).stored
+        assert receipt.result(patience(60)).stored
+        assert called.wait(patience(60))
+        assert engine.save_sync(ExecutionNode(served.run), b"more").result(patience(60)).stored
     assert "this callback is wrong" in caplog.text

@@ -13,6 +13,7 @@ from livingai.engine.connection import ServiceConnection
 from livingai.protocol.frames import WAKE_FRAME
 from livingai.queue.layout import ServiceWord, WakeFor
 from tests.support import peek
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.waiting import until
 
@@ -31,7 +32,7 @@ class Watched:
         if data == WAKE_FRAME:
             self.wakes += 1
             self.sent.set()
-            assert self.go_on.wait(60)
+            assert self.go_on.wait(patience(60))
         return sent
 
     def __getattr__(self, name: str) -> Any:
@@ -53,14 +54,14 @@ def test_an_append_while_another_thread_is_sending(state_dir: Place) -> None:
     """The other one's message may have been read before the append was there, and the dispatcher
     sleep again: the thread that has sent it sends one more."""
     with state_dir.service(), state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("first"), b"state").result(60)
+        engine.save_sync(ExecutionNode("first"), b"state").result(patience(60))
         connection = engine.open_handle().connection
         watched = Watched(connection)
         asleep(connection)
         connection._socket = watched  # type: ignore[assignment]
         thread = threading.Thread(target=save, args=(engine, "one"))
         thread.start()
-        assert watched.sent.wait(60)
+        assert watched.sent.wait(patience(60))
         until(lambda: peek.stored_nodes(state_dir.database, "one"), what="the other one's node")
         asleep(connection)
         save(engine, "two")
@@ -76,7 +77,7 @@ def test_an_append_while_the_thread_is_nudged(
 ) -> None:
     """That takes the same lock, and sends nothing."""
     with state_dir.service(), state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("first"), b"state").result(60)
+        engine.save_sync(ExecutionNode("first"), b"state").result(patience(60))
         connection = engine.open_handle().connection
         watched = Watched(connection)
         watched.go_on.set()

@@ -18,6 +18,7 @@ from livingai.testing.rows import commit, make_row
 from tests.support import acts
 from tests.support.place import Place
 from tests.support.states import state_of
+from tests.support.waiting import joined
 
 MANY = 230  # more than a page of them
 
@@ -53,7 +54,7 @@ def test_while_agents_save_and_a_service_stores(state_dir: Place) -> None:
             assert report.counts["executions"] >= MANY
             looks += 1
     finally:
-        thread.join(120)
+        joined(thread, timeout=120)
     overtaker.call(acts.drain)
     report = check_directory(state_dir.directory.path, state_dir.store())
     assert report.ok, report.errors

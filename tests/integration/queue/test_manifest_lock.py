@@ -23,7 +23,8 @@ from livingai.queue.manifest import manifest_lock
 from livingai.stores.base import IDENTITY
 from livingai.stores.sqlite import SQLiteStore
 from tests.support.agents import ROOT, environment
-from tests.support.waiting import until
+from tests.support.patience import patience
+from tests.support.waiting import ended, joined, until
 
 _OPEN = """
 import sys
@@ -86,15 +87,15 @@ def test_a_store_that_hangs_holds_up_no_other_process(
     with program("-m", "tests.support.stuck_role", database) as stuck:
         assert said(stuck) == "hangs"
         subprocess.run(
-            [sys.executable, "-c", _OPEN, database], env=environment(), cwd=ROOT, timeout=20,
-            check=True,
+            [sys.executable, "-c", _OPEN, database], env=environment(), cwd=ROOT, check=True,
+            timeout=patience(20),
         )  # fmt: skip
         with SQLiteStore(database) as store:
             identity = (store.marks() or {})[IDENTITY]
         assert directory.manifest()[IDENTITY] == identity
         let_go_on(stuck)
         assert said(stuck) == "open"
-        assert stuck.wait(30) == 0
+        assert ended(stuck) == 0
     assert directory.manifest()[IDENTITY] == identity
 
 
@@ -107,7 +108,7 @@ def test_a_process_that_keeps_the_lock_is_reported(directory: StateDirectory) ->
         changed = threading.Thread(target=directory.change_manifest, args=({"store": "new"},))
         changed.start()
         let_go_on(holder)
-        changed.join(30)
+        joined(changed)
         assert not changed.is_alive()
     assert directory.manifest()["store"] == "new"
 
@@ -116,7 +117,7 @@ def test_a_killed_process_keeps_no_lock(directory: StateDirectory) -> None:
     with program("-c", _HOLD, directory.path) as holder:
         assert said(holder) == "holds"
         holder.send_signal(signal.SIGKILL)
-        holder.wait(30)
+        ended(holder)
         assert directory.change_manifest({"store": "new"})
 
 
@@ -165,10 +166,10 @@ def test_an_engine_that_waits_for_the_lock_holds_up_none_of_another_directory(
         threads[0].start()
         until(lambda: "_take" in functions_of(threads[0]), what="waiting for the lock")
         threads[1].start()
-        threads[1].join(20)
+        joined(threads[1], timeout=20)
         assert [thread.is_alive() for thread in threads] == [True, False]
         let_go_on(holder)
-        threads[0].join(30)
+        joined(threads[0])
         assert not threads[0].is_alive()
     for engine in (moved, other):
         engine.close_sync()

@@ -21,6 +21,7 @@ from livingai.adapters.messages import RecordedRun, import_run_sync
 from livingai.replay.compare import How
 from tests.support.agents import environment
 from tests.support.message_agent import Program
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.records import recorded_runs, rows_of
 
@@ -33,11 +34,11 @@ def test_each_imported_run_replays_the_same(state_dir: Place) -> None:
     with state_dir.engine() as engine:
         for run in runs:
             assert import_run_sync(engine, run)
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         before = {run.execution_id: rows_of(state_dir.database, run.execution_id) for run in runs}
         for run in runs:
             _replay_import(engine, run)
-        engine.flush_sync(timeout=60)
+        engine.flush_sync(timeout=patience(60))
         for run in runs:
             assert rows_of(state_dir.database, run.execution_id) == before[run.execution_id]
 
@@ -86,7 +87,8 @@ def _nursery(place: Place, runs: list[RecordedRun]) -> int:
         done = subprocess.run(
             [sys.executable, "-m", "tests.support.message_agent", str(place.database),
              str(place.folder), str(file)],
-            stdout=subprocess.PIPE, stderr=log, env=environment(), check=False, timeout=7000,
+            stdout=subprocess.PIPE, stderr=log, env=environment(), check=False,
+            timeout=patience(7000),
         )  # fmt: skip
     assert done.returncode == 0, (place.folder / "agent-nursery.log").read_text()
     return int(done.stdout)
@@ -105,7 +107,7 @@ def _compare(place: Place, engine: CheckpointEngine, run: RecordedRun) -> None:
     with engine.run_sync(whole) as uninterrupted:
         Program(run, no_effect)(uninterrupted)
     assert engine.latest_sync(run.execution_id)[1] == engine.latest_sync(whole)[1] == run.messages
-    engine.flush_sync(timeout=60)
+    engine.flush_sync(timeout=patience(60))
     before = rows_of(place.database, run.execution_id)
     program = Program(run, never)
     result = ReplaySession(engine, run.execution_id).run_sync(program)
@@ -116,7 +118,7 @@ def _compare(place: Place, engine: CheckpointEngine, run: RecordedRun) -> None:
     tools = [one for one in result.nodes if one.replayed and one.replayed.type is NodeType.TOOL]
     assert {one.how for one in tools} <= {How.SERVED}
     assert all(one.replayed.status is Status.SUCCESS for one in tools if one.replayed)
-    engine.flush_sync(timeout=60)
+    engine.flush_sync(timeout=patience(60))
     assert rows_of(place.database, run.execution_id) == before
 
 

@@ -27,6 +27,7 @@ from livingai.errors import (
 )
 from tests.support import acts
 from tests.support.agents import environment
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.records import recorded_runs, rows_of, write_lines
 
@@ -270,7 +271,7 @@ def test_import_runs_by_the_command_line(state_dir: Place, engine: CheckpointEng
     def imported(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command, str(state_dir.database), *options], env=environment(), text=True,
-            capture_output=True, timeout=60, check=False,
+            capture_output=True, timeout=patience(60), check=False,
         )  # fmt: skip
 
     assert f"imported 1 runs with {len(run.messages)} messages" in imported().stdout

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.patience import patience
+
 PROGRAM = """
 import os, signal, sys
 from livingai import CheckpointEngine, SQLiteStore
@@ -89,7 +91,7 @@ def test_the_same_errors_in_every_life(tmp_path: Path) -> None:
     def life(*arguments: str) -> tuple[int, list[str]]:
         done = subprocess.run(
             [sys.executable, "agent.py", *arguments], cwd=tmp_path, capture_output=True, text=True,
-            timeout=60, check=False,
+            timeout=patience(60), check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, done.stdout.splitlines()

@@ -18,6 +18,7 @@ from livingai.protocol.frames import PROTOCOL_VERSION, FrameBuffer, Message, fra
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import OwnerLock, owner_pid
 from tests.support import acts
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.waiting import until
 
@@ -91,7 +92,7 @@ def test_an_invalid_journal_id_is_refused(served: Place, journal: object) -> Non
 
 def test_the_owners_own_second_connection_takes_over(served: Place) -> None:
     with served.engine() as engine:
-        engine.save_sync(ExecutionNode(served.run), b"1").result(60)
+        engine.save_sync(ExecutionNode(served.run), b"1").result(patience(60))
         handle = engine.open_handle()
         journal = f"{handle.open_journal().id:016x}"
         with line(served) as newer:
@@ -103,8 +104,8 @@ def test_the_owners_own_second_connection_takes_over(served: Place) -> None:
             assert newer.expect(Message.OUTCOMES)[1]
             assert not receipt.done()
             handle.connection._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-            assert receipt.result(60).status in ("met", "late")  # it connects again
-        outcome = engine.save_sync(ExecutionNode(served.run), b"3").result(60)
+            assert receipt.result(patience(60)).status in ("met", "late")  # it connects again
+        outcome = engine.save_sync(ExecutionNode(served.run), b"3").result(patience(60))
         assert outcome.status in ("met", "late")
 
 

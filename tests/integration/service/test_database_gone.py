@@ -12,6 +12,7 @@ import pytest
 from livingai import ExecutionNode, SQLiteStore
 from livingai.codecs import content_hash
 from livingai.testing.rows import commit, make_row
+from tests.support.patience import patience
 from tests.support.place import Place
 
 
@@ -45,11 +46,13 @@ DEEDS = {
 def test_the_service_goes_on_and_keeps_what_it_says_is_stored(state_dir: Place, deed: str) -> None:
     with state_dir.engine(cache_ttl_s=0.001) as engine:
         for _ in range(5):
-            engine.save_sync(ExecutionNode("before"), os.urandom(30_000)).result(30)
+            engine.save_sync(ExecutionNode("before"), os.urandom(30_000)).result(patience(30))
         assert len(engine.nodes_sync("before")) == 5, "the reader has the database open"
         DEEDS[deed](state_dir)
         for step in range(5):
-            outcome = engine.save_sync(ExecutionNode("after"), b"step %d" % step).result(30)
+            outcome = engine.save_sync(ExecutionNode("after"), b"step %d" % step).result(
+                patience(30)
+            )
             assert outcome.status in ("met", "late")
         assert engine.latest_sync("after")[1] == b"step 4"
         assert len(engine.nodes_sync("after")) == 5

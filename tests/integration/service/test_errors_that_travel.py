@@ -13,6 +13,7 @@ from livingai import ExecutionNode
 from livingai.errors import CorruptBlobError, CorruptRecordError, CorruptRowError, StoreError
 from livingai.protocol.frames import PROTOCOL_VERSION, REVISION, FrameBuffer, Message, frame
 from livingai.protocol.verbs import LATEST
+from tests.support.patience import patience
 from tests.support.place import Place
 
 
@@ -40,7 +41,7 @@ def damage(place: Place, statement: str) -> None:
 def test_a_damaged_row_is_damage_to_agents_of_all_versions(state_dir: Place) -> None:
     with state_dir.service():
         with state_dir.engine() as engine:
-            assert engine.save_sync(ExecutionNode("run"), b"state").result(60).stored
+            assert engine.save_sync(ExecutionNode("run"), b"state").result(patience(60)).stored
             damage(state_dir, "UPDATE nodes SET wire_sum = x'00'")
         name, text, above = answered(state_dir, REVISION)
         assert (name, above) == ("CorruptRowError", ["CorruptRecordError", "StoreError"])
@@ -57,7 +58,7 @@ def test_what_the_agent_finds_in_a_row_is_damage_of_the_store(state_dir: Place) 
     """A state of a kind that no version writes: only who has to understand it finds that out."""
     with state_dir.service(), state_dir.engine(cache_ttl_s=1e-9) as engine:
         node = ExecutionNode("run")
-        assert engine.save_sync(node, b"state").result(60).stored
+        assert engine.save_sync(node, b"state").result(patience(60)).stored
         damage(state_dir, "UPDATE checkpoints SET state_kind = 77")
         for read, name in (
             (engine.latest_sync, "run"), (engine.history_sync, "run"), (engine.load_sync, node.id),

@@ -27,9 +27,10 @@ from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.fragile import FragileStore
 from tests.support.journals import Writer
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.states import LARGE, state_of
-from tests.support.waiting import frozen, gone, kill, until
+from tests.support.waiting import frozen, gone, joined, kill, until
 
 
 def log_of(place: Place) -> str:
@@ -60,7 +61,7 @@ def test_a_requeued_older_state_supersedes_nothing(state_dir: Place) -> None:
             again = threading.Thread(target=requeue, args=(engine, aside.path))
             again.start()
             until(lambda: state_dir.ask("status").inflight == 4, what="four on their way")
-        again.join(30)
+        joined(again)
     agent.settled(5)
     assert peek.stored_state(state_dir.database, "run-1") == state_of("run-1", 4)
 
@@ -143,7 +144,7 @@ def test_requeued_states_build_on_nothing(state_dir: Place) -> None:
 
         def save(size: int) -> str:
             node = ExecutionNode("run-1", output={"step": size})
-            return engine.save_sync(node, state=text[:size]).result(30).status
+            return engine.save_sync(node, state=text[:size]).result(patience(30)).status
 
         def built_on_another() -> list[bool]:
             rows = database.execute(
@@ -194,13 +195,13 @@ def test_rows_are_not_blamed_for_a_writer_that_does_not_start(tmp_path: Path) ->
         for name, value in environment().items():
             patch.setenv(name, value)
         with CheckpointEngine(store, compressors=1, idle_s=0.2) as engine:
-            engine.save_sync(ExecutionNode("run-1"), b"before").result(60)
+            engine.save_sync(ExecutionNode("run-1"), b"before").result(patience(60))
             broken.touch()
             kill(*place.pids()["writers"])
             receipts = [engine.save_sync(ExecutionNode("run-1"), b"%d" % n) for n in range(3)]
             until(lambda: log_of(place).count("worker ended") > 12, what="13 starts", timeout=60)
             broken.unlink()
-            assert all(receipt.result(30).stored for receipt in receipts)
+            assert all(receipt.result(patience(30)).stored for receipt in receipts)
 
 
 def test_a_journal_that_its_owner_removes(state_dir: Place) -> None:
@@ -268,12 +269,12 @@ def test_requests_that_make_no_sense_are_answered(state_dir: Place) -> None:
 def test_a_stopped_writer_is_seen(state_dir: Place) -> None:
     """A store that does not answer, or a writer that does not run, is reported as trouble."""
     with CheckpointEngine(state_dir.store(), compressors=1, idle_s=0.2) as engine:
-        assert engine.save_sync(ExecutionNode("run-1"), b"before").result(30).stored
+        assert engine.save_sync(ExecutionNode("run-1"), b"before").result(patience(30)).stored
         with frozen(state_dir.pids()["writers"]):
             receipt = engine.save_sync(ExecutionNode("run-1"), b"after")
             until(lambda: "not answered" in engine.sla().trouble, what="trouble", timeout=30)
             assert not receipt.done()
-        assert receipt.result(30).stored
+        assert receipt.result(patience(30)).stored
         until(lambda: engine.sla().trouble == "", what="trouble over", timeout=30)
 
 
@@ -319,7 +320,7 @@ def test_a_journal_that_cannot_be_opened_for_now(state_dir: Place) -> None:
 def test_an_agent_that_does_not_read_costs_no_memory(state_dir: Place) -> None:
     """It asks for 8 MB again and again and reads no answer."""
     with state_dir.service(), state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), os.urandom(8 << 20)).result(30)
+        engine.save_sync(ExecutionNode("run-1"), os.urandom(8 << 20)).result(patience(30))
         dispatcher = psutil.Process(state_dir.pids()["dispatcher"])
         before = dispatcher.memory_info().rss
         with state_dir.directory.connect(10.0) as sock:

@@ -18,6 +18,7 @@ from livingai.errors import (
 )
 from tests.support import acts, peek
 from tests.support.agents import environment
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.waiting import frozen
 
@@ -30,7 +31,7 @@ def test_service_object(state_dir: Place) -> None:
     service.start()  # a second time
     assert service.status().store == SQLiteStore(state_dir.database).url
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(patience(60))
         assert engine.latest_sync("run-1")[1] == b"state"
     service.stop()
     state_dir.empty()
@@ -84,7 +85,7 @@ def test_two_services_at_once(state_dir: Place) -> None:
     ]  # fmt: skip
     said = sorted(process.stdout.readline() for process in both)  # type: ignore[union-attr]
     for process in both:
-        process.communicate("stop\n", timeout=30)
+        process.communicate("stop\n", timeout=patience(30))
         assert process.returncode == 0
     assert said == ["refused\n", "up\n"]
 
@@ -132,13 +133,16 @@ def test_service_of_a_dead_program_goes(state_dir: Place) -> None:
         "Service(SQLiteStore(sys.argv[1])).start()\nos.kill(os.getpid(), 9)\n"
     )
     command = [sys.executable, "-c", code, str(state_dir.database)]
-    assert subprocess.run(command, env=environment(), timeout=60, check=False).returncode == -9
+    assert (
+        subprocess.run(command, env=environment(), timeout=patience(60), check=False).returncode
+        == -9
+    )
     state_dir.empty()
 
 
 def test_two_stores_do_not_share_a_directory(state_dir: Place) -> None:
     with state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-1"), b"state").result(60)
+        engine.save_sync(ExecutionNode("run-1"), b"state").result(patience(60))
         other = SQLiteStore(state_dir.folder / "other.db")
         intruder = CheckpointEngine(other, directory=state_dir.directory.path)
         with pytest.raises(DirectoryMismatchError, match="directory="):

@@ -18,6 +18,7 @@ from livingai.service.relocation import bring, find_misplaced
 from livingai.stores.base import IDENTITY
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import (
     RUN,
@@ -231,7 +232,7 @@ def test_the_service_alone_sees_another_database(state_dir: Place) -> None:
             engine.save_sync(ExecutionNode("run-2"), b"new")
             told = command(state_dir, "relocate", state_dir.database, "--yes")
             assert told.returncode == 0, told.stderr
-            engine.flush_sync(timeout=30)
+            engine.flush_sync(timeout=patience(30))
             assert engine.latest_sync("run-2")[1] == b"new"
             with pytest.raises(ExecutionNotFoundError):
                 engine.latest_sync("run-3")

@@ -19,8 +19,9 @@ from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.agents import environment
 from tests.support.packages import copied_package
+from tests.support.patience import patience
 from tests.support.place import Place
-from tests.support.waiting import gone, until
+from tests.support.waiting import ended, gone, until
 
 
 class Serving:
@@ -41,7 +42,7 @@ class Serving:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """End it; its exit status and what it still had to say."""
         self.process.send_signal(number)
-        rest = self.process.communicate(timeout=60)[0]
+        rest = self.process.communicate(timeout=patience(60))[0]
         return self.process.returncode, rest
 
 
@@ -108,7 +109,7 @@ def test_agents_wait_for_a_service_that_was_served(
         else:
             pids = state_dir.pids()
             first.process.kill()
-            first.process.wait(30)
+            ended(first.process)
             gone(pids["supervisor"], pids["dispatcher"])
     agent.call(acts.save, "run-1", 1)
     until(lambda: "return" in agent.call(trouble)[1], what="the wait told")
@@ -140,7 +141,7 @@ def test_agents_do_not_wait_for_a_service_that_ended_long_ago(state_dir: Place) 
         agent.settled(1)
         pids = state_dir.pids()
         served.process.kill()
-        served.process.wait(30)
+        ended(served.process)
         gone(pids["supervisor"], pids["dispatcher"])
     agent.end()
     assert read_report(state_dir.directory.path).served
@@ -169,7 +170,7 @@ def test_serve_takes_over_from_a_service_on_demand(state_dir: Place) -> None:
         for agent in agents:
             agent.call(acts.saved, 20)
         second = Serving(state_dir)
-        refused = second.process.communicate(timeout=60)[0]
+        refused = second.process.communicate(timeout=patience(60))[0]
         assert second.process.returncode == 1
         assert "stop it first" in refused
         for number, agent in enumerate(agents):
@@ -199,7 +200,7 @@ def test_serve_says_what_it_leaves(state_dir: Place) -> None:
     assert report.left == 7
     told = subprocess.run(
         [sys.executable, "-m", "livingai.cli", "status", "agent.db"], env=environment(),
-        cwd=state_dir.folder, capture_output=True, text=True, timeout=60, check=True,
+        cwd=state_dir.folder, capture_output=True, text=True, timeout=patience(60), check=True,
     )  # fmt: skip
     assert "not stored yet   7 records" in told.stdout
     assert "with 7 records unstored" in told.stdout
@@ -211,7 +212,7 @@ def test_serve_says_what_it_leaves(state_dir: Place) -> None:
 def test_close_says_what_it_leaves(state_dir: Place, caplog: pytest.LogCaptureFixture) -> None:
     """And the service stays with it until the store takes it."""
     engine = CheckpointEngine(state_dir.store(), idle_s=0.0)
-    engine.save_sync(ExecutionNode("run-1"), b"state").result(30)
+    engine.save_sync(ExecutionNode("run-1"), b"state").result(patience(30))
     with locked(state_dir):
         for _ in range(5):
             engine.save_sync(ExecutionNode("run-2"), b"state")
@@ -295,7 +296,7 @@ def test_no_zombies_where_orphans_are_collected(state_dir: Place, how: str) -> N
     )
     told = subprocess.run(
         [*prefix, sys.executable, "-c", code], env=environment(), cwd=state_dir.folder,
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=patience(90), check=False,
     )  # fmt: skip
     assert told.stdout == "none left\n", told
 

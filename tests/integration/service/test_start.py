@@ -15,6 +15,7 @@ from livingai.service.report import read_report
 from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.packages import copied_package
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.sandbox import small_disk
 from tests.support.states import LARGE
@@ -40,7 +41,7 @@ def run(
     """Run a Python program to its end."""
     return subprocess.run(
         [sys.executable, *arguments], env=environment(**env), cwd=place.folder, input=stdin,
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=patience(90), check=False,
     )  # fmt: skip
 
 

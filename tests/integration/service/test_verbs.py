@@ -13,6 +13,7 @@ from livingai.protocol import verbs
 from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import VERBS, Barrier, Verb
 from livingai.stores.retention import Retention
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.waiting import frozen
 
@@ -34,7 +35,7 @@ def test_each_verb_waits_for_the_writes_that_the_table_says(state_dir: Place) ->
         return ask_service(state_dir.directory, url, verb, *arguments, timeout_s=timeout_s)
 
     with state_dir.service() as service, state_dir.engine() as engine:
-        engine.save_sync(ExecutionNode("run-0"), b"warm").result(30)
+        engine.save_sync(ExecutionNode("run-0"), b"warm").result(patience(30))
         engine.size_sync()
         engine.prune_sync(Retention(keep_last=9), dry_run=True)  # all processes are up
         with frozen([pid for pid in service.status().pids.writers if pid]):
@@ -48,7 +49,7 @@ def test_each_verb_waits_for_the_writes_that_the_table_says(state_dir: Place) ->
             for verb in (verbs.LATEST, verbs.NODES):  # of another execution: nothing is queued
                 with pytest.raises(ExecutionNotFoundError):
                     ask(verb, ["run-2"], 20)
-        assert receipt.result(30).stored
+        assert receipt.result(patience(30)).stored
         assert engine.latest_sync("run-1")[1] == b"state", "an abandoned delete was done"
         assert [info.execution_id for info in engine.executions_sync()] == ["run-0", "run-1"]
 

@@ -25,6 +25,7 @@ from livingai.stores.postgres import PostgresStore
 from livingai.stores.redis import RedisStore
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing.rows import commit, make_row
+from tests.support.patience import patience
 from tests.support.postgres_servers import shared_url
 from tests.support.redis_servers import prefix_for, shared_server
 
@@ -134,7 +135,7 @@ def test_a_planted_bomb_does_not_fill_the_readers_memory(
     commit(store, circle)
     spec = store.spec()
     with Service(spec.build()), CheckpointEngine(spec.build()) as engine:
-        engine.save_sync(ExecutionNode("good"), {"fine": True}).result(30)
+        engine.save_sync(ExecutionNode("good"), {"fine": True}).result(patience(30))
         engine.open_handle()
         assert engine.load_sync(engine.nodes_sync("good")[0].id)[1] == {"fine": True}
         directory = engine.open_handle().directory
@@ -148,7 +149,7 @@ def test_a_planted_bomb_does_not_fill_the_readers_memory(
             with pytest.raises(LivingAIError):
                 engine.load_sync(f"{name}/3" if name == "circle" else f"{name}/2")
             assert len(engine.nodes_sync(name)) == 2, "its nodes are readable all the same"
-        engine.save_sync(ExecutionNode("good"), {"fine": "still"}).result(30)
+        engine.save_sync(ExecutionNode("good"), {"fine": "still"}).result(patience(30))
         assert engine.latest_sync("good")[1] == {"fine": "still"}
         assert _reader(directory, store.url) == before, "it is the same process"
         assert peak_bytes(before) - peak_before < SPARE
@@ -172,8 +173,8 @@ def test_the_limit_of_the_asking_engine_counts(store: Store) -> None:
     small, large = 1 << 16, 96 << 20
     with Service(spec.build()):
         with CheckpointEngine(spec.build(), max_state_bytes=large) as engine:
-            engine.save_sync(ExecutionNode("big", id="n"), raw * 80).result(60)
-            engine.save_sync(ExecutionNode("fits", id="m"), raw).result(60)
+            engine.save_sync(ExecutionNode("big", id="n"), raw * 80).result(patience(60))
+            engine.save_sync(ExecutionNode("fits", id="m"), raw).result(patience(60))
             engine.drain_sync()
         with CheckpointEngine(spec.build(), max_state_bytes=large, cache_ttl_s=0.001) as engine:
             assert engine.latest_sync("big")[1] == raw * 80

@@ -19,6 +19,7 @@ from livingai.stores.opening import open_store
 from livingai.stores.sqlite import SQLiteStore
 from tests.support import acts
 from tests.support.agents import environment
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import RUN, command, leave_a_record, manifest
 from tests.support.roles import Asked, Meanwhile
@@ -182,7 +183,7 @@ def default_directory(url: str, cwd: Path, nobody: bool = False, **home: str) ->
     env = {k: v for k, v in environment().items() if k not in ("HOME", "XDG_STATE_HOME")}
     return subprocess.run(
         [sys.executable, "-c", _SAY, url, "54321" if nobody else ""], env={**env, **home}, cwd=cwd,
-        check=True, capture_output=True, text=True, timeout=60,
+        check=True, capture_output=True, text=True, timeout=patience(60),
     ).stdout.strip()  # fmt: skip
 
 

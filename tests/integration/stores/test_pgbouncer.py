@@ -12,6 +12,7 @@ from livingai.errors import StoreUnavailableError
 from livingai.stores.postgres import PostgresStore
 from livingai.testing import make_row
 from livingai.testing.rows import STORED, commit, contents, state, statuses
+from tests.support.patience import patience
 from tests.support.pgbouncer import PgBouncer
 from tests.support.place import Place
 from tests.support.postgres_servers import PostgresServer, shared_url
@@ -115,7 +116,7 @@ def test_a_whole_service_behind_it(bouncer: PgBouncer, state_dir: Place) -> None
             engine.save_sync(ExecutionNode(f"run-{number % 4}"), b"%d" % number * 500)
             for number in range(100)
         ]
-        assert all(receipt.result(60).stored for receipt in receipts)
+        assert all(receipt.result(patience(60)).stored for receipt in receipts)
         assert engine.latest_sync("run-3")[1] == b"99" * 500
         assert engine.delete_sync("run-0") == 25
         with pytest.raises(ExecutionNotFoundError):

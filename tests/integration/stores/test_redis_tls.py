@@ -17,7 +17,9 @@ from livingai.errors import StoreUnavailableError
 from livingai.stores.redis import RedisStore
 from livingai.testing import make_row
 from livingai.testing.rows import commit, listing, state
+from tests.support.patience import patience
 from tests.support.redis_servers import missing, prefix_for, shared_server
+from tests.support.waiting import joined
 
 pytestmark = pytest.mark.redis
 
@@ -31,7 +33,7 @@ def certificate(tmp_path: Path) -> Path:
         [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", path, "-out",
          tmp_path / "certificate.pem", "-days", "2", "-subj", "/CN=localhost",
          "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=patience(60),
     )  # fmt: skip
     path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
     return path
@@ -70,7 +72,7 @@ def port(certificate: Path) -> Iterator[int]:
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
     for thread in threads:
-        thread.join(30)
+        joined(thread)
 
 
 def _answer(inside: socket.socket, outside: ssl.SSLSocket) -> None:

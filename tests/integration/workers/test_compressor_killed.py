@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from livingai import CheckpointEngine, ExecutionNode
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.states import LARGE
 from tests.support.waiting import until
@@ -35,14 +36,14 @@ def settled(pids: Sequence[int]) -> bool:
 def test_killed_in_the_middle_of_its_answer(state_dir: Place) -> None:
     random = Random(1)
     with state_dir.service() as service, CheckpointEngine(state_dir.store()) as engine:
-        engine.save_sync(ExecutionNode("warm"), b"x").result(30)
+        engine.save_sync(ExecutionNode("warm"), b"x").result(patience(30))
         pids = service.status().pids
         for _ in range(60):
             receipts = [
                 engine.save_sync(ExecutionNode(f"run-{n}"), random.randbytes(LARGE))
                 for n in range(12)
             ]
-            receipts[0].result(30)  # the compressors are at work
+            receipts[0].result(patience(30))  # the compressors are at work
             os.kill(pids.dispatcher, signal.SIGSTOP)
             until(lambda: settled(pids.compressors), what="compressors at rest", timeout=30)
             victim = next((pid for pid in pids.compressors if is_writing(pid)), None)
@@ -50,7 +51,7 @@ def test_killed_in_the_middle_of_its_answer(state_dir: Place) -> None:
                 os.kill(victim, signal.SIGKILL)
             os.kill(pids.dispatcher, signal.SIGCONT)
             for receipt in receipts:
-                assert receipt.result(30).stored
+                assert receipt.result(patience(30)).stored
             if victim is not None:
                 assert victim not in service.status().pids.compressors
                 return

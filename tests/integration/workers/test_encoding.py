@@ -11,6 +11,7 @@ import pytest
 from livingai import ExecutionNode
 from livingai.codecs import Codec
 from tests.support import acts, peek
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.sqlite import raw
 from tests.support.states import LARGE, state_of
@@ -66,7 +67,7 @@ def test_large_states_that_copy_much_do_not_need_them_either(state_dir: Place) -
     with state_dir.service() as service, state_dir.engine() as engine:
 
         def save(state: bytes) -> None:
-            assert engine.save_sync(ExecutionNode("run-1"), state).result(30).stored
+            assert engine.save_sync(ExecutionNode("run-1"), state).result(patience(30)).stored
 
         for step in range(3):  # the second is tried by the writer, the third no more
             save(state_of("run-1", step, LARGE))
@@ -106,8 +107,8 @@ def test_all_ways_of_encoding_at_once(state_dir: Place, history: bool) -> None:
             node = ExecutionNode(run, output={"step": step})
             receipts.append(engine.save_sync(node, state))
             if random.random() < 0.02:
-                receipts[-1].result(60)
-        outcomes = [receipt.result(60) for receipt in receipts]
+                receipts[-1].result(patience(60))
+        outcomes = [receipt.result(patience(60)) for receipt in receipts]
     allowed = {"met", "late"} if history else {"met", "late", "superseded"}
     assert {str(outcome.status) for outcome in outcomes} <= allowed
     for run, state in newest.items():

@@ -21,6 +21,7 @@ from bench.peers.released import Released
 from bench.peers.room import PackagesMissingError, fresh, installed
 from bench.servers import NAMES, Server
 from livingai import ExecutionNode, OutcomeStatus
+from tests.support.patience import patience
 from tests.support.postgres_servers import shared_server
 from tests.support.redis_servers import RedisServer
 
@@ -33,7 +34,7 @@ def place_of(path: Path, url: str = "", budget_ms: float = 1e6) -> Place:
 
 async def keep_all(peer: Peer) -> None:
     await peer.open()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patience(60)):
         receipts = [
             await peer.save(ExecutionNode(name), state)
             for name, states in STATES.items()

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from livingai.cli.main import COMMANDS, main
+from tests.support.patience import patience
 
 #: Slow to import, and of no use to `--help` and `--version`.
 HEAVY = (
@@ -30,7 +31,11 @@ def test_imports_neither_engine_nor_stores(arguments: tuple[str, ...]) -> None:
         f"print('loaded', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+        check=True,
     )
     status = 2 if arguments == ("no-such-command",) else 0
     assert f"exit {status}" in ran.stdout, ran.stderr
@@ -48,7 +53,11 @@ def test_a_called_command_is_loaded() -> None:
         "print('loaded', 'livingai.inspection.check' in sys.modules)"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+        check=True,
     )
     assert "loaded True" in ran.stdout
 

@@ -14,6 +14,7 @@ from livingai.errors import JournalClosedError, JournalError
 from livingai.promise import Deferred
 from livingai.queue.journal import JournalLimits
 from tests.support.journals import Writer, state_directory
+from tests.support.patience import patience
 from tests.support.waiting import until
 
 
@@ -35,7 +36,7 @@ def test_it_answers_once_all_is_synced(owner: Writer) -> None:
 
         with mock.patch.object(owner.journal, "sync", sync):
             answer = syncer.wait_for()
-            assert answer.result(30) >= last.lsn
+            assert answer.result(patience(30)) >= last.lsn
         assert seen == [False]
         assert owner.journal.unsynced_bytes == 0
 
@@ -46,7 +47,7 @@ def test_a_disk_that_fails_is_told(owner: Writer) -> None:
         with mock.patch.object(owner.journal, "sync", side_effect=JournalError("the disk")):
             answer = syncer.wait_for()
             with pytest.raises(JournalError, match="the disk"):
-                answer.result(30)
+                answer.result(patience(30))
 
 
 def test_an_append_is_synced_within_the_interval(owner: Writer) -> None:
@@ -65,5 +66,5 @@ def test_its_end_is_a_sync_and_nobody_waits_for_it_then(owner: Writer) -> None:
     syncer.close()
     assert owner.journal.unsynced_bytes == 0
     with pytest.raises(JournalClosedError):
-        syncer.wait_for().result(30)
+        syncer.wait_for().result(patience(30))
     syncer.close()

@@ -10,6 +10,7 @@ import pytest
 
 from livingai.engine.waits import WaitFor, Waits, pass_time, pass_time_sync
 from livingai.promise import Deferred
+from tests.support.waiting import joined
 
 Drive = Callable[[Waits[str]], str]
 DRIVES: list[Drive] = [lambda waits: asyncio.run(pass_time(waits)), pass_time_sync]
@@ -27,7 +28,7 @@ def ended(drive: Drive, waits: Waits[str]) -> str:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(20)
+    joined(thread, timeout=20)
     assert found, "it waits without a limit"
     if isinstance(found[0], BaseException):
         raise found[0]

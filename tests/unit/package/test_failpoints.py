@@ -15,6 +15,7 @@ from livingai import failpoint
 from livingai.failpoint import KINDS, NAMES
 from tests.support.agents import ROOT, environment
 from tests.support.kill_matrix import IO, ONCE, cells
+from tests.support.patience import patience
 
 
 def in_code() -> Counter[str]:
@@ -43,7 +44,7 @@ def test_every_failpoint_has_its_cells() -> None:
 def _python(program: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", f"from livingai.failpoint import *\n{program}"],
-        env=environment(**env), capture_output=True, text=True, timeout=60, check=False,
+        env=environment(**env), capture_output=True, text=True, timeout=patience(60), check=False,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pytest
 from hatchling import build
 
 from tests.support.agents import ROOT
+from tests.support.patience import patience
 
 LINKED = ("queue", "stores", "workers")
 #: Suffixes of files that the package needs, or that explain a folder.
@@ -45,7 +46,7 @@ def python(*code: str, cwd: Path) -> str:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.support.patience import patience
+
 
 @pytest.mark.parametrize("platform", ["darwin", "win32", "cygwin", "freebsd14"])
 @pytest.mark.parametrize(
@@ -35,7 +37,11 @@ except ImportError as error:
     print(error)
 """
     told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+        check=False,
     )
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("livingai needs Linux")
@@ -45,4 +51,4 @@ except ImportError as error:
 def test_says_nothing_on_linux() -> None:
     assert sys.platform == "linux"
     code = "import livingai.engine.engine, livingai.cli.main, livingai.service.service"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(60))

@@ -16,6 +16,8 @@ from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt, give_u
 from livingai.promise import Bell, Deferred
 from livingai.runs.threads import _Threads
 from tests.support.interrupting import interrupted_everywhere
+from tests.support.patience import patience
+from tests.support.waiting import joined
 
 DEADLINE_S = 30.0
 MET = Outcome(OutcomeStatus.MET, Durability.STORE, 1.0)
@@ -25,7 +27,7 @@ def ends(call: Callable[[], Any]) -> bool:
     """Whether a call in another thread ends."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    thread.join(DEADLINE_S)
+    joined(thread, timeout=DEADLINE_S)
     return not thread.is_alive()
 
 
@@ -52,7 +54,7 @@ def test_an_interrupted_wait_stops_nobody(make: Callable[[], Any], timeout: floa
     steps = 0
     for steps in interrupted_everywhere(prepare):
         assert ends(lambda: _finish(promises[-1])), f"interrupted at step {steps}"
-        assert promises[-1].wait(DEADLINE_S)
+        assert promises[-1].wait(patience(DEADLINE_S))
     assert steps > 5, "nothing was interrupted"
 
 
@@ -67,7 +69,7 @@ def test_an_interrupted_end_stops_nobody(call: str) -> None:
     steps = 0
     for steps in interrupted_everywhere(prepare):
         assert ends(lambda: deferreds[-1].set(8)), f"interrupted at step {steps}"
-        assert deferreds[-1].wait(DEADLINE_S)
+        assert deferreds[-1].wait(patience(DEADLINE_S))
     assert steps > 3, "nothing was interrupted"
 
 
@@ -80,7 +82,7 @@ def test_an_interrupted_ring_leaves_the_bell_in_order() -> None:
 
     for step in interrupted_everywhere(prepare):
         assert ends(bells[-1].ring), f"interrupted at step {step}"
-        assert bells[-1].wait(DEADLINE_S)
+        assert bells[-1].wait(patience(DEADLINE_S))
 
 
 def test_an_interrupted_call_in_a_thread_leaves_the_threads_in_order() -> None:
@@ -89,7 +91,7 @@ def test_an_interrupted_call_in_a_thread_leaves_the_threads_in_order() -> None:
     for steps in interrupted_everywhere(lambda: lambda: threads.do(lambda: None)):
         done = Bell()
         assert ends(partial(threads.do, done.ring)), f"interrupted at step {steps}"
-        assert done.wait(DEADLINE_S), f"interrupted at step {steps}"
+        assert done.wait(patience(DEADLINE_S)), f"interrupted at step {steps}"
     assert steps > 3, "nothing was interrupted"
 
 
@@ -142,7 +144,7 @@ async def test_event_loops_wait_and_give_up() -> None:
     await asyncio.sleep(0)
     thread = threading.Thread(target=deferred.set, args=(5,))
     thread.start()
-    assert await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE_S) == [5, 5, 5]
+    assert await asyncio.wait_for(asyncio.gather(*waiting), patience(DEADLINE_S)) == [5, 5, 5]
     thread.join()
     assert await deferred == 5, "and who comes later"
 
@@ -155,6 +157,6 @@ def test_a_receipt_without_an_outcome_says_so() -> None:
     receipt = _receipt()
     give_up([receipt])
     with pytest.raises(OutcomeUnknownError):
-        receipt.result(DEADLINE_S)
+        receipt.result(patience(DEADLINE_S))
     settle([(receipt, MET)])
     assert receipt.result() is MET, "it came after all"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agents import environment
+from tests.support.patience import patience
 
 BEGIN = """
 import faulthandler, mmap, os, signal, sys, threading
@@ -27,7 +28,12 @@ fd = made("", b"x")
 def run(folder: Path, program: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *options, "-c", BEGIN + program, str(folder / "file")]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=environment(), check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
+        env=environment(),
+        check=False,
     )
 
 

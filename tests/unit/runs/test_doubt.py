@@ -21,6 +21,7 @@ from livingai import (
 from livingai.errors import (
     InDoubtError,
 )
+from tests.support.patience import patience
 from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
@@ -141,7 +142,7 @@ async def test_cancelled_while_the_intent_is_synced(engine: CheckpointEngine) ->
         saving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await saving
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patience(60)):
         await engine.save(node, durability=Durability.FSYNC)
 
 

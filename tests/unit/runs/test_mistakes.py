@@ -37,6 +37,7 @@ from livingai.errors import (
     ResultEncodingError,
     StateEncodingError,
 )
+from tests.support.patience import patience
 from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 # -- values that cannot be recorded --
@@ -321,7 +322,7 @@ async def test_cancelled_or_closed_calls_are_no_error(engine: CheckpointEngine) 
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run.step("late", slow), 0.01)
         assert await asyncio.gather(run.step("a", done.add), asyncio.wait_for(
-            run.tool("b", done.later, "b"), 30)) == [1, "b"]  # fmt: skip
+            run.tool("b", done.later, "b"), patience(30))) == [1, "b"]  # fmt: skip
         later = run.step("later", done.add)
         assert await later == 3
 

@@ -18,6 +18,7 @@ from livingai import (
 from livingai.errors import (
     ConfigurationError,
 )
+from tests.support.patience import patience
 from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
@@ -91,7 +92,7 @@ async def test_timeouts(engine: CheckpointEngine) -> None:
 
     @tool(timeout=0.01)
     def blocks() -> None:
-        hold.wait(30)
+        hold.wait(patience(30))
 
     for _ in range(2):
         async with engine.run(run_id) as run:

@@ -25,7 +25,7 @@ from livingai import (
 )
 from livingai.errors import InDoubtError
 from livingai.runs.ports import ClaimState
-from tests.support.agents import DEFAULTS
+from tests.support.agents import engine_settings
 from tests.support.runs import Crash, new_id
 
 #: That the owner is asked whether it is one still.
@@ -82,7 +82,7 @@ class TracedEngine(CheckpointEngine):
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedEngine]:
     folder = tmp_path_factory.mktemp("order")
-    with TracedEngine(SQLiteStore(folder / "runs.db"), **DEFAULTS) as engine:
+    with TracedEngine(SQLiteStore(folder / "runs.db"), **engine_settings()) as engine:
         engine.trace = []
         yield engine
 
@@ -187,7 +187,7 @@ class ContestedEngine(TracedEngine):
 
 def test_a_contested_run_stores_its_intents(traced: TracedEngine) -> None:
     database = traced.store.path  # type: ignore[attr-defined]
-    with ContestedEngine(SQLiteStore(database), **DEFAULTS) as engine:
+    with ContestedEngine(SQLiteStore(database), **engine_settings()) as engine:
         engine.trace = []
         with engine.run_sync(new_id()) as run:
             engine.trace.clear()

@@ -15,6 +15,7 @@ from livingai.errors import (
     FencedError,
     RunError,
 )
+from tests.support.patience import patience
 from tests.support.runs import Counter, Crash, new_id, nodes_of
 
 
@@ -224,7 +225,7 @@ def test_threads_of_a_run_that_were_pushed_out_together(engine: CheckpointEngine
             def work(name: str, start: threading.Barrier = start) -> None:
                 try:
                     with run.scope(name):
-                        start.wait(60)
+                        start.wait(patience(60))
                         run.tool("charge", done.add, name)
                 except (FencedError, threading.BrokenBarrierError) as error:
                     failed.append(error)

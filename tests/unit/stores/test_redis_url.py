@@ -19,6 +19,7 @@ from livingai.stores.redis.keys import (
     sortable,
     version,
 )
+from tests.support.patience import patience
 
 SECRET = "hunter2"
 
@@ -111,7 +112,7 @@ def test_no_driver_before_it_is_used() -> None:
         "import sys; from livingai.stores.redis import RedisStore; s = RedisStore(); s.validate();"
         "s.spec(); s.default_directory(); assert 'redis' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(60))
 
 
 def test_numbers_sort_as_text() -> None:

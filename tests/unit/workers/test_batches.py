@@ -27,6 +27,7 @@ from livingai.workers.dispatcher.ports import Decided
 from livingai.workers.dispatcher.store_link import Backoff
 from livingai.workers.store.writer import WriterRole
 from tests.support.journals import Writer, state_directory
+from tests.support.patience import patience
 
 #: What a request does before it reaches the store: raise an error, or nothing.
 Fault = Callable[[list[int]], LivingAIError | None]
@@ -95,7 +96,7 @@ class Bench:
             item.ready = True
             self.writer.lanes.add(item)
         self.writer.flush()
-        await asyncio.wait_for(self._all.wait(), 60)
+        await asyncio.wait_for(self._all.wait(), patience(60))
         assert self.failure is None
         for item in self.items:
             assert item.header.execution_hash not in self.writer.lanes, "its lane is blocked"

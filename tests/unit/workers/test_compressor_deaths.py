@@ -22,6 +22,7 @@ from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.encoding import encode
 from livingai.workers.encoding_task import EncodingResult
 from tests.support.journals import Writer, state_directory
+from tests.support.patience import patience
 from tests.support.poison import poisoned
 from tests.support.waiting import gone, kill, until
 
@@ -104,7 +105,7 @@ def run(
             ),
             mock.patch.object(compressor_pool, "make_thread", bench.make_thread),
         ):
-            await asyncio.wait_for(test(bench), 120)
+            await asyncio.wait_for(test(bench), patience(120))
 
     asyncio.run(main())
 

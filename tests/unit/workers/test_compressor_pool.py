@@ -9,6 +9,7 @@ import pytest
 
 from livingai.workers.dispatcher import compressor_pool
 from livingai.workers.dispatcher.compressor_pool import CompressorPool
+from tests.support.patience import patience
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError, MemoryError, ValueError])
@@ -40,7 +41,7 @@ def test_a_start_that_fails_is_tried_again(
         assert pool.where == "in 1 processes"
         pool.close()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), patience(60)))
 
 
 def test_closed_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.outcomes import Outcomes
 from tests.support.journals import Writer, failing, flip_in_record, records, state_directory
+from tests.support.patience import patience
 
 MET, FENCED, LATE, QUARANTINED = (
     STATUS_CODES[status]
@@ -194,7 +195,7 @@ def test_a_record_waits_until_the_quarantine_takes_it(bench: Bench) -> None:
             assert bench.listener.told == []
             bench.quarantine.unlink()
             bench.quarantine.mkdir()
-            await asyncio.wait_for(bench.listener.kicked.wait(), 60)
+            await asyncio.wait_for(bench.listener.kicked.wait(), patience(60))
         outcome = bench.feed.outcome_of(item)
         assert outcome is not None
         assert outcome[0] == QUARANTINED

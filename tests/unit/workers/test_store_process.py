@@ -14,6 +14,7 @@ from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.stores.sqlite import SQLiteStore
 from livingai.workers.dispatcher.store_process import StoreProcess
+from tests.support.patience import patience
 
 #: Greets; then a request comes, and it says that it has no more to say, and reads nothing.
 _SILENT = """
@@ -44,7 +45,7 @@ def test_it_ends_its_side_and_does_not_read(tmp_path: Path) -> None:
         await store.up()
         assert store.revision == 2
         with pytest.raises(ServiceUnavailableError, match="writer"):
-            await asyncio.wait_for(store.ask("commit", b"x" * 30_000_000), 60)
+            await asyncio.wait_for(store.ask("commit", b"x" * 30_000_000), patience(60))
         await store.close()
         return process.returncode
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from livingai.queue.layout import ServiceWord, WakeFor
 from livingai.workers.dispatcher.wakeups import Wakeups
 from tests.support.journals import state_directory
+from tests.support.patience import patience
 
 FOR_EVER = 3600.0
 
@@ -49,7 +50,7 @@ def run(
     linger_s: float = 0.0,
 ) -> None:
     async def with_page() -> None:
-        await asyncio.wait_for(test(Page(folder, longest_s, linger_s)), 30)
+        await asyncio.wait_for(test(Page(folder, longest_s, linger_s)), patience(30))
 
     asyncio.run(with_page())
 

@@ -24,7 +24,7 @@ from livingai.testing.rows import commit, contents
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres_servers import PostgresServer
 from tests.support.postgres_stores import rows
-from tests.support.waiting import until
+from tests.support.waiting import joined, until
 
 pytestmark = pytest.mark.postgres
 
@@ -55,7 +55,7 @@ class Background(threading.Thread):
             self._error = error
 
     def result(self) -> list[Any]:
-        self.join(60)
+        joined(self, timeout=60)
         assert not self.is_alive(), "the commit is stuck"
         if self._error is not None:
             raise self._error

@@ -25,7 +25,7 @@ from livingai.testing import make_row
 from livingai.testing.rows import REFUSED, STORED, commit, state, statuses
 from tests.support.postgres_servers import PASSWORD, PostgresServer
 from tests.support.postgres_stores import rows
-from tests.support.waiting import until
+from tests.support.waiting import joined, until
 
 pytestmark = pytest.mark.postgres
 
@@ -65,7 +65,7 @@ def test_what_the_url_says_reaches_the_server(server: PostgresServer, level: str
         thread = threading.Thread(target=write, args=(other, 1))
         thread.start()
         write(one, 0)
-        thread.join(60)
+        joined(thread, timeout=60)
         assert [node.seq for node in one.nodes("shared")] == list(range(60))
         assert sum(1 for _ in one.checkpoints("shared")) == 60
 

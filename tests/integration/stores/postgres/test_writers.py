@@ -15,6 +15,7 @@ from livingai.testing import make_row
 from livingai.testing.rows import commit, state
 from tests.support.postgres_servers import PostgresServer
 from tests.support.postgres_stores import rows
+from tests.support.waiting import joined
 
 pytestmark = pytest.mark.postgres
 
@@ -110,5 +111,5 @@ def _together(run: Any, count: int) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(100)
+        joined(thread, timeout=100)
         assert not thread.is_alive()

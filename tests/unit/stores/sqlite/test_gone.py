@@ -17,6 +17,7 @@ from livingai.stores.base import RowStatus
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing.rows import commit, make_row
 from tests.support.agents import ROOT
+from tests.support.waiting import ended
 
 READER = """
 import sys
@@ -49,7 +50,7 @@ def reader(path: Path) -> Iterator[Callable[[str], str]]:
         yield ask
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert ended(process) == 0
 
 
 def remove(*suffixes: str) -> Callable[[Path], None]:

@@ -31,6 +31,7 @@ from livingai.testing.rows import (
     statuses,
 )
 from tests.support.agents import ROOT
+from tests.support.patience import patience
 from tests.support.sqlite import python, raw
 
 DOCS = (ROOT / "docs" / "STORES.md").read_text()
@@ -222,7 +223,7 @@ print(connection.execute("SELECT nodes, checkpoints FROM runs").fetchall())
     )
     for at in range(0, 400, 4):
         commit(store, [make_row(seq=at + n, blob=b"x" * 10_000) for n in range(4)])
-    out, error = reader.communicate(timeout=60)
+    out, error = reader.communicate(timeout=patience(60))
     assert (out, error) == ("[(400, 400)]\n", "")
 
 
