@@ -14,6 +14,7 @@ from livingai.errors import JournalFullError
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.agents import Agent
+from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.states import state_of
 from tests.support.waiting import frozen
@@ -99,12 +100,14 @@ def test_write_through(served: Place) -> None:
 
 
 def write_through_once(agent: AgentSide, execution: str, first: int) -> bool:
-    """Save until one save has to wait for room; whether it was stored when it returned."""
+    """Save until one save has to wait for room; whether it was stored when it returned. While it
+    waits the writers go on: by that it is known."""
+    oldest = None
     for step in range(first, first + 500):
-        began = time.monotonic()
         node = acts.make_node(execution, step)
         receipt = agent.keep(agent.engine.save_sync(node, state_of(execution, step)))
-        if time.monotonic() - began > 0.4:
+        oldest = oldest or receipt
+        if oldest.done():
             return receipt.done()
     raise AssertionError("no save had to wait")
 
@@ -131,7 +134,7 @@ def test_event_loop_is_free_while_a_save_waits(served: Place, on_full: str) -> N
                 for _ in range(50):  # the loop turns while the save waits
                     await asyncio.sleep(0)
                 assert not saving.done()
-            await asyncio.wait_for(saving, 30)
+            await asyncio.wait_for(saving, patience(30))
 
     async def save_all(engine: Any) -> None:
         for step in range(100):
@@ -200,6 +203,7 @@ def test_the_deadline_is_each_callers_own(served: Place) -> None:
                             return time.monotonic() - began
 
                 waited = await asyncio.gather(*map(save, range(40)))
-            assert 0.5 <= min(waited) <= max(waited) < 3.0
+            assert min(waited) >= 0.5
+            assert max(waited) < patience(4), "one after the other they wait for 20 s"
 
     asyncio.run(main())

@@ -13,8 +13,8 @@ from tests.support.place import Place
 from tests.support.states import LARGE, state_of
 from tests.support.waiting import frozen
 
-#: Generous: any dependence on the stopped processes would show as seconds.
-#: The tier ``outage`` of the benchmark has the real figures.
+#: Of a save in the middle: one that waits for a stopped process waits for seconds, and load holds
+#: some saves, but not half of them. The tier ``outage`` of the benchmark has the real figures.
 HELD_MS = 250.0
 
 

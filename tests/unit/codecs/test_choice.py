@@ -179,9 +179,9 @@ def test_append_is_encoded_much_faster_than_by_zstd() -> None:
 
     def best_ns(codec: str) -> int:
         def once() -> int:
-            begun = time.perf_counter_ns()
+            begun = time.thread_time_ns()
             encode(state, codec=codec, base=base)
-            return time.perf_counter_ns() - begun
+            return time.thread_time_ns() - begun
 
         return min(once() for _ in range(20))
 
@@ -210,10 +210,10 @@ def test_hopeless_comparison_is_bounded() -> None:
     probe = chance.randbytes(64)
     base = b"".join(probe + chance.randbytes(4032) for _ in range(500))
     state = b"".join(probe + chance.randbytes(4032) for _ in range(500))
-    took_s = []
+    used_s = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         comparison = compare(state, base)
-        took_s.append(time.perf_counter() - begun)
+        used_s.append(time.thread_time() - begun)
         assert not comparison.complete
-    assert min(took_s) < 0.05  # 4 ms is typical; without a limit on searches 200 ms
+    assert min(used_s) < 0.05  # 4 ms is typical; without a limit on searches 200 ms

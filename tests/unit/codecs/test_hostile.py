@@ -115,17 +115,17 @@ def test_hostile_blob_is_refused_in_bounds(blob: bytes, max_bytes: int) -> None:
     tracemalloc.start()
     try:
         rss = _rss_bytes()
-        begun = time.perf_counter()
+        begun = time.thread_time()
         with pytest.raises(CorruptBlobError):
             decode(blob, fetch_base=lambda _: GOLDEN_BASE, max_bytes=max_bytes)
-        took_s = time.perf_counter() - begun
+        used_s = time.thread_time() - begun
         grown = _rss_bytes() - rss
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 24 * MB
     assert grown < 48 * MB
-    assert took_s < 1
+    assert used_s < 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import resource
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +29,7 @@ from livingai.workers.dispatcher.intake import Intake
 from tests.support import hostile
 from tests.support.journals import Consumer, Writer, state_directory
 from tests.support.odd import ODD, put_odd
+from tests.support.patience import Deadline
 
 pytestmark = pytest.mark.timeout(60)
 _LIMITS = JournalLimits(
@@ -72,14 +72,14 @@ class Scene:
     def deliver(self) -> tuple[list[bytes], list[Damage]]:
         """The states that the service would store, and the damage that it would report."""
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        until = time.monotonic() + 20
+        deadline = Deadline(20)
         intake = Intake(self.directory)
         states = []
         try:
             intake.refresh()
             for _ in range(20):
                 for item in intake.take(10_000):
-                    assert time.monotonic() < until
+                    assert deadline.left()
                     if item.feed.outcome_of(item) is None:
                         segment = item.feed.tail.segments.get(segment_of(item.at))
                         assert segment is not None

@@ -17,6 +17,7 @@ from livingai import CheckpointEngine, Run, Status, step, tool
 from livingai.errors import RunError
 from livingai.runs import threads
 from livingai.runs.threads import MOST
+from tests.support.patience import patience
 from tests.support.runs import new_id, nodes_of
 
 DEADLINE_S = 30.0
@@ -37,7 +38,7 @@ class Gate:
         with self._lock:
             self.calls += 1
         self._loop.call_soon_threadsafe(self.entered.set)
-        assert self._open.wait(DEADLINE_S)
+        assert self._open.wait(patience(DEADLINE_S))
         if isinstance(value, str):
             raise ValueError(value)
         return value
@@ -52,25 +53,18 @@ async def test_ten_calls_at_a_time_do_not_hold_up_the_event_loop(engine: Checkpo
     barrier = threading.Barrier(11)
 
     def slow(number: int) -> int:
-        barrier.wait(DEADLINE_S)
+        barrier.wait(patience(DEADLINE_S))
         return number
 
     async with engine.run(run_id) as run:
         calls = asyncio.gather(*(run.step("slow", slow, number) for number in range(10)))
-        await asyncio.to_thread(barrier.wait, DEADLINE_S)
+        await asyncio.to_thread(barrier.wait, patience(DEADLINE_S))
         assert await calls == list(range(10))
     paths = [node.metadata["call"] for node in nodes_of(engine, run_id, "slow")]
     assert sorted(paths) == [str(number) for number in range(10)]
     async with engine.run(run_id) as run:
         again = asyncio.gather(*(run.step("slow", slow, number) for number in range(10)))
         assert await again == list(range(10)), "served by their places, whoever was faster"
-
-
-async def test_ten_sleeps_take_as_long_as_one(engine: CheckpointEngine) -> None:
-    async with engine.run(new_id()) as run:
-        began = time.monotonic()
-        await asyncio.gather(*(run.step("sleep", time.sleep, 0.2) for _ in range(10)))
-        assert time.monotonic() - began < 1.2
 
 
 async def test_the_number_of_threads_is_limited(engine: CheckpointEngine) -> None:
@@ -122,7 +116,7 @@ async def test_what_was_begun_is_recorded_and_then_cancelled(
             return paid
 
     task = asyncio.create_task(program())
-    await asyncio.wait_for(gate.entered.wait(), DEADLINE_S)
+    await asyncio.wait_for(gate.entered.wait(), patience(DEADLINE_S))
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0)
@@ -145,7 +139,7 @@ async def test_a_timeout_around_a_call(engine: CheckpointEngine) -> None:
     run_id, gate = new_id(), Gate()
 
     async def strike(around: asyncio.Timeout) -> None:
-        await asyncio.wait_for(gate.entered.wait(), DEADLINE_S)
+        await asyncio.wait_for(gate.entered.wait(), patience(DEADLINE_S))
         around.reschedule(0)
         for _ in range(2):  # turns of the loop
             await asyncio.sleep(0)
@@ -176,7 +170,7 @@ async def test_no_other_attempt_in_a_cancelled_program(engine: CheckpointEngine)
             return await run.using(retries=5).step("ask", gate, "busy")
 
     task = asyncio.create_task(program())
-    await asyncio.wait_for(gate.entered.wait(), DEADLINE_S)
+    await asyncio.wait_for(gate.entered.wait(), patience(DEADLINE_S))
     task.cancel()
     await asyncio.sleep(0)
     gate.let_through()
@@ -199,8 +193,8 @@ async def test_a_cancelled_call_that_waits_for_a_thread_does_not_begin(
             await run.step("ask", late)
 
     first = asyncio.create_task(program())
-    await asyncio.wait_for(gate.entered.wait(), DEADLINE_S)
-    async with asyncio.timeout(DEADLINE_S):
+    await asyncio.wait_for(gate.entered.wait(), patience(DEADLINE_S))
+    async with asyncio.timeout(patience(DEADLINE_S)):
         while gate.calls < MOST:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.001)
         second = asyncio.create_task(behind())

@@ -137,12 +137,12 @@ def test_nested_headers_cannot_ask_for_more_than_their_length(size: int) -> None
     data = (header * 1000 + b"\xc0" * size)[:size]
     tracemalloc.start()
     try:
-        begun = clock.perf_counter()
+        begun = clock.thread_time()
         with pytest.raises(CorruptRecordError):
             unpack(data)
-        took_s = clock.perf_counter() - begun
+        used_s = clock.thread_time() - begun
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 3_000_000 + 10 * size
-    assert took_s < 1
+    assert used_s < 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import time
 from pathlib import Path
 
 import pytest
@@ -126,7 +125,6 @@ def test_cluster_and_single_server_are_distinguished(server: RedisServer) -> Non
 
 
 def test_no_server_listens(tmp_path: Path) -> None:
-    began = time.monotonic()
     store = RedisStore("redis://127.0.0.1:1/0")
     store.validate()
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
@@ -135,7 +133,6 @@ def test_no_server_listens(tmp_path: Path) -> None:
         RedisStore("redis+cluster://127.0.0.1:1").open()
     with pytest.raises(StoreUnavailableError):
         RedisStore(f"unix://{tmp_path}/none.sock").open()
-    assert time.monotonic() - began < 10
 
 
 def test_sentinel(server: RedisServer, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -115,9 +114,7 @@ def test_server_that_sleeps_or_is_stopped(server: RedisServer, tmp_path: Path) -
         sleeper.join()
         server.freeze()
         try:
-            began = time.monotonic()
-            refuses(store, 2, "reached")
-            assert time.monotonic() - began < 5
+            refuses(store, 2, "reached")  # while the server is stopped
         finally:
             server.thaw()
         until_taken(store, rows(2))
