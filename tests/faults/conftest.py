@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kill_campaign import TAG, service_is_gone
+from tests.support.processes import TAG, tagged
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -17,4 +18,4 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     tag = secrets.token_hex(8)
     monkeypatch.setenv(TAG, tag)
     yield tmp_path
-    service_is_gone(tag)
+    until(lambda: not tagged(tag), what="the end of the service")

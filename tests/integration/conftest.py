@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.checking import judge
-from tests.support.place import TAG, Place
+from tests.support.place import Place
+from tests.support.processes import TAG
 
 
 @pytest.fixture(autouse=True)

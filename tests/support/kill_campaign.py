@@ -3,7 +3,6 @@ doubled or out of order, each write has one outcome, and no save waits for the s
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -11,17 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
-from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Receipt, Status, codecs
+from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Receipt, Status
 from livingai.node import NodeField
 from livingai.stores.base import Store
+from tests.support import peek
 from tests.support.patience import patience
 from tests.support.states import state_of
-from tests.support.waiting import joined, until
+from tests.support.waiting import joined
 
-#: The processes of a campaign carry this in their environment.
-TAG = "LIVINGAI_TEST_PLACE"
 #: An execution of its own, saved once.
 FIRST = "first"
 #: What breaks the server, and repairs it; it calls its second argument while the server is down.
@@ -169,29 +165,4 @@ def _check_store(store: Store, savers: Savers) -> None:
         latest = store.latest_checkpoint(execution)
         assert latest is not None
         assert latest.blob is not None
-        assert _decoded(store, execution, latest.blob) == state_of(execution, steps - 1)
-
-
-def _decoded(store: Store, execution: str, blob: bytes) -> bytes:
-    def base(content_hash: bytes) -> bytes:
-        found = store.blob_by_hash(execution, content_hash)
-        assert found is not None, "the base of a delta is lost"
-        return _decoded(store, execution, found)
-
-    return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
-
-
-def service_is_gone(tag: str) -> None:
-    """Wait until no process of a campaign is left."""
-
-    def left() -> list[int]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.pid != os.getpid() and process.environ().get(TAG) == tag:
-                    found.append(process.pid)
-            except psutil.Error:
-                continue
-        return found
-
-    until(lambda: not left(), what="the end of the service", timeout=30)
+        assert peek.decoded(store, execution, latest.blob) == state_of(execution, steps - 1)

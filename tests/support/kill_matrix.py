@@ -19,7 +19,7 @@ from livingai.stores.sqlite.schema import SCHEMA_VERSION
 from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.journals import flip
-from tests.support.kill_work import Witness, stored_states, work
+from tests.support.kill_work import Witness, work
 from tests.support.odd import put_odd
 from tests.support.patience import patience
 from tests.support.place import Place
@@ -131,7 +131,7 @@ def requeued(place: Place, armed: dict[str, str]) -> None:
     _until_done(place, "requeue", "agent.db", env=armed)
     place.empty(60)
     assert sorted(peek.stored_steps(place.database, "run-1")) == [0, 1, 2]
-    for step, state in stored_states(place, "run-1"):
+    for step, state in peek.stored_states(place.database, "run-1"):
         assert state == state_of("run-1", step)
     assert not list(Path(place.directory.quarantine).glob("*.record"))
 

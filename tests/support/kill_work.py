@@ -7,11 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from livingai import SQLiteStore, codecs
 from livingai.errors import LivingAIError
 from livingai.inspection.check import check_directory
-from livingai.node import NodeField
-from livingai.protocol.sections import decode_state
 from livingai.stores.retention import Retention
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
@@ -128,34 +125,10 @@ class Witness:
             lost = set(known) - set(steps) - self.lean[execution]
             assert not lost, f"{execution}: lost {lost}"
             assert steps[-1] >= known[-1], f"the newest acknowledged write is lost: {steps}"
-            states = stored_states(self.place, execution)
+            states = peek.stored_states(database, execution)
             assert states[-1][0] == steps[-1], "the newest state is lost"
             for step, state in states:
                 assert state == state_of(execution, step, tried[step]), f"{execution} {step}: bytes"
-
-
-def stored_states(place: Place, execution: str) -> list[tuple[int, Any]]:
-    """Step and state of every checkpoint in the store, in order."""
-    with SQLiteStore(place.database) as store:
-
-        def decode(blob: bytes) -> bytes:
-            def base(content_hash: bytes) -> bytes:
-                found = store.blob_by_hash(execution, content_hash)
-                assert found is not None, "a delta's base is gone"
-                return decode(found)
-
-            return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
-
-        steps = {
-            node.wire[NodeField.ID]: node.wire[NodeField.OUTPUT]["step"]
-            for node in store.nodes(execution)
-        }
-        found = []
-        for checkpoint in store.checkpoints(execution):
-            assert checkpoint.blob is not None
-            state = decode_state(checkpoint.state_kind, decode(checkpoint.blob))
-            found.append((steps[checkpoint.node_id], state))
-        return found
 
 
 def work(witness: Witness) -> None:
@@ -186,4 +159,4 @@ def work(witness: Witness) -> None:
         copied = peek.stored_steps(witness.place.database, f"copy-{number}")
         before = {step for step in witness.acknowledged[KEPT] if step < _COPIED}
         assert set(copied) >= before, "the copy is not whole"
-        assert len(stored_states(witness.place, f"copy-{number}")) >= 2
+        assert len(peek.stored_states(witness.place.database, f"copy-{number}")) >= 2

@@ -19,6 +19,17 @@ from livingai.queue.tail import Found, JournalTail
 from livingai.stores.base import Store
 
 
+def decoded(store: Store, execution: str, blob: bytes) -> bytes:
+    """The bytes of a state of an execution, with whatever it is built on."""
+
+    def base(content_hash: bytes) -> bytes:
+        found = store.blob_by_hash(execution, content_hash)
+        assert found is not None, "a delta's base is gone"
+        return decoded(store, execution, found)
+
+    return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
+
+
 def stored_state(database: Path, execution: str) -> Any:
     """The newest state that the store has; None without one."""
     with SQLiteStore(database) as store:
@@ -27,25 +38,31 @@ def stored_state(database: Path, execution: str) -> Any:
 
 def state_in(store: Store, execution: str) -> Any:
     """As :func:`stored_state`, of any open store."""
-
-    def decode(blob: bytes) -> bytes:
-        def base(content_hash: bytes) -> bytes:
-            found = store.blob_by_hash(execution, content_hash)
-            assert found is not None, "a delta's base is gone"
-            return decode(found)
-
-        return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
-
     found = store.latest_checkpoint(execution)
     if found is None or found.blob is None:
         return None
-    return decode_state(found.state_kind, decode(found.blob))
+    return decode_state(found.state_kind, decoded(store, execution, found.blob))
 
 
 def stored_steps(database: Path, execution: str) -> list[int]:
     """The steps that the store has, in order of their first save."""
     with SQLiteStore(database) as store:
         return [node.wire[NodeField.OUTPUT]["step"] for node in store.nodes(execution)]
+
+
+def stored_states(database: Path, execution: str) -> list[tuple[int, Any]]:
+    """Step and state of every checkpoint in the store, in order."""
+    with SQLiteStore(database) as store:
+        steps = {
+            node.wire[NodeField.ID]: node.wire[NodeField.OUTPUT]["step"]
+            for node in store.nodes(execution)
+        }
+        found = []
+        for checkpoint in store.checkpoints(execution):
+            assert checkpoint.blob is not None
+            raw = decoded(store, execution, checkpoint.blob)
+            found.append((steps[checkpoint.node_id], decode_state(checkpoint.state_kind, raw)))
+        return found
 
 
 def stored_nodes(database: Path, execution: str) -> list[str]:

@@ -24,10 +24,8 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
 from tests.support import peek
 from tests.support.agents import Agent, engine_settings
+from tests.support.processes import tagged
 from tests.support.waiting import is_running, until
-
-#: The processes of a place carry its tag in their environment.
-TAG = "LIVINGAI_TEST_PLACE"
 
 
 class Place:
@@ -105,12 +103,7 @@ class Place:
 
     def processes(self) -> list[psutil.Process]:
         """Every process that works here, but this one."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.pid != os.getpid() and process.environ().get(TAG) == self.tag:
-                    found.append(process)
-        return found
+        return tagged(self.tag)
 
     def service_processes(self) -> list[int]:
         """Process ids of all of the service's processes, the oldest first."""

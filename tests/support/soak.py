@@ -27,7 +27,7 @@ from livingai.stores.opening import open_store
 from livingai.stores.states import StateDecoder
 from tests.support.agents import DEFAULTS, environment
 from tests.support.history import Entry, History, Read, Stored, Write, summary, violations
-from tests.support.place import TAG
+from tests.support.processes import TAG, tagged
 from tests.support.soak_agent import state_named
 from tests.support.waiting import ended, is_running, kill, until
 
@@ -176,39 +176,31 @@ class Soak:
 
     def _service(self) -> list[int]:
         agents = {process.pid for process in self._agents.values()}
-        return [process.pid for process in self._processes() if process.pid not in agents]
-
-    def _processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.pid != os.getpid() and process.environ().get(TAG) == self.tag:
-                    found.append(process)
-        return found
+        return [process.pid for process in tagged(self.tag) if process.pid not in agents]
 
     def _resume(self) -> None:
-        for process in self._processes():
+        for process in tagged(self.tag):
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGCONT)
 
     def _drain(self) -> None:
         """The service stores what the dead have left, and ends."""
-        until(lambda: not self._processes(), what="the end of the service", timeout=_LONGEST_S)
+        until(lambda: not tagged(self.tag), what="the end of the service", timeout=_LONGEST_S)
         for directory in self.directories:
             with Service(open_store(self.store), directory):
                 pass
-        until(lambda: not self._processes(), what="the end of all processes", timeout=_LONGEST_S)
+        until(lambda: not tagged(self.tag), what="the end of all processes", timeout=_LONGEST_S)
         for directory in self.directories:
             report = check_directory(directory)
             assert report.ok, f"seed {self.seed}: {report.errors}"
 
     def _end(self) -> None:
         self._resume()
-        for process in self._processes():
+        for process in tagged(self.tag):
             kill(process.pid)
         for name in list(self._agents):
             self._forget(name)
-        until(lambda: not any(is_running(p.pid) for p in self._processes()), what="all gone")
+        until(lambda: not any(is_running(p.pid) for p in tagged(self.tag)), what="all gone")
 
     # -- what came of it --
 

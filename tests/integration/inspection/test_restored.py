@@ -16,8 +16,9 @@ from livingai.inspection.report import Code
 from livingai.stores.base import Row, RowResult
 from livingai.stores.belonging import recognise
 from tests.support import acts, peek
-from tests.support.place import TAG, Place
+from tests.support.place import Place
 from tests.support.places import move_database
+from tests.support.processes import TAG
 from tests.support.states import LARGE, state_of
 from tests.support.store_damage import Stored, restore
 from tests.support.waiting import gone, kill

@@ -11,7 +11,8 @@ from livingai.inspection.report import Code
 from livingai.queue.layout import OUTCOME_OFFSET, offset_of, segment_of
 from livingai.queue.segment import segment_name
 from tests.support.journals import overwrite, records
-from tests.support.place import TAG, Place
+from tests.support.place import Place
+from tests.support.processes import TAG
 from tests.support.store_damage import CASES, STEPS, Case, Stored
 
 
