@@ -23,7 +23,8 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format bench bench-gate bench-quick drawings faults soak simulate fuzz mutants build clean
+.PHONY: help venv demo test coverage lint format bench bench-gate bench-quick drawings faults soak simulate fuzz \
+	mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,14 @@ demo: $(VENV)/.main ## See it work (installs the main dependencies only)
 test: $(VENV)/.dev ## Run the tests, JOBS=2 at a time; repeat a run with SEED=...
 	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED))"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --hypothesis-seed=$(SEED) $(ARGS)
+
+# Measured in all processes but those that end by SIGKILL, which write nothing. The table comes even
+# if a test fails.
+coverage: $(VENV)/.dev ## Run the tests (ARGS="tests/unit") and show which lines no process has run
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/python -m coverage run -m pytest --hypothesis-seed=$(SEED) $(ARGS); \
+		status=$$?; $(BIN)/python -m tests.covered; exit $$status
 
 lint: $(VENV)/.dev ## Check style, formatting and types
 	$(BIN)/ruff check .
