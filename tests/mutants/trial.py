@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from tests.mutants.table import ROOT, Mutant
+from tests.support.journals import SCRATCH, scratch_folder
+from tests.support.processes import end_all
 
 #: In the environment of all processes of a trial, so that none outlives it.
 _TAG = "LIVINGAI_MUTANT_TREE"
@@ -78,10 +78,11 @@ class Tree:
     def run(self, tests: tuple[str, ...], longest_s: float) -> Trial:
         """Run tests until the first failure; one that takes longer than ``longest_s`` has hung,
         which is noticed, too."""
-        scratch = self.path / ".trial"
+        scratch, memory = self.path / ".trial", scratch_folder()
         environment = {
             **os.environ, "PYTHONPATH": str(self.path), _TAG: str(self.path),
             "LIVINGAI_PROFILE": "mutants", "LIVINGAI_SEED": str(self._seed), "TMPDIR": str(scratch),
+            SCRATCH: str(memory),
         }  # fmt: skip
         scratch.mkdir()
         command = [
@@ -97,24 +98,15 @@ class Tree:
             output, _ = process.communicate(timeout=longest_s)
             code: int | None = process.returncode
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            end_all(str(self.path), _TAG)
             output, _ = process.communicate()
             code = None
         finally:
-            self._end_all()
-            shutil.rmtree(scratch, ignore_errors=True)
+            end_all(str(self.path), _TAG)  # a faulty program may leave processes behind
+            for folder in (scratch, memory):
+                shutil.rmtree(folder, ignore_errors=True)
         verdict, by = _judged(code, output, longest_s)
         return Trial(verdict, time.monotonic() - began, by, output)
-
-    def _end_all(self) -> None:
-        """A faulty program may leave processes behind."""
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(_TAG) == str(self.path):
-                    process.kill()
-                    process.wait(10)
-            except psutil.Error:
-                continue
 
 
 def _judged(code: int | None, output: str, longest_s: float) -> tuple[Verdict, str]:

@@ -24,7 +24,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
 from tests.support import peek
 from tests.support.agents import Agent, engine_settings
-from tests.support.processes import tagged
+from tests.support.processes import end_all, is_tracker, tagged
 from tests.support.waiting import is_running, until
 
 
@@ -106,9 +106,10 @@ class Place:
         return tagged(self.tag)
 
     def service_processes(self) -> list[int]:
-        """Process ids of all of the service's processes, the oldest first."""
+        """Process ids of all of the service's processes, the oldest first; without the resource
+        tracker, which ends by itself."""
         agents = {agent.pid for agent in self.agents}
-        found = [process for process in self.processes() if process.pid not in agents]
+        found = [p for p in self.processes() if p.pid not in agents and not is_tracker(p)]
         return [p.pid for p in sorted(found, key=lambda p: p.create_time())]
 
     def kill_service(self) -> None:
@@ -159,8 +160,7 @@ class Place:
             self.empty()
         except AssertionError:
             left = [f"{p.pid} {' '.join(p.cmdline())}" for p in self.processes()]
-            for process in self.processes():
-                process.kill()
+            end_all(self.tag)
             raise AssertionError(f"processes left after 10 s: {left}") from None
         if os.path.exists(self.directory.service_state):
             self._check_journals()

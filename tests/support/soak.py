@@ -27,9 +27,9 @@ from livingai.stores.opening import open_store
 from livingai.stores.states import StateDecoder
 from tests.support.agents import DEFAULTS, environment
 from tests.support.history import Entry, History, Read, Stored, Write, summary, violations
-from tests.support.processes import TAG, tagged
+from tests.support.processes import TAG, end_all, is_tracker, tagged
 from tests.support.soak_agent import state_named
-from tests.support.waiting import ended, is_running, kill, until
+from tests.support.waiting import ended, kill, until
 
 #: Kills of a round; then all is settled and judged.
 ROUND = 40
@@ -176,7 +176,7 @@ class Soak:
 
     def _service(self) -> list[int]:
         agents = {process.pid for process in self._agents.values()}
-        return [process.pid for process in tagged(self.tag) if process.pid not in agents]
+        return [p.pid for p in tagged(self.tag) if p.pid not in agents and not is_tracker(p)]
 
     def _resume(self) -> None:
         for process in tagged(self.tag):
@@ -195,12 +195,9 @@ class Soak:
             assert report.ok, f"seed {self.seed}: {report.errors}"
 
     def _end(self) -> None:
-        self._resume()
-        for process in tagged(self.tag):
-            kill(process.pid)
+        end_all(self.tag)
         for name in list(self._agents):
             self._forget(name)
-        until(lambda: not any(is_running(p.pid) for p in tagged(self.tag)), what="all gone")
 
     # -- what came of it --
 
