@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from livingai.inspection.check import check_directory
@@ -23,6 +25,7 @@ from livingai.queue.layout import (
 )
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found
+from livingai.workers.dispatcher.feed import Feed
 from tests.support import hostile
 from tests.support.journals import (
     Consumer,
@@ -343,3 +346,26 @@ JOURNAL: dict[str, tuple[Callable[[Checked], object], Code, Severity, str]] = {
         Code.INDEX_WRONG, ERROR, "which is another",
     ),
 }  # fmt: skip
+
+
+def contents(checked: Checked) -> Counter[bytes]:
+    """The bytes of every file below the directory. Who holds a lock is written into its file."""
+    files = (Path(at, name) for at, _, names in os.walk(checked.directory.path) for name in names)
+    return Counter(
+        path.read_bytes() for path in files if not path.is_symlink() and path.suffix != ".lock"
+    )
+
+
+def waiting(checked: Checked) -> set[int]:
+    """The records that a service takes from the journal."""
+    (journal,) = checked.directory.journal_paths()
+    with closing(Feed(journal)) as feed:
+        feed.check_owner()
+        found = set()
+        while not feed.exhausted or feed.ahead:
+            feed.read_ahead()
+            while feed.ahead:
+                item = feed.next()
+                if feed.outcome_of(item) is None:
+                    found.add(item.header.lsn)
+    return found

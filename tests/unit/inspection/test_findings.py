@@ -46,14 +46,6 @@ from tests.support.journals import (
 from tests.support.store_damage import CASES
 
 
-@pytest.fixture
-def checked(tmp_path: Path) -> Checked:
-    """It is healthy."""
-    found = Checked(tmp_path)
-    assert found.findings() == []
-    return found
-
-
 def test_what_is_healthy_is_counted(checked: Checked) -> None:
     set_aside(checked.directory.quarantine, 7, 128, b"x", reason="why")
     report = check_directory(checked.directory.path)
