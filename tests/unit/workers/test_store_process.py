@@ -50,3 +50,47 @@ def test_it_ends_its_side_and_does_not_read(tmp_path: Path) -> None:
         return process.returncode
 
     assert asyncio.run(ask()) == -9
+
+
+#: Greets, says something when it is asked, and stays.
+_NONSENSE = """
+import socket, sys, time
+from livingai.protocol.frames import Message, frame
+from livingai.workers.store.main import _incoming
+sock = socket.socket(fileno=int(sys.argv[1]))
+incoming = filter(None, _incoming(sock))
+next(incoming)
+sock.sendall(frame(Message.HELLO, 1, 2))
+number = next(incoming)[1]
+sock.sendall({nonsense})
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        r"b'\xff' * 100",  # a frame of 4 GB
+        "frame(Message.RESPONSE, number)",
+        "frame()",
+    ],
+)
+def test_one_that_sends_nonsense_is_ended(tmp_path: Path, nonsense: str) -> None:
+    """Whoever waits for its answer is told, and another one can be started."""
+    config = ServiceConfig.build(SQLiteStore(tmp_path / "a.db"), str(tmp_path), EngineConfig())
+    ours, theirs = socket.socketpair()
+    with theirs:
+        code = _NONSENSE.format(nonsense=nonsense)
+        command = [sys.executable, "-c", code, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+
+    async def ask() -> int | None:
+        store = StoreProcess("reader", process, ours, config, lambda: None, lambda _: None)
+        await store.up()
+        with pytest.raises(ServiceUnavailableError, match="reader"):
+            await asyncio.wait_for(store.ask("size"), patience(60))
+        await asyncio.wait_for(store.gone(), patience(60))
+        assert store.ended
+        return process.returncode
+
+    assert asyncio.run(ask()) == -9
