@@ -114,15 +114,14 @@ class Place:
 
     def kill_service(self) -> None:
         """SIGKILL for all of the service's processes and for what those are just starting, until
-        none is left. The standard library's trackers go by themselves, once they have removed the
-        semaphores that the others leave."""
+        none is left."""
         until(self._none_left, what="no process of the service")
 
     def _none_left(self) -> bool:
         left = self.service_processes()
         for pid in left:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT if is_tracker(pid) else signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         return not left
 
     def socket_left(self) -> bool:
@@ -217,13 +216,6 @@ class Place:
         assert not threads, f"threads left: {threads}"
         children = {child.pid for child in psutil.Process().children()} - self._children
         assert not children, f"children left: {[(pid, is_running(pid)) for pid in children]}"
-
-
-def is_tracker(pid: int) -> bool:
-    """Whether it is a process of the standard library that removes what others leave."""
-    with suppress(psutil.Error):
-        return "resource_tracker" in " ".join(psutil.Process(pid).cmdline())
-    return False
 
 
 def _descriptors() -> dict[int, str]:

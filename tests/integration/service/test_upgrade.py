@@ -25,7 +25,7 @@ from livingai.queue.waiting import waiting_records
 from tests.support import acts, peek
 from tests.support.agents import Agent, environment
 from tests.support.earlier import Earlier
-from tests.support.place import Place, is_tracker
+from tests.support.place import Place
 from tests.support.places import command
 from tests.support.states import LARGE, state_of
 from tests.support.waiting import gone, kill, until
@@ -417,7 +417,7 @@ def test_all_die_in_any_order_during_an_upgrade(state_dir: Place, second: Earlie
                 assert (step["step"], state) == (saved[slot] - 1, state_of(run, step["step"], 3000))
                 happened["read"] += 1
         elif what == "service":
-            there = [pid for pid in state_dir.service_processes() if not is_tracker(pid)]
+            there = state_dir.service_processes()
             kill(*random.sample(there, random.randint(0, len(there))))
         else:
             agents[slot].call(acts.outcomes, timeout=random.random())
