@@ -4,14 +4,17 @@ Rules:
 
 1. What is one statement is sent as one, and is a transaction by itself. Several are one round trip
    too: BEGIN, settings, statements and COMMIT are sent together (pipeline mode), then the answers
-   are read. ``SET LOCAL`` and nothing else, so that PgBouncer in transaction mode serves; for the
-   same reason nothing is prepared by name.
+   are read. What a transaction needs is ``SET LOCAL``, so that PgBouncer in transaction mode
+   serves; for the same reason nothing is prepared by name.
 2. Every wait has an end: after ``statement_timeout_ms`` the statement is cancelled, and if the
    server says nothing even then, the connection is closed :data:`GRACE_S` later.
 3. After an error the connection is rolled back if it can be, else closed; the next call opens a new
    one. An answer that got lost may be that of a COMMIT: the caller sends the same batch again,
    which changes nothing if it was stored.
 4. Every error leaves this module as one of livingai's, without credentials.
+5. The server looks whether our machine is still there (:data:`_LOOK_AFTER_US`). If that dies in the
+   midst of a transaction, the server waits for the rest of it, and holds its locks meanwhile: two
+   hours, if its system decides, in which no other machine can take these executions over.
 """
 
 from __future__ import annotations
@@ -37,6 +40,15 @@ Run = Callable[..., list[Any]]
 
 #: How much longer than ``statement_timeout_ms`` a server may be silent.
 GRACE_S: Final = 5.0
+#: The server is to end a session whose client's machine has not answered for 25 s, see rule 5. (A
+#: client that is only stopped answers: its kernel does.) Not through a pooler, whose connection is
+#: for others, too: it gives out numbers of its own, so nothing is set there.
+_LOOK_AFTER_US: Final = (
+    "SELECT set_config('tcp_keepalives_idle', '10', false), "
+    "set_config('tcp_keepalives_interval', '5', false), "
+    "set_config('tcp_keepalives_count', '3', false), "
+    "set_config('tcp_user_timeout', '25000', false) WHERE pg_backend_pid() = %s"
+)
 
 
 class _Connection(psycopg.Connection[Any]):
@@ -130,6 +142,7 @@ class Session:
         self._pid = os.getpid()
         self._connection.adapters.register_dumper(Array, ArrayDumper)
         try:
+            self.read(_LOOK_AFTER_US, (self._connection.info.backend_pid,))
             self._prepare(self)
         except BaseException:
             self.close()

@@ -105,14 +105,19 @@ def _template(version: int) -> Path:
 
 
 class PostgresServer:
-    """A server with an empty cluster. ``settings`` go to its command line."""
+    """A server with an empty cluster that listens on ``host``. ``settings`` go to its command
+    line."""
 
-    def __init__(self, version: int = 18, **settings: Any) -> None:
+    def __init__(self, version: int = 18, *, host: str = "127.0.0.1", **settings: Any) -> None:
         self._bin = _binaries(version)
         self.folder = _folder()
         self._data = self.folder / "data"
         command: list[str | Path] = ["cp", "-R", _template(version), self._data]
         subprocess.run(command, check=True, **unprivileged())
+        if host != "127.0.0.1":
+            with open(self._data / "pg_hba.conf", "a", encoding="utf-8") as permitted:
+                permitted.write(f"host all all {host}/24 scram-sha-256\n")
+        self.host = host
         self.port = free_port()
         self._settings = {**_SETTINGS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,7 +126,7 @@ class PostgresServer:
         """Start it (again), and wait until it takes connections; it recovers if it has to."""
         settings = {
             "unix_socket_directories": self.folder, "port": self.port,
-            "listen_addresses": "127.0.0.1", **self._settings,
+            "listen_addresses": self.host, **self._settings,
         }  # fmt: skip
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         # Not the tests' own variables: by those they find what belongs to a service.
@@ -149,7 +154,7 @@ class PostgresServer:
     def tcp_url(self, user: str = "postgres", password: str = QUOTED_PASSWORD,
                 database: str = "postgres") -> str:  # fmt: skip
         """Through TCP, with a password."""
-        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:{password}@{self.host}:{self.port}/{database}"
 
     def program(self, name: str) -> Path:
         """A program of the server's installation, such as psql."""

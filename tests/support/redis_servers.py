@@ -73,11 +73,16 @@ class RedisServer:
     """A server process that can be killed and started again on its port and its data."""
 
     def __init__(
-        self, *options: str, binary: str | None = None, folder: Path | None = None
+        self,
+        *options: str,
+        binary: str | None = None,
+        folder: Path | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._binary = binary or packaged_binary() or missing("Valkey server")
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="livingai-redis-"))
+        self.host = host
         self.port = free_port()
         self.bus_port = free_port()
         self.socket = self.folder / "redis.sock"
@@ -97,12 +102,12 @@ class RedisServer:
     @property
     def url(self) -> str:
         """Its TCP address."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def launch(self) -> None:
         """Start the process without waiting for it to answer."""
         command = [
-            self._binary, "--bind", "127.0.0.1", "--port", str(self.port),
+            self._binary, "--bind", self.host, "--port", str(self.port),
             "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", "",
             "--logfile", str(self.folder / "redis.log"), "--daemonize", "no",
             "--enable-debug-command", "yes", *self.options,
@@ -189,9 +194,12 @@ class RedisServer:
             from redis.backoff import NoBackoff
             from redis.retry import Retry
 
+            # On another host than ours: by its socket, which is a file.
+            beside = None if self.host == "127.0.0.1" else str(self.socket)
             self._client = redis.Redis(
-                port=self.port, protocol=2, socket_timeout=20, retry=Retry(NoBackoff(), 0)
-            )
+                port=self.port, unix_socket_path=beside, protocol=2, socket_timeout=20,
+                retry=Retry(NoBackoff(), 0),
+            )  # fmt: skip
         return self._client
 
     @contextlib.contextmanager

@@ -72,6 +72,8 @@ def test_settings_do_not_leak_into_other_sessions(server: PostgresServer) -> Non
         for name in ("synchronous_commit", "statement_timeout"):
             ((found,),) = other.execute(f"SHOW {name}".encode()).fetchall()
             assert found not in ("off", "1234ms"), name
+        set_here = "SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE 'tcp%'"
+        assert other.execute(set_here).fetchall() == []
         assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
         assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
                              ).fetchone() == (0,)  # fmt: skip

@@ -208,6 +208,15 @@ def test_silent_server(
         hasty.close()
 
 
+def test_the_server_looks_whether_our_machine_is_still_there(server: PostgresServer) -> None:
+    """What that is for: tests/integration/stores/test_dead_host.py."""
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    with PostgresStore(server.tcp_url(), schema="looked_after") as store:
+        session = store._connected().session
+        found = [session.read(f"SHOW {name}")[0][0] for name in (*names, "tcp_user_timeout")]
+    assert found == ["10", "5", "3", "25000"]
+
+
 def test_crash_restart(postgres: PostgresServer) -> None:
     """kill -9 of a backend: the server throws everyone out, recovers, and has what it promised."""
     with PostgresStore(postgres.url()) as store:
