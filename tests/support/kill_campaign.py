@@ -7,8 +7,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from livingai import CheckpointEngine, ExecutionNode, NodeType, Outcome, Receipt, Status
 from livingai.node import NodeField
@@ -20,6 +21,7 @@ from tests.support.waiting import joined
 
 #: An execution of its own, saved once.
 FIRST = "first"
+BUDGET_MS = 50.0
 #: What breaks the server, and repairs it; it calls its second argument while the server is down.
 Break = Callable[[random.Random, Callable[[], None]], None]
 
@@ -37,6 +39,8 @@ class Savers(threading.Thread):
         self.rounds = 0
         self.stored = 0
         self.held_ms: list[float] = []
+        #: When a save had returned (``time.monotonic()``).
+        self.accepted: dict[tuple[str, int], float] = {}
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -61,6 +65,7 @@ class Savers(threading.Thread):
         began = time.perf_counter()
         receipt = self.engine.save_sync(node, state)
         self.held_ms.append((time.perf_counter() - began) * 1e3)
+        self.accepted[execution, step] = time.monotonic()
         self.steps[execution] += 1
         told = self.outcomes[execution, step] = []
 
@@ -102,13 +107,16 @@ def campaign(
     seed: int,
     times: int,
     executions: int = 8,
+    outages: Sequence[tuple[float, float]] = (),
 ) -> str:
     """Break the server ``times`` times, each time somewhere in a batch; then see that all is well.
-    What happened, in a sentence."""
+    What happened, in a sentence. ``outages`` is what ``break_it`` fills meanwhile: from when to
+    when (``time.monotonic()``) no word of the server can have come."""
     rng = random.Random(seed)
     down_ms = 0.0
     where = str(folder / "state")
-    with CheckpointEngine(store, directory=where, idle_s=0.2, patch_from_bytes=256) as engine:
+    settings: dict[str, Any] = {"idle_s": 0.2, "patch_from_bytes": 256, "budget_ms": BUDGET_MS}
+    with CheckpointEngine(store, directory=where, **settings) as engine:
         # The service starts and connects; else all that follows would fall into that time.
         engine.save_sync(ExecutionNode(FIRST)).result(patience(60))
         savers = Savers(engine, executions)
@@ -123,7 +131,7 @@ def campaign(
         savers.halt.set()
         joined(savers)
         engine.flush_sync(timeout=patience(60))
-        _check_outcomes(savers)
+        _check_outcomes(savers, outages)
         sla = engine.sla()
     with store.spec().build() as fresh:
         _check_store(fresh, savers)
@@ -140,7 +148,7 @@ def campaign(
     return told
 
 
-def _check_outcomes(savers: Savers) -> None:
+def _check_outcomes(savers: Savers, outages: Sequence[tuple[float, float]]) -> None:
     assert savers.failure is None, savers.failure
     with savers.changed:
         savers.changed.wait_for(lambda: all(savers.outcomes.values()), patience(30))
@@ -148,6 +156,16 @@ def _check_outcomes(savers: Savers) -> None:
     assert not wrong, f"not exactly one outcome: {wrong}"
     statuses = Counter(str(told[0].status) for told in savers.outcomes.values())
     assert set(statuses) <= {"met", "late"}, statuses
+    for (outcome,) in savers.outcomes.values():
+        in_time = outcome.latency_ms <= BUDGET_MS
+        assert in_time == (outcome.status == "met"), f"the outcome is not true: {outcome}"
+    for began, ended in outages:
+        within = [
+            key for key, at in savers.accepted.items() if began < at < ended - BUDGET_MS / 1e3
+        ]
+        assert within, "nothing was saved meanwhile"
+        met = [key for key in within if savers.outcomes[key][0].status == "met"]
+        assert not met, f"in time, though the server could not be reached: {met}"
 
 
 def _check_store(store: Store, savers: Savers) -> None:
