@@ -94,6 +94,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "repair.before_move": _COMMAND,
     "repair.after_move": _COMMAND,
     "repair.after_make": _COMMAND,
+    "repair.after_store": _COMMAND,
 }
 
 _armed: dict[str, tuple[str, str, float, int]] = {}

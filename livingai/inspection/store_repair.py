@@ -87,7 +87,7 @@ def _store(bench: Workbench, writer: _Writer, records: list[SettledRecord]) -> N
         batch = records[first : first + _BATCH]
         left = _commit(bench, writer, batch, _QUICKLY, done)
         _commit(bench, writer, left, _AS_THEY_ARE, done)
-        failpoint("repair.after_make")
+        failpoint("repair.after_store")
     for (status, reason), some in groupby(records, lambda r: _outcome(done[r.journal, r.position])):
         if status == RowStatus.STORED:
             _note(bench, some, "stored again")

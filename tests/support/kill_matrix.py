@@ -25,6 +25,7 @@ from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import leave_a_record, move_database
 from tests.support.states import state_of
+from tests.support.store_damage import OVERTAKEN, STEPS, Stored, restore
 
 
 class Cell(NamedTuple):
@@ -52,10 +53,27 @@ IO: Final = (
 )  # fmt: skip
 
 
+#: Of these the store does not take part.
+_WITHOUT_STORE: Final = (
+    "create", "takeover", "patch", "journal", "rotate", "supervisor", "compressor", "quarantine",
+    "requeue", "migrate", "relocate", "repair", "sqlite",
+)  # fmt: skip
+
+
 def cells() -> list[Cell]:
-    """The whole matrix."""
+    """The whole matrix, on SQLite."""
+    return _cells(list(NAMES))
+
+
+def store_cells() -> list[Cell]:
+    """Those of the steps in which it matters what the store does, for other stores."""
+    return _cells([name for name in NAMES if name.partition(".")[0] not in _WITHOUT_STORE])
+
+
+def _cells(names: list[str]) -> list[Cell]:
     found = []
-    for name, kinds in NAMES.items():
+    for name in names:
+        kinds = NAMES[name]
         for kind in kinds:
             hits = (1,) if name in ONCE else (1, 2)
             found += [Cell(name, kind, "kill", nth) for nth in hits]
@@ -85,6 +103,8 @@ def scenario_of(cell: Cell) -> Callable[[Place, dict[str, str]], None]:
         "requeue": requeued, "quarantine": requeued, "migrate": migrated, "relocate": relocated,
         "repair": repaired,
     }  # fmt: skip
+    if cell.name == "repair.after_store":
+        return stored_again
     return by_family.get(family, worked)
 
 
@@ -164,6 +184,23 @@ def repaired(place: Place, armed: dict[str, str]) -> None:
         place.ask("drain")
     assert peek.stored_steps(place.database, "run-1") == [0, 1]
     assert peek.stored_state(place.database, "run-1") == state_of("run-1", 1)
+
+
+def stored_again(place: Place, armed: dict[str, str]) -> None:
+    """A database was replaced by an older copy of itself: what is missing is stored again."""
+    restore(Stored.make(place))
+    where = ("check", place.database, "--store", place.database)
+    _until_done(place, *where, "--repair", env=armed)
+    assert _command(place, *where, env={}) == 0  # it finds nothing
+    for run in ("run-1", "run-2"):
+        assert peek.stored_steps(place.database, run) == list(range(STEPS)), run
+    versions = peek.stored_versions(place.database, "run-1")
+    assert versions == [(1, seq) for seq in range(1, STEPS + 1)], "lost or doubled"
+    for step, state in peek.stored_states(place.where, "run-1"):
+        assert state == state_of("run-1", step)
+    assert peek.stored_state(place.database, "overtaken") == state_of("overtaken", OVERTAKEN - 1)
+    with place.service():
+        place.ask("drain")
 
 
 def migrated(place: Place, armed: dict[str, str]) -> None:

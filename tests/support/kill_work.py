@@ -16,9 +16,10 @@ from tests.support.agents import Agent, AgentDied
 from tests.support.place import Place
 from tests.support.states import LARGE, state_of
 
-#: Small segments, so that they are rotated and recycled.
+#: Small segments, so that they are rotated and recycled; one writer, so that it comes to a
+#: failpoint a second time.
 SMALL: dict[str, Any] = {
-    "segment_bytes": 1 << 16, "journal_bytes": 1 << 23, "cache_bytes": 1 << 16,
+    "segment_bytes": 1 << 16, "journal_bytes": 1 << 23, "cache_bytes": 1 << 16, "writers": 1,
 }  # fmt: skip
 KEPT, LEAN, TAKEN, BIG = "kept", "lean", "taken", "big"
 #: Steps of KEPT that are tried before it is copied.
@@ -89,9 +90,10 @@ class Witness:
 
     def look(self) -> None:
         """I2: what the store has of each execution never goes back; the files are consistent."""
-        if self.place.database.exists():
+        with self.place.store() as store:
             for execution in self.tried:
-                found = max(peek.stored_versions(self.place.database, execution), default=(0, 0))
+                rows = store.checkpoints(execution, blobs=False)
+                found = max(((row.epoch, row.seq) for row in rows), default=(0, 0))
                 assert found >= self.newest.get(execution, (0, 0)), f"{execution} went back"
                 self.newest[execution] = found
         report = check_directory(self.place.directory.path)
@@ -116,16 +118,15 @@ class Witness:
 
     def check(self) -> None:
         """I1, I3: all that was acknowledged is stored, in order, and nothing that was not saved."""
-        database = self.place.database
         for execution, tried in self.tried.items():
-            steps = peek.stored_steps(database, execution)
+            steps = peek.stored_steps(self.place.where, execution)
             known = self.acknowledged[execution]
             assert steps == sorted(set(steps)), f"{execution}: doubled or out of order: {steps}"
             assert set(steps) <= set(tried), f"{execution}: {steps} was not saved"
             lost = set(known) - set(steps) - self.lean[execution]
             assert not lost, f"{execution}: lost {lost}"
             assert steps[-1] >= known[-1], f"the newest acknowledged write is lost: {steps}"
-            states = peek.stored_states(database, execution)
+            states = peek.stored_states(self.place.where, execution)
             assert states[-1][0] == steps[-1], "the newest state is lost"
             for step, state in states:
                 assert state == state_of(execution, step, tried[step]), f"{execution} {step}: bytes"
@@ -156,7 +157,7 @@ def work(witness: Witness) -> None:
     witness.leave()
     witness.check()
     for number in range(2):
-        copied = peek.stored_steps(witness.place.database, f"copy-{number}")
+        copied = peek.stored_steps(witness.place.where, f"copy-{number}")
         before = {step for step in witness.acknowledged[KEPT] if step < _COPIED}
         assert set(copied) >= before, "the copy is not whole"
-        assert len(peek.stored_states(witness.place.database, f"copy-{number}")) >= 2
+        assert len(peek.stored_states(witness.place.where, f"copy-{number}")) >= 2

@@ -17,6 +17,7 @@ from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.record import read_outcome
 from livingai.queue.tail import Found, JournalTail
 from livingai.stores.base import Store
+from livingai.stores.opening import open_store
 
 
 def decoded(store: Store, execution: str, blob: bytes) -> bytes:
@@ -30,9 +31,9 @@ def decoded(store: Store, execution: str, blob: bytes) -> bytes:
     return codecs.decode(blob, fetch_base=base, max_bytes=1 << 30)
 
 
-def stored_state(database: Path, execution: str) -> Any:
-    """The newest state that the store has; None without one."""
-    with SQLiteStore(database) as store:
+def stored_state(where: Path | str, execution: str) -> Any:
+    """The newest state that the store (a file or URL) has; None without one."""
+    with open_store(str(where)) as store:
         return state_in(store, execution)
 
 
@@ -44,15 +45,15 @@ def state_in(store: Store, execution: str) -> Any:
     return decode_state(found.state_kind, decoded(store, execution, found.blob))
 
 
-def stored_steps(database: Path, execution: str) -> list[int]:
-    """The steps that the store has, in order of their first save."""
-    with SQLiteStore(database) as store:
+def stored_steps(where: Path | str, execution: str) -> list[int]:
+    """The steps that the store (a file or URL) has, in order of their first save."""
+    with open_store(str(where)) as store:
         return [node.wire[NodeField.OUTPUT]["step"] for node in store.nodes(execution)]
 
 
-def stored_states(database: Path, execution: str) -> list[tuple[int, Any]]:
-    """Step and state of every checkpoint in the store, in order."""
-    with SQLiteStore(database) as store:
+def stored_states(where: Path | str, execution: str) -> list[tuple[int, Any]]:
+    """Step and state of every checkpoint in the store (a file or URL), in order."""
+    with open_store(str(where)) as store:
         steps = {
             node.wire[NodeField.ID]: node.wire[NodeField.OUTPUT]["step"]
             for node in store.nodes(execution)

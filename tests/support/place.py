@@ -17,11 +17,13 @@ from typing import Any
 
 import psutil
 
-from livingai import CheckpointEngine, Service, SQLiteStore
+from livingai import CheckpointEngine, Service
 from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import verb_named
 from livingai.queue.directory import StateDirectory
 from livingai.queue.tail import JournalTail
+from livingai.stores.base import Store
+from livingai.stores.opening import open_store
 from tests.support import peek
 from tests.support.agents import Agent, engine_settings
 from tests.support.processes import end_all, is_tracker, tagged
@@ -29,12 +31,15 @@ from tests.support.waiting import is_running, until
 
 
 class Place:
-    """One database, its state directory, and the processes that a test starts there."""
+    """One database, its state directory, and the processes that a test starts there. The database
+    is a file of the place, unless ``url`` names another store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
         self.database = folder / "agent.db"
-        self.directory = StateDirectory(f"{self.database}-livingai")
+        #: What opens the store: a URL, or the path of the file.
+        self.where = url or str(self.database)
+        self.directory = StateDirectory(folder / "state" if url else f"{self.database}-livingai")
         self.tag = secrets.token_hex(8)
         #: An execution of the running test's own.
         self.run = "run-1"
@@ -54,13 +59,15 @@ class Place:
         popen = {name: settings.pop(name) for name in names if name in settings}
         self._born += 1
         log = self.folder / f"agent-{self._born}.log"
-        agent = Agent(settings.pop("database", self.database), log, settings, **popen)
+        if self.where != str(self.database):
+            settings.setdefault("directory", self.directory.path)
+        agent = Agent(settings.pop("database", self.where), log, settings, **popen)
         self.agents.append(agent)
         return agent
 
-    def store(self) -> SQLiteStore:
+    def store(self) -> Store:
         """The place's store."""
-        return SQLiteStore(self.database)
+        return open_store(self.where)
 
     def engine(self, **settings: Any) -> CheckpointEngine:
         """An engine in the test's own process."""
@@ -91,12 +98,11 @@ class Place:
         state that is large (``LARGE`` of :mod:`tests.support.states`)."""
 
         def look() -> list[int]:
-            status = self.ask("status")
-            return (
-                list(status.pids.compressors)
-                if status.compression.startswith("in ") and "processes" in status.compression
-                else []
-            )
+            with suppress(ConnectionError):  # a service that dies as it is asked
+                status = self.ask("status")
+                if status.compression.startswith("in ") and "processes" in status.compression:
+                    return list(status.pids.compressors)
+            return []
 
         self.pids()
         return until(look, what="compressors", timeout=60)

@@ -23,6 +23,7 @@ from tests.support.waiting import frozen, gone, kill
 #: The last execution was deleted, the one before is superseded in parts.
 EXECUTIONS = ("run-1", "run-2", "overtaken", "deleted")
 STEPS = 6
+OVERTAKEN = 30
 
 
 class Stored:
@@ -48,7 +49,7 @@ class Stored:
                 with closing(apsw.Connection(str(stored.database))) as connection:
                     connection.execute("VACUUM INTO ?", (str(stored.older),))
         with frozen(place.service_processes()):
-            agent.call(acts.save_many, "overtaken", 30, history=False)
+            agent.call(acts.save_many, "overtaken", OVERTAKEN, history=False)
         agent.call(acts.save, "deleted", 0)
         agent.call(acts.drain)
         statuses = agent.call(acts.statuses)
