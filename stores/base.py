@@ -186,6 +186,14 @@ class Store(ABC):
         """Close what is not there any more, such as a file that was removed. Called about once a
         second by a process that has the store open and nothing to do; never opens anything."""
 
+    def examine(self) -> None:  # noqa: B027 - optional
+        """Look whether the database is sound, as far as it can be seen, after forgetting what this
+        process remembers of it. Called when another process has found it damaged; may take long.
+
+        Raises:
+            StoreFormatError: it is damaged.
+        """
+
     def __enter__(self) -> Self:
         self.open()
         return self

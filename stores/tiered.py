@@ -142,6 +142,10 @@ class TieredStore(Store):
         self._cold.open()
         self._hot_tier.use(self._hot.open, None)
 
+    def examine(self) -> None:
+        """Look whether the cold store is sound, which decides."""
+        self._cold.examine()
+
     def let_go(self) -> None:
         """In both tiers, close what is not there any more."""
         self._hot.let_go()

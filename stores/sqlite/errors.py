@@ -50,12 +50,12 @@ def translate(error: Exception, path: str) -> Exception:
     if isinstance(error, apsw.FullError):
         return StoreUnavailableError(f"the disk that holds {path} is full: {what}; free space")
     if isinstance(error, (apsw.NotADBError, apsw.FormatError)):
-        return StoreFormatError(f"{path} is not an SQLite database; use another path")
-    if isinstance(error, apsw.CorruptError):
         return StoreFormatError(
-            f"{path} is damaged: {what}. Move it away with its -wal and -shm and restore a backup, "
-            "or save what is readable with `sqlite3 FILE .recover`"
+            f"{path} is not an SQLite database, or its beginning is damaged; use another path, or "
+            "move it away with its -wal and -shm and restore a backup"
         )
+    if isinstance(error, apsw.CorruptError):
+        return damaged(path, what)
     for_now = (
         apsw.CantOpenError,
         apsw.InterruptError,
@@ -68,6 +68,14 @@ def translate(error: Exception, path: str) -> Exception:
     if isinstance(error, for_now):
         return StoreUnavailableError(f"{path} cannot be used for now: {what}")
     return StoreError(f"SQLite failed on {path}: {what}")
+
+
+def damaged(path: str, what: str) -> StoreFormatError:
+    """The error for a damaged file at ``path``."""
+    return StoreFormatError(
+        f"{path} is damaged: {what}. Move it away with its -wal and -shm and restore a backup, "
+        "or save what is readable with `sqlite3 FILE .recover`"
+    )
 
 
 def check_place(path: str) -> None:

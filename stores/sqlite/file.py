@@ -11,7 +11,9 @@ Rules:
    A log without a name can still be read by a process that has it open, so it is copied into the
    database first. What was committed while that happened is not called stored. A log that a removed
    database has left does not belong to the next one; see :mod:`.leftovers`.
-4. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.space` for its bounds.
+4. SQLite notices damage only in pages that it reads, and a connection has many in memory. So a
+   writer goes on in a file that others find damaged; :meth:`DatabaseFile.examine` is for that.
+5. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.space` for its bounds.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from urllib.parse import quote
 
 from livingai.errors import CorruptRowError, StoreError, StoreFormatError, StoreUnavailableError
 from livingai.failpoint import failpoint
-from livingai.stores.sqlite.errors import check_place, translated
+from livingai.stores.sqlite.errors import check_place, damaged, translated
 from livingai.stores.sqlite.leftovers import own_log
 from livingai.stores.sqlite.schema import PAGE_BYTES, migrate, schema_version
 from livingai.stores.sqlite.space import LogTruncation
@@ -197,6 +199,19 @@ class DatabaseFile:
         self._rescue(connection, files)
         self.close()
         return True
+
+    def examine(self) -> None:
+        """Open the file anew, without the pages that this process has in memory, and look through
+        all that it has.
+
+        Raises:
+            StoreFormatError: it is damaged.
+        """
+        self.close()
+        ((found,),) = self.read("PRAGMA quick_check(1)", ())
+        if found != "ok":
+            self.close()
+            raise damaged(self.path, found)
 
     def fold_log(self) -> None:
         """Copy the log back and cut both files down to what is in use, unless a reader is in the

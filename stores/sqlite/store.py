@@ -180,6 +180,15 @@ class SQLiteStore(Store):
         """
         self._file.open()
 
+    def examine(self) -> None:
+        """Open the file anew and look through all of its pages.
+
+        Raises:
+            StoreFormatError: it is damaged, or no database any more.
+            StoreUnavailableError: it cannot be looked at now.
+        """
+        self._file.examine()
+
     def let_go(self) -> None:
         """Close the file if it, or its log, was removed or replaced."""
         self._file.let_go()

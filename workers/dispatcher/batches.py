@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import CorruptRecordError, LivingAIError, StoreError, StoreUnavailableError
+from livingai.errors import (
+    CorruptRecordError,
+    LivingAIError,
+    ServiceUnavailableError,
+    StoreError,
+    StoreUnavailableError,
+)
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.patch import is_patch
 from livingai.stores.base import RowStatus
@@ -59,6 +65,8 @@ class BatchWriter:
         self._port = port
         self._link = StoreLink(config, "writer", port.kick)
         self._task: asyncio.Task[None] | None = None
+        #: Examines the store, see :meth:`doubt`.
+        self._doubt: asyncio.Task[None] | None = None
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
         #: When the batch under way was sent (CLOCK_MONOTONIC); 0 while there is none.
@@ -107,6 +115,32 @@ class BatchWriter:
             self._hurry.set()
         return None
 
+    def doubt(self, error: LivingAIError) -> None:
+        """Another process has found the store damaged: nothing is written before the writer finds
+        it sound. Until then records wait in the journals, where they are safe."""
+        if self._doubt is None and not self._closed:
+            self._note(error)
+            self._doubt = asyncio.create_task(self._examine())
+
+    async def _examine(self) -> None:
+        try:
+            while not self._closed:
+                began_ns = self._tried_ns = time.monotonic_ns()
+                try:
+                    await self._link.call("examine")
+                except (StoreError, ServiceUnavailableError) as error:
+                    self._note(error, began_ns)
+                    await self._pause()
+                except LivingAIError as error:  # a writer of an earlier livingai
+                    _log.warning("the store cannot be examined: %s", error)
+                    return
+                else:
+                    self._note(None)
+                    return
+        finally:
+            self._doubt = None
+            self._port.kick()
+
     async def _pause(self) -> None:
         """Wait before the next attempt, unless somebody waits for it."""
         with contextlib.suppress(TimeoutError):
@@ -119,7 +153,7 @@ class BatchWriter:
 
     def flush(self) -> None:
         """Begin the next batch unless one is under way."""
-        if self._task is None and not self._closed:
+        if self._task is None and self._doubt is None and not self._closed:
             batch = self._next_batch()
             if batch:
                 self._task = asyncio.create_task(self._write(batch))
@@ -270,8 +304,8 @@ class BatchWriter:
         self._closed = True
         self._hurry.set()
         await self._link.close()
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        if under_way := [task for task in (self._task, self._doubt) if task is not None]:
+            await asyncio.wait(under_way)
 
 
 def _request(item: Item, revision: int) -> list[Any]:

@@ -331,6 +331,11 @@ class Dispatcher:
         """See :meth:`.barriers.Barriers.passed`."""
         await self.barriers.passed(key)
 
+    def doubt(self, error: LivingAIError) -> None:
+        """See :meth:`.batches.BatchWriter.doubt`."""
+        for writer in self.writers:
+            writer.doubt(error)
+
     async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
         """Ask the writer of the execution with hash ``key``."""
         return await self.writer_of(key).ask(verb, *arguments)

@@ -90,6 +90,9 @@ class RequestPort(TurnPort, Protocol):
     async def until_ready(self) -> None:
         """Wait until the service is up."""
 
+    def doubt(self, error: LivingAIError) -> None:
+        """The store was found damaged: have it examined before anything is written."""
+
     async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
         """Ask the writer of the execution with hash ``key``."""
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError, ServiceUnavailableError
+from livingai.errors import LivingAIError, ServiceUnavailableError, StoreFormatError
 from livingai.protocol.error_parts import error_parts
 from livingai.protocol.frames import Message, frame
 from livingai.protocol.verbs import PRUNE, Answerer, Barrier, Verb, verb_named
@@ -54,6 +54,8 @@ class Requests:
             value = await self._do(verb, key, arguments)
             agent.send(frame(Message.RESPONSE, number, True, value))
         except LivingAIError as error:
+            if isinstance(error, StoreFormatError):
+                self._port.doubt(error)
             self._refuse(agent, number, error)
         except Exception as error:  # arguments that make no sense, or a mistake of ours
             _log.error("cannot answer the request %r: %r", name, error)

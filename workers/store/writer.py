@@ -59,6 +59,10 @@ class WriterRole(Role):
         """Connect, so that the first commit need not."""
         self._open()
 
+    def do_examine(self) -> None:
+        """Look whether the store is sound. Raises StoreFormatError: it is damaged."""
+        self._open().examine()
+
     def do_elsewhere(self) -> str:
         """What waits for this store in other state directories of this machine."""
         return look_elsewhere(self._open(), self._directory) if self._directory is not None else ""

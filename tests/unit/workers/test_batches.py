@@ -15,6 +15,7 @@ from livingai.errors import (
     CorruptRowError,
     LivingAIError,
     ServiceUnavailableError,
+    StoreFormatError,
     StoreUnavailableError,
 )
 from livingai.outcome import STATUS_BY_CODE
@@ -44,12 +45,15 @@ class NearWriter:
         self.sent: list[list[int]] = []
         #: By record number: answered in the store's place, so many times.
         self.answers: dict[int, list[int]] = {}
+        #: How often the store was examined, and how often it is damaged.
+        self.examined = self.unsound = 0
 
     async def worker(self) -> NearWriter:
         return self
 
     async def ask(self, verb: str, rows: list[list[object]]) -> list[list[object]]:
         assert verb == "commit"
+        assert self.examined > self.unsound or not self.unsound, "it is written to"
         numbers = [self._lsn_at[int(row[1])] for row in rows]  # type: ignore[call-overload]
         self.sent.append(numbers)
         error = self._fault(numbers)
@@ -58,6 +62,12 @@ class NearWriter:
         told = [self.answers.get(number) for number in numbers]
         real = iter(self._role.do_commit([r for r, t in zip(rows, told, strict=True) if not t]))
         return [[t.pop(0), 0, "told", 1] if t else next(real) for t in told]
+
+    async def call(self, verb: str) -> None:
+        assert verb == "examine"
+        self.examined += 1
+        if self.examined <= self.unsound:
+            raise StoreFormatError("damaged, says the writer")
 
     async def close(self) -> None:
         self._role.close()
@@ -198,6 +208,24 @@ def test_a_store_that_is_away_is_nobodys_fault(tmp_path: Path) -> None:
     assert all(item.attempts == 0 for item in bench.items)
     whole = sorted(bench.near.sent[0])
     assert [sorted(numbers) for numbers in bench.near.sent] == [whole] * 31
+
+
+def test_nothing_is_written_to_a_store_that_was_found_damaged(tmp_path: Path) -> None:
+    async def main() -> Bench:
+        bench = Bench(tmp_path, SAVES, no_fault)
+        bench.near.unsound = 3
+        with closing(bench):
+            bench.writer.doubt(StoreFormatError("damaged, says the reader"))
+            assert bench.writer.trouble == "damaged, says the reader"
+            bench.writer.doubt(StoreFormatError("damaged, says the reader again"))
+            await bench.run()
+            await bench.writer.close()
+        return bench
+
+    bench = asyncio.run(main())
+    assert bench.near.examined == 4
+    assert bench.writer.trouble == ""
+    assert set(bench.outcomes.values()) == {"met"}
 
 
 def test_what_is_written_again_keeps_its_order(tmp_path: Path) -> None:

@@ -101,6 +101,21 @@ def test_damaged_file_says_so(path: Path) -> None:
         store.commit([make_row(seq=500)])
 
 
+def test_a_writer_finds_damage_behind_its_back(path: Path) -> None:
+    with SQLiteStore(path) as store, SQLiteStore(path) as other:
+        store.examine()
+        commit(store, [make_row(seq=seq, output="x" * 3000) for seq in range(200)])
+        with open(f"{path}-wal", "r+b", buffering=0) as log:
+            size = os.fstat(log.fileno()).st_size
+            log.seek(32)
+            log.write(os.urandom(size - 32))
+        commit(store, [make_row(seq=500)])  # it has the pages in memory
+        with pytest.raises(StoreFormatError, match="damaged"):
+            store.examine()
+        with pytest.raises(StoreFormatError, match="damaged"):
+            list(other.nodes("run"))
+
+
 def test_missing_directory(tmp_path: Path) -> None:
     for use in each_way(SQLiteStore(tmp_path / "no" / "agent.db"))[:2]:
         with pytest.raises(StoreError, match="does not exist"):
