@@ -23,8 +23,9 @@ from typing import Any
 from livingai.stores.opening import open_store
 from tests.support import acts, postgres_servers
 from tests.support.agents import DEFAULTS, ROOT
-from tests.support.place import TAG, Place
+from tests.support.place import Place
 from tests.support.postgres_servers import PostgresServer, psql
+from tests.support.processes import TAG
 from tests.support.redis_servers import RedisServer
 
 #: In an archive: the state directory, and what the server had.

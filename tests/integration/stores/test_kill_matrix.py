@@ -12,7 +12,8 @@ from random import Random, SystemRandom
 import pytest
 
 from tests.support.kill_matrix import Cell, run, store_cells
-from tests.support.place import TAG, Place
+from tests.support.place import Place
+from tests.support.processes import TAG
 
 SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or SystemRandom().getrandbits(32)
 #: Cells of each store in ``make test``: one of each third of the table, which is in the order of a
