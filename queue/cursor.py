@@ -7,6 +7,7 @@ and never data; that is why a cursor needs no fsync.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ class CursorFile:
     def __init__(self, directory: str, journal_id: int, *, write: bool = False) -> None:
         """With ``write``, one that is not there is made. Raises FileNotFoundError, OSError."""
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+        self.directory = directory
         self._fd = open_file(os.path.join(directory, NAME), flags)
         self._journal_id = journal_id
         try:
@@ -73,6 +75,16 @@ class CursorFile:
         """The newest intact cursor; (0, 0) if there is none."""
         _, lsn, position = self._newest()
         return Cursor(lsn, position)
+
+    def reread(self) -> Cursor:
+        """As :meth:`read`, out of the file that has the name now: the service makes another one
+        where it was lost."""
+        with contextlib.suppress(OSError):  # there is none now, or no descriptor
+            path = os.path.join(self.directory, NAME)
+            if not os.path.samestat(os.stat(path), os.fstat(self._fd)):
+                fd, self._fd = self._fd, open_file(path, os.O_RDONLY)
+                os.close(fd)
+        return self.read()
 
     def damaged(self) -> bool:
         """Whether a slot that was written fails its checksum: then a newer cursor may have been

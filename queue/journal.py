@@ -55,8 +55,6 @@ __all__ = ["OWNER_LOCK", "Appended", "Journal", "JournalLimits"]
 
 #: Of what a journal may hold, the share that a patch may reach back over to its base.
 _REACH_SHARE = 4
-#: Records whose outcomes are looked for with the journal locked, which takes less than 1 ms.
-_LOOK_AT_ONCE = 2000
 
 
 class Appended(NamedTuple):
@@ -118,7 +116,7 @@ class Journal:
 
     def _stored(self) -> Cursor:
         """The service's cursor; one that passes records which were never written is not true."""
-        cursor = self._cursor.read()
+        cursor = self._cursor.reread()
         return cursor if cursor.lsn <= self.tail_lsn else Cursor(0, 0)
 
     # -- writing --
@@ -291,8 +289,7 @@ class Journal:
         while more:
             with self.lock:
                 more = not self._closed and any(
-                    look(segment, self.id, _LOOK_AT_ONCE)
-                    for segment in self._space.drained(self._segment)
+                    look(segment, self.id) for segment in self._space.drained(self._segment)
                 )
 
     def expire(self) -> None:

@@ -62,7 +62,7 @@ class JournalFiles:
                     raise
                 raise journal_error(error, "cannot make a journal") from error
             files.owner.moved(os.path.join(files.directory, OWNER_LOCK))
-            files.first.directory = files.directory
+            files.first.directory = files.cursor.directory = files.directory
             undo.pop_all()
         failpoint("create.after_rename")
         return files

@@ -41,13 +41,13 @@ Run = Callable[..., list[Any]]
 #: How much longer than ``statement_timeout_ms`` a server may be silent.
 GRACE_S: Final = 5.0
 #: The server is to end a session whose client's machine has not answered for 25 s, see rule 5. (A
-#: client that is only stopped answers: its kernel does.) Not through a pooler, whose connection is
+#: client that is only stopped answers: its kernel does. That is why ``tcp_user_timeout`` is not
+#: set, which ends a session that does not read either.) Not through a pooler, whose connection is
 #: for others, too: it gives out numbers of its own, so nothing is set there.
 _LOOK_AFTER_US: Final = (
     "SELECT set_config('tcp_keepalives_idle', '10', false), "
     "set_config('tcp_keepalives_interval', '5', false), "
-    "set_config('tcp_keepalives_count', '3', false), "
-    "set_config('tcp_user_timeout', '25000', false) WHERE pg_backend_pid() = %s"
+    "set_config('tcp_keepalives_count', '3', false) WHERE pg_backend_pid() = %s"
 )
 
 
@@ -142,11 +142,20 @@ class Session:
         self._pid = os.getpid()
         self._connection.adapters.register_dumper(Array, ArrayDumper)
         try:
-            self.read(_LOOK_AFTER_US, (self._connection.info.backend_pid,))
             self._prepare(self)
+            self._have_us_looked_after()
         except BaseException:
             self.close()
             raise
+
+    def _have_us_looked_after(self) -> None:
+        """See rule 5. A server that does not know how does without."""
+        assert self._connection is not None
+        try:
+            self.read(_LOOK_AFTER_US, (self._connection.info.backend_pid,))
+        except StoreError as error:
+            if isinstance(error, StoreUnavailableError):
+                raise
 
     def close(self) -> None:
         """Disconnect. Idempotent; in a fork's child it only forgets the connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -32,6 +33,8 @@ _log = logging.getLogger("livingai.service")
 _READ_AHEAD = 512
 #: Damaged places that are reported to an owner when it reconnects.
 _MOST_LOST = 1000
+#: An outcome that the disk does not take for so long is given up.
+_PATIENCE_S = 60.0
 
 
 class Item:
@@ -155,6 +158,9 @@ class Feed:
         self._passed: tuple[int, int] | None = None
         #: Outcomes that could not be written: position, number, status, latency.
         self._unwritten: list[tuple[int, int, int, int]] = []
+        #: Since when (CLOCK_MONOTONIC) the disk takes some of them not at all, and its last error.
+        self._unwritten_since = 0.0
+        self._errno: int | None = None
         self._fails = False
         self._lock_is_odd = False
         if self.tail.doubt:
@@ -325,6 +331,8 @@ class Feed:
         self._moved = True
         outcome = (item.at, item.header.lsn, status, latency_us)
         if not self.write_outcome(*outcome):  # its owner gets the message all the same
+            if not self._unwritten:
+                self._unwritten_since = time.monotonic()
             self._unwritten.append(outcome)
         return pack_outcome(item.header.lsn, status, latency_us)
 
@@ -336,8 +344,25 @@ class Feed:
         except (FileNotFoundError, OddFileError) as error:  # the record is gone
             _log.warning("cannot write an outcome into %s: %s", self.path, error)
         except OSError as error:
+            self._errno = error.errno
             self._tell_trouble("an outcome into", error)
             return False
+        return True
+
+    def _write_again(self) -> bool:
+        """Write what could not be written; whether nothing is left. A place that the disk takes
+        nothing for is given up after a while: its agent was told, and if the record is sent again
+        after a restart, the store knows it."""
+        self._unwritten = [each for each in self._unwritten if not self.write_outcome(*each)]
+        now = time.monotonic()
+        if not self._unwritten or self._errno != errno.EIO:
+            self._unwritten_since = now
+            return not self._unwritten
+        if now - self._unwritten_since < _PATIENCE_S:
+            return False
+        for at, lsn, *_ in self._unwritten:
+            _log.error("record %d of %s (at %d) stays without its outcome", lsn, self.path, at)
+        self._unwritten = []
         return True
 
     def skip(self) -> None:
@@ -349,10 +374,8 @@ class Feed:
         now; call it again, or the owner of a full journal would wait for ever."""
         if not self._moved:
             return True
-        while self._unwritten:
-            if not self.write_outcome(*self._unwritten[0]):
-                return False
-            del self._unwritten[0]
+        if not self._write_again():
+            return False
         while self.inflight and self.inflight[0].done:
             last = self.inflight.popleft()
             self._passed = last.header.lsn, last.end

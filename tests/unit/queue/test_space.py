@@ -14,10 +14,10 @@ import pytest
 
 from livingai import failpoint
 from livingai.errors import DiskFullError, JournalError, JournalFullError
-from livingai.queue.journal import _LOOK_AT_ONCE, JournalLimits
+from livingai.queue.journal import JournalLimits
 from livingai.queue.layout import offset_of, segment_of
 from livingai.queue.patch import is_patch
-from livingai.queue.reuse import is_settled
+from livingai.queue.reuse import _AT_ONCE_BYTES, is_settled, look
 from livingai.queue.segment import segment_name
 from livingai.queue.segments import Segments
 from tests.support.journals import (
@@ -320,14 +320,69 @@ def test_outcomes_are_looked_for_before_a_segment_is_needed(tmp_path: Path) -> N
         while len(journal._space.sealed) < 2:
             writer.save("run-1", b"small")
         first, second = journal._space.sealed
-        assert len(first.outcomes) > 2 * _LOOK_AT_ONCE
+        assert first.used > 2 * _AT_ONCE_BYTES
         with closing(Consumer(journal.directory)) as consumer:
             consumer.take(len(first.outcomes) + 10)
         journal.look_ahead()
         assert (first.settled, second.settled) == (len(first.outcomes), 0)
-        with mock.patch("livingai.queue.reuse.map_file", side_effect=AssertionError("again")):
-            journal.look_ahead()
+        with mock.patch("livingai.queue.reuse.os.pread", side_effect=AssertionError("again")):
             assert is_settled(first, journal.id)
+
+
+def test_only_some_of_a_segment_is_looked_at_in_one_go(tmp_path: Path) -> None:
+    limits = dataclasses.replace(RICH, segment_bytes=1 << 20, journal_bytes=8 << 20)
+    with closing(Writer(state_directory(tmp_path), limits)) as writer:
+        while not writer.journal._space.sealed:
+            writer.save("run-1", b"small")
+        (segment,) = writer.journal._space.sealed
+        with closing(Consumer(writer.journal.directory)) as consumer:
+            consumer.take(len(segment.outcomes))
+        steps = 0
+        while look(segment, writer.journal.id):
+            steps += 1
+        assert segment.settled == len(segment.outcomes)
+        assert steps == -(-segment.used // _AT_ONCE_BYTES)
+
+
+def test_what_the_disk_does_not_give_back_keeps_no_segment(tmp_path: Path) -> None:
+    """As damage; it would end a process that has the file mapped."""
+    with closing(small(tmp_path)) as writer:
+        journal = writer.journal
+        segment = journal._space.sealed[0]
+        bad, pread = segment.outcomes[1] << 3, os.pread
+        with closing(Segments(journal.directory)) as segments:
+            for each in records(journal.directory):
+                if segment_of(each.position) == 1 and each.header.lsn != 2:
+                    segments.write_outcome(each.position, each.header.lsn, MET, 1)
+
+        def read(fd: int, size: int, at: int) -> bytes:
+            if fd == segment.fd and at <= bad < at + size:
+                raise OSError(errno.EIO, "a bad sector")
+            return pread(fd, size, at)
+
+        assert not is_settled(segment, journal.id)
+        with mock.patch("livingai.queue.reuse.os.pread", read):
+            assert is_settled(segment, journal.id)
+
+
+def test_a_segment_that_lost_its_name_makes_room(tmp_path: Path) -> None:
+    """Nobody can store what is in it, and nobody can say in it that it was."""
+    with closing(small(tmp_path)) as writer:
+        journal = writer.journal
+        for path in segment_files(journal.directory)[:-1]:
+            path.unlink()
+        untrue_cursor(journal.directory, journal.tail_lsn)
+        journal.expire()
+        assert not journal._space.sealed
+
+
+def test_a_cursor_in_a_file_that_was_made_anew_is_seen(make: Make) -> None:
+    """The service makes another one where it was lost, or was no file of ours."""
+    bench = make(LEAN)
+    bench.save(2)
+    Path(bench.journal.directory, "cursor").rename(f"{bench.journal.directory}.aside")
+    untrue_cursor(bench.journal.directory, 2)
+    assert bench.journal._stored().lsn == 2
 
 
 def test_a_damaged_record_has_no_outcome_and_keeps_no_segment(tmp_path: Path) -> None:

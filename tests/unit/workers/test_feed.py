@@ -22,6 +22,7 @@ from livingai.queue.layout import CURSOR_BYTES, CURSOR_SLOT_OFFSETS, ControlWord
 from livingai.queue.record import execution_hash, unpack_outcome
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import JournalTail
+from livingai.workers.dispatcher import feed as feed_module
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.journals import Journals
@@ -188,6 +189,48 @@ def test_the_cursor_waits_for_an_outcome_that_cannot_be_written(
     assert feed.advance()
     assert feed.outcome_of(items[1]) == (MET, 5)
     assert place(feed) == (3, items[2].end)
+
+
+def test_one_place_that_takes_nothing_does_not_hold_the_others_for_ever(
+    owner: Writer, open_feed: Callable[[], Feed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector: what is behind it is written at once, and after a while the cursor goes on."""
+    for _ in range(3):
+        owner.save("run-1", b"x")
+    feed = open_feed()
+    items = taken(feed)
+    with failing("pwrite", errno.EIO):
+        for item in items:
+            feed.settle(item, MET, 5)
+    write = feed.write_outcome
+
+    def all_but_the_second(at: int, *rest: int) -> bool:
+        if at != items[1].at:
+            return write(at, *rest)
+        with failing("pwrite", errno.EIO):
+            return write(at, *rest)
+
+    monkeypatch.setattr(feed, "write_outcome", all_but_the_second)
+    assert not feed.advance()
+    assert [feed.outcome_of(item) is None for item in items] == [False, True, False]
+    assert place(feed) == (0, 0)
+    monkeypatch.setattr(feed_module, "_PATIENCE_S", 0.0)
+    assert feed.advance()
+    assert place(feed) == (3, items[2].end)
+
+
+def test_for_descriptors_the_cursor_waits_however_long(
+    owner: Writer, open_feed: Callable[[], Feed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.save("run-1", b"x")
+    feed = open_feed()
+    (item,) = taken(feed)
+    monkeypatch.setattr(feed_module, "_PATIENCE_S", 0.0)
+    with failing("pwrite", errno.EMFILE):
+        feed.settle(item, MET, 5)
+        assert not feed.advance()
+    assert feed.advance()
+    assert feed.outcome_of(item) == (MET, 5)
 
 
 @pytest.mark.parametrize("odd", [False, True])
