@@ -10,10 +10,13 @@ from livingai.workers.store.role import Role
 
 
 class Asked(Role):
-    """A role that may be asked to open its store, and no more."""
+    """A role that may be asked to open its store and for its marks, and no more."""
 
     def do_open(self) -> None:
         self._open().open()
+
+    def do_marks(self) -> dict[str, str] | None:
+        return self._open().marks()
 
 
 class Meanwhile(StateDirectory):

@@ -12,7 +12,10 @@ from unittest import mock
 import pytest
 
 from livingai.queue.control import NAME as CONTROL
-from tests.support.journals import Writer, failing, garbage, state_directory
+from livingai.queue.layout import segment_of
+from livingai.queue.rescue import Pause
+from livingai.queue.segment import segment_name
+from tests.support.journals import Writer, failing, garbage, records, state_directory
 
 
 @pytest.fixture
@@ -111,3 +114,17 @@ def test_names_are_synced_again_where_that_has_failed(writer: Writer) -> None:
     assert writer.journal.tail_lsn == writer.journal.synced_lsn
     writer.save("run-1", garbage(3, 3000))
     assert synced_names(writer) == [journal]
+
+
+def test_copies_of_what_failed_are_synced_themselves(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts as safe then is the copy, and not the file that the sync has failed on."""
+    monkeypatch.setattr(Pause, "check", lambda _: None)
+    writer.save("run-1", b"x")
+    synced: list[str] = []
+    with failing("fdatasync", errno.EIO, times=1), watching("fdatasync", synced.append):
+        assert writer.journal.sync() == writer.journal.tail_lsn == 2
+    *_, copy = records(writer.journal.directory)
+    assert copy.header.lsn == 2
+    assert os.path.basename(synced[-1]) == segment_name(segment_of(copy.position))

@@ -21,7 +21,7 @@ from livingai.queue.journal import Appended, JournalLimits
 from livingai.queue.layout import Flag, offset_of, segment_of
 from livingai.queue.patch import base_position, is_patch, standing_bytes, with_state
 from livingai.queue.record import Record, execution_hash, parse_header, read_record
-from livingai.queue.rescue import Pause
+from livingai.queue.rescue import Copies, Pause
 from livingai.queue.segments import Segments
 from livingai.queue.views import JournalView
 from tests.support.journals import (
@@ -242,6 +242,51 @@ def test_a_sync_that_fails_on_the_base_alone_takes_the_patch_along(
     found = [f for f in records(writer.journal.directory) if f.header.seq == 2][-1]
     with closing(Segments(writer.journal.directory)) as segments:
         assert record_at(segments, found.position).state == grown(1)
+
+
+def test_what_builds_on_what_is_copied_is_copied_too(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two segments were made while the sync was under way. One has a patch on what failed, so its
+    records are copied and it is never synced itself; the other one builds on that one alone."""
+    monkeypatch.setattr(Pause, "check", lambda _: None)
+    writer.save("run", FIRST)
+    real, calls = os.fdatasync, []
+
+    def slow_and_failing(fd: int) -> None:
+        calls.append(fd)
+        if len(calls) == 1:
+            fill_segment(writer)
+            assert writer.save("run", grown(1)).patched
+            base = writer.save("next", garbage(2, SIZE))
+            fill_segment(writer)
+            at = writer.save("next", garbage(2, SIZE) + b"more")
+            assert at.patched
+            assert [segment_of(each.position) for each in (base, at)] == [2, 3]
+            raise OSError(errno.EIO, "the disk fails")
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", slow_and_failing)
+    assert writer.journal.sync() == writer.journal.tail_lsn
+    for path in segment_files(writer.journal.directory)[:2]:
+        path.write_bytes(bytes(path.stat().st_size))  # what a power loss leaves of them
+    newest = {f.header.execution_hash: f for f in records(writer.journal.directory)
+              if f.header.seq == 2}  # fmt: skip
+    with closing(Segments(writer.journal.directory)) as segments:
+        states = {name: record_at(segments, newest[execution_hash(name)].position).state
+                  for name in ("run", "next")}  # fmt: skip
+    assert states == {"run": grown(1), "next": garbage(2, SIZE) + b"more"}
+
+
+def test_a_copy_that_may_lie_too_far_from_its_base_is_whole(writer: Writer) -> None:
+    """It goes to the segment that is written now, or to the next one; and a record names no base
+    that lies further back than that."""
+    base = writer.save("run", FIRST)
+    old = raw(writer, writer.save("run", grown(1)))
+    furthest = segment_of(base.position) + layout.MOST_SEGMENTS_BACK
+    with closing(Copies(writer.journal.directory, set())) as copies:
+        assert copies.plan(old, furthest - 1) == (old, base.position)
+        assert copies.plan(old, furthest) == (old._replace(state=grown(1)), 0)
 
 
 def test_a_base_in_a_segment_that_failed_once_is_not_relied_on(

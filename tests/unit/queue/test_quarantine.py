@@ -48,6 +48,14 @@ def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     assert read_aside(paths[0]).about["reason"] == "refused"
 
 
+def test_other_bytes_of_the_same_record_have_a_file_of_their_own(tmp_path: Path) -> None:
+    """It is set aside as it was in the journal where its state cannot be rebuilt, else whole."""
+    paths = [aside(tmp_path, data, reason="refused", lsn=5) for data in (b"patch", b"whole")]
+    written = [Path(path).read_bytes().partition(b"\n")[2] for path in paths]
+    assert written == [b"patch", b"whole"]
+    assert aside(tmp_path, b"whole", reason="refused", lsn=5) == paths[1]
+
+
 @pytest.mark.parametrize("there", [b"", b"{}", b"7\nrecord", b"no json\nrecord"])
 def test_a_damaged_file_is_left_as_it_is(tmp_path: Path, there: bytes) -> None:
     name = f"{JOURNAL:016x}-{POSITION:016x}.record"

@@ -127,6 +127,15 @@ def test_one_that_an_earlier_livingai_has_closed_stays(writer: Writer) -> None:
     assert not removed(writer)
 
 
+def test_one_whose_page_says_more_than_is_stored_stays(writer: Writer) -> None:
+    """All that is found is stored; but it has promised one more, and nobody knows where that is."""
+    store(writer)
+    writer.journal.close()
+    page = Path(writer.journal.directory, CONTROL)
+    overwrite(page, 8 * ControlWord.TAIL_LSN, (4).to_bytes(8, "little"))
+    assert not removed(writer)
+
+
 def test_one_with_a_segment_of_another_journal_stays(writer: Writer, tmp_path: Path) -> None:
     """Somebody has to look at it."""
     store(writer)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from livingai.queue.journal import JournalLimits
+from livingai.queue.patch import is_patch
 from livingai.workers.dispatcher.delta_bases import Bases
 from livingai.workers.dispatcher.feed import Feed, Item
 from tests.support.journals import Writer, state_directory
@@ -17,8 +18,8 @@ from tests.support.journals import Writer, state_directory
 class Owner:
     """A process, and the service's view of its journal."""
 
-    def __init__(self, folder: Path) -> None:
-        self.writer = Writer(state_directory(folder), JournalLimits())
+    def __init__(self, folder: Path, patch_from: int = 1 << 62) -> None:
+        self.writer = Writer(state_directory(folder), JournalLimits(), patch_from=patch_from)
         self.feed = Feed(self.writer.journal.directory)
 
     def save(self, claim: int, *, history: bool = True) -> Item:
@@ -91,3 +92,23 @@ def test_a_later_claims_base_stays_when_an_older_record_is_sent(owners: list[Own
     bases.sent(old)
     bases.choose(following)
     assert following.base_at == new.at
+
+
+def test_how_far_a_patch_is_from_a_whole_state(tmp_path: Path) -> None:
+    """All patches on one state are one step from it. After a restart it is not known how far that
+    one is, however many patches have come since: the next state is stored whole."""
+    with closing(Owner(tmp_path, patch_from=1000)) as owner:
+        whole, *patches = (owner.save(5) for _ in range(4))
+        assert [is_patch(item.header) for item in (whole, *patches)] == [False, True, True, True]
+        before, after = Bases(longest=20), Bases(longest=20)
+        before.choose(whole)
+        for bases, steps in ((before, 1), (after, 20)):
+            for item in patches:
+                bases.choose_patch(item)
+                assert (item.patch, item.chain) == (True, steps)
+        owner.writer.patch_from = 1 << 62
+        following = owner.save(5)
+        before.choose(following)
+        assert (following.base_at, following.chain) == (patches[-1].at, 2)
+        after.choose(following := owner.save(5))
+        assert (following.base_at, following.chain) == (0, 0)

@@ -13,7 +13,11 @@ import pytest
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.stores.sqlite import SQLiteStore
+from livingai.workers.dispatcher import store_link, store_process
+from livingai.workers.dispatcher.spawning import Spawned, spawn_worker
+from livingai.workers.dispatcher.store_link import StoreLink
 from livingai.workers.dispatcher.store_process import StoreProcess
+from tests.support.journals import state_directory
 from tests.support.patience import patience
 
 #: Greets; then a request comes, and it says that it has no more to say, and reads nothing.
@@ -94,3 +98,48 @@ def test_one_that_sends_nonsense_is_ended(tmp_path: Path, nonsense: str) -> None
         return process.returncode
 
     assert asyncio.run(ask()) == -9
+
+
+#: Greets; then a request comes, and it ends the connection, but does not end itself.
+_LINGERING = _SILENT.replace("sock.shutdown(socket.SHUT_WR)", "sock.close()")
+
+
+def test_a_successor_waits_for_the_end_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still be writing, though it does not listen any more."""
+    config = ServiceConfig.build(SQLiteStore(tmp_path / "a.db"), str(tmp_path), EngineConfig())
+    state_directory(tmp_path)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-c", _LINGERING, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    lived: list[bool] = []
+
+    def spawn(role: str) -> Spawned:
+        lived.append(process.poll() is None)
+        return spawn_worker(role)
+
+    monkeypatch.setattr(store_link, "spawn_worker", spawn)
+    monkeypatch.setattr(store_process, "_REAP_S", 1.0)  # it is killed then
+
+    async def ask() -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        reap = store_process._reap
+
+        def waiting(process: subprocess.Popen[bytes]) -> int:
+            loop.call_soon_threadsafe(ended.set)
+            return reap(process)
+
+        monkeypatch.setattr(store_process, "_reap", waiting)
+        link = StoreLink(config, "writer", lambda: None)
+        link.adopt(Spawned(process, ours))
+        asked = asyncio.create_task(link.call("ready"))
+        await asyncio.wait_for(ended.wait(), 60)
+        await asyncio.wait_for(link.call("ready"), 60)
+        with pytest.raises(ServiceUnavailableError, match="writer died"):
+            await asked
+        await link.close()
+
+    asyncio.run(ask())
+    assert lived == [False]

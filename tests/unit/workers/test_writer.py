@@ -203,3 +203,25 @@ def test_a_refused_claim_keeps_its_place(tmp_path: Path) -> None:
         assert statuses == [RowStatus.FENCED] * 2
         assert bench.role.do_claim(ID, "another") == epoch
         assert bench.states() == []
+
+
+def test_a_place_that_cannot_be_kept_now_is_kept_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is sent again: what is refused must not be set aside before its claim has one."""
+    with closing(Bench(tmp_path, [(ID, b"x" * 9000)])) as bench:
+        bench.store.open()
+        connection = bench.store._file._connection
+        assert connection is not None
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, 5000)
+
+        def busy(self: SQLiteStore, execution_id: str, claim: str) -> int:
+            raise StoreUnavailableError("another process keeps it locked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SQLiteStore, "claim", busy)
+            with pytest.raises(StoreUnavailableError, match="keeps it locked"):
+                bench.commit(bench.request(0, *AS_IS))
+        assert bench.store.owners(ID) == []
+        assert bench.commit(bench.request(0, *AS_IS)) == [RowStatus.REFUSED]
+        assert len(bench.store.owners(ID)) == 1

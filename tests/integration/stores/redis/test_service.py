@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from livingai.errors import StoreUnavailableError
 from livingai.node import NodeField
+from livingai.stores.base import IDENTITY
 from livingai.stores.redis import RedisStore
 from livingai.stores.redis.keys import Keys
 from tests.support import acts
 from tests.support.agents import Agent
+from tests.support.journals import state_directory
 from tests.support.place import Place
 from tests.support.redis_servers import RedisServer, prefix_for
+from tests.support.roles import Asked
 from tests.support.states import state_of
 from tests.support.waiting import frozen
 
@@ -96,3 +100,23 @@ def test_a_command_fails_in_the_midst_of_a_pipeline(
     agent.call(acts.save, "run-2", 3)
     agent.call(acts.flush)
     assert agent.call(acts.statuses)[-1] in ("met", "late")
+
+
+def test_a_server_that_comes_back_without_its_data(own_server: RedisServer, tmp_path: Path) -> None:
+    """It is another database then, which gets an identity of its own as soon as it is used; else
+    the directory would be refused for it, the next time that a service begins."""
+    directory = state_directory(tmp_path / "here")
+    store = RedisStore(own_server.url, timeout_s=2, wait_timeout_ms=500)
+    role = Asked(store, directory)
+    role.handle("open", [])
+    before = directory.manifest()[IDENTITY]
+    own_server.kill()
+    with pytest.raises(StoreUnavailableError):
+        role.handle("marks", [])
+    own_server.start()
+    role.handle("marks", [])
+    now = directory.manifest()[IDENTITY]
+    assert now != before
+    role.close()
+    with RedisStore(own_server.url) as store:
+        assert (store.marks() or {})[IDENTITY] == now
