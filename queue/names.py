@@ -21,24 +21,36 @@ def put_back_names(segments: Segments, journal_id: int, cursor: int) -> list[tup
     """
     done: list[tuple[int, int]] = []
     numbers = set(segment_numbers(segments.directory))
-    for name in sorted(numbers):
-        segment = segments.get(name)
-        if segment is None:
-            continue
-        first = parse_header(segment.view, SEGMENT_HEADER_BYTES)
-        if first is None or first.journal_id != journal_id or segment.header() is not None:
-            continue
-        number = first.segment
-        if number in numbers or not segment_of(cursor) <= number < SEGMENT_NUMBERS or not number:
-            continue
+    found = _misnamed(segments, journal_id, segment_of(cursor))
+    # One after the other: a number may be free only once the file that bears it has its own.
+    while ready := [pair for pair in found if pair[1] not in numbers]:
+        name, number = ready[0]
+        found.remove((name, number))
         segments.drop(name)
         os.rename(
             os.path.join(segments.directory, segment_name(name)),
             os.path.join(segments.directory, segment_name(number)),
         )
         done.append((name, number))
+        numbers.remove(name)
         numbers.add(number)
     return done
+
+
+def _misnamed(segments: Segments, journal_id: int, oldest: int) -> list[tuple[int, int]]:
+    """Segments of this journal whose first record is of another number than the file's name, from
+    number ``oldest`` on: name and number."""
+    found: list[tuple[int, int]] = []
+    for name in segment_numbers(segments.directory):
+        segment = segments.get(name)
+        if segment is None:
+            continue
+        first = parse_header(segment.view, SEGMENT_HEADER_BYTES)
+        if first is None or first.journal_id != journal_id or segment.header() is not None:
+            continue
+        if oldest <= first.segment < SEGMENT_NUMBERS and first.segment:
+            found.append((name, first.segment))
+    return found
 
 
 def put_aside(path: str, folder: str) -> str:
