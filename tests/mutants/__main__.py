@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import sys
 import tempfile
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"{len(chosen)} mutants, seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="livingai-mutants-") as folder:
+        os.chmod(folder, 0o755)  # PostgreSQL of a test that root runs is another user's process
         trees = [Tree(Path(folder, str(n)), options.seed) for n in range(options.jobs)]
         if not options.no_baseline:
             tests = tuple(sorted({test for mutant in chosen for test in mutant.tests}))

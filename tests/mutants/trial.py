@@ -19,7 +19,7 @@ from tests.support.processes import end_all
 
 #: In the environment of all processes of a trial, so that none outlives it.
 _TAG = "LIVINGAI_MUTANT_TREE"
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_FAILED = re.compile(r"^(FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
 class Verdict(enum.Enum):
@@ -116,7 +116,8 @@ def _judged(code: int | None, output: str, longest_s: float) -> tuple[Verdict, s
         return Verdict.SURVIVED, "all tests passed"
     failed = _FAILED.search(output)
     if code == 1 and failed:
-        return Verdict.NOTICED, failed[1]
+        set_up = " (in its set-up)" if failed[1] == "ERROR" else ""
+        return Verdict.NOTICED, f"{failed[2]}{set_up}"
     if code < 0:
         return Verdict.NOTICED, f"the tests' process died of {signal.Signals(-code).name}"
     return Verdict.BROKEN, f"pytest ended with {code}"
