@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,11 @@ from livingai.errors import (
     ExecutionNotFoundError,
     StoreMismatchError,
 )
+from livingai.queue.directory import StateDirectory
 from livingai.queue.waiting import waiting_records
 from livingai.service.relocation import bring, find_misplaced
 from livingai.stores.base import IDENTITY
+from livingai.stores.belonging import enter
 from tests.support import acts, peek
 from tests.support.agent_main import AgentSide
 from tests.support.patience import patience
@@ -180,6 +183,26 @@ def test_an_agent_that_saves_while_its_directory_is_given_away(state_dir: Place)
     assert manifest(path) == before
     agent.leave()
     assert newest(state_dir.agent()) == 0
+
+
+def test_a_directory_that_was_given_to_a_third_database_meanwhile(tmp_path: Path) -> None:
+    """Somebody has run `relocate` twice, for two databases, and was asked about the first one."""
+    databases = [SQLiteStore(tmp_path / f"{name}.db") for name in ("one", "other", "third")]
+    one, other, third = databases
+    directory = StateDirectory(tmp_path / "state")
+    enter(one, directory)
+    for store in databases:
+        with store:
+            store.mark(IDENTITY, store.url)
+    directory.change_manifest({IDENTITY: one.url})
+    with other, third:
+        (asked,) = find_misplaced(other, directory.path)
+        bring(third, find_misplaced(third, directory.path)[0], lambda: third)
+        before = directory.manifest()
+        assert before["store"] == third.url
+        with pytest.raises(DirectoryError, match=f"taken into use for {third.url}"):
+            bring(other, asked, lambda: other)
+    assert directory.manifest() == before
 
 
 def test_a_damaged_mark_costs_no_record(state_dir: Place) -> None:

@@ -276,3 +276,40 @@ def test_another_process_is_entering(scene: Scene) -> None:
         assert second.cache.entering(RUN, own), "it is not published"
     first.save(RUN, b"two")
     assert not second.cache.entering(RUN, own)
+
+
+def displace(writer: Writer, execution: str = RUN) -> None:
+    """Other executions take the slot of one."""
+    place = writer.places[execution]
+    other = 0
+    while writer.journal.index.owns(place.slot, place.key):
+        writer.enter(f"other-{other}")
+        other += 1
+
+
+@pytest.mark.parametrize(
+    ("epoch", "saved", "counts", "then"),
+    [(0, False, True, b"newer"), (3, False, False, None), (0, True, False, b"new")],
+)
+def test_a_claim_whose_slot_was_displaced(
+    scene: Scene, epoch: int, saved: bool, counts: bool, then: bytes | None
+) -> None:
+    """Another process may have taken the execution over meanwhile, with no slot to mark. If the
+    store knows the claim, by its number or by a record, it does not count again; else its first
+    record is yet to take the execution over. ``then``: what the cache says after its next record;
+    None: the store decides."""
+    one, other = scene.writer(), scene.writer()
+    place = one.enter(RUN)
+    place.epoch = epoch
+    if saved:
+        one.save(RUN, b"old")
+    displace(one)
+    other.save(RUN, b"new")
+    assert scene.latest() == b"new"
+    assert one.place(RUN) is place
+    slot = one.journal.index.get(KEY)
+    assert slot is not None
+    assert (slot.claim, slot.superseded) == (place.claim, not counts)
+    assert scene.latest() == b"new", "it has written nothing"
+    one.save(RUN, b"newer")
+    assert scene.latest() == then

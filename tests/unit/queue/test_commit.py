@@ -7,10 +7,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
+from livingai.errors import JournalError
+from livingai.queue import rescue
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.layout import segment_of
 from livingai.queue.rescue import Pause
@@ -128,3 +131,30 @@ def test_copies_of_what_failed_are_synced_themselves(
     *_, copy = records(writer.journal.directory)
     assert copy.header.lsn == 2
     assert os.path.basename(synced[-1]) == segment_name(segment_of(copy.position))
+
+
+def test_the_pause_between_attempts_grows_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``end`` says that the disk has worked in between."""
+    now = 0
+    monkeypatch.setattr(rescue, "time", SimpleNamespace(monotonic=lambda: now))
+    pause = Pause()
+    pauses: list[int] = []
+    for attempt in range(12):
+        if attempt == 9:
+            pause.end()
+        pause.check()
+        began, error = now, JournalError(f"attempt {attempt}")
+        for _ in range(2):
+            pause.begin(error)  # what the check has raised comes back, too
+        while waits(pause):
+            now += 1
+        pauses.append(now - began)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 1, 2, 4]
+
+
+def waits(pause: Pause) -> bool:
+    try:
+        pause.check()
+    except JournalError:
+        return True
+    return False

@@ -342,6 +342,22 @@ def test_another_record_at_the_place_of_the_base_is_not_taken_for_it(writer: Wri
             with_state(segments, raw(writer, at)._replace(header=wrong))
 
 
+def test_a_base_in_a_file_that_was_mapped_too_early_is_found_the_next_time(writer: Writer) -> None:
+    """A segment that could not be sealed is made anew, under the same number, in another file."""
+    writer.save("run", FIRST)
+    fill_segment(writer)
+    at = writer.save("run", grown(1))
+    assert at.patched
+    (path, _) = segment_files(writer.journal.directory)
+    real = path.rename(path.with_suffix(".real"))
+    path.write_bytes(bytes(LIMITS.segment_bytes))
+    with closing(Segments(writer.journal.directory)) as segments:
+        with pytest.raises(CorruptRecordError, match="is not there"):
+            record_at(segments, at.position)
+        real.rename(path)
+        assert record_at(segments, at.position).state == grown(1)
+
+
 def test_what_is_rebuilt_has_the_hash_that_the_patch_names(writer: Writer) -> None:
     writer.save("run", FIRST)
     record = raw(writer, writer.save("run", grown(1)))

@@ -143,3 +143,34 @@ def test_a_successor_waits_for_the_end_of_the_one_before(
 
     asyncio.run(ask())
     assert lived == [False]
+
+
+def test_an_answer_that_comes_as_its_caller_is_cancelled(tmp_path: Path) -> None:
+    """Between the cancellation and the caller's own end; the process has done nothing wrong."""
+    config = ServiceConfig.build(SQLiteStore(tmp_path / "a.db"), str(tmp_path), EngineConfig())
+    state_directory(tmp_path)
+
+    async def ask() -> None:
+        spawned = spawn_worker("writer")
+        store = StoreProcess(
+            "writer", spawned.process, spawned.sock, config, lambda: None, lambda _: None
+        )
+        callers: list[asyncio.Task[None]] = []
+        take = store._take
+
+        def cancelling(message: list[object]) -> None:
+            for caller in callers:
+                caller.cancel()
+            take(message)
+
+        store._take = cancelling  # type: ignore[method-assign]
+        await store.up()
+        callers.append(asyncio.create_task(store.ask("ready")))
+        with pytest.raises(asyncio.CancelledError):
+            await callers[0]
+        callers.clear()
+        await asyncio.wait_for(store.ask("ready"), 60)
+        assert not store.ended
+        await store.close()
+
+    asyncio.run(ask())
