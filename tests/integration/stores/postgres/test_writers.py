@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from livingai.stores.base import RowStatus
 from livingai.stores.postgres import PostgresStore
+from livingai.stores.sqlite import SQLiteStore
 from livingai.testing import make_row
 from livingai.testing.rows import commit, state
 from tests.support.postgres_servers import PostgresServer
@@ -39,6 +41,19 @@ def test_connections_leave_no_state_behind(
     assert held == []
     connection.execute("DISCARD ALL")
     commit(store, rows(7))
+
+
+def test_epochs_that_a_claim_brings_in_one_batch(store: PostgresStore, tmp_path: Path) -> None:
+    """Each row is decided by its own, as in any store: the first one is too old."""
+    before = [make_row(seq=0, claim="one", epoch=5)]
+    batch = [make_row(seq=seq, claim="two", epoch=epoch) for seq, epoch in enumerate((3, 9, 0))]
+    with SQLiteStore(tmp_path / "other.db") as other:
+        told = []
+        for each in (store, other):
+            commit(each, before)
+            told.append([(result.status, result.epoch) for result in each.commit(batch)])
+    assert told[0] == told[1]
+    assert told[0] == [(RowStatus.FENCED, 3), (RowStatus.STORED, 9), (RowStatus.STORED, 9)]
 
 
 def test_many_openings_at_once(server: PostgresServer, schema: str) -> None:
