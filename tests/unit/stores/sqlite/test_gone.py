@@ -113,6 +113,25 @@ def test_another_database_while_a_reader_is_idle(path: Path, deed: str, knows: b
     assert len(kept) == (deed in {"database", "but the log", "moved", "replaced", "emptied"})
 
 
+@pytest.mark.parametrize("deed", DEEDS)
+def test_another_database_that_nobody_else_has_open(path: Path, deed: str) -> None:
+    """No lock on the log says whose it is; but we know that we had it open with another one."""
+    store = SQLiteStore(path)
+    for seq in range(1, 20):
+        commit(store, [make_row("old", seq, blob=os.urandom(20_000))])
+    DEEDS[deed](path)
+    store.let_go()
+    commit(store, [make_row("new", 1, blob=b"\0new")])
+    expected = ["backup", "new"] if deed == "replaced" else ["new"]
+    assert [info.execution_id for info in store.list_executions()] == expected
+    store.close()
+    with closing(apsw.Connection(str(path))) as raw:
+        assert raw.pragma("integrity_check") == "ok"
+        assert list(raw.execute("SELECT execution_id FROM executions ORDER BY 1")) == [
+            (name,) for name in expected
+        ]
+
+
 def test_a_moved_database_and_its_log_can_be_brought_together_again(path: Path) -> None:
     with SQLiteStore(path) as store, reader(path) as ask:
         commit(store, [make_row("old", 1, blob=b"\0one")])
