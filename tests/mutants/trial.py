@@ -114,10 +114,11 @@ def _judged(code: int | None, output: str, longest_s: float) -> tuple[Verdict, s
         return Verdict.NOTICED, f"no end within {longest_s:.0f} s"
     if code == 0:
         return Verdict.SURVIVED, "all tests passed"
-    failed = _FAILED.search(output)
+    # What failed itself comes first; fixtures alone may say more of the machine than of the fault.
+    failed = sorted(_FAILED.findall(output), key=lambda found: found[0] == "ERROR")
     if code == 1 and failed:
-        set_up = " (in its set-up)" if failed[1] == "ERROR" else ""
-        return Verdict.NOTICED, f"{failed[2]}{set_up}"
+        (how, test), *_ = failed
+        return Verdict.NOTICED, test + (" (an error in its fixtures)" if how == "ERROR" else "")
     if code < 0:
         return Verdict.NOTICED, f"the tests' process died of {signal.Signals(-code).name}"
     return Verdict.BROKEN, f"pytest ended with {code}"
