@@ -40,11 +40,11 @@ class Port:
     def __init__(self, store_url: str) -> None:
         self.store_url = store_url
         self.asked: list[str] = []
-        #: A connection has ended.
-        self.gone = asyncio.Event()
+        #: Also where a connection has ended.
+        self.kicked = asyncio.Event()
 
     def kick(self) -> None:
-        """There is no turn to take."""
+        self.kicked.set()
 
     def appended(self) -> None:
         self.asked.append("appended")
@@ -54,7 +54,7 @@ class Port:
         agent.send(frame(Message.RESPONSE, number, True, verb))
 
     def owner_gone(self, feed: Feed) -> None:
-        self.gone.set()
+        """Somebody else notices that."""
 
 
 class Client:
@@ -193,9 +193,11 @@ def test_outcomes_go_to_the_newest_connection_of_a_journals_owner(tmp_path: Path
                 old.say(Message.REQUEST, 1, "size", [])
                 await old.hear(Message.RESPONSE)
                 assert Message.OUTCOMES not in old.kinds()
+                port.kicked.clear()
                 old.close()
                 async with asyncio.timeout(_DEADLINE_S):
-                    await port.gone.wait()
+                    await port.kicked.wait()
+                assert len(server.agents) == 1
                 server.tell(feed, [(2, 6)], {})
                 assert (await new.hear(Message.OUTCOMES))[1] == OUTCOME_PAIR.pack(2, 6)
 
