@@ -23,6 +23,7 @@ import contextlib
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -185,9 +186,12 @@ class Journal:
                     break
                 overtaken = True
                 self.index.resume(slot, claim, 0)  # it has no record after all
+            place = array("I", (offset + OUTCOME_OFFSET >> 3,))
+            # No call from here on: one is where the exception of a signal's handler can come, and
+            # of these either all are done or none. (Two records of one number would be one.)
+            segment.outcomes += place
             segment.used = offset + length
             segment.last_lsn = lsn
-            segment.outcomes.append(offset + OUTCOME_OFFSET >> 3)
             segment.touched_ns = mono_ns
             self.tail_lsn = lsn
             self.appended_bytes += length
@@ -360,7 +364,8 @@ class Journal:
         except OSError as error:
             raise journal_error(error, "cannot append to the journal") from error
         length = aligned(sum(map(len, parts)))
-        segment.outcomes.append(segment.used + OUTCOME_OFFSET >> 3)
+        place = array("I", (segment.used + OUTCOME_OFFSET >> 3,))
+        segment.outcomes += place  # see append
         segment.used += length
         segment.last_lsn = self.tail_lsn = lsn
         self.appended_bytes += length

@@ -267,7 +267,7 @@ def test_not_a_database(state_dir: Place) -> None:
         with suppress(FileNotFoundError):
             os.rename(f"{state_dir.database}{suffix}", f"{state_dir.database}.kept{suffix}")
     state_dir.database.write_text("dear diary, today I was no database\n" * 100)
-    refused(state_dir, StoreFormatError, "not an SQLite database; use another path")
+    refused(state_dir, StoreFormatError, "not an SQLite database, or its beginning is damaged; use")
     assert state_dir.database.read_text().startswith("dear diary")
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
