@@ -47,6 +47,7 @@ The tree. A class is caught by the name above it, and by those in brackets::
         StoreError
             StoreUnavailableError (ConnectionError)
             StoreFormatError (ValueError)
+                StoreDamagedError
             CopyConflictError (ValueError)
             StoreAuthenticationError (PermissionError)
             StoreMissingError (LookupError)
@@ -247,6 +248,10 @@ class RecordsLeftError(DirectoryError, StoreError):
 
 class StoreFormatError(StoreError, ValueError):
     """livingai cannot use the store: it is no database, or has a schema of a newer version."""
+
+
+class StoreDamagedError(StoreFormatError):
+    """The database is damaged: what it holds cannot be read. Restore a backup."""
 
 
 class CopyConflictError(StoreError, ValueError):

@@ -117,6 +117,8 @@ class Capabilities:
     #: It is read in the process that asks, without a way to a server and back: many deltas on each
     #: other may be stored.
     embedded: bool = False
+    #: :meth:`Store.examine` looks whether the database is sound.
+    examines: bool = False
 
 
 class Store(ABC):
@@ -187,11 +189,13 @@ class Store(ABC):
         second by a process that has the store open and nothing to do; never opens anything."""
 
     def examine(self) -> None:  # noqa: B027 - optional
-        """Look whether the database is sound, as far as it can be seen, after forgetting what this
-        process remembers of it. Called when another process has found it damaged; may take long.
+        """Look whether the database is sound, as far as it can be seen, without what this process
+        remembers of it, and without a change to it while that is not known. Called when another
+        process has found it damaged, where :attr:`Capabilities.examines`; may take long.
 
         Raises:
-            StoreFormatError: it is damaged.
+            StoreDamagedError: it is damaged.
+            StoreUnavailableError: it cannot be looked at now.
         """
 
     def __enter__(self) -> Self:

@@ -74,6 +74,7 @@ class TieredStore(Store):
                 self._hot.capabilities.max_writers, self._cold.capabilities.max_writers
             ),
             durable=self._cold.capabilities.durable,
+            examines=self._cold.capabilities.examines,
         )
 
     # -- identity --

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 from livingai.errors import (
     RecordRefusedError,
+    StoreDamagedError,
     StoreError,
-    StoreFormatError,
     StoreUnavailableError,
 )
 
@@ -50,7 +50,7 @@ def translate(error: Exception, path: str) -> Exception:
     if isinstance(error, apsw.FullError):
         return StoreUnavailableError(f"the disk that holds {path} is full: {what}; free space")
     if isinstance(error, (apsw.NotADBError, apsw.FormatError)):
-        return StoreFormatError(
+        return StoreDamagedError(
             f"{path} is not an SQLite database, or its beginning is damaged; use another path, or "
             "move it away with its -wal and -shm and restore a backup"
         )
@@ -70,9 +70,9 @@ def translate(error: Exception, path: str) -> Exception:
     return StoreError(f"SQLite failed on {path}: {what}")
 
 
-def damaged(path: str, what: str) -> StoreFormatError:
+def damaged(path: str, what: str) -> StoreDamagedError:
     """The error for a damaged file at ``path``."""
-    return StoreFormatError(
+    return StoreDamagedError(
         f"{path} is damaged: {what}. Move it away with its -wal and -shm and restore a backup, "
         "or save what is readable with `sqlite3 FILE .recover`"
     )

@@ -12,7 +12,10 @@ Rules:
    database first. What was committed while that happened is not called stored. A log that a removed
    database has left does not belong to the next one; see :mod:`.leftovers`.
 4. SQLite notices damage only in pages that it reads, and a connection has many in memory. So a
-   writer goes on in a file that others find damaged; :meth:`DatabaseFile.examine` is for that.
+   writer goes on in a file that others find damaged; :meth:`DatabaseFile.examine` is for that. The
+   log of a file that it finds damaged is not copied back: it may be all that is left. Our
+   connection stays open meanwhile: with the last one goes the log's index, and a damaged log that
+   is read without it just ends sooner, as if what is in it had never been stored.
 5. The log is copied back every :data:`CHECKPOINT_BYTES`; see :mod:`.space` for its bounds.
 """
 
@@ -25,9 +28,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from livingai.errors import CorruptRowError, StoreError, StoreFormatError, StoreUnavailableError
+from livingai.errors import (
+    CorruptRowError,
+    StoreDamagedError,
+    StoreError,
+    StoreFormatError,
+    StoreUnavailableError,
+)
 from livingai.failpoint import failpoint
-from livingai.stores.sqlite.errors import check_place, damaged, translated
+from livingai.stores.sqlite.errors import check_place, translated
+from livingai.stores.sqlite.examination import look_through
 from livingai.stores.sqlite.leftovers import own_log
 from livingai.stores.sqlite.schema import PAGE_BYTES, migrate, schema_version
 from livingai.stores.sqlite.space import LogTruncation
@@ -60,6 +70,8 @@ class DatabaseFile:
         self._pid = 0
         self._files: list[tuple[int, int] | None] = []
         self._log = LogTruncation(path)
+        #: It was found damaged: the log is not copied into it.
+        self._damaged = False
         #: The log and index that are still there, of a database that is not; for no other database.
         self._lost: list[tuple[int, int] | None] = []
         #: How many times the file was opened again. Another one may be there each time, even with
@@ -93,12 +105,16 @@ class DatabaseFile:
         self.replacements += bool(self._files)
         self._files = [identity for identity, _ in self._look()]
         self._connection, self._pid, self._lost = connection, os.getpid(), []
+        self._damaged = False
 
-    def close(self) -> None:
-        """Disconnect; as the last connection this also copies the log into the database."""
+    def close(self, *, fold: bool = True) -> None:
+        """Disconnect; as the last connection this also copies the log into the database, unless
+        that was found damaged or ``fold`` is False."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        import apsw  # noqa: PLC0415 - no driver before the store is used
+
         if self._pid != os.getpid():
             _leaked.append(connection)  # closing it here would pull the log from under the parent
             return
@@ -106,6 +122,8 @@ class DatabaseFile:
         if now[0] != self._files[0]:  # SQLite leaves a log whose database was removed
             self._lost = [each for each in now[1:] if each in self._files[1:]]
         try:
+            if self._damaged or not fold:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.close(True)
         except Exception as error:  # what is committed is committed
             _log.warning("closing %s: %s", self.path, error)
@@ -196,22 +214,37 @@ class DatabaseFile:
         """As :meth:`let_go`, by what is there now."""
         if [identity for identity, _ in files] == self._files:
             return False
-        self._rescue(connection, files)
+        if not self._damaged:
+            self._rescue(connection, files)
         self.close()
         return True
 
     def examine(self) -> None:
-        """Open the file anew, without the pages that this process has in memory, and look through
-        all that it has.
+        """Look through our tables, without the pages that this process has in memory, and open the
+        file anew if they are sound.
 
         Raises:
-            StoreFormatError: it is damaged.
+            StoreDamagedError: they are not; nothing was written.
+            StoreUnavailableError: it cannot be looked at now.
         """
+        if self._connection is not None:
+            self._refuse_after_fork()
+            if [identity for identity, _ in self._look()] != self._files:
+                self.close(fold=False)
+        if not self._look()[0][1]:  # else it would be made, where a copy is to come
+            raise StoreUnavailableError(
+                f"there is no database at {self.path} any more, after it was found damaged: put a "
+                "copy in its place, or restart the service"
+            )
+        try:
+            with own_log(self.path, self._lost), translated(self.path):
+                look_through(self.path, self._busy_timeout_ms)
+        except StoreDamagedError:
+            self._damaged = True
+            raise
+        self._damaged = False
         self.close()
-        ((found,),) = self.read("PRAGMA quick_check(1)", ())
-        if found != "ok":
-            self.close()
-            raise damaged(self.path, found)
+        self._ready()
 
     def fold_log(self) -> None:
         """Copy the log back and cut both files down to what is in use, unless a reader is in the

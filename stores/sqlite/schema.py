@@ -195,6 +195,9 @@ NAMES: Final = frozenset(
     | {"owners_by_claim", "nodes_by_id", "nodes_in_order"}
 )
 
+#: The tables that are ours in a file that may have others', too.
+TABLES: Final = ("executions", "owners", "nodes", "checkpoints", "blobs", "livingai_marks")
+
 
 def schema_version(connection: apsw.Connection, path: str) -> int:
     """The version of livingai's schema in this database; 0 where it has none yet. Writes nothing.

@@ -77,7 +77,7 @@ class SQLiteStore(Store):
         if synchronous not in ("full", "normal"):
             raise ConfigurationError('SQLiteStore: synchronous must be "full" or "normal"')
         self.capabilities = Capabilities(
-            max_writers=1, durable=synchronous == "full", embedded=True
+            max_writers=1, durable=synchronous == "full", embedded=True, examines=True
         )
         self._options: dict[str, Any] = {
             "busy_timeout_ms": busy_timeout_ms,
@@ -181,10 +181,10 @@ class SQLiteStore(Store):
         self._file.open()
 
     def examine(self) -> None:
-        """Open the file anew and look through all of its pages.
+        """Look through all pages of our tables, and open the file anew if they are sound.
 
         Raises:
-            StoreFormatError: it is damaged, or no database any more.
+            StoreDamagedError: it is damaged, or no database any more.
             StoreUnavailableError: it cannot be looked at now.
         """
         self._file.examine()
