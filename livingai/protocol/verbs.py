@@ -163,6 +163,7 @@ VERBS: Final = _by_name((
 INTERNAL: Final = _by_name((
     Verb[Any]("ready", Barrier.NONE, _WRITER, _nothing),
     Verb[Any]("elsewhere", Barrier.NONE, _WRITER, str),
+    Verb[Any]("examine", Barrier.NONE, _WRITER, _nothing),
     Verb[Any]("commit", Barrier.NONE, _WRITER, list),
 ))  # fmt: skip
 

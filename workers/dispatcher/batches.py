@@ -13,13 +13,13 @@ from livingai.config import ServiceConfig
 from livingai.errors import (
     CorruptRecordError,
     LivingAIError,
-    ServiceUnavailableError,
     StoreError,
     StoreUnavailableError,
 )
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.patch import is_patch
 from livingai.stores.base import RowStatus
+from livingai.workers.dispatcher.doubt import Doubt
 from livingai.workers.dispatcher.feed import Item
 from livingai.workers.dispatcher.lanes import Lanes, overtaken
 from livingai.workers.dispatcher.ports import BatchPort, Decided
@@ -65,8 +65,8 @@ class BatchWriter:
         self._port = port
         self._link = StoreLink(config, "writer", port.kick)
         self._task: asyncio.Task[None] | None = None
-        #: Examines the store, see :meth:`doubt`.
-        self._doubt: asyncio.Task[None] | None = None
+        #: While it lasts nothing is written, and records wait in the journals, where they are safe.
+        self.doubt = Doubt(port, lambda: self._link.call("examine"), self._note)
         self._backoff = Backoff(0.02, 1.0)
         self._closed = False
         #: When the batch under way was sent (CLOCK_MONOTONIC); 0 while there is none.
@@ -115,32 +115,6 @@ class BatchWriter:
             self._hurry.set()
         return None
 
-    def doubt(self, error: LivingAIError) -> None:
-        """Another process has found the store damaged: nothing is written before the writer finds
-        it sound. Until then records wait in the journals, where they are safe."""
-        if self._doubt is None and not self._closed:
-            self._note(error)
-            self._doubt = asyncio.create_task(self._examine())
-
-    async def _examine(self) -> None:
-        try:
-            while not self._closed:
-                began_ns = self._tried_ns = time.monotonic_ns()
-                try:
-                    await self._link.call("examine")
-                except (StoreError, ServiceUnavailableError) as error:
-                    self._note(error, began_ns)
-                    await self._pause()
-                except LivingAIError as error:  # a writer of an earlier livingai
-                    _log.warning("the store cannot be examined: %s", error)
-                    return
-                else:
-                    self._note(None)
-                    return
-        finally:
-            self._doubt = None
-            self._port.kick()
-
     async def _pause(self) -> None:
         """Wait before the next attempt, unless somebody waits for it."""
         with contextlib.suppress(TimeoutError):
@@ -148,12 +122,17 @@ class BatchWriter:
         self._hurry.clear()
 
     async def ask(self, verb: str, *arguments: Any) -> Any:
-        """Ask the writer something between two batches (it does one thing after the other)."""
+        """Ask the writer something between two batches (it does one thing after the other).
+
+        Raises:
+            StoreDamagedError: the store is in doubt.
+        """
+        self.doubt.refuse()
         return await self._link.call(verb, *arguments)
 
     def flush(self) -> None:
         """Begin the next batch unless one is under way."""
-        if self._task is None and self._doubt is None and not self._closed:
+        if self._task is None and self.doubt.error is None and not self._closed:
             batch = self._next_batch()
             if batch:
                 self._task = asyncio.create_task(self._write(batch))
@@ -282,11 +261,14 @@ class BatchWriter:
 
     def check(self) -> None:
         """Called now and then: a store that just does not answer is trouble, too."""
+        self.doubt.check(_SILENT_S)
         waits = self._sent_at and time.monotonic() - self._sent_at > _SILENT_S
         if waits and not self.trouble:
             self._note(StoreUnavailableError(f"it has not answered for {_SILENT_S:.0f} s"))
 
     def _note(self, error: LivingAIError | None, began_ns: int = 0) -> None:
+        if error is None and self.doubt.error is not None:
+            return  # a batch that was under way says nothing about the rest of the store
         self.error, self._failed_ns = error, began_ns
         text = str(error) if error is not None else ""
         if text and not self.trouble:
@@ -303,8 +285,9 @@ class BatchWriter:
         """End the writer; a batch under way is finished or stays in the journal."""
         self._closed = True
         self._hurry.set()
+        examines = self.doubt.close()
         await self._link.close()
-        if under_way := [task for task in (self._task, self._doubt) if task is not None]:
+        if under_way := [task for task in (self._task, examines) if task is not None]:
             await asyncio.wait(under_way)
 
 

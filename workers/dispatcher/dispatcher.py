@@ -72,6 +72,7 @@ class Dispatcher:
         self.outcomes = Outcomes(directory.quarantine, self.intake, self.server, self)
         store = config.spec().build()
         self.store_url = store.url
+        self._examines = store.capabilities.examines
         self._bases = Bases(MAX_CHAIN if store.capabilities.embedded else MIN_CHAIN)
         self.inflight = 0
         self.inflight_bytes = 0
@@ -332,9 +333,16 @@ class Dispatcher:
         await self.barriers.passed(key)
 
     def doubt(self, error: LivingAIError) -> None:
-        """See :meth:`.batches.BatchWriter.doubt`."""
+        """The store was found damaged. One that cannot be examined is not doubted: nothing would
+        end that, and a read says nothing about what else it can do."""
+        if self._examines:
+            for writer in self.writers:
+                writer.doubt.begin(error)
+
+    def refuse_in_doubt(self) -> None:
+        """See :meth:`.doubt.Doubt.refuse`."""
         for writer in self.writers:
-            writer.doubt(error)
+            writer.doubt.refuse()
 
     async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
         """Ask the writer of the execution with hash ``key``."""

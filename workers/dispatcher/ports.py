@@ -93,6 +93,9 @@ class RequestPort(TurnPort, Protocol):
     def doubt(self, error: LivingAIError) -> None:
         """The store was found damaged: have it examined before anything is written."""
 
+    def refuse_in_doubt(self) -> None:
+        """Raise why nothing may be written to the store, while it is examined."""
+
     async def ask_writer(self, key: int, verb: str, *arguments: Any) -> Any:
         """Ask the writer of the execution with hash ``key``."""
 

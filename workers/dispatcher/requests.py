@@ -9,10 +9,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import LivingAIError, ServiceUnavailableError, StoreFormatError
+from livingai.errors import LivingAIError, ServiceUnavailableError, StoreDamagedError
 from livingai.protocol.error_parts import error_parts
 from livingai.protocol.frames import Message, frame
-from livingai.protocol.verbs import PRUNE, Answerer, Barrier, Verb, verb_named
+from livingai.protocol.verbs import (
+    CLAIM,
+    DELETE,
+    FORK,
+    PRUNE,
+    Answerer,
+    Barrier,
+    Verb,
+    verb_named,
+)
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.ports import RequestPort
@@ -23,6 +32,9 @@ _log = logging.getLogger("livingai.service")
 _READ_TRIES = 3
 #: Seconds between two applications of the retention policy.
 _RETAIN_EVERY_S = float(os.environ.get("LIVINGAI_RETAIN_EVERY_S", "60"))
+
+#: What writes to the store: refused while that is in doubt (``dispatcher/doubt.py``).
+_WRITES = frozenset({CLAIM.name, DELETE.name, FORK.name, PRUNE.name})
 
 
 class Requests:
@@ -44,6 +56,7 @@ class Requests:
         try:
             verb = verb_named(name)
             key = execution_hash(arguments[0]) if verb.barrier is Barrier.ONE else None
+            self._admit(verb)  # the barrier would have it wait for what is not written now
             if verb.barrier is not Barrier.NONE:
                 await self._port.passed(key)
             if verb.by is Answerer.READER:
@@ -54,12 +67,19 @@ class Requests:
             value = await self._do(verb, key, arguments)
             agent.send(frame(Message.RESPONSE, number, True, value))
         except LivingAIError as error:
-            if isinstance(error, StoreFormatError):
-                self._port.doubt(error)
+            self._heard(error)
             self._refuse(agent, number, error)
         except Exception as error:  # arguments that make no sense, or a mistake of ours
             _log.error("cannot answer the request %r: %r", name, error)
             self._refuse(agent, number, error)
+
+    def _admit(self, verb: Verb[Any]) -> None:
+        if verb.name in _WRITES:
+            self._port.refuse_in_doubt()
+
+    def _heard(self, error: LivingAIError) -> None:
+        if isinstance(error, StoreDamagedError):
+            self._port.doubt(error)
 
     def _refuse(self, agent: Agent, number: int, error: Exception) -> None:
         parts = error_parts(error, agent.revision)
@@ -74,6 +94,7 @@ class Requests:
         return await self._reader.call(verb, *arguments)
 
     async def _do(self, verb: Verb[Any], key: int | None, arguments: list[Any]) -> Any:
+        self._admit(verb)
         if verb.by is Answerer.HOUSEKEEPER:
             return await self._housekeeper.call(verb.name, *arguments)
         if verb.by is Answerer.WRITER and key is not None:
@@ -101,8 +122,10 @@ class Requests:
         while policy:
             await asyncio.sleep(_RETAIN_EVERY_S)
             try:
+                self._admit(PRUNE)
                 await self._housekeeper.call(PRUNE.name, dict(policy))
             except LivingAIError as error:
+                self._heard(error)
                 _log.warning("retention failed, trying again later: %s", error)
 
     async def close(self) -> None:

@@ -60,8 +60,9 @@ class WriterRole(Role):
         self._open()
 
     def do_examine(self) -> None:
-        """Look whether the store is sound. Raises StoreFormatError: it is damaged."""
-        self._open().examine()
+        """Look whether the store is sound. Raises StoreDamagedError: it is not. It is not opened
+        before: that may write to it."""
+        self._store.examine()
 
     def do_elsewhere(self) -> str:
         """What waits for this store in other state directories of this machine."""

@@ -13,7 +13,7 @@ from random import Random, SystemRandom
 import apsw
 import pytest
 
-from livingai.errors import StoreFormatError
+from livingai.errors import FlushTimeoutError, StoreDamagedError
 from tests.support import acts, peek
 from tests.support.agents import Agent
 from tests.support.place import Place
@@ -73,7 +73,7 @@ def notices(agent: Agent) -> str:
     """What a reader is told, as soon as one is."""
     try:
         agent.call(acts.steps, "old")
-    except StoreFormatError as error:
+    except StoreDamagedError as error:
         return str(error)
     return ""
 
@@ -102,6 +102,16 @@ def write_and_damage(place: Place, kind: str) -> Agent:
     before = place.ask("status")
     assert "damaged" in before.trouble
     assert "damaged" in command(place, "status", database).stdout
+    for write in (acts.claim, acts.delete):  # at once, with much that is queued
+        with pytest.raises(StoreDamagedError, match="damaged"):
+            agent.call(write, "new")
+    for words in (("fork", "old", "fork"), ("prune", "--keep-last", "1")):
+        refused = command(place, words[0], database, *words[1:])
+        assert refused.returncode != 0, words
+        assert "damaged" in refused.stderr
+    with pytest.raises(FlushTimeoutError, match="`livingai status` says what they wait for"):
+        agent.call(acts.flush, 0.5)
+    assert "damaged" in agent.call(acts.sla)["trouble"]
     checked = command(place, "check", database, "--store", database)
     assert checked.returncode == 2
     assert "damaged" in checked.stderr
@@ -135,7 +145,7 @@ def check_all(place: Place, rounds: int) -> None:
 def test_the_service_goes_on_with_the_copy(state_dir: Place, kind: str) -> None:
     agent = write_and_damage(state_dir, kind)
     put_a_copy_back(state_dir)
-    until(lambda: not state_dir.ask("status").trouble, what="a store that takes writes", timeout=60)
+    until(lambda: not state_dir.ask("status").trouble, what="a sound store", timeout=240)
     rounds = agent.call(acts.halt)["rounds"]
     assert agent.settled(OLD + LOST + rounds, timeout=60).keys() <= {"met", "late"}
     assert peek.stored_steps(state_dir.database, "new") == list(range(rounds))

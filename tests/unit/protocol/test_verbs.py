@@ -56,7 +56,7 @@ def test_a_barrier_of_one_execution_finds_its_id(verb: Verb[Any]) -> None:
         assert verb.barrier is Barrier.ONE
 
 
-@pytest.mark.parametrize("name", ["", "no such", "commit", "elsewhere", 7, None, [[]], {"a": 1}])
+@pytest.mark.parametrize("name", ["", "no such", "commit", "examine", 7, None, [[]], {"a": 1}])
 def test_an_unknown_verb_is_refused(name: object) -> None:
     with pytest.raises(ServiceError, match="does not know the request"):
         verb_named(name)

@@ -15,7 +15,7 @@ from livingai.errors import (
     CorruptRowError,
     LivingAIError,
     ServiceUnavailableError,
-    StoreFormatError,
+    StoreDamagedError,
     StoreUnavailableError,
 )
 from livingai.outcome import STATUS_BY_CODE
@@ -67,7 +67,7 @@ class NearWriter:
         assert verb == "examine"
         self.examined += 1
         if self.examined <= self.unsound:
-            raise StoreFormatError("damaged, says the writer")
+            raise StoreDamagedError("damaged, says the writer")
 
     async def close(self) -> None:
         self._role.close()
@@ -215,9 +215,12 @@ def test_nothing_is_written_to_a_store_that_was_found_damaged(tmp_path: Path) ->
         bench = Bench(tmp_path, SAVES, no_fault)
         bench.near.unsound = 3
         with closing(bench):
-            bench.writer.doubt(StoreFormatError("damaged, says the reader"))
+            bench.writer.doubt._backoff = Backoff(0.0, 0.0)
+            bench.writer.doubt.begin(StoreDamagedError("damaged, says the reader"))
             assert bench.writer.trouble == "damaged, says the reader"
-            bench.writer.doubt(StoreFormatError("damaged, says the reader again"))
+            bench.writer.doubt.begin(StoreDamagedError("damaged, says the reader again"))
+            with pytest.raises(StoreDamagedError, match="says the reader"):
+                await bench.writer.ask("claim", "run-0", "owner")
             await bench.run()
             await bench.writer.close()
         return bench
@@ -226,6 +229,32 @@ def test_nothing_is_written_to_a_store_that_was_found_damaged(tmp_path: Path) ->
     assert bench.near.examined == 4
     assert bench.writer.trouble == ""
     assert set(bench.outcomes.values()) == {"met"}
+
+
+def test_a_batch_under_way_does_not_end_the_doubt(tmp_path: Path) -> None:
+    troubles: list[str] = []
+
+    class Told(Bench):
+        def store_answered(self, batch: list[Decided]) -> None:
+            troubles.append(self.writer.trouble)
+            super().store_answered(batch)
+
+    async def main() -> None:
+        def found_meanwhile(numbers: list[int]) -> None:
+            bench.near.unsound = 2
+            bench.writer.doubt.begin(StoreDamagedError("damaged, says the reader"))
+
+        bench = Told(tmp_path, [("run", True)], found_meanwhile)
+        bench.writer.doubt._backoff = Backoff(0.0, 0.0)
+        with closing(bench):
+            await bench.run()
+            if bench.writer.doubt._task is not None:
+                await asyncio.wait([bench.writer.doubt._task], timeout=patience(60))
+            troubles.append(bench.writer.trouble)
+            await bench.writer.close()
+
+    asyncio.run(main())
+    assert troubles == ["damaged, says the reader", ""]
 
 
 def test_what_is_written_again_keeps_its_order(tmp_path: Path) -> None:
