@@ -186,10 +186,10 @@ class Journal:
                     break
                 overtaken = True
                 self.index.resume(slot, claim, 0)  # it has no record after all
-            place = array("I", (offset + OUTCOME_OFFSET >> 3,))
+            noted = array("I", (offset + OUTCOME_OFFSET >> 3,))
             # No call from here on: one is where the exception of a signal's handler can come, and
             # of these either all are done or none. (Two records of one number would be one.)
-            segment.outcomes += place
+            segment.outcomes += noted
             segment.used = offset + length
             segment.last_lsn = lsn
             segment.touched_ns = mono_ns
@@ -364,8 +364,8 @@ class Journal:
         except OSError as error:
             raise journal_error(error, "cannot append to the journal") from error
         length = aligned(sum(map(len, parts)))
-        place = array("I", (segment.used + OUTCOME_OFFSET >> 3,))
-        segment.outcomes += place  # see append
+        noted = array("I", (segment.used + OUTCOME_OFFSET >> 3,))
+        segment.outcomes += noted  # see append
         segment.used += length
         segment.last_lsn = self.tail_lsn = lsn
         self.appended_bytes += length
