@@ -13,6 +13,7 @@ import collections
 import contextlib
 import itertools
 import logging
+import math
 import os
 import select
 import socket
@@ -47,6 +48,8 @@ _log = logging.getLogger("livingai")
 _WAITING, _LINGER_NS = int(ServiceWord.WAITING), int(ServiceWord.LINGER_NS)
 _HASTE = int(WakeFor.HASTE)
 _CHUNK = 1 << 18
+#: Seconds between two looks at a service of an earlier version, which read files.
+_COMPARE_S = 1.0
 #: The service's words as a closed connection sees them: the service does not sleep.
 _NO_SERVICE: Sequence[int] = (0,) * (SERVICE_STATE_BYTES // 8)
 
@@ -95,6 +98,8 @@ class ServiceConnection:
         self._told = self._own_trouble = ""
         self._attempts = Attempts()
         self._version = ServiceVersion(starter, self._attempts)
+        #: When the service's version is to be looked at again (CLOCK_MONOTONIC).
+        self._compare_at = 0.0
         self._words: Sequence[int] = _NO_SERVICE
         self._cuts = CUTS.count
         self._wake_read = self._wake_write = -1
@@ -336,7 +341,7 @@ class ServiceConnection:
                 return welcomed
             if self._cuts != CUTS.count:
                 self._look_again()
-            if welcomed and self._version.is_earlier:
+            if welcomed and time.monotonic() >= self._compare_at:
                 self._compare()
             self._on_tick()
         return welcomed
@@ -379,7 +384,7 @@ class ServiceConnection:
         if (error := self._version.greeted(message)) is not None:
             self._fail(error)
             return False
-        self._compare()
+        self._compare_at = 0.0  # soon: it may start processes, and nothing is to wait for that
         self.state = "connected"
         self.connected_ns = time.monotonic_ns()
         self._last_error = None
@@ -394,6 +399,8 @@ class ServiceConnection:
         if trouble and trouble != self._own_trouble:
             _log.warning("%s", trouble)
         self._own_trouble = trouble
+        again_s = _COMPARE_S if self._version.is_earlier else math.inf
+        self._compare_at = time.monotonic() + again_s
 
     def _disconnect(self, sock: socket.socket) -> None:
         with self._sending:
