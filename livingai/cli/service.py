@@ -160,17 +160,25 @@ def _described(now: ServiceStatus) -> list[tuple[str, str]]:
 def stop(where: str) -> None:
     """Have the service of a state directory store what is queued, and end it.
 
-    The next save or read of an agent starts it again.
+    The next save or read of an agent starts it again. To be run where the service runs: in another
+    container its processes have other numbers, or none.
     """
     view = find(where)
     if view.owner() is None:
         click.echo("no service is running")
         return
     pid = view.ask(STATUS, timeout_s=_PATIENCE_S).pids.supervisor
+    here = view.supervisor()
+    if here not in (pid, None):  # None: it has just ended
+        raise click.ClickException(
+            f"the service runs in another container, where its supervisor is process {pid}: run "
+            "`livingai stop` there"
+        )
     try:
-        supervisor = psutil.Process(pid)
-        supervisor.terminate()
-        supervisor.wait(60)
+        if here is not None:
+            supervisor = psutil.Process(pid)
+            supervisor.terminate()
+            supervisor.wait(60)
     except psutil.NoSuchProcess:
         pass  # it ended before the signal
     except psutil.TimeoutExpired:

@@ -13,7 +13,7 @@ from livingai.errors import LivingAIError
 from livingai.protocol.ask import ask_service
 from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.directory import StateDirectory
-from livingai.queue.lock import owner_alive, owner_identity
+from livingai.queue.lock import owner_alive, owner_identity, owner_pid
 from livingai.queue.manifest import MANIFEST
 from livingai.queue.waiting import waiting_records
 from livingai.service.report import ServiceReport, read_report
@@ -57,6 +57,11 @@ class DirectoryView:
         if not owner_alive(self.directory.lock):
             return None
         return Owner(owner_identity(self.directory.lock).get("pid"))
+
+    def supervisor(self) -> int | None:
+        """Process id of the service's supervisor, as it is known here; 0 if it has none here (it
+        runs in another container), None if there is no service."""
+        return owner_pid(self.directory.supervisor_lock)
 
     def journals(self) -> int:
         """How many journals there are."""
