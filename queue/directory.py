@@ -5,11 +5,13 @@
     <directory>/
       manifest.json      format version; the store's url (no credentials) and identity
       supervisor.lock    held by the supervisor while it runs
+      successor.lock     held by a supervisor that is to take the place of an earlier one
       service.lock       held by the dispatcher while it runs
       service.sock       where agents reach it
       service.state      one shared page: is the dispatcher asleep, its pid (layout.ServiceWord)
       service.log        what the service has to say
       service.report     how the service is, or how it ended, for when it does not answer
+      service.succession why it could not be replaced by one of a newer livingai
       journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
       quarantine/        records that the store refuses for good
 
@@ -70,7 +72,7 @@ class StateDirectory:
 
     __slots__ = (
         "_socket", "journals", "lock", "log", "path", "quarantine", "service_state",
-        "supervisor_lock",
+        "successor_lock", "supervisor_lock",
     )  # fmt: skip
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -83,6 +85,8 @@ class StateDirectory:
         self.lock: Final = os.path.join(self.path, "service.lock")
         #: The supervisor's lock file.
         self.supervisor_lock: Final = os.path.join(self.path, "supervisor.lock")
+        #: The lock file of a supervisor that is to take the place of an earlier one.
+        self.successor_lock: Final = os.path.join(self.path, "successor.lock")
         #: The dispatcher's shared page.
         self.service_state: Final = os.path.join(self.path, "service.state")
         #: The service's log file.

@@ -16,9 +16,10 @@ directory, 4 asked to stop before the store had everything.
 First it proves to the process that started it that it is livingai (:mod:`livingai.service.launch`);
 only then is it sent its settings, one JSON line on standard input. With ``--detach`` the process
 forks and its parent returns at once (not with ``--keep``); otherwise the end of standard input
-means stop. With ``--take-over`` it waits until the directory is free, with ``--follow PID`` for the
-end of the supervisor with that number. It is the subreaper of the service: what a dead dispatcher
-leaves is collected here and not by the agent, which may be process 1.
+means stop. With ``--take-over`` it waits until the directory is free, with ``--follow PID`` it
+takes the place of the supervisor with that number (:mod:`livingai.workers.successor`). It
+is the subreaper of the service: what a dead dispatcher leaves is collected here and not by the
+agent, which may be process 1.
 """
 
 from __future__ import annotations
@@ -239,10 +240,9 @@ def _words(fd: int) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _lock(directory: str, wait_s: float, follow: int) -> bool:
+def _lock(directory: str, wait_s: float) -> bool:
     """Hold the directory's supervisor lock until this process ends; False if another one does. It
-    is waited for, with ``follow`` while that process holds it, else while standard input is
-    open."""
+    is waited for while standard input is open."""
     path = os.path.join(directory, "supervisor.lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + wait_s
@@ -250,22 +250,15 @@ def _lock(directory: str, wait_s: float, follow: int) -> bool:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if time.monotonic() >= deadline or (
-                _another_one_follows(path, follow)
-                if follow
-                else select.select([0], [], [], _LOOK_S)[0]  # whoever has started us has ended
+            if (
+                time.monotonic() >= deadline
+                or (
+                    select.select([0], [], [], _LOOK_S)[0]  # whoever has started us has ended
+                )
             ):
                 return False
         else:
             return True
-
-
-def _another_one_follows(path: str, follow: int) -> bool:
-    """Whether, after a moment, another process than ``follow`` holds the lock."""
-    from livingai.queue.lock import owner_pid  # noqa: PLC0415 - only who follows needs it
-
-    time.sleep(_LOOK_S)  # nothing announces that a lock is free
-    return owner_pid(path) not in (follow, None)
 
 
 def _say(text: str) -> None:
@@ -301,9 +294,12 @@ def main() -> int:
         line += chunk
     if not line.strip():
         return ExitCode.FAILED
-    follow = int(sys.argv[sys.argv.index("--follow") + 1]) if "--follow" in sys.argv else 0
-    if follow:  # once this process detaches, the one before is told to go, and its place is free
-        import livingai.queue.lock  # noqa: F401, PLC0415 - only who follows needs it
+    settings = json.loads(line)
+    successor = None
+    if "--follow" in sys.argv:  # imported before we detach: whoever starts us sees it fail
+        from livingai.workers.successor import Successor  # noqa: PLC0415 - only who follows needs it
+
+        successor = Successor(settings, int(sys.argv[sys.argv.index("--follow") + 1]))
     detach = "--detach" in sys.argv
     if detach:
         if "--keep" not in sys.argv and os.fork():
@@ -311,11 +307,14 @@ def main() -> int:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.close(null)
-    wait_s = _HAND_OVER_S if follow or "--take-over" in sys.argv else 0.0
-    if not _lock(json.loads(line)["directory"], wait_s, follow):
+    if successor is not None and (code := successor.make_room()) != ExitCode.DONE:
+        return code
+    if not _lock(settings["directory"], _HAND_OVER_S if "--take-over" in sys.argv else 0.0):
         return ExitCode.RUNNING
+    if successor is not None:
+        successor.settled()
     with contextlib.suppress(OSError):  # what the one before had to say is over
-        os.unlink(os.path.join(json.loads(line)["directory"], "service.report"))
+        os.unlink(os.path.join(settings["directory"], "service.report"))
     supervisor = Supervisor(line.rstrip(b"\n") + b"\n")
     signal.signal(signal.SIGCHLD, supervisor.child_ended)
     signal.signal(signal.SIGTERM, supervisor.stop)

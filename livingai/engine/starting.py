@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import signal
+import random
 import time
 from typing import Final
 
@@ -18,13 +17,19 @@ from livingai.queue.lock import owner_alive, owner_pid
 from livingai.queue.opening import open_binary
 from livingai.service.launch import launch_service, service_python
 from livingai.service.report import ServiceReport, read_report
+from livingai.service.succession import failure_of
 
 _log = logging.getLogger("livingai")
 #: An agent that may not start a service says so after this time without one: it may be starting.
 _PATIENCE_S: Final = 2.0
-#: Seconds until a service that was to make room is asked again; then twice as many, and so on.
+#: Seconds until a successor is started again for a service that was to make room; then twice as
+#: many, and so on.
 _FIRST_REPLACE_S: Final = 2.0
 _LAST_REPLACE_S: Final = 60.0
+#: Seconds after which an attempt that has failed is repeated; up to twice as many, so that not all
+#: agents do so at once.
+_RETRY_S: Final = 120.0
+_MAKES_ROOM: Final = "it makes room for one of the newer livingai"
 
 
 class Starter:
@@ -41,10 +46,11 @@ class Starter:
         self._said = ""
         #: Since when no service is there (CLOCK_MONOTONIC); 0 while one is.
         self._alone_since = 0.0
-        #: When an earlier service may be asked again to make room (CLOCK_MONOTONIC), and how many
-        #: seconds later the next time.
+        #: When a successor of an earlier service may be started again (CLOCK_MONOTONIC), and how
+        #: many seconds later the next time.
         self._replace_at = 0.0
         self._replace_s = _FIRST_REPLACE_S
+        self._retry_s = _RETRY_S * random.uniform(1.0, 2.0)
         #: How the last attempt went.
         self._replacing = ""
 
@@ -100,7 +106,8 @@ class Starter:
         may start services, have it end and one of ours take its place. What is done about it, or
         what its user has to do.
 
-        It is not asked to drain: its successor is there already, and reads all of its journals.
+        The one of ours ends it, once it has seen that it can work itself. If it cannot, all agents
+        hear of that, and try again after minutes (:mod:`livingai.service.succession`).
         """
         report = read_report(self._directory.path)
         pid = self._supervisor()
@@ -109,8 +116,19 @@ class Starter:
                 "restart `livingai serve`, or the program that holds the Service, with the newer "
                 "livingai"
             )
-        if self._config.service != "auto" or not pid or report.pid != pid:
+        if not pid or report.pid not in (0, pid):
+            return (
+                "end it where it runs, perhaps in another container (`livingai stop` there), and "
+                "have the newer livingai start the next one"
+            )
+        if self._config.service != "auto" or report.pid != pid:
             return "end it with `livingai stop`, and have the newer livingai start the next one"
+        if why := failure_of(self._directory.path, pid, self._retry_s):
+            return f"it cannot be replaced, trying again: {why}"
+        if self._has_a_successor():
+            attempts.replaces()
+            self._replacing = _MAKES_ROOM
+            return self._replacing
         now = time.monotonic()
         if now >= self._replace_at:
             long_ago = now - self._replace_at > _LAST_REPLACE_S
@@ -119,13 +137,18 @@ class Starter:
             self._replace_s = min(self._replace_s * 2, _LAST_REPLACE_S)
             try:
                 launch_service(self._service, self._config.python, follow=pid)
-                if self._supervisor() == pid:
-                    os.kill(pid, signal.SIGQUIT)
                 attempts.replaces()
-                self._replacing = "it makes room for one of the newer livingai"
+                self._replacing = _MAKES_ROOM
             except (LivingAIError, OSError) as error:
                 self._replacing = f"it cannot be replaced, trying again: {error}"
         return self._replacing
+
+    def _has_a_successor(self) -> bool:
+        """Whether some agent's supervisor is about to take the place of the connected service."""
+        try:
+            return owner_alive(self._directory.successor_lock)
+        except (OSError, LivingAIError):  # out of descriptors
+            return False
 
     def _supervisor(self) -> int:
         """Process id of the service's supervisor; 0 if it cannot be found out."""

@@ -8,10 +8,10 @@ started first. Rules:
 2. A service reads what agents of earlier revisions of its protocol say and write. So an earlier
    agent goes on; a newer service says which of both is to be restarted, sometime.
 3. An earlier service may not be able to read what this agent writes, and then holds up others that
-   wait for it. So if an agent has started it, the newer agent has it end, and starts one that takes
-   its place (:meth:`.Starter.replace_earlier`). No agent replaces a newer service, so agents of
-   several versions do not push each other's out in turns. A service that a user runs is left to
-   its user, who is told.
+   wait for it. So if an agent has started it, the newer agent starts one that has it end and takes
+   its place once it can (:meth:`.Starter.replace_earlier`). No agent replaces a newer service, so
+   agents of several versions do not push each other's out in turns. A service that a user runs is
+   left to its user, who is told.
 """
 
 from __future__ import annotations

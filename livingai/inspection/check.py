@@ -59,7 +59,8 @@ def check_directory(path: str | os.PathLike[str], store: Store | None = None) ->
 
 def _check_top(directory: StateDirectory, report: Report) -> None:
     names = set(os.listdir(directory.path))
-    files = (directory.service_state, directory.log, directory.lock, directory.supervisor_lock)
+    locks = (directory.lock, directory.supervisor_lock, directory.successor_lock)
+    files = (directory.service_state, directory.log, *locks)
     for path in files:
         if odd := what_is(path):
             report.note(

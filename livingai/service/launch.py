@@ -265,8 +265,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def launch_service(config: ServiceConfig, python: str | None = None, *, follow: int = 0) -> None:
     """Start the service in the background; returns once it is detached, not once it is ready. With
-    ``follow`` it waits for the end of the one whose supervisor is that process, and takes its
-    place.
+    ``follow`` it has the one whose supervisor is that process end once it can work itself, and
+    takes its place.
 
     Raises:
         ServiceStartError: there is no Python that may be started.
@@ -289,13 +289,18 @@ def launch_service(config: ServiceConfig, python: str | None = None, *, follow: 
         threading.Thread(target=process.wait, name="service-reaper", daemon=True).start()
         return
     try:
-        process.wait(_DETACH_S)
+        code = process.wait(_DETACH_S)
     except subprocess.TimeoutExpired:
         _end(process)
         raise ServiceUnavailableError(
             f"the started service did not detach itself within {_DETACH_S:g} s, so it was ended; "
             "see service.log in the state directory"
         ) from None
+    if code:
+        raise ServiceUnavailableError(
+            f"the started service ended with status {code} before it detached itself; see "
+            "service.log in the state directory"
+        )
 
 
 def _collects_orphans() -> bool:

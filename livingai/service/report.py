@@ -84,14 +84,19 @@ class Reporter:
         self._write()
 
     def _write(self) -> None:
-        """Write it whole or not at all. A failure is ignored: the report is only a hint."""
-        with contextlib.suppress(OSError, LivingAIError):  # a full disk, or the directory is gone
-            temporary = os.path.join(self._directory, f".report-{os.getpid()}")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            try:
-                with open_binary(temporary, flags) as file:
-                    file.write(json.dumps(asdict(self._report)).encode())
-                os.replace(temporary, os.path.join(self._directory, NAME))
-            except OSError:
-                os.unlink(temporary)
-                raise
+        write_hint(self._directory, NAME, asdict(self._report))
+
+
+def write_hint(directory: str, name: str, value: dict[str, Any]) -> None:
+    """Write a small file of the state directory, whole or not at all. A failure is ignored: nothing
+    rests on a hint."""
+    with contextlib.suppress(OSError, LivingAIError):  # a full disk, or the directory is gone
+        temporary = os.path.join(directory, f".report-{os.getpid()}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        try:
+            with open_binary(temporary, flags) as file:
+                file.write(json.dumps(value).encode())
+            os.replace(temporary, os.path.join(directory, name))
+        except OSError:
+            os.unlink(temporary)
+            raise

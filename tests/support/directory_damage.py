@@ -137,7 +137,9 @@ AROUND: dict[str, tuple[Callable[[Checked], object], Code, Severity, str, str]] 
         f"odd {name}": (
             _odd(name), Code.ODD_FILE, ERROR, name, "where a file should be",
         )
-        for name in ("service.state", "service.log", "service.lock", "supervisor.lock")
+        for name in (
+            "service.state", "service.log", "service.lock", "supervisor.lock", "successor.lock",
+        )
     },
     "no service state": (
         lambda checked: checked.path("service.state").unlink(),

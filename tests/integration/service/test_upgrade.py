@@ -23,7 +23,7 @@ from livingai.protocol.frames import PROTOCOL_VERSION, REVISION, Message, frame
 from livingai.queue.lock import owner_pid
 from livingai.queue.waiting import waiting_records
 from tests.support import acts, peek
-from tests.support.agents import Agent, environment
+from tests.support.agents import ROOT, Agent, environment
 from tests.support.earlier import Earlier
 from tests.support.place import Place
 from tests.support.places import command
@@ -333,6 +333,65 @@ def test_a_service_is_not_ended_before_its_successor_is_there(
     new.settled(1, timeout=60)
     replaced(state_dir, second)
     assert old.leave() == new.leave() == newer.leave() == 0
+
+
+#: In place of the database driver: a store's process cannot import it, an agent can.
+_NO_DRIVER = """
+import importlib, os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+if sys.argv[0].endswith("main.py") and os.path.basename(os.path.dirname(sys.argv[0])) == "store":
+    raise ImportError("no apsw in this environment")
+kept = sys.path[:]  # it is the service's, too
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
+del sys.modules["apsw"]
+sys.modules["apsw"] = importlib.import_module("apsw")
+sys.path[:] = kept
+"""
+#: As a start-up file: the module that a dispatcher is made of cannot be imported.
+_NO_DISPATCHER = """
+import os, sys
+if "-c" in sys.orig_argv and "livingai.workers.dispatcher.serving" in sys.orig_argv[-1]:
+    sys.modules["livingai.workers.dispatcher.serving"] = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "why"),
+    [
+        ("apsw.py", _NO_DRIVER, "its successor's writer cannot"),
+        ("sitecustomize.py", _NO_DISPATCHER, "its successor's dispatcher cannot start"),
+    ],
+)
+def test_a_successor_that_cannot_work_ends_nothing(
+    state_dir: Place, second: Earlier, tmp_path: Path, module: str, source: str, why: str
+) -> None:
+    """The earlier service goes on, all newer agents say why and start none of their own; once that
+    is mended, it is replaced."""
+    state_dir.tracebacks_allowed = True
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / module).write_text(source)
+    old = second.agent(state_dir)
+    old.call(acts.save, "old", 0)
+    old.settled(1)
+    before = supervisor(state_dir)
+    new = state_dir.agent(env={"PYTHONPATH": f"{broken}:{ROOT}"})
+    new.call(acts.save, "new", 0)
+    until(lambda: why in trouble(new), what="it says why", timeout=60)
+    other = state_dir.agent()
+    other.call(acts.save, "other", 0)
+    until(lambda: why in trouble(other), what="another one says the same")
+    old.call(acts.save, "old", 1)
+    old.settled(2)
+    assert supervisor(state_dir) == before
+    assert "is not replaced" in Path(state_dir.directory.log).read_text()
+    assert "makes room" not in other.said()
+    (broken / module).unlink()
+    os.unlink(f"{state_dir.directory.path}/service.succession")  # minutes have passed
+    replaced(state_dir, second)
+    new.settled(1, timeout=60)
+    other.settled(1, timeout=60)
+    assert old.leave() == new.leave() == other.leave() == 0
 
 
 def test_a_greeting_that_the_first_services_refuse(state_dir: Place, first: Earlier) -> None:
