@@ -42,11 +42,17 @@ _LOOK_S: Final = 0.01
 _SLOW_LOOK_S: Final = 0.2
 #: Seconds that our own first processes may take to end.
 _END_S: Final = 5.0
+#: How often processes are started that signals kill.
+_TRIES: Final = 3
 _IMPORTS: Final = "import livingai.workers.dispatcher.serving"
 
 
 class CannotFollowError(Exception):
     """Why the earlier service stays, or does not go."""
+
+
+class KilledError(CannotFollowError):
+    """A process that was to show that it works was killed by a signal."""
 
 
 class Successor:
@@ -67,8 +73,7 @@ class Successor:
             self._lock = OwnerLock.acquire(self._directory.successor_lock)
             if self._lock is None:
                 return ExitCode.RUNNING
-            if self._there():
-                self._show_that_we_work()
+            self._show_that_we_work()
             if self._there():
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(self._predecessor, signal.SIGQUIT)
@@ -109,8 +114,21 @@ class Successor:
     # -- the proof --
 
     def _show_that_we_work(self) -> None:
-        """Raise CannotFollowError unless our dispatcher and our writer would work. Ends early, with
-        nothing shown, if the predecessor ends meanwhile."""
+        """Raise CannotFollowError unless our dispatcher and our writer would work. What a signal
+        kills is tried again a few times: that may have come from outside (out of memory)."""
+        for left in reversed(range(_TRIES)):
+            try:
+                if self._there():
+                    self._try_processes()
+            except KilledError as error:
+                if not left:
+                    raise
+                _say(f"{error}; once more")
+            else:
+                return
+
+    def _try_processes(self) -> None:
+        """One try. Ends early, with nothing shown, if the predecessor ends meanwhile."""
         dispatcher = subprocess.Popen(
             [sys.executable, "-P", "-c", _IMPORTS], stdin=subprocess.DEVNULL
         )
@@ -129,10 +147,7 @@ class Successor:
             dispatcher.kill()
             dispatcher.wait()
         if code:
-            raise CannotFollowError(
-                f"its successor's dispatcher cannot start ({how_it_ended(code, '')}); service.log "
-                "in the state directory has what it said"
-            )
+            raise _cannot_start("dispatcher", code)
 
     def _open_store(self, writer: Spawned) -> None:
         asked = frame(Message.HELLO, self._config.for_workers(), REVISION)
@@ -159,11 +174,7 @@ class Successor:
                         raise _not_opened(message[3])
                     return
             if not data:
-                code = _end(writer.process)
-                raise CannotFollowError(
-                    f"its successor's writer cannot start ({how_it_ended(code, '')}); service.log "
-                    "in the state directory has what it said"
-                )
+                raise _cannot_start("writer", _end(writer.process))
 
 
 def _received(writer: Spawned) -> bytes:
@@ -177,6 +188,14 @@ def _not_opened(parts: list[Any]) -> CannotFollowError:
     """From the parts of the writer's error."""
     why = ": ".join(map(str, parts[:2]))
     return CannotFollowError(f"its successor's writer cannot open the store ({why})")
+
+
+def _cannot_start(who: str, code: int) -> CannotFollowError:
+    error = KilledError if code < 0 else CannotFollowError
+    return error(
+        f"its successor's {who} cannot start ({how_it_ended(code, '')}); service.log in the state "
+        "directory has what it said"
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:

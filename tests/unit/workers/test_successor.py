@@ -18,6 +18,7 @@ from livingai.queue.lock import owner_alive
 from livingai.service.succession import NAME, failure_of, forget_failure, note_failure
 from livingai.stores.sqlite import SQLiteStore
 from livingai.workers.successor import Successor
+from tests.support.agents import ROOT
 from tests.support.waiting import ended
 
 #: Holds a lock until its input ends or a signal ends it; with "stays" no SIGQUIT does.
@@ -29,6 +30,22 @@ if sys.argv[2] == "stays":
 lock = OwnerLock.acquire(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
+"""
+
+
+#: In place of the database driver: the first writers that import it are killed.
+_DIES = """
+import importlib, os, signal, sys
+kept = sys.path[:]
+if sys.argv[0].endswith("main.py"):
+    born = len([name for name in os.listdir({folder!r}) if name.startswith("born-")])
+    open(os.path.join({folder!r}, f"born-{{os.getpid()}}"), "w").close()
+    if born < {deaths}:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.path[:] = [path for path in sys.path if path != {folder!r}]
+del sys.modules["apsw"]
+sys.modules["apsw"] = importlib.import_module("apsw")
+sys.path[:] = kept
 """
 
 
@@ -89,6 +106,26 @@ def test_one_that_cannot_open_the_store_asks_nobody_to_go(
         assert "cannot open the store" in failure_of(directory.path, earlier.pid, 1e9)
         assert earlier.poll() is None
         assert owner_alive(directory.supervisor_lock)
+
+
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_what_a_signal_kills_is_tried_again(
+    config: ServiceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    """A few times. Each process counts itself in a file, and the first ones kill themselves."""
+    (tmp_path / "apsw.py").write_text(_DIES.format(folder=str(tmp_path), deaths=deaths))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    directory = StateDirectory(config.directory)
+    with holder(directory.supervisor_lock) as earlier:
+        successor = Successor(config.to_dict(), earlier.pid)
+        expected = ExitCode.DONE if deaths == 2 else ExitCode.FAILED
+        assert successor.make_room() == expected
+        successor.settled()
+        if deaths == 2:
+            assert ended(earlier) == -3
+        assert owner_alive(directory.supervisor_lock) == (deaths == 3)
+        said = failure_of(directory.path, earlier.pid, 1e9)
+    assert ("its successor's writer cannot start" in said) == (deaths == 3)
 
 
 def test_one_tries_at_a_time(config: ServiceConfig) -> None:
