@@ -335,6 +335,30 @@ def test_a_service_is_not_ended_before_its_successor_is_there(
     assert old.leave() == new.leave() == newer.leave() == 0
 
 
+def test_the_start_of_a_successor_delays_no_greeting(
+    state_dir: Place, second: Earlier, tmp_path: Path
+) -> None:
+    """The agent is connected while what is to become the successor has not proved itself."""
+    slow, told = tmp_path / "slow", tmp_path / "told"
+    slow.write_text(f"#!/bin/sh\necho $$ > {told}.new\nmv {told}.new {told}\nexec sleep 600\n")
+    slow.chmod(0o700)
+    old = second.agent(state_dir)
+    old.call(acts.save, "old", 0)
+    old.settled(1)
+    new = state_dir.agent(python=os.fspath(slow), service="auto")
+    new.call(acts.save, "new", 0)
+    until(told.exists, what="the successor is being started")
+    assert new.call(acts.sla)["service"] == "connected"
+    kill(int(told.read_text()))
+    until(lambda: "it cannot be replaced" in trouble(new), what="it says why")
+    newer = state_dir.agent()
+    newer.call(acts.save, "newer", 0)
+    for agent in (newer, new):
+        agent.settled(1, timeout=60)
+        assert agent.leave() == 0
+    assert old.leave() == 0
+
+
 #: In place of the database driver: a store's process cannot import it, an agent can.
 _NO_DRIVER = """
 import importlib, os, sys
