@@ -54,16 +54,23 @@ class DamageLog:
         self.found: list[Damage] = []
 
     def note(
-        self, at: int, missing: int, length: int = 0, header: RecordHeader | None = None
+        self,
+        at: int,
+        missing: int,
+        length: int = 0,
+        header: RecordHeader | None = None,
+        *,
+        cut: bool = False,
     ) -> None:
-        """The next ``missing`` records are not where they should be."""
+        """The next ``missing`` records are not where they should be; ``cut``: their file was cut
+        short there."""
         first, last = max(self.lsn, self._noted) + 1, self.lsn + missing
         if last < first:
             return
         self._noted = last
         drained = self._drained()
-        if drained is None:  # only what has left its bytes is damaged for sure
-            drained = 0 if length else last
+        if drained is None:  # only what has left its bytes, or was cut off, is damaged for sure
+            drained = 0 if length or cut else last
         first = max(first, drained + 1)
         if last < first:
             return

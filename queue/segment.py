@@ -204,6 +204,11 @@ class SegmentMap:
         except OSError:
             return False
 
+    def cut_short(self) -> bool:
+        """Whether it is known to be shorter than it was made."""
+        header = self.header()
+        return header is not None and header.size > len(self.view)
+
     def header(self) -> SegmentHeader | None:
         """The header if it is intact and its number fits the file's name."""
         return parse_segment_header(self.view, self.number)

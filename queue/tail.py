@@ -55,6 +55,15 @@ class Found(NamedTuple):
     position: int
 
 
+class _Left(NamedTuple):
+    """What an earlier segment left behind its last record: where, how many bytes, and whether its
+    file was cut short there."""
+
+    position: int = 0
+    length: int = 0
+    cut: bool = False
+
+
 class JournalTail:
     """A position in a journal that moves forward over its records."""
 
@@ -85,9 +94,9 @@ class JournalTail:
         self._number = segment_of(start.position)
         self._offset = max(offset_of(start.position), SEGMENT_HEADER_BYTES)
         #: Where the last record ended, if that is not in this segment: how many bytes before it
-        #: begins (what is missing was there), place and length of what was left of its own segment.
+        #: begins (what is missing was there), and what was left of its own segment.
         self._before = 0
-        self._left = (0, 0)
+        self._left = _Left()
         #: Segments that are not there since then: the first and the last one.
         self._gap = (0, 0)
         #: Something of this segment was found, or it was looked at in the end.
@@ -164,11 +173,18 @@ class JournalTail:
         """This record, or seal, comes next: what lies between is missing."""
         missing = missing_before(header, self.lsn)
         if missing:
-            place, length = self._left if self._left[1] else (self.position, 0)
-            self._log.note(place, missing, length)
+            self._note_before(missing)
         self._log.lsn = self.lsn = header.lsn
         self._held = True
-        self._before, self._left, self._gap = 0, (0, 0), (0, 0)
+        self._before, self._left, self._gap = 0, _Left(), (0, 0)
+
+    def _note_before(self, missing: int) -> None:
+        """The next ``missing`` records were before this segment."""
+        left = self._left
+        if left.length or left.cut:
+            self._log.note(left.position, missing, left.length, cut=left.cut)
+        else:
+            self._log.note(self.position, missing)
 
     def _in_time(self, header: RecordHeader) -> RecordHeader:
         """A record that says it was accepted in the future counts as accepted with the one before
@@ -196,7 +212,8 @@ class JournalTail:
             self._gap = (self._gap[0] or here + 1, number - 1)
         left = self.segments.get(here) if here and number == here + 1 else None
         if left is not None and not self._before:
-            self._left = (self.position, len(left.view) - self._offset)
+            rest = len(left.view) - self._offset
+            self._left = _Left(self.position, max(rest, 0), left.cut_short())
         # This one may have been cut short, so it counts as a whole one.
         self._before += LARGEST_SEGMENT * (number - here - (not here))
         self._number, self._offset, self._held = number, SEGMENT_HEADER_BYTES, False
@@ -233,7 +250,7 @@ class JournalTail:
             header = self._valid(segment, at, checked=False)
             if header is not None:
                 missing = missing_before(header, self.lsn)
-                if not self._left[1]:
+                if not (self._left.length or self._left.cut):
                     self._log.note(self.position, missing, at - start, self._lost(segment))
                 self._offset = at
                 return header
@@ -287,15 +304,15 @@ class JournalTail:
                 length = 0
         if has_room(missing, self._before + (length or LARGEST_SEGMENT)):
             lost = self._lost(segment) if length and segment is not None else None
-            log.note(self.position, missing, length, lost)
+            cut = segment is not None and segment.cut_short()
+            log.note(self.position, missing, length, lost, cut=cut)
         elif missing > 0:
             log.say(self.position, f"record {published} was published, and is not there")
         header = segment.header() if segment is not None and self._before else None
         if header is not None and header.journal_id == self.journal_id:
             missing = header.first_lsn - 1 - self.lsn  # it is empty, so nothing else shows it
             if has_room(missing, self._before):
-                place, length = self._left if self._left[1] else (self.position, 0)
-                log.note(place, missing, length)
+                self._note_before(missing)
             elif missing > 0:
                 what = f"segment {self._number} says that record {header.first_lsn} begins it"
                 log.say(self.position, f"{what}, and those before are not there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,24 @@ def test_records_behind_a_cursor_whose_segment_was_cut_short_are_reported(
         ]
     finally:
         feed.close()
+
+
+@pytest.mark.parametrize("stored", [1, 2, 3])
+def test_a_death_between_the_last_seal_and_the_end(tmp_path: Path, stored: int) -> None:
+    """The journal is sealed and not said to be closed: a dead owner's, with all of its records."""
+    writer = Writer(state_directory(tmp_path))
+    for number in range(3):
+        writer.save("run-1", b"%d" % number)
+    with closing(Consumer(writer.journal.directory)) as consumer:
+        consumer.take(stored)
+    with writer.journal.lock:
+        writer.journal._seal(writer.journal._segment)
+    writer.die()
+    with closing(Feed(writer.journal.directory)) as feed:
+        feed.check_owner()
+        feed.read_ahead()
+        assert [found.header.lsn for found in feed.ahead] == [1, 2, 3][stored:]
+        feed.ahead.clear()
+        feed.read_ahead()
+        assert feed.exhausted
+        assert not feed.damage

@@ -52,20 +52,35 @@ def test_what_was_renamed(journal: Writer, number: int, name: int) -> None:
     assert named(journal, number).read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("names", "done"),
-    [
-        ({1: 9, 2: 1}, [(1, 2), (9, 1)]),
-        ({3: 4, 2: 3, 1: 2}, [(2, 1), (3, 2), (4, 3)]),
-        ({1: 9, 2: 1, 3: 2}, [(2, 3), (1, 2), (9, 1)]),
-    ],
-)
+#: Names given in this order to the segments, and what is undone, in which order.
+IN_A_ROW = [
+    ({1: 9, 2: 1}, [(1, 2), (9, 1)]),
+    ({3: 4, 2: 3, 1: 2}, [(2, 1), (3, 2), (4, 3)]),
+    ({1: 9, 2: 1, 3: 2}, [(2, 3), (1, 2), (9, 1)]),
+]
+
+
+@pytest.mark.parametrize(("names", "done"), IN_A_ROW)
 def test_one_whose_number_another_one_bears_comes_after_that(
     journal: Writer, names: dict[int, int], done: list[tuple[int, int]]
 ) -> None:
     for number, name in names.items():
         named(journal, number).rename(named(journal, name))
     assert put_back(journal) == done
+    assert numbers(journal) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("names", "done"), IN_A_ROW)
+def test_a_death_between_two_names(
+    journal: Writer, names: dict[int, int], done: list[tuple[int, int]]
+) -> None:
+    """The next one goes on where that one was."""
+    for number, name in names.items():
+        named(journal, number).rename(named(journal, name))
+    for name, number in done[:-1]:
+        named(journal, name).rename(named(journal, number))
+        assert put_back(journal, position(4, 64)) == []  # what is terminal has no need of a name
+    assert put_back(journal) == done[-1:]
     assert numbers(journal) == [1, 2, 3]
 
 
