@@ -26,6 +26,7 @@ from livingai.stores.base import Store
 from livingai.stores.opening import open_store
 from tests.support import peek
 from tests.support.agents import Agent, engine_settings
+from tests.support.logs import own_text
 from tests.support.processes import end_all, is_tracker, tagged
 from tests.support.waiting import is_running, until
 
@@ -203,9 +204,7 @@ class Place:
     def _check_logs(self) -> None:
         for log in [*self.folder.glob("agent-*.log"), Path(self.directory.log)]:
             if log.exists() and not self.tracebacks_allowed:
-                # After a kill -9 the standard library's tracker removes semaphores, and says so.
-                lines = log.read_text(errors="replace").splitlines()
-                text = "\n".join(line for line in lines if "resource_tracker: " not in line)
+                text = own_text(log.read_text(errors="replace"))
                 for sign in ("Traceback", "Warning:", "Exception ignored"):
                     assert sign not in text, f"{log}:\n{text}"
 

@@ -1,0 +1,55 @@
+"""What the tests leave out of a log that they read: what the standard library says of a kill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.logs import own_text
+from tests.support.patience import patience
+
+BEFORE = "2026-11-28 00:00:00,000 service INFO before\n"
+AFTER = "2026-11-28 00:00:00,001 service INFO after\n"
+
+
+def without_parent() -> str:
+    """What a process of a pool says whose parent died before it said what to do."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    try:
+        code = f"from multiprocessing.spawn import spawn_main; spawn_main(pipe_handle={reading})"
+        command = [sys.executable, "-c", code, "--multiprocessing-fork"]
+        return subprocess.run(
+            command, pass_fds=[reading], stderr=subprocess.PIPE, text=True, check=False,
+            timeout=patience(60),
+        ).stderr  # fmt: skip
+    finally:
+        os.close(reading)
+
+
+def test_a_process_without_a_parent() -> None:
+    told = without_parent()
+    assert "Traceback" in told
+    assert own_text(BEFORE + told + AFTER) == (BEFORE + AFTER).rstrip()
+    assert own_text(told) == ""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("EOFError: Ran out of input", "ValueError: of ours"),
+        ("/multiprocessing/spawn.py", "/livingai/workers/compressor.py"),
+        ("spawn_main", "main"),
+    ],
+)
+def test_another_traceback_is_kept(changed: tuple[str, str]) -> None:
+    told = without_parent().replace(*changed)
+    assert own_text(BEFORE + told + AFTER) == (BEFORE + told + AFTER).rstrip()
+
+
+def test_the_tracker() -> None:
+    told = "resource_tracker.py:224: UserWarning: resource_tracker: 6 leaked semaphore objects\n"
+    assert own_text(BEFORE + told + AFTER) == (BEFORE + AFTER).rstrip()
