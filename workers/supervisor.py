@@ -250,12 +250,9 @@ def _lock(directory: str, wait_s: float) -> bool:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if (
-                time.monotonic() >= deadline
-                or (
-                    select.select([0], [], [], _LOOK_S)[0]  # whoever has started us has ended
-                )
-            ):
+            if time.monotonic() >= deadline:
+                return False
+            if select.select([0], [], [], _LOOK_S)[0]:  # whoever has started us has ended
                 return False
         else:
             return True

@@ -24,6 +24,7 @@ from tests.support.odd import put_odd
 from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import leave_a_record, move_database
+from tests.support.sqlite import refusing
 from tests.support.states import state_of
 from tests.support.store_damage import OVERTAKEN, STEPS, Stored, restore
 
@@ -137,15 +138,10 @@ def requeued(place: Place, armed: dict[str, str]) -> None:
     agent = place.agent(env=armed)
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
-    with closing(apsw.Connection(str(place.database))) as connection:
-        connection.set_busy_timeout(20_000)
-        connection.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
-        )
+    with refusing(place.database):
         agent.call(acts.save, "run-1", 1)
         agent.call(acts.save, "run-1", 2)
         assert agent.settled(3, timeout=60)["quarantined"] == 2
-        connection.execute("DROP TRIGGER refuse")
     assert agent.leave() == 0
     place.empty(60)
     _until_done(place, "requeue", "agent.db", env=armed)

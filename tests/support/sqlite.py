@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,26 @@ def python(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-def refuse(database: Path, condition: str) -> None:
+def refuse(database: Path, condition: str = "1", why: str = "no poison here") -> None:
     """Have the database refuse nodes, as a constraint of its owner's would."""
+    _run(
+        database,
+        f"CREATE TRIGGER refuse BEFORE INSERT ON nodes WHEN {condition} "
+        f"BEGIN SELECT raise(ABORT, '{why}'); END",
+    )
+
+
+@contextmanager
+def refusing(database: Path, condition: str = "1", why: str = "no") -> Iterator[None]:
+    """Have the database refuse nodes for a while."""
+    refuse(database, condition, why)
+    try:
+        yield
+    finally:
+        _run(database, "DROP TRIGGER refuse")
+
+
+def _run(database: Path, sql: str) -> None:
     with closing(apsw.Connection(str(database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            f"CREATE TRIGGER refuse BEFORE INSERT ON nodes WHEN {condition} "
-            "BEGIN SELECT raise(ABORT, 'no poison here'); END"
-        )
+        connection.set_busy_timeout(int(patience(20) * 1000))
+        connection.execute(sql)

@@ -10,12 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from livingai.config import ServiceConfig
-from livingai.errors import (
-    CorruptRecordError,
-    LivingAIError,
-    StoreError,
-    StoreUnavailableError,
-)
+from livingai.errors import CorruptRecordError, LivingAIError, StoreError, StoreUnavailableError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.patch import is_patch
 from livingai.stores.base import RowStatus

@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
 
-import apsw
 import pytest
 
 from livingai import ExecutionNode
@@ -16,6 +14,7 @@ from tests.support import acts, peek
 from tests.support.agents import environment
 from tests.support.patience import patience
 from tests.support.place import Place
+from tests.support.sqlite import refusing
 from tests.support.waiting import ended, frozen
 
 
@@ -87,17 +86,12 @@ def test_status_requeue_and_stop(state_dir: Place) -> None:
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
-    with closing(apsw.Connection(str(state_dir.database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, '[/no]'); END"
-        )
+    with refusing(state_dir.database, why="[/no]"):
         agent.call(acts.save, "run-1", 1)
         agent.settled(2)
         told = livingai(state_dir, "requeue", "agent.db")
         assert told.returncode == 1
         assert "quarantined" in told.stdout
-        connection.execute("DROP TRIGGER refuse")
     told = livingai(state_dir, "status", "agent.db")
     assert told.returncode == 0
     assert "running since" in told.stdout

@@ -29,6 +29,7 @@ from tests.support.fragile import FragileStore
 from tests.support.journals import Writer
 from tests.support.patience import patience
 from tests.support.place import Place
+from tests.support.sqlite import refusing
 from tests.support.states import LARGE, state_of
 from tests.support.waiting import frozen, gone, joined, kill, until
 
@@ -43,15 +44,9 @@ def test_a_requeued_older_state_supersedes_nothing(state_dir: Place) -> None:
     agent = state_dir.agent(history=False)
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
-    with closing(apsw.Connection(str(state_dir.database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes "
-            "WHEN json_extract(NEW.output, '$.step') = 1 BEGIN SELECT raise(ABORT, 'no'); END"
-        )
+    with refusing(state_dir.database, "json_extract(NEW.output, '$.step') = 1"):
         agent.call(acts.save, "run-1", 1)
         assert agent.settled(2).get("quarantined") == 1
-        connection.execute("DROP TRIGGER refuse")
     (aside,) = list_aside(state_dir.directory)
     with state_dir.engine() as engine:
         with frozen(state_dir.pids()["writers"]):
@@ -71,15 +66,9 @@ def test_a_requeued_first_record_takes_nothing_over(state_dir: Place) -> None:
     first, second = state_dir.agent(), state_dir.agent()
     second.call(acts.save, "run-2", 0)
     second.settled(1)
-    with closing(apsw.Connection(str(state_dir.database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes "
-            "WHEN json_extract(NEW.output, '$.step') = 1 BEGIN SELECT raise(ABORT, 'no'); END"
-        )
+    with refusing(state_dir.database, "json_extract(NEW.output, '$.step') = 1"):
         first.call(acts.save, "run-1", 1)
         assert first.settled(1) == {"quarantined": 1}
-        connection.execute("DROP TRIGGER refuse")
     second.call(acts.save, "run-1", 2)
     second.settled(2)
     (aside,) = list_aside(state_dir.directory)
@@ -95,14 +84,9 @@ def test_a_requeued_first_record_of_the_owner_is_stored(state_dir: Place) -> Non
     first, second = state_dir.agent(), state_dir.agent()
     first.call(acts.save, "run-1", 0)
     first.settled(1)
-    with closing(apsw.Connection(str(state_dir.database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
-        )
+    with refusing(state_dir.database):
         second.call(acts.save, "run-1", 1)
         assert second.settled(1) == {"quarantined": 1}
-        connection.execute("DROP TRIGGER refuse")
     (aside,) = list_aside(state_dir.directory)
     with state_dir.engine() as engine:
         assert requeue(engine, aside.path).stored
@@ -114,11 +98,7 @@ def test_what_is_refused_again_stays_in_quarantine(state_dir: Place) -> None:
     agent = state_dir.agent()
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
-    with closing(apsw.Connection(str(state_dir.database))) as connection:
-        connection.set_busy_timeout(5000)
-        connection.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
-        )
+    with refusing(state_dir.database):
         agent.call(acts.save, "run-1", 1)
         assert agent.settled(2).get("quarantined") == 1
         (aside,) = list_aside(state_dir.directory)
@@ -126,9 +106,9 @@ def test_what_is_refused_again_stays_in_quarantine(state_dir: Place) -> None:
         with state_dir.engine() as engine:
             assert requeue(engine, aside.path).status == "quarantined"
             assert Path(aside.path).read_bytes() == before
-            connection.execute("DROP TRIGGER refuse")
-            for each in list_aside(state_dir.directory):
-                assert requeue(engine, each.path).stored
+    with state_dir.engine() as engine:
+        for each in list_aside(state_dir.directory):
+            assert requeue(engine, each.path).stored
     assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
     assert not list_aside(state_dir.directory)
 
@@ -153,13 +133,9 @@ def test_requeued_states_build_on_nothing(state_dir: Place) -> None:
             return [bool(one) for (one,) in rows]
 
         assert [save(size) for size in (8_000, 9_000)] != ["quarantined"] * 2
-        database.set_busy_timeout(5000)
         assert built_on_another() == [False, True]
-        database.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON nodes BEGIN SELECT raise(ABORT, 'no'); END"
-        )
-        assert {save(size) for size in sizes} == {"quarantined"}
-        database.execute("DROP TRIGGER refuse")
+        with refusing(state_dir.database):
+            assert {save(size) for size in sizes} == {"quarantined"}
         for aside in list_aside(state_dir.directory):
             assert requeue(engine, aside.path).stored
         assert built_on_another() == [False, True, False, False, False, False]
