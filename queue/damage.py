@@ -67,11 +67,11 @@ class DamageLog:
         first, last = max(self.lsn, self._noted) + 1, self.lsn + missing
         if last < first:
             return
-        self._noted = last
         drained = self._drained()
-        if drained is None:  # only what has left its bytes, or was cut off, is damaged for sure
-            drained = 0 if length or cut else last
-        first = max(first, drained + 1)
+        if drained is None and not (length or cut):
+            return  # only what has left its bytes, or was cut off, is damaged for sure
+        self._noted = last
+        first = max(first, (drained or 0) + 1)
         if last < first:
             return
         if header is not None and not first <= header.lsn <= last:

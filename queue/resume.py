@@ -3,7 +3,8 @@
 A cursor's sum also fits if it is an older one, or made up. But what it says can be checked: the
 record that it names ends at its position, and all before it have their outcomes. If not, it is not
 used, and the journal is read from its oldest record on: what has an outcome is left out then,
-so that costs time and loses nothing.
+so that costs time and loses nothing. Where the file was cut short before that place, what is left
+of it has to agree.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
     numbers = segment_numbers(segments.directory)
     seen = 0
     gone = number not in numbers  # reused since, or none of its records is left
+    cut = False  # its file ends before the place that the cursor names
     for earlier in (n for n in reversed(numbers) if n <= number):
         segment = segments.get(earlier)
         if segment is None:
@@ -68,7 +70,10 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
             seen += 1
             if read_outcome(segment.view, there, header.lsn) is None:
                 return f"record {header.lsn} before it has no outcome"
-        if earlier == number and _is_emptied(segment, journal_id):
+        if earlier == number:
+            fits = last is None or last[0].lsn < lsn
+            cut = fits and segment.cut_short() and len(segment.view) < offset
+        if earlier == number and (cut or _is_emptied(segment, journal_id)):
             gone = True
         elif earlier == number and (
             last is None or last[0].lsn != lsn or last[1] + last[0].length != offset
@@ -77,15 +82,22 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
         if seen >= _ENOUGH:
             break
     if gone:  # then what follows is later
-        for later in (n for n in numbers if n > number):
-            segment = segments.get(later)
-            first = next(intact_records(segment, journal_id, later), None) if segment else None
-            if first is not None:
-                fits = missing_before(first[0], lsn) >= 0
-                return "" if fits else f"record {first[0].lsn} comes behind it"
-        if number in numbers:
+        first = _first_behind(segments, journal_id, number)
+        if first is not None:
+            return "" if missing_before(first, lsn) >= 0 else f"record {first.lsn} comes behind it"
+        if number in numbers and not cut:
             return f"record {lsn} does not end at its position"
     return ""
+
+
+def _first_behind(segments: Segments, journal_id: int, number: int) -> RecordHeader | None:
+    """The first record in a segment behind this one."""
+    for later in (n for n in segment_numbers(segments.directory) if n > number):
+        segment = segments.get(later)
+        found = next(intact_records(segment, journal_id, later), None) if segment else None
+        if found is not None:
+            return found[0]
+    return None
 
 
 def _is_emptied(segment: SegmentMap, journal_id: int) -> bool:

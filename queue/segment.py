@@ -207,7 +207,8 @@ class SegmentMap:
     def cut_short(self) -> bool:
         """Whether it is known to be shorter than it was made."""
         header = self.header()
-        return header is not None and header.size > len(self.view)
+        size = SEGMENT_HEADER_BYTES if header is None else header.size
+        return size > len(self.view)
 
     def header(self) -> SegmentHeader | None:
         """The header if it is intact and its number fits the file's name."""

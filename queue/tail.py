@@ -250,7 +250,7 @@ class JournalTail:
             header = self._valid(segment, at, checked=False)
             if header is not None:
                 missing = missing_before(header, self.lsn)
-                if not (self._left.length or self._left.cut):
+                if not self._left.length:
                     self._log.note(self.position, missing, at - start, self._lost(segment))
                 self._offset = at
                 return header
@@ -304,7 +304,7 @@ class JournalTail:
                 length = 0
         if has_room(missing, self._before + (length or LARGEST_SEGMENT)):
             lost = self._lost(segment) if length and segment is not None else None
-            cut = segment is not None and segment.cut_short()
+            cut = self._left.cut or (segment is not None and segment.cut_short())
             log.note(self.position, missing, length, lost, cut=cut)
         elif missing > 0:
             log.say(self.position, f"record {published} was published, and is not there")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -30,8 +31,30 @@ def without_parent() -> str:
         os.close(reading)
 
 
-def test_a_process_without_a_parent() -> None:
-    told = without_parent()
+def without_semaphore() -> str:
+    """What a process of a pool says whose parent's semaphores are gone."""
+    code = """
+import multiprocessing
+from _multiprocessing import sem_unlink
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    lock = spawn.Lock()
+    sem_unlink(lock._semlock.name)
+    process = spawn.Process(target=print, args=(lock,))
+    process.start()
+    process.join()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, check=False, timeout=patience(60)
+    )
+    return done.stderr[: done.stderr.index("FileNotFoundError")] + "FileNotFoundError: gone\n"
+
+
+@pytest.mark.parametrize("says", [without_parent, without_semaphore])
+def test_a_process_without_a_parent(says: Callable[[], str]) -> None:
+    told = says()
     assert "Traceback" in told
     assert own_text(BEFORE + told + AFTER) == (BEFORE + AFTER).rstrip()
     assert own_text(told) == ""

@@ -157,31 +157,13 @@ def test_files_cut_short(victim: Victim, name: str) -> None:
 
 
 def test_segments_cut_between_two_records(victim: Victim) -> None:
-    """Also below the place that the cursor names, which is not true then."""
+    """Also below the place that the cursor names."""
     for _, at in victim.found:
         name, end = segment_name(segment_of(at)), offset_of(at)
         os.truncate(victim.journal / name, end)
         hit = victim.hit(name, end, len(victim.files[name]))
         victim.judge(name, hit, f"{name} cut at {end}")
         victim.restore()
-
-
-def test_the_only_segment_cut_below_an_untrue_cursor(tmp_path: Path) -> None:
-    """Nothing comes behind that shows what is missing, but what its owner published."""
-    writer = Writer(state_directory(tmp_path / "state"))
-    for number in range(6):
-        writer.save("run-1", garbage(number, 100))
-    with closing(Consumer(writer.journal.directory)) as consumer:
-        consumer.take(PASSED)
-    writer.die()
-    second = records(writer.journal.directory)[1].position
-    os.truncate(Path(writer.journal.directory, segment_name(1)), offset_of(second))
-    with closing(Feed(writer.journal.directory)) as feed:
-        feed.check_owner()
-        while not feed.exhausted:
-            feed.read_ahead()
-            feed.ahead.clear()
-        assert [(d.first_lsn, d.last_lsn) for d in feed.damage] == [(2, 6)]
 
 
 @pytest.mark.faults
