@@ -172,12 +172,12 @@ def test_fenced_while_its_service_was_away(state_dir: Place) -> None:
     here.settled(1)
     services = state_dir.service_processes()
     with frozen(services):
+        here.call(acts.save, state_dir.run, 100)
+        here.stop()  # before it finds that its service does not answer, and starts another one
         there = state_dir.agent(directory=str(state_dir.folder / "other host"))
         there.call(acts.claim, state_dir.run)
         there.call(acts.save, state_dir.run, 1)
         there.settled(1)
-        here.call(acts.save, state_dir.run, 100)
-        here.stop()
         kill(*services)
     gone(*services)
     [path] = state_dir.journals()
