@@ -169,7 +169,7 @@ def start_supervisor(
 
     Raises:
         ServiceStartError: what was started is no Python with this livingai; it has been ended.
-        ServiceUnavailableError: no process could be started.
+        ServiceUnavailableError: no process could be started, or it was killed at once.
     """
     executable = service_python(python)
     nonce = secrets.token_hex(8)
@@ -229,16 +229,25 @@ def _hear(fd: int) -> bytes:
 def _check_proof(
     said: bytes, nonce: str, executable: str, process: subprocess.Popen[bytes]
 ) -> None:
-    """Raise ServiceStartError unless the process has proved itself."""
+    """Raise ServiceStartError unless the process has proved itself; ServiceUnavailableError if it
+    was killed before it could: that says nothing about it."""
     try:
         proof: dict[str, Any] = dict(json.loads(said))
     except (ValueError, TypeError):
         proof = {}
     if proof.get("nonce") != nonce:
         try:
-            how = f"it ended with status {process.wait(1.0)}"
+            code = process.wait(1.0)
         except subprocess.TimeoutExpired:
             how = "it does not say so"
+        else:
+            if code < 0:
+                raise ServiceUnavailableError(
+                    f"the process that was to become the service was ended by signal {-code} "
+                    "(9: the kernel does so where memory is short); nothing is lost, records wait "
+                    "in the journal"
+                )
+            how = f"it ended with status {code}"
         raise ServiceStartError(
             f"{executable} is no Python that can import livingai from {_PACKAGE} ({how}; "
             f"service.log in the state directory has what it said). {_CHOICES}"

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from livingai.service.launch import service_environment
+from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import ServiceStartError, ServiceUnavailableError
+from livingai.service.launch import launch_service, service_environment
 from livingai.service.report import read_report
 from tests.support import acts, peek
 from tests.support.agents import environment
@@ -275,3 +277,24 @@ def test_a_writer_that_dies_again_and_again(state_dir: Place) -> None:
     agent.kill()
     kill(*state_dir.service_processes())  # their failpoint would go on for a while
     state_dir.service_killed = True
+
+
+def test_a_python_that_is_killed_as_it_starts_is_one_nevertheless(state_dir: Place) -> None:
+    """As the kernel does where memory is short: the error says so, and the next start succeeds."""
+    program = state_dir.folder / "python"
+    once = state_dir.folder / "killed"
+    program.write_text(
+        f'#!/bin/sh\nmkdir "{once}" 2>/dev/null && kill -KILL $$\nexec "{sys.executable}" "$@"\n'
+    )
+    program.chmod(0o755)
+    store = state_dir.store()
+    settings = EngineConfig(python=str(program))
+    config = ServiceConfig.build(store, state_dir.directory.path, settings)
+    state_dir.directory.ensure(store.url)
+    with pytest.raises(ServiceUnavailableError, match="ended by signal 9 ") as told:
+        launch_service(config, str(program))
+    assert not isinstance(told.value, ServiceStartError)
+    once.rmdir()
+    done = run(state_dir, "-c", save_program(state_dir, python=str(program)))
+    assert (done.returncode, done.stdout) == (0, "True\n"), done
+    assert once.exists()
