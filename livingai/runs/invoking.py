@@ -88,7 +88,13 @@ class Invoke(Effect[Any]):
             if self.timeout is None:
                 result = self._plainly()
             else:
-                result = self._outcome(self._in_thread().result(self.timeout))
+                deferred = self._in_thread()
+                try:
+                    ended = deferred.result(self.timeout)
+                except TimeoutError:
+                    deferred.cancel()  # if it was not begun, it will not be
+                    raise
+                result = self._outcome(ended)
         if inspect.isawaitable(result):
             _close(result)
             raise asynchronous_error(self.function)

@@ -255,13 +255,18 @@ async def test_a_forgotten_await_ends_the_run_with_an_error(
         assert await run.step("plan", plan) == "plan to win"
 
 
-async def test_an_argument_that_was_not_awaited_is_refused(engine: CheckpointEngine) -> None:
+@pytest.mark.parametrize("by", ["place", "name"])
+async def test_an_argument_that_was_not_awaited_is_refused(
+    engine: CheckpointEngine, by: str
+) -> None:
     run_id = new_id()
 
     async def program(forget: bool) -> str:
         async with engine.run(run_id) as run:
             goal = run.step("plan", plan)
             given: Any = goal if forget else await goal
+            if by == "name":
+                return await run.step("plan on", plan, goal=given)
             return await run.step("plan on", plan, given)
 
     with pytest.raises(
