@@ -55,8 +55,15 @@ def test_value_beyond_the_servers_limit_is_refused(tmp_path: Path) -> None:
         assert "proto-max-bulk-len" in results[1].reason
         # Rows of one execution that are too much for one command go in several.
         many = [make_row("many", seq, blob=bytes(400_000)) for seq in range(8)]
+        before = commands_of(server)
         commit(store, many)
+        assert commands_of(server) - before == 4
         assert listing(store)["many"][3] == 8
+
+
+def commands_of(server: RedisServer) -> int:
+    """How many scripts the server was sent by their hash."""
+    return int(server.client().info("commandstats")["cmdstat_evalsha"]["calls"])
 
 
 # --- what STORE means ---
@@ -75,6 +82,26 @@ def test_waiting_for_replicas(server: RedisServer, tmp_path: Path) -> None:
             until_taken(store, rows())
         with pytest.raises(StoreUnavailableError, match="0 of 1"):
             store.commit(rows(1))
+
+
+def test_a_new_connection_waits_for_what_another_one_wrote(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """A server waits only for what a connection has written itself, and a batch that another
+    process sends again writes nothing."""
+    url = f"{server.url}?prefix={prefix_for(tmp_path)}&wait_replicas=1&wait_timeout_ms=200"
+    with RedisServer() as other:
+        other.client().replicaof("127.0.0.1", server.port)
+        with RedisStore(url) as store:
+            until_taken(store, rows())
+            other.freeze()
+            with pytest.raises(StoreUnavailableError, match="0 of 1"):
+                store.commit(rows(1))
+        with RedisStore(url) as store:
+            with pytest.raises(StoreUnavailableError, match="0 of 1"):
+                store.commit(rows(1))
+            other.thaw()
+            until_taken(store, rows(1))
 
 
 def test_wait_aof_needs_a_server_that_can(tmp_path: Path) -> None:
