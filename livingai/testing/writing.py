@@ -230,6 +230,18 @@ class WritingTests:
         again = replace(delta, seq=2, claim="next")
         assert statuses(store, [again]) == [STORED], "the base of an earlier owner"
 
+    def test_delta_on_a_delta_that_is_sent_back(self, store: Store) -> None:
+        first = make_row(seq=0, blob=state("1"), content_hash=b"2" * 16, base_hash=b"1" * 16)
+        second = make_row(seq=1, blob=state("2"), content_hash=b"3" * 16, base_hash=b"2" * 16)
+        assert statuses(store, [first, second]) == [BASE_MISSING, BASE_MISSING]
+        assert listing(store) == {}
+
+    def test_row_without_a_state_is_no_base(self, store: Store) -> None:
+        bare = make_row(seq=0, content_hash=b"1" * 16)
+        delta = make_row(seq=1, blob=state("d"), content_hash=b"2" * 16, base_hash=b"1" * 16)
+        assert statuses(store, [bare, delta]) == [STORED, BASE_MISSING]
+        assert statuses(store, [delta]) == [BASE_MISSING]
+
     def test_stored_delta_stays_stored_without_its_base(self, store: Store) -> None:
         base = make_row(seq=0, blob=state("full"), content_hash=b"1" * 16)
         delta = make_row(seq=1, blob=state("d"), content_hash=b"2" * 16, base_hash=b"1" * 16)
