@@ -55,6 +55,16 @@ def test_what_retention_drops_is_no_difference(source: Store, target: Store) -> 
     assert target.latest_checkpoint("run") == source.latest_checkpoint("run")
 
 
+def test_a_state_of_the_newest_owner_is_taken_again(source: Store, target: Store) -> None:
+    """Whoever dropped it: the target can have it still, so without it the copy is not whole."""
+    commit(source, history())
+    copied = copy_store(source, target)
+    target.drop_checkpoints("run", [(2, 2)])
+    assert copy_store(source, target) == copied
+    assert copied.left_out == 0
+    assert contents(target) == contents(source)
+
+
 def test_a_state_encoded_otherwise_is_the_same(tmp_path: Path) -> None:
     raw = chat(3)
     ways = {"zstd": 1, "zlib": 6, "raw": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ def _state_more(store: Store) -> None:
                                    input="ask", blob=state("a state"))])  # fmt: skip
 
 
+def _without_the_earlier_owner(store: Store) -> None:
+    commit(store, [replace(row, epoch=2) for row in history() if row.claim == "mine-2"])
+
+
 REFUSED: list[tuple[Deed, str]] = [
     (_other_claim, "epoch 1 belongs to theirs there and to mine in the source"),
     (_other_state, "the state of write 1.2"),
@@ -86,6 +91,7 @@ REFUSED: list[tuple[Deed, str]] = [
     (_taken_over_early, "epoch 2 belongs to theirs there and to mine-2 in the source"),
     (_deleted, "it was deleted there (epoch 3)"),
     (_state_more, "write 1.4 (node tool) is only there"),
+    (_without_the_earlier_owner, "belongs to an earlier owner than epoch 2, which has begun there"),
 ]
 
 
@@ -124,10 +130,13 @@ def test_a_target_that_loses_rows_is_reported(
     """The last check reads the target; it does not add up what was sent."""
     real = SQLiteStore.commit
 
-    def lose(store: SQLiteStore, rows: Any) -> Any:
-        results = real(store, rows)
-        store.drop_checkpoints("run", [(2, 1)])
-        return results
+    def losing(version: tuple[int, int]) -> Any:
+        def lose(store: SQLiteStore, rows: Any) -> Any:
+            results = real(store, rows)
+            store.drop_checkpoints("run", [version])
+            return results
+
+        return lose
 
     def forge(store: SQLiteStore, rows: Any) -> Any:
         for row in rows:
@@ -135,7 +144,7 @@ def test_a_target_that_loses_rows_is_reported(
                 row.wire = [*row.wire[:10], "forged", *row.wire[11:]]
         return real(store, rows)
 
-    for number, wrong in enumerate((lose, forge)):
+    for number, wrong in enumerate((losing((2, 1)), losing((2, 2)), forge)):
         with (
             SQLiteStore(tmp_path / f"a{number}.db") as source,
             SQLiteStore(tmp_path / f"b{number}.db") as target,
