@@ -181,3 +181,16 @@ def test_nothing_is_called_stored_that_went_into_a_file_without_a_name(
         assert [result.status for result in store.commit([row])] == [RowStatus.STORED]
         with SQLiteStore(path) as again:
             assert again.latest_checkpoint("new") is not None
+
+
+def test_each_file_that_may_be_another_database_is_counted(path: Path, store: SQLiteStore) -> None:
+    """Whoever compares databases by what is in them has to compare again."""
+    commit(store, [make_row("run", 1)])
+    assert store.replacements == 0
+    for count in (1, 2):
+        replace(path)
+        assert [info.execution_id for info in store.list_executions()] == ["backup"]
+        assert store.replacements == count
+    store.close()
+    store.open()
+    assert store.replacements == 3
