@@ -52,6 +52,19 @@ def test_a_directory_that_was_moved_without_its_database_goes_on_with_a_new_one(
         assert directory.manifest()[IDENTITY] == new.marks()[IDENTITY]
 
 
+def test_a_directory_that_was_moved_to_another_database_is_refused(tmp_path: Path) -> None:
+    """By their names they belong together, and the place where it lay has no database any more."""
+    old, new = used(tmp_path / "old"), used(tmp_path / "new")
+    Path(new.default_directory()).rename(tmp_path / "aside")
+    Path(old.default_directory()).rename(new.default_directory())
+    Path(old.place).unlink()
+    directory = StateDirectory(new.default_directory())
+    before = directory.manifest()
+    with pytest.raises(DirectoryMismatchError):
+        enter(SQLiteStore(new.place), directory)
+    assert directory.manifest() == before
+
+
 def test_an_agent_does_not_write_an_identity_over_a_newer_one(tmp_path: Path) -> None:
     """It has seen the second database. Then that is replaced by a third, whose service knows it
     before the agent writes down what it has seen."""
