@@ -337,3 +337,22 @@ def test_a_tier_that_is_away_when_it_is_opened(tiers: Tiers) -> None:
     tiers.hot.away, tiers.cold.away = False, True
     with pytest.raises(StoreUnavailableError):
         tiers.store.open()
+
+
+def test_cold_that_goes_away_while_hot_is_filled_takes_nothing_from_hot(
+    tiers: Tiers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(tiers.store, rows(2))
+    commit(tiers.cold, rows(1, begin=2))  # hot missed it
+
+    def cut_off(execution_id: str) -> Any:
+        tiers.cold.away = True
+        raise StoreUnavailableError("cut off")
+
+    monkeypatch.setattr(tiers.cold, "nodes", cut_off)
+    with pytest.raises(StoreUnavailableError):
+        tiers.store.latest_checkpoint("run")
+    assert blobs(tiers.hot) == [state("state 0"), state("state 1")]
+    found = tiers.store.latest_checkpoint("run")
+    assert found is not None
+    assert found.blob == state("state 1")
