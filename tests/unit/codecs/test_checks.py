@@ -91,6 +91,29 @@ def test_the_name_of_the_base(codec: str) -> None:
         decode(blob, fetch_base=lambda _: other, max_bytes=MOST)
 
 
+@pytest.mark.parametrize("error", [LookupError, KeyError, IndexError])
+def test_any_lookup_error_says_that_the_base_is_missing(error: type[Exception]) -> None:
+    def gone(name: bytes) -> bytes:
+        raise error(name)
+
+    for codec in WITH_HEAD:
+        with pytest.raises(MissingBaseError, match="is not there"):
+            decode(blob_of(codec), fetch_base=gone, max_bytes=MOST)
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, CorruptBlobError])
+def test_other_errors_of_whoever_fetches_the_base_pass_through(error: type[Exception]) -> None:
+    trouble = error("the store is away")
+
+    def fail(name: bytes) -> bytes:
+        raise trouble
+
+    for codec in WITH_HEAD:
+        with pytest.raises(error) as caught:
+            decode(blob_of(codec), fetch_base=fail, max_bytes=MOST)
+        assert caught.value is trouble
+
+
 def test_the_base_of_a_blob() -> None:
     for codec in CODECS:
         blob = blob_of(codec)
