@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from livingai.serial import pack, unpack
+from livingai.serial.careful import pack_carefully
 from tests.support.serialized import BERLIN, assert_survives, shown
 
 VALUES: list[Any] = [
@@ -85,6 +86,15 @@ def test_value_survives_with_its_type(value: Any) -> None:
     assert_survives(value)
     assert_survives([value, {"k": value}, (value,)])
     assert shown(unpack(memoryview(bytearray(pack(value))))) == shown(value)
+
+
+@pytest.mark.parametrize(
+    "value", VALUES, ids=lambda each: "set" if isinstance(each, set) else repr(each)[:40]
+)
+def test_both_packers_write_the_same(value: Any) -> None:
+    """A bytearray beside it has the slow one pack it all."""
+    assert_survives([bytearray(b"x"), value])
+    assert pack_carefully(value) == pack(value)
 
 
 def _hashable(value: Any) -> bool:
