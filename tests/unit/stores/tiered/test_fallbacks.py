@@ -15,6 +15,7 @@ import apsw
 import pytest
 
 from livingai.errors import FencedError, StoreUnavailableError
+from livingai.node import NodeField
 from livingai.stores import hot_tier
 from livingai.stores.base import RowStatus, Store
 from livingai.stores.copying import find_execution
@@ -356,3 +357,16 @@ def test_cold_that_goes_away_while_hot_is_filled_takes_nothing_from_hot(
     found = tiers.store.latest_checkpoint("run")
     assert found is not None
     assert found.blob == state("state 1")
+
+
+@pytest.mark.parametrize("claim", ["claim-a", "claim-b"])
+def test_a_newer_version_of_a_node_is_not_missed_for_equal_numbers(
+    tiers: Tiers, claim: str
+) -> None:
+    """Neither a node nor a checkpoint more: only the newest version says that hot is behind."""
+    commit(tiers.store, [make_row(seq=0, node_id="n", output="old", blob=state("s"))])
+    commit(tiers.cold, [make_row(seq=1, node_id="n", output="new", claim=claim)])
+    (node,) = tiers.store.nodes("run")
+    assert node.wire[NodeField.OUTPUT] == "new"
+    (node,) = tiers.hot.nodes("run")
+    assert node.wire[NodeField.OUTPUT] == "new"
