@@ -35,6 +35,8 @@ class Script:
         self.history = history
         self.over = False
         self.at = "has not begun"
+        #: Executions that a save has entered and then not written to: the next one takes over.
+        self._entered_only: dict[str, Entry] = {}
 
     def __str__(self) -> str:
         return f"{self.agent.name} {self.at}"
@@ -103,9 +105,14 @@ class Script:
         except JournalError:  # full, or the disk has failed
             write.refused, write.returned = True, self.scheduler.now
             self._enters()
+            for entry in self.history.entries:
+                if entry.agent == agent.name and entry.began == self._began:
+                    self._entered_only[execution] = entry
             return
         write.returned = self.scheduler.now
         self._enters()
+        if (entry_only := self._entered_only.pop(execution, None)) is not None:
+            entry_only.returned = write.returned
         receipt.add_callback(
             lambda done: write.told.append((self.scheduler.now, str(done._outcome.status)))  # type: ignore[union-attr]
         )
