@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from livingai.errors import LivingAIError, StoreMismatchError
+from livingai.errors import JournalError, LivingAIError, StoreMismatchError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.journal import JournalLimits
 from livingai.queue.record import execution_hash
@@ -175,3 +176,24 @@ def test_it_ends_with_the_error_that_a_person_has_to_settle(run: Run, key: int |
             await reader
 
     run(test)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_it_ends_with_the_error_of_a_journal_that_stays_unreadable(
+    run: Run, key: int | None
+) -> None:
+    """It may hold what was accepted before; but an attempt from before the question says
+    nothing."""
+
+    async def test(turns: Turns) -> None:
+        journal = turns.owner.journal.directory
+        turns.intake.unreadable.note(journal, OSError("no descriptors"))
+        reader = await turns.ask(key)
+        assert not await turns.passes(reader)
+        turns.intake.unreadable.note(journal, OSError("no descriptors"))
+        assert await turns.passes(reader)
+        with pytest.raises(JournalError, match="no descriptors"):
+            await reader
+
+    with mock.patch("livingai.workers.dispatcher.unreadable._PATIENCE_S", -1.0):
+        run(test)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from livingai.queue.journal import JournalLimits
+from livingai.queue.layout import Flag
 from livingai.queue.patch import is_patch
 from livingai.workers.dispatcher.delta_bases import Bases
 from livingai.workers.dispatcher.feed import Feed, Item
@@ -112,3 +113,18 @@ def test_how_far_a_patch_is_from_a_whole_state(tmp_path: Path) -> None:
         assert (following.base_at, following.chain) == (patches[-1].at, 2)
         after.choose(following := owner.save(5))
         assert (following.base_at, following.chain) == (0, 0)
+
+
+def test_a_state_that_patches_may_build_on_is_firm(tmp_path: Path) -> None:
+    """Whether or not it has a base itself, and though its caller asked for no history."""
+    bases = Bases()
+    with closing(Owner(tmp_path, patch_from=1000)) as owner:
+        bases.choose(owner.save(5, history=False))
+        owner.writer.places["run-1"].lineage = None  # the next one is written whole
+        item = owner.save(5, history=False)
+    assert item.header.flags & Flag.BASE
+    assert item.header.flags & Flag.LATEST_ONLY
+    assert not is_patch(item.header)
+    bases.choose(item)
+    assert item.base_at
+    assert item.firm

@@ -390,17 +390,20 @@ def test_what_was_not_published_is_in_the_index_before_it_is_taken(
     owner: Writer, open_feed: Callable[[], Feed]
 ) -> None:
     """Else the cache would answer with what came before."""
-    owner.save("run-1", b"published")
+    node = execution_hash("node-1")
+    owner.save("run-1", b"published", node_id="node-1")
     with mock.patch.object(Control, "publish"), mock.patch.object(Index, "put"):
         last = owner.save("run-1", b"not published")
     with closing(Index(owner.journal.directory, write=False)) as index:
         before = index.get(execution_hash("run-1"))
+        assert index.get_node(node)
     owner.die()
     feed = open_feed()
     feed.check_owner()
     feed.read_ahead()
     with closing(Index(owner.journal.directory, write=False)) as index:
         after = index.get(execution_hash("run-1"))
+        assert not index.get_node(node), "it may be older than what was not published"
     assert before is not None
     assert before.seq == 1
     assert after is not None
@@ -408,7 +411,9 @@ def test_what_was_not_published_is_in_the_index_before_it_is_taken(
     assert [item.header.lsn for item in taken(feed)] == [1, 2]
 
 
-OVERTAKEN = ["nobody took over", "it was published", "a second record", "an earlier boot"]
+OVERTAKEN = [
+    "nobody took over", "it was published", "a second record", "an earlier boot", "a damaged page",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", OVERTAKEN)
@@ -422,6 +427,9 @@ def test_what_does_not_count_as_overtaken(
     if case == "it was published":
         owner.save("run-1", b"x")  # and the page is damaged: its tail lies before the record
         overwrite(Path(owner.journal.directory, CONTROL), 8 * ControlWord.TAIL, bytes(8))
+    elif case == "a damaged page":  # it says of no record whether it was published
+        owner.save("run-1", b"x")
+        overwrite(Path(owner.journal.directory, CONTROL), 0, bytes(8))
     else:
         with mock.patch.object(Control, "publish"):
             owner.save("run-1", b"x")

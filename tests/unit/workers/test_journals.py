@@ -186,6 +186,24 @@ def test_what_a_dead_owner_left_is_synced_once(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_the_names_that_lead_to_a_dead_owners_journal_are_synced(tmp_path: Path) -> None:
+    """It may have died before its first sync: a file whose name is lost is lost, too."""
+    owner = Writer(state_directory(tmp_path), LIMITS)
+    owner.save("run-1", b"x")
+    owner.die()
+    synced: list[str] = []
+    real = os.fsync
+
+    def sync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    with closing(Feed(owner.journal.directory)) as feed, mock.patch("os.fsync", sync):
+        feed.sync()
+    journal = os.path.realpath(owner.journal.directory)
+    assert {journal, os.path.dirname(journal), os.path.realpath(tmp_path)} <= set(synced)
+
+
 def test_a_service_that_ends_removes_what_is_drained(tmp_path: Path) -> None:
     """It names the journals whose owners live: they remove them."""
 

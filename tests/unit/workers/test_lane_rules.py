@@ -155,3 +155,14 @@ def test_times_of_another_boot_say_nothing(taken: Taken, where: str) -> None:
     assert not lanes.has_older(key, before)
     item.feed.same_boot = False
     assert lanes.has_older(key, before)
+
+
+def test_a_reader_waits_for_the_first_of_what_is_under_way(taken: Taken) -> None:
+    """It asked after the first of them was accepted and before the last one was."""
+    first, last = taken([RUN, RUN])
+    lanes = lanes_of([first, last])
+    assert batch(lanes) == [1, 2]
+    key = first.header.execution_hash
+    assert first.header.mono_ns < last.header.mono_ns
+    assert lanes.has_older(key, first.header.mono_ns)
+    assert not lanes.has_older(key, first.header.mono_ns - 1)

@@ -166,6 +166,15 @@ def test_what_is_late(bench: Bench, status: int, after_us: int, expected: int) -
     assert bench.listener.stored == [(1, status == MET)]
 
 
+def test_a_record_of_another_boot_is_late_by_the_wall_clock(bench: Bench) -> None:
+    """The monotonic clock has begun anew since it was accepted."""
+    item = bench.take()[0]
+    bench.feed.same_boot = False
+    with mock.patch("time.time_ns", return_value=item.header.wall_ns + 70_000_000):
+        bench.outcomes.settle(item, MET, 1)
+    assert bench.feed.outcome_of(item) == (LATE, 70_000)
+
+
 def test_what_has_an_outcome_is_not_taken_again(bench: Bench) -> None:
     """The service was killed between the outcomes and the cursor."""
     items = bench.take()
