@@ -6,7 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from livingai.protocol.frames import Message, frame
+from livingai.workers.dispatcher import agent_connection
 from livingai.workers.dispatcher.agent_connection import _MAX_REQUESTS, Agent
 
 _MORE = 500
@@ -74,6 +77,55 @@ def test_an_agent_that_asks_too_much_is_heard_again_later(tmp_path: Path) -> Non
             assert await answers.readexactly(sum(map(len, expected))) == b"".join(expected)
         requests.close()
         await requests.wait_closed()
+        listening.close()
+        await listening.wait_closed()
+
+    asyncio.run(ask())
+
+
+def test_a_large_answer_is_fetched_once_the_one_before_has_left() -> None:
+    async def ask() -> None:
+        agent = Agent(Server())
+        fetched: list[int] = []
+
+        async def fetch(number: int) -> None:
+            async with agent.turn():
+                fetched.append(number)
+
+        agent.pause_writing()
+        tasks = [asyncio.create_task(fetch(number)) for number in range(2)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert fetched == []
+        agent.resume_writing()
+        await asyncio.gather(*tasks)
+        assert fetched == [0, 1]
+
+    asyncio.run(ask())
+
+
+def test_who_reads_nothing_is_left_only_after_some_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much waits for it: it may be stopped for a moment."""
+    path = str(tmp_path / "socket")
+
+    async def ask() -> None:
+        server = Server()
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_unix_server(lambda: Agent(server), path)
+        _, requests = await asyncio.open_unix_connection(path, limit=1)
+        requests.write(frame(Message.REQUEST, 0, "size", []))
+        await server.until(1)
+        (agent,) = server.agents
+        assert agent._transport is not None
+        for _ in range(3):
+            agent.send(bytes(4 << 20))
+        assert not agent._transport.is_closing()
+        monkeypatch.setattr(agent_connection, "_MAX_UNREAD_S", -1.0)
+        agent.send(b"x")
+        assert agent._transport.is_closing()
+        requests.close()
         listening.close()
         await listening.wait_closed()
 

@@ -246,3 +246,16 @@ def test_where_there_can_be_no_processes_it_is_stored_raw(tmp_path: Path) -> Non
 
     with mock.patch.object(compressor_pool, "_FIRST_DELAY_S", 0.0):
         run(tmp_path, test, careful=True, make=none)
+
+
+def test_processes_that_do_not_come_up_are_started_anew(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.pool._start()
+        with mock.patch.object(compressor_pool, "_START_S", -1.0):
+            bench.pool.check()
+        assert bench.pools == 2
+        bench.add()
+        await bench.all_done()
+        assert bench.raw() == []
+
+    run(tmp_path, test)

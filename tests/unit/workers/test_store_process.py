@@ -174,3 +174,18 @@ def test_an_answer_that_comes_as_its_caller_is_cancelled(tmp_path: Path) -> None
         await store.close()
 
     asyncio.run(ask())
+
+
+def test_one_that_is_closed_before_it_is_connected_ends(tmp_path: Path) -> None:
+    config = ServiceConfig.build(SQLiteStore(tmp_path / "a.db"), str(tmp_path), EngineConfig())
+    state_directory(tmp_path)
+
+    async def close() -> int | None:
+        spawned = spawn_worker("writer")
+        store = StoreProcess(
+            "writer", spawned.process, spawned.sock, config, lambda: None, lambda _: None
+        )
+        await asyncio.wait_for(store.close(), patience(60))
+        return spawned.process.returncode
+
+    assert asyncio.run(close()) == 0
