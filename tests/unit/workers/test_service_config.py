@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from livingai.config import EngineConfig, ServiceConfig
+from livingai.errors import ConfigurationError
+from livingai.stores.redis import RedisStore
 from livingai.stores.sqlite import SQLiteStore
 
 #: What a livingai from before there was a linger takes, and needs.
@@ -37,3 +39,17 @@ def test_an_earlier_version_gets_what_it_knows(tmp_path: Path) -> None:
 def test_what_a_later_version_adds_is_left_out(tmp_path: Path) -> None:
     sent = config(tmp_path)
     assert ServiceConfig.from_dict({**sent.to_dict(), "of_tomorrow": 1}) == sent
+
+
+def test_no_more_writers_than_the_store_takes(tmp_path: Path) -> None:
+    """Two would be in each other's way at every commit to SQLite."""
+    assert config(tmp_path, writers=8).writers == 1
+    own = EngineConfig.build(None, {"writers": 3}, "a test")
+    store = RedisStore("redis://nowhere")
+    assert ServiceConfig.build(store, str(tmp_path), own).writers == 3
+
+
+@pytest.mark.parametrize("name", ["budget_ms", "idle_s", "linger_ms", "cache_ttl_s"])
+def test_no_number_is_no_setting(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        EngineConfig.build(None, {name: float("nan")}, "a test")  # type: ignore[misc]

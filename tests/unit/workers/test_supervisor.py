@@ -7,8 +7,11 @@ ones.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,9 +59,13 @@ def told(monkeypatch: pytest.MonkeyPatch, lives: Sequence[Life]) -> tuple[int, i
     clock = SimpleNamespace(monotonic=lambda: found.now, strftime=time.strftime)
     monkeypatch.setattr(supervisor, "time", clock)
     code = found.run()
+    closed(found)
+    return code, len(found.lives), found.pauses
+
+
+def closed(found: Supervisor) -> None:
     for end in (found._told, found._tell):
         os.close(end)
-    return code, len(found.lives), found.pauses
 
 
 def deaths(count: int, lived_s: float, code: int) -> list[Life]:
@@ -111,3 +118,59 @@ def test_one_that_is_done_is_not_started_again(
 def test_another_service_has_the_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     lives: list[Life] = [(EARLY, ExitCode.RUNNING, {}), *deaths(1, LATER, KILLED)]
     assert told(monkeypatch, lives) == (ExitCode.RUNNING, 1, [])
+
+
+def test_what_was_reported_is_over_once_it_has_lived_for_some_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Waiting(Supervisor):
+        def __init__(self) -> None:
+            super().__init__(b"{}\n")
+            self.slept: list[float | None] = []
+            self.reports: list[str] = []
+
+        def _reap(self) -> int | None:
+            return ExitCode.DONE if self.slept else None
+
+        def _sleep(self, seconds: float | None) -> None:
+            self.slept.append(seconds)
+
+        def _report(self, trouble: str) -> None:
+            self.reports.append(trouble)
+
+    expected: list[str]
+    for healthy_s, expected in ((1e6, []), (-1.0, [""])):
+        monkeypatch.setattr(supervisor, "_HEALTHY_S", healthy_s)
+        found = Waiting()
+        assert found._wait() == ExitCode.DONE
+        assert found.reports == expected
+        assert (found.slept == [None]) == bool(expected)
+        closed(found)
+
+
+def test_a_stop_in_a_pause_ends_it() -> None:
+    found = Supervisor(b"{}\n")
+    found.stop()
+    found._sleep(None)  # it does not sleep
+    assert found._pause(0.0)
+    closed(found)
+
+
+def test_a_stop_while_a_dispatcher_is_started_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneChild(Supervisor):
+        def _settle_in(self) -> None:
+            """This process stays no reaper of others."""
+
+        def _wait(self) -> int:
+            return os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+
+    program = tmp_path / "dispatcher"
+    program.write_text("#!/bin/sh\nexec sleep 30\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", os.fspath(program))
+    found = OneChild(b"{}\n")
+    found.stop()
+    assert found._live_once() == (-signal.SIGTERM, {})
+    closed(found)
