@@ -23,7 +23,8 @@ from livingai.protocol.frames import (
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import JournalLimits
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.dispatcher.agent_connection import Agent
+from livingai.workers.dispatcher import agent_connection
+from livingai.workers.dispatcher.agent_connection import Agent, Peer
 from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.server import AgentServer
@@ -215,6 +216,45 @@ def test_a_journal_is_its_owners_alone(tmp_path: Path) -> None:
                 client.say(Message.ATTACH, journal)
                 why = (await client.hear(Message.GOODBYE))[1][1]
                 assert "has no owner" in why or "is no journal" in why
+                assert await client.ended()
+
+    asyncio.run(talk())
+
+
+def test_an_owner_that_comes_back_hears_which_records_are_lost(tmp_path: Path) -> None:
+    """They were found while it was not connected, and have no outcome in the journal."""
+
+    async def talk() -> None:
+        async with served(tmp_path) as (port, connect, _, intake):
+            with closing(Writer(state_directory(tmp_path / "state"), JournalLimits())) as owner:
+                intake.refresh()
+                (feed,) = intake.feeds.values()
+                feed.lost.append((3, 4, "damaged"))
+                client = await connect()
+                client.greet(port.store_url)
+                client.say(Message.ATTACH, f"{owner.journal.id:016x}")
+                assert (await client.hear(Message.OUTCOMES))[3] == [[3, 4, "damaged"]]
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("uid", [os.geteuid(), 0, os.geteuid() + 1])
+def test_another_user_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    """One that was given the descriptor of a connection, say; but root may."""
+    monkeypatch.setattr(agent_connection, "peer_of", lambda fd: Peer(os.getpid(), uid))
+
+    async def talk() -> None:
+        async with served(tmp_path) as (port, connect, _, _):
+            client = await connect()
+            if uid in (os.geteuid(), 0):
+                client.greet(port.store_url)
+                client.say(Message.REQUEST, 1, "size", [])
+                await client.hear(Message.RESPONSE)
+            else:  # before it says anything
+                error = (await client.hear(Message.GOODBYE))[1]
+                assert error[0] == "NotTheOwnerError"
                 assert await client.ended()
 
     asyncio.run(talk())
