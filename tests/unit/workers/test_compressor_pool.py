@@ -54,3 +54,19 @@ def test_closed_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pool.pids() == []
 
     asyncio.run(main())
+
+
+def test_who_waits_for_a_start_that_fails_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service is up without compressors, too."""
+
+    def fail(count: int) -> Any:
+        raise OSError("no semaphores here")
+
+    async def main() -> None:
+        monkeypatch.setattr(compressor_pool, "make_processes", fail)
+        pool = CompressorPool(1, "auto", None)
+        await pool.warm()
+        assert "no semaphores here" in pool.where
+        pool.close()
+
+    asyncio.run(asyncio.wait_for(main(), patience(60)))
