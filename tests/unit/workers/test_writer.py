@@ -14,6 +14,7 @@ from livingai.codecs import Codec
 from livingai.errors import StoreUnavailableError
 from livingai.queue.journal import JournalLimits
 from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, position, segment_of
+from livingai.queue.record import execution_hash
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found
 from livingai.stores.base import RowStatus
@@ -225,3 +226,19 @@ def test_a_place_that_cannot_be_kept_now_is_kept_later(
         assert bench.store.owners(ID) == []
         assert bench.commit(bench.request(0, *AS_IS)) == [RowStatus.REFUSED]
         assert len(bench.store.owners(ID)) == 1
+
+
+@pytest.mark.parametrize("field", ["epoch", "seq"])
+def test_a_number_that_no_store_can_hold_costs_only_its_record(tmp_path: Path, field: str) -> None:
+    """A journal keeps 64 bits of it, and databases 63."""
+    with closing(Bench(tmp_path, [(ID, b"x")])) as bench:
+        numbers = {"epoch": 0, "seq": 2, field: 1 << 63}
+        bench.owner.journal.append(
+            key=execution_hash(ID), slot=-1, node_key=1, claim=bench.found[0].header.claim,
+            flags=0, state_kind=0, node=bench.owner.node, ext=b"", state=b"", budget_us=1,
+            **numbers,
+        )  # fmt: skip
+        bench.found = records(bench.journal)
+        requests = [bench.request(number, *AS_IS) for number in range(2)]
+        assert bench.commit(*requests) == [RowStatus.STORED, DAMAGED]
+        assert bench.states() == [b"x"]
