@@ -160,3 +160,43 @@ def test_a_receipt_without_an_outcome_says_so() -> None:
         receipt.result(patience(DEADLINE_S))
     settle([(receipt, MET)])
     assert receipt.result() is MET, "it came after all"
+
+
+def test_the_first_outcome_of_a_receipt_counts() -> None:
+    """It may come from the journal and in a message."""
+    told: list[Receipt] = []
+    receipt = Receipt("execution", "node", 1, 1, told.append)
+    settle([(receipt, MET), (receipt, Outcome(OutcomeStatus.FENCED, Durability.JOURNAL, 2.0))])
+    assert receipt.outcome is MET
+    assert told == [receipt]
+
+
+def test_who_gets_no_outcome_is_not_called_back() -> None:
+    told: list[Receipt] = []
+    receipt = _receipt()
+    receipt.add_callback(told.append)
+    give_up([receipt])
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda r: r.done(), lambda r: r.outcome, lambda r: r.add_callback(print)]
+)
+def test_whoever_asks_for_an_outcome_waits_for_it(ask: Callable[[Receipt], object]) -> None:
+    """The service, which has left the write for a moment, hears of it, once."""
+    hurried: list[bool] = []
+
+    class Waker:
+        def hurry_left(self) -> None:
+            hurried.append(True)
+
+    receipt = _receipt()
+    receipt.leave_to(Waker())
+    for _ in range(2):
+        ask(receipt)
+    assert hurried == [True]
+    settled = _receipt()
+    settled.leave_to(Waker())
+    settle([(settled, MET)])
+    assert settled.done()
+    assert hurried == [True], "it is known"
