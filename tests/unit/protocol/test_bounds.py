@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -109,6 +110,19 @@ def test_the_execution_of_a_row() -> None:
     assert decode_checkpoint(section, 0, None, None)[0].execution_id == "other"
     with pytest.raises(CorruptRowError, match="a row of another one"):
         decode_checkpoint(section, 0, None, "run")
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_as_it_was(collects: bool) -> None:
+    """A program that does without it does so behind a read, too."""
+    message = pack_history(None, None, packed(ExecutionNode("run")))
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        unpack_history(message, None)
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_the_epoch_of_a_row() -> None:
