@@ -74,6 +74,10 @@ class Bench:
     def doubt(self, error: LivingAIError) -> None:
         self.in_doubt = error
 
+    def over(self) -> None:
+        """The store is sound."""
+        self.in_doubt = None
+
     async def answer(self, verb: str, arguments: list[Any]) -> list[Any]:
         """``[ok, value or error]``."""
         agent = Agent()
@@ -115,16 +119,18 @@ def test_retention_waits_and_may_begin_it_too(
 
     async def main() -> None:
         bench = Bench(tmp_path)
-        bench.in_doubt, bench.error = DAMAGED, StoreDamagedError("found by retention")
+        found = StoreDamagedError("found by retention")
+        bench.doubt(DAMAGED)
+        bench.error = found
         task = asyncio.create_task(bench.requests.retain({"max_age_s": 1.0}))
         for _ in range(20):
             await asyncio.sleep(0)
         assert bench.asked == []
-        bench.in_doubt = None
+        bench.over()
         for _ in range(20):
             await asyncio.sleep(0)
         assert bench.asked == ["prune"]
-        assert bench.in_doubt is bench.error
+        assert bench.in_doubt is found
         task.cancel()
 
     asyncio.run(main())

@@ -52,4 +52,4 @@ def test_no_more_writers_than_the_store_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["budget_ms", "idle_s", "linger_ms", "cache_ttl_s"])
 def test_no_number_is_no_setting(name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
-        EngineConfig.build(None, {name: float("nan")}, "a test")  # type: ignore[misc]
+        EngineConfig.build(None, {name: float("nan")}, "a test")  # type: ignore[arg-type]

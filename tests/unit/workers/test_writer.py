@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -232,7 +233,7 @@ def test_a_place_that_cannot_be_kept_now_is_kept_later(
 def test_a_number_that_no_store_can_hold_costs_only_its_record(tmp_path: Path, field: str) -> None:
     """A journal keeps 64 bits of it, and databases 63."""
     with closing(Bench(tmp_path, [(ID, b"x")])) as bench:
-        numbers = {"epoch": 0, "seq": 2, field: 1 << 63}
+        numbers: dict[str, Any] = {"epoch": 0, "seq": 2, field: 1 << 63}
         bench.owner.journal.append(
             key=execution_hash(ID), slot=-1, node_key=1, claim=bench.found[0].header.claim,
             flags=0, state_kind=0, node=bench.owner.node, ext=b"", state=b"", budget_us=1,
