@@ -5,28 +5,43 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.stores.sqlite import SQLiteStore
+from livingai.workers.dispatcher import ending
 from livingai.workers.dispatcher.dispatcher import Dispatcher
 from tests.support.journals import Writer, state_directory
 
 
-def test_one_that_drains_may_be_told_to_end_at_once(tmp_path: Path) -> None:
-    """Its successor waits for it; what is not stored is in the journals."""
+def stopped(folder: Path, *drains: bool) -> list[bool]:
+    """Whether a dispatcher that has a record to store is over, after each request to stop."""
 
-    async def main() -> None:
-        directory = state_directory(tmp_path / "state")
-        store = SQLiteStore(tmp_path / "a.db")
+    async def main() -> list[bool]:
+        directory = state_directory(folder / "state")
+        store = SQLiteStore(folder / "a.db")
         config = ServiceConfig.build(store, directory.path, EngineConfig())
+        over = []
         with closing(Writer(directory)) as owner:
             owner.save("run-1", b"x")
             dispatcher = Dispatcher(config, directory)
             with closing(dispatcher.intake), closing(dispatcher._ending):
-                for drain, over in ((True, False), (False, True), (True, True)):
+                for drain in drains:
                     dispatcher.stop(drain=drain)
                     for _ in range(5):
                         await asyncio.sleep(0)
-                    assert dispatcher._over() == over
+                    over.append(dispatcher._over())
+        return over
 
-    asyncio.run(main())
+    return asyncio.run(main())
+
+
+def test_one_that_drains_may_be_told_to_end_at_once(tmp_path: Path) -> None:
+    """Its successor waits for it; what is not stored is in the journals."""
+    assert stopped(tmp_path, True, False, True) == [False, True, True]
+
+
+def test_one_that_drains_has_an_end(tmp_path: Path) -> None:
+    """However long the store takes nothing."""
+    with mock.patch.object(ending, "_GRACE_S", -1.0):
+        assert stopped(tmp_path, True) == [True]
