@@ -5,20 +5,28 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
-from livingai.errors import JournalError
+from livingai.errors import DiskFullError, JournalError
 from livingai.queue import rescue
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.layout import segment_of
 from livingai.queue.rescue import Pause
 from livingai.queue.segment import segment_name
-from tests.support.journals import Writer, failing, garbage, records, state_directory
+from tests.support.journals import (
+    Consumer,
+    Writer,
+    failing,
+    garbage,
+    records,
+    segment_files,
+    state_directory,
+)
 
 
 @pytest.fixture
@@ -158,3 +166,72 @@ def waits(pause: Pause) -> bool:
     except JournalError:
         return True
     return False
+
+
+def test_each_failure_is_made_good_at_once(writer: Writer) -> None:
+    """What was copied after the one before is done with: it is no reason to give up now."""
+    for number in range(3):
+        writer.save("run-1", b"%d" % number)
+        with failing("fdatasync", errno.EIO, times=1):
+            assert writer.journal.sync() == writer.journal.tail_lsn == 2 * (number + 1)
+
+
+def test_what_has_failed_counts_only_as_a_copy(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second fdatasync of it would succeed and prove nothing. While there is no room for the
+    copy, nothing more is safe, and during the pause nothing is tried."""
+    now = 0.0
+    monkeypatch.setattr(rescue, "time", SimpleNamespace(monotonic=lambda: now))
+    writer.save("run-1", b"x")
+    with failing("posix_fallocate", errno.ENOSPC) as room:
+        with failing("fdatasync", errno.EIO, times=1), pytest.raises(DiskFullError):
+            writer.journal.sync()
+        tried = room.call_count
+        with pytest.raises(DiskFullError):
+            writer.journal.sync()
+        assert room.call_count == tried > 0
+        now += 1000
+        with pytest.raises(DiskFullError):
+            writer.journal.sync()
+        assert room.call_count > tried
+    assert writer.journal.synced_lsn == 0
+    now += 1000
+    assert writer.journal.sync() == writer.journal.tail_lsn == 2
+    writer.save("run-1", b"y")
+    assert writer.journal.sync() == 3
+
+
+def test_a_copy_that_fails_too_is_made_again_after_a_pause(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(rescue, "time", SimpleNamespace(monotonic=lambda: now))
+    writer.save("run-1", b"x")
+    with failing("fdatasync", errno.EIO) as disk:
+        for _ in range(2):
+            with pytest.raises(JournalError, match="cannot sync"):
+                writer.journal.sync()
+            assert disk.call_count == 2, "what was written, and its copy"
+    assert writer.journal.synced_lsn == 0
+    now += 1000
+    assert writer.journal.sync() == writer.journal.tail_lsn
+    assert {found.header.seq for found in records(writer.journal.directory)} == {1}
+
+
+def test_a_segment_that_has_failed_and_is_gone_holds_nothing_up(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no room for copies of its records, and then the service has stored them."""
+    monkeypatch.setattr(Pause, "check", lambda _: None)
+    writer.save("run-1", garbage(1, 3000))
+    with failing("posix_fallocate", errno.ENOSPC), failing("fdatasync", errno.EIO, times=1):
+        with pytest.raises(DiskFullError):
+            writer.journal.sync()
+    writer.save("run-1", garbage(2, 3000))
+    with closing(Consumer(writer.journal.directory)) as consumer:
+        consumer.take()
+    writer.journal.expire()
+    assert [path.name for path in segment_files(writer.journal.directory)] == [segment_name(2)]
+    writer.save("run-1", b"x")
+    assert writer.journal.sync() == writer.journal.tail_lsn == 3

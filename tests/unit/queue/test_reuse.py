@@ -1,0 +1,56 @@
+"""A segment whose outcomes cannot be looked at for now is neither reused nor deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from livingai.queue.layout import segment_of
+from livingai.queue.reuse import is_settled
+from livingai.queue.segments import Segments
+from tests.support.journals import LIMITS, MET, Writer, garbage, records, state_directory
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    """Segment 1 is full, and none of its records has an outcome."""
+    limits = dataclasses.replace(LIMITS, cache_ttl_s=3600.0)
+    with closing(Writer(state_directory(tmp_path), limits)) as made:
+        while not made.journal._space.sealed:
+            made.save("run-1", garbage(made.journal.tail_lsn, 500))
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [("fstat", 1), ("pread", 1), ("pread", 2), ("pread", 3)],
+    ids=["the file", "the outcomes", "a header", "a body"],
+)
+def test_what_cannot_be_looked_at_now_is_kept(writer: Writer, function: str, call: int) -> None:
+    """Unlike a sector that the disk does not give back, that passes."""
+    (segment,) = writer.journal._space.sealed
+    real, calls = getattr(os, function), 0
+
+    def fail(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError(errno.ENOMEM, "no memory for now")
+        return real(*arguments)
+
+    with mock.patch.object(os, function, fail):
+        assert not is_settled(segment, writer.journal.id)
+    assert calls == call
+    assert segment.settled == 0
+    with closing(Segments(writer.journal.directory)) as segments:
+        for each in records(writer.journal.directory):
+            if segment_of(each.position) == 1:
+                segments.write_outcome(each.position, each.header.lsn, MET, 1)
+    assert is_settled(segment, writer.journal.id)
