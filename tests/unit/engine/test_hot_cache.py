@@ -264,9 +264,13 @@ def test_a_state_whose_segment_is_gone(scene: Scene) -> None:
     assert scene.latest() is None, at
 
 
-def test_another_process_is_entering(scene: Scene) -> None:
+@pytest.mark.parametrize("before", [0, 1, 3], ids=["first of all", "behind another", "behind 3"])
+def test_another_process_is_entering(scene: Scene, before: int) -> None:
+    """``before``: so many records of another execution are in its journal already."""
     first, second = scene.writer(), scene.writer()
     own = second.journal.id
+    for _ in range(before):
+        first.save("run-2", b"zero")
     assert not second.cache.entering(RUN, own)
     first.enter(RUN)
     assert second.cache.entering(RUN, own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from livingai.outcome import STATUS_CODES, OutcomeStatus, Receipt
 from livingai.protocol.frames import OUTCOME_PAIR
 from livingai.queue.layout import segment_of
 from livingai.queue.record import pack_outcome
+from livingai.queue.segment import segment_name
 from livingai.queue.tail import JournalTail
 
 MET, LATE, FENCED, QUARANTINED = (
@@ -140,12 +142,34 @@ def test_a_fenced_claim_takes_nothing_from_a_newer_one(engine: CheckpointEngine)
     assert found.state == b"newer"
 
 
-def test_nothing_builds_on_what_was_quarantined(engine: CheckpointEngine) -> None:
+@pytest.mark.parametrize("way", ["sent", "damaged", "written", "reused"])
+def test_nothing_builds_on_what_was_quarantined(engine: CheckpointEngine, way: str) -> None:
+    """Whichever way that is heard of."""
     handle = engine.open_handle()
     receipt = engine.save_sync(ExecutionNode("run"), bytes(range(256)) * 4000)
     assert handle.owned["run"].lineage is not None
-    handle.pending.arrived(pair(receipt, QUARANTINED), {}, [])
+    if way == "sent":
+        handle.pending.arrived(pair(receipt, QUARANTINED), {}, [])
+    elif way == "damaged":
+        handle.pending.arrived(b"", {}, [(receipt.lsn, receipt.lsn, "damaged")])
+    elif way == "written":
+        note(handle, receipt, QUARANTINED)
+        handle.pending.catch_up()
+    else:
+        handle.pending.before_reuse(segment_of(receipt.position))
+        handle.pending.deliver_late()
+    assert status_of(receipt) == "quarantined"
     assert handle.owned["run"].lineage is None
+
+
+def test_a_segment_that_is_gone_hides_no_other_outcome(engine: CheckpointEngine) -> None:
+    (first,), handle = saved(engine), engine.open_handle()
+    large = engine.save_sync(ExecutionNode("run"), bytes(handle.config.segment_bytes))
+    note(handle, large, MET)
+    assert handle.journal is not None
+    os.unlink(os.path.join(handle.journal.directory, segment_name(segment_of(first.position))))
+    handle.pending.catch_up()
+    assert [status_of(receipt) for receipt in (first, large)] == [None, "met"]
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from livingai.engine.syncer import Syncer
 from livingai.errors import JournalClosedError, JournalError
 from livingai.promise import Deferred
-from livingai.queue.journal import JournalLimits
+from livingai.queue.journal import Journal, JournalLimits
 from tests.support.journals import Writer, state_directory
 from tests.support.patience import patience
 from tests.support.waiting import until
@@ -58,6 +59,30 @@ def test_an_append_is_synced_within_the_interval(owner: Writer) -> None:
                 owner.save("run-1", b"x")
                 syncer.wake()
                 until(lambda: owner.journal.unsynced_bytes == 0, what="a sync")
+
+
+def test_an_append_just_behind_its_look_is_not_missed(owner: Writer) -> None:
+    """It has found that all is synced, and does not sleep yet."""
+    late = threading.Event()
+
+    def append_behind(journal: Journal) -> int:
+        unsynced = journal.appended_bytes - journal._commit.synced_bytes
+        if journal.tail_lsn == 1 and not unsynced and not late.is_set():
+            late.set()
+            owner.save("run-1", b"y")
+            if syncer.idle:  # as an engine does
+                syncer.wake()
+        return unsynced
+
+    with (
+        mock.patch("livingai.engine.syncer._LOOK_S", 3600.0),
+        mock.patch.object(Journal, "unsynced_bytes", property(append_behind)),
+        closing(Syncer(owner.journal, 0.01)) as syncer,
+    ):
+        owner.save("run-1", b"x")
+        syncer.wake()
+        assert late.wait(patience(30))
+        until(lambda: owner.journal.synced_lsn == 2, what="a sync of the second one")
 
 
 def test_its_end_is_a_sync_and_nobody_waits_for_it_then(owner: Writer) -> None:

@@ -225,9 +225,12 @@ def test_a_segment_that_has_failed_and_is_gone_holds_nothing_up(
     """There was no room for copies of its records, and then the service has stored them."""
     monkeypatch.setattr(Pause, "check", lambda _: None)
     writer.save("run-1", garbage(1, 3000))
-    with failing("posix_fallocate", errno.ENOSPC), failing("fdatasync", errno.EIO, times=1):
-        with pytest.raises(DiskFullError):
-            writer.journal.sync()
+    with (
+        failing("posix_fallocate", errno.ENOSPC),
+        failing("fdatasync", errno.EIO, times=1),
+        pytest.raises(DiskFullError),
+    ):
+        writer.journal.sync()
     writer.save("run-1", garbage(2, 3000))
     with closing(Consumer(writer.journal.directory)) as consumer:
         consumer.take()
@@ -235,3 +238,18 @@ def test_a_segment_that_has_failed_and_is_gone_holds_nothing_up(
     assert [path.name for path in segment_files(writer.journal.directory)] == [segment_name(2)]
     writer.save("run-1", b"x")
     assert writer.journal.sync() == writer.journal.tail_lsn == 3
+
+
+def test_names_whose_sync_has_failed_are_synced_though_nothing_has_to_be_copied(
+    writer: Writer,
+) -> None:
+    """All records are stored already; those that follow rely on the same names."""
+    journal = writer.journal.directory
+    writer.save("run-1", b"x")
+    with closing(Consumer(journal)) as consumer:
+        consumer.take()
+    synced: list[str] = []
+    with failing("fsync", errno.EIO, times=1), watching("fsync", synced.append):
+        assert writer.journal.sync() == writer.journal.tail_lsn == 1
+    _, *again = synced
+    assert {os.path.join(journal, CONTROL), journal, os.path.dirname(journal)} <= set(again)

@@ -201,6 +201,26 @@ assert CUTS.count == 1
 other.cache.take_over("run", 0, other.journal.id)
 assert writer.journal.index.taken(writer.places["run"].slot)
 """,
+    "an index that is put back after a mark was made: it is made again": JOURNAL
+    + """
+from livingai.queue.index import Index
+other = Writer(state_directory(path + ".state"))
+other.save("other", b"y")
+file = os.path.join(folder, "index")
+with open(file, "rb") as index:
+    whole = index.read()
+os.truncate(file, 0)
+take = Index.take
+def take_and_put_back(index, key):
+    take(index, key)
+    if not os.path.getsize(file):
+        with open(file, "r+b") as written:
+            written.write(whole)
+Index.take = take_and_put_back
+place = writer.places["run"]
+other.cache.supersede(place.key, other.journal.id)
+assert CUTS.count == 1 and writer.journal.index.taken(place.slot)
+""",
 }
 
 

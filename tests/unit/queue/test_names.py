@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from livingai.queue.layout import position
-from livingai.queue.names import put_back_names
+from livingai.queue.names import put_aside, put_back_names
 from livingai.queue.segment import segment_name
 from livingai.queue.segments import Segments
 from tests.support.journals import Writer, garbage, segment_files, state_directory
@@ -112,3 +112,22 @@ def test_one_of_another_journal_stays_where_it_is(journal: Writer, tmp_path: Pat
     named(journal, 1).unlink()
     assert put_back(journal) == []
     assert numbers(journal) == [2, 3, 7]
+
+
+@pytest.mark.parametrize("there", ["file", "broken link"])
+def test_what_is_moved_aside_replaces_nothing(tmp_path: Path, there: str) -> None:
+    """Not even what was moved there from the same place before."""
+    aside, path = tmp_path / "quarantine", tmp_path / "journal" / "cursor"
+    aside.mkdir()
+    path.parent.mkdir()
+    moved = []
+    for number in range(4):
+        path.write_text(str(number))
+        moved.append(Path(put_aside(str(path), str(aside))))
+        assert not path.exists()
+        if there == "broken link" and number == 1:
+            moved.pop().unlink()
+            (aside / "journal-cursor.odd1").symlink_to(tmp_path / "nowhere")
+    kept = [0, 1, 2, 3] if there == "file" else [0, 2, 3]
+    assert [int(each.read_text()) for each in moved] == kept
+    assert len(list(aside.iterdir())) == 4

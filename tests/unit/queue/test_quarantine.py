@@ -35,6 +35,14 @@ def test_a_place_that_is_noted_twice_has_two_files(tmp_path: Path) -> None:
     }
 
 
+def test_what_another_journal_has_lost_does_not_count(tmp_path: Path) -> None:
+    aside(tmp_path, b"", reason="records 3 to 4 are missing", lost=[3, 4])
+    folder = os.fspath(tmp_path)
+    set_aside(folder, JOURNAL + 1, POSITION, b"", reason="record 9 is missing", lost=[9, 9])
+    assert lost_records(folder, JOURNAL) == [range(3, 5)]
+    assert lost_records(folder, JOURNAL + 1) == [range(9, 10)]
+
+
 def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
     """A service that was killed before the outcome was written sets the record aside again."""
     paths = [

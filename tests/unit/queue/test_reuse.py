@@ -1,4 +1,5 @@
-"""A segment whose outcomes cannot be looked at for now is neither reused nor deleted."""
+"""A segment whose outcomes cannot be looked at for now is neither reused nor deleted; one that was
+cut short is whole again once it is reused."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ import pytest
 from livingai.queue.layout import segment_of
 from livingai.queue.reuse import is_settled
 from livingai.queue.segments import Segments
-from tests.support.journals import LIMITS, MET, Writer, garbage, records, state_directory
+from tests.support.journals import (
+    LIMITS,
+    MET,
+    Consumer,
+    Writer,
+    garbage,
+    records,
+    segment_files,
+    state_directory,
+)
 
 
 @pytest.fixture
@@ -54,3 +64,22 @@ def test_what_cannot_be_looked_at_now_is_kept(writer: Writer, function: str, cal
             if segment_of(each.position) == 1:
                 segments.write_outcome(each.position, each.header.lsn, MET, 1)
     assert is_settled(segment, writer.journal.id)
+
+
+def test_what_was_cut_short_is_whole_again_once_it_is_reused(tmp_path: Path) -> None:
+    """What is appended to it then has its room on the disk, as in a new one."""
+    limits = dataclasses.replace(LIMITS, cache_bytes=1)
+    with closing(Writer(state_directory(tmp_path), limits)) as writer:
+        for number in range(2):
+            writer.save("run-1", garbage(number, 3000))
+        with closing(Consumer(writer.journal.directory)) as consumer:
+            consumer.take(1)
+        first, _ = segment_files(writer.journal.directory)
+        inode = first.stat().st_ino
+        os.truncate(first, 1000)
+        writer.save("run-1", garbage(2, 3000))
+        (reused,) = (
+            path for path in segment_files(writer.journal.directory) if path.stat().st_ino == inode
+        )
+        assert reused != first
+        assert reused.stat().st_size == limits.segment_bytes

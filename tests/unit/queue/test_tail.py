@@ -18,6 +18,7 @@ from livingai.errors import JournalError
 from livingai.queue import journal as journal_module
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.control import Control
+from livingai.queue.cursor import NAME as CURSOR
 from livingai.queue.layout import RECORD_HEADER_BYTES, offset_of, segment_of
 from livingai.queue.segment import segment_name
 from livingai.queue.tail import Found, JournalTail
@@ -116,8 +117,12 @@ def test_a_torn_last_record_does_not_count(writer: Writer) -> None:
     assert read(journal) == ([1], [], "")
 
 
+@pytest.mark.parametrize("cursor", ["intact", "lost"])
 @pytest.mark.parametrize("lost", [[2], [2, 3], [1], [4], [2, 4]])
-def test_damage_is_passed_and_what_it_held_is_told(writer: Writer, lost: list[int]) -> None:
+def test_damage_is_passed_and_what_it_held_is_told(
+    writer: Writer, lost: list[int], cursor: str
+) -> None:
+    """Without a cursor, too: damaged bytes are still there."""
     for _ in range(5):
         writer.save("run-1", b"x" * 300)
     journal = writer.journal.directory
@@ -125,6 +130,8 @@ def test_damage_is_passed_and_what_it_held_is_told(writer: Writer, lost: list[in
     found = records(journal)
     for lsn in lost:
         wipe(journal, found[lsn - 1])
+    if cursor == "lost":
+        Path(journal, CURSOR).unlink()
     left, damage, _ = read(journal)
     assert left == [lsn for lsn in range(1, 6) if lsn not in lost]
     told = [lsn for first, last in damage for lsn in range(first, last + 1)]
