@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from unittest import mock
 
@@ -15,6 +17,7 @@ from livingai.inspection.report import Report
 from livingai.inspection.workbench import Repaired
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import OwnerLock
+from tests.support.agents import environment
 from tests.support.directory_damage import (
     Checked,
     contents,
@@ -23,6 +26,7 @@ from tests.support.journals import (
     Writer,
 )
 from tests.support.odd import put_odd
+from tests.support.patience import patience
 
 
 @pytest.mark.parametrize("lock", ["lock", "supervisor_lock"])
@@ -84,4 +88,47 @@ def test_refused_while_an_agent_lives(checked: Checked) -> None:
     writer.close()
     assert repair_directory(checked.directory.path).done == [
         (f"{checked.where}/cursor", "made anew")
+    ]
+
+
+#: It writes until its input ends.
+AGENT = """
+import sys
+from tests.support.journals import Writer, state_directory
+writer = Writer(state_directory(sys.argv[1]))
+sys.stdout.write("x")
+sys.stdout.flush()
+sys.stdin.read()
+writer.close()
+"""
+
+
+def test_refused_if_an_agent_comes_before_the_locks_are_held(checked: Checked) -> None:
+    """It may have found no service to wait for. Nothing was moved by then."""
+    damaged = checked.path("quarantine", "x.record")
+    damaged.write_bytes(b"no json\n")
+    repaired = Repaired(checked.directory.path)
+    command = [sys.executable, "-c", AGENT, checked.directory.path]
+    agents: list[subprocess.Popen[bytes]] = []
+
+    def look(path: str) -> Report:
+        pipe = subprocess.PIPE
+        agents.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment()))
+        assert agents[0].stdout is not None
+        assert agents[0].stdout.read(1) == b"x"
+        return check_directory(path)
+
+    try:
+        with (
+            mock.patch.object(repair_module, "check_directory", look),
+            pytest.raises(DirectoryInUseError, match=r"process that writes .*nothing was changed"),
+        ):
+            repair_directory(checked.directory.path, repaired=repaired)
+        assert repaired.done == []
+        assert damaged.exists()
+    finally:
+        for agent in agents:
+            agent.communicate(timeout=patience(60))
+    assert [where for where, _ in repair_directory(checked.directory.path).done] == [
+        "quarantine/x.record"
     ]
