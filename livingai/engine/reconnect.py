@@ -16,7 +16,8 @@ _BOOTING_S: Final = 2.5
 _SOUND_S: Final = 5.0
 #: A service that is lost sooner is started again at once, this often.
 _AT_ONCE: Final = 3
-#: A start that left no living supervisor is repeated after this time, then after twice that, ...
+#: A start that left no living supervisor is repeated after twice this time, then after twice that,
+#: ...
 _FIRST_RESTART_S: Final = 0.5
 _LAST_RESTART_S: Final = 30.0
 
