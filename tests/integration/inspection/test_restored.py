@@ -103,6 +103,25 @@ def test_what_others_have_claimed_since_is_left_to_them(stored: Stored) -> None:
     assert {finding.code for finding in stored.check().findings} == {Code.NOT_STORED}
 
 
+def test_an_older_claim_does_not_overtake_a_newer_one(
+    original: Stored, stored: Stored, tmp_path: Path
+) -> None:
+    """The store knows the second agent's claim by now, and not the first one's."""
+    with original.copy(tmp_path / "before").store() as before:
+        _, second = max(before.owners("large"))
+    assert second is not None
+    with stored.store() as store:
+        assert store.claim("large", second) == 1
+    repaired = repair_directory(stored.directory.path, stored.store())
+    assert repaired.lost
+    left = [what for _, what in repaired.done if "left as it is" in what]
+    assert len(left) == 1, "the first one's records"
+    assert peek.stored_steps(stored.database, "large") == list(range(AFTER, LAST))
+    assert peek.stored_state(stored.database, "large") == state_of("large", LAST - 1, LARGE)
+    with stored.store() as store:
+        assert max(store.owners("large")) == (1, second)
+
+
 class OvertakenStore(SQLiteStore):
     """Others claim "large" and write it just before the commit of this number."""
 

@@ -309,6 +309,20 @@ def test_an_odd_lock_of_an_earlier_boot_is_moved(checked: Checked) -> None:
     assert waiting(checked) == ALL
 
 
+def test_an_odd_lock_of_an_unknown_boot_stays(checked: Checked) -> None:
+    """Neither the page nor a segment says of which boot the journal is: its owner may live."""
+    flip(checked.in_journal("control"), 20 * 8)
+    for path in segment_files(checked.journal):
+        flip(path, 20 * 8)
+    lock = checked.in_journal(OWNER_LOCK)
+    lock.unlink()
+    put_odd("directory", lock)
+    done = repair_directory(checked.directory.path).done
+    assert [where for where, _ in done] == [f"{checked.where}/{OWNER_LOCK}"]
+    assert "it cannot be known whether the journal's owner lives" in done[0][1]
+    assert lock.is_dir()
+
+
 @pytest.mark.parametrize("lock", ["lock", "supervisor_lock"])
 def test_no_service_begins_after_an_odd_lock_was_moved(checked: Checked, lock: str) -> None:
     """The lock that the repair holds stays where services look for it."""
