@@ -136,8 +136,9 @@ def test_copies_of_what_failed_are_synced_themselves(
     synced: list[str] = []
     with failing("fdatasync", errno.EIO, times=1), watching("fdatasync", synced.append):
         assert writer.journal.sync() == writer.journal.tail_lsn == 2
-    *_, copy = records(writer.journal.directory)
+    first, copy = records(writer.journal.directory)
     assert copy.header.lsn == 2
+    assert segment_of(copy.position) != segment_of(first.position)
     assert os.path.basename(synced[-1]) == segment_name(segment_of(copy.position))
 
 

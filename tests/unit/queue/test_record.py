@@ -8,9 +8,11 @@ import pytest
 import xxhash
 
 from livingai.errors import CorruptRecordError
+from livingai.outcome import STATUS_BY_CODE
 from livingai.queue.layout import (
     JOURNAL_VERSION,
     OUTCOME_OFFSET,
+    OUTCOME_STATUS_BITS,
     RECORD_FIELDS,
     RECORD_HEADER_BYTES,
     RECORD_SUM,
@@ -147,6 +149,14 @@ def test_outcomes(latency_us: int) -> None:
     assert found[0] == 1
     assert found[1] == latency_us or latency_us == 1 << 60
     assert unpack_outcome(8, word) is None, "of another record"
+
+
+def test_what_no_outcome_means_is_none() -> None:
+    """A newer livingai, or nobody, may have written it."""
+    for code in range(1 << OUTCOME_STATUS_BITS):
+        found = unpack_outcome(7, pack_outcome(7, code, 1000))
+        assert found == ((code, 1000) if code in STATUS_BY_CODE else None)
+    assert len(STATUS_BY_CODE) < 1 << OUTCOME_STATUS_BITS
 
 
 def test_every_bit_of_an_outcome_is_under_its_check() -> None:

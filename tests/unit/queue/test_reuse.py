@@ -1,5 +1,5 @@
-"""A segment whose outcomes cannot be looked at for now is neither reused nor deleted; one that was
-cut short is whole again once it is reused."""
+"""A segment whose outcomes cannot be looked at for now, or that was used not long ago, is neither
+reused nor deleted; one that was cut short is whole again once it is reused."""
 
 from __future__ import annotations
 
@@ -83,3 +83,16 @@ def test_what_was_cut_short_is_whole_again_once_it_is_reused(tmp_path: Path) -> 
         )
         assert reused != first
         assert reused.stat().st_size == limits.segment_bytes
+        assert len(writer.journal._segment.outcomes) == 1, "nothing is left of its former life"
+
+
+def test_what_was_used_within_its_time_is_kept(writer: Writer) -> None:
+    """``cache_ttl_s`` is an hour. It does not matter then that all of it is stored."""
+    (segment,) = writer.journal._space.sealed
+    with closing(Consumer(writer.journal.directory)) as consumer:
+        consumer.take()
+    used_ns = segment.touched_ns
+    for minutes, kept in ((30, [segment]), (90, [])):
+        segment.touched_ns = used_ns - int(minutes * 60e9)
+        writer.journal.expire()
+        assert writer.journal._space.sealed == kept
