@@ -31,7 +31,7 @@ class Stage:
         with self.directory.socket_address() as address:
             self.listening.bind(address)
         self.listening.listen()
-        self.listening.settimeout(patience(60))
+        self.listening.settimeout(patience(20))
         self.greeted = 0
         #: Called by the agent's thread at each greeting.
         self.on_connect: Callable[[], None] = lambda: None
@@ -49,12 +49,12 @@ class Stage:
     def accept(self) -> socket.socket:
         """The agent connects, and is greeted."""
         connected, _ = self.listening.accept()
-        connected.settimeout(patience(60))
+        connected.settimeout(patience(20))
         connected.sendall(frame(Message.HELLO, PROTOCOL_VERSION, 1, "test"))
         return connected
 
     def until_greeted(self, times: int) -> None:
-        until(lambda: self.greeted == times, what=f"greeting {times}")
+        until(lambda: self.greeted == times, what=f"greeting {times}", timeout=20)
 
     def close(self) -> None:
         self.agent.close()

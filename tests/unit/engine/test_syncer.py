@@ -82,7 +82,7 @@ def test_an_append_just_behind_its_look_is_not_missed(owner: Writer) -> None:
         owner.save("run-1", b"x")
         syncer.wake()
         assert late.wait(patience(30))
-        until(lambda: owner.journal.synced_lsn == 2, what="a sync of the second one")
+        until(lambda: owner.journal.synced_lsn == 2, what="its sync", timeout=20)
 
 
 def test_its_end_is_a_sync_and_nobody_waits_for_it_then(owner: Writer) -> None:
