@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,9 +15,17 @@ from livingai.config import EngineConfig, ServiceConfig
 from livingai.engine.connection import ServiceConnection
 from livingai.engine.starting import Starter
 from livingai.errors import JournalClosedError
-from livingai.protocol.frames import PROTOCOL_VERSION, FrameBuffer, Message, frame
+from livingai.protocol.frames import (
+    PROTOCOL_VERSION,
+    WAKE_FRAME,
+    FrameBuffer,
+    Message,
+    frame,
+)
 from livingai.queue.directory import StateDirectory
+from livingai.queue.layout import ServiceWord, WakeFor
 from livingai.stores.sqlite import SQLiteStore
+from tests.support.journals import overwrite
 from tests.support.patience import patience
 from tests.support.waiting import until
 
@@ -113,11 +123,35 @@ def test_the_services_trouble_ends_with_it(stage: Stage) -> None:
     """The next one may have none."""
     with closing(stage.accept()) as service:
         service.sendall(frame(Message.TROUBLE, "the store is full"))
-        until(lambda: stage.agent.trouble, what="trouble")
-        assert "the store is full" in stage.agent.trouble
+        until(lambda: "the store is full" in stage.agent.trouble, what="it", timeout=20)
     with closing(stage.accept()):
         stage.until_greeted(2)
         assert "the store is full" not in stage.agent.trouble
+
+
+def test_a_wake_up_that_is_due_while_another_one_is_sent_is_sent_too(stage: Stage) -> None:
+    """The service may have read the first one before the append of the second one was there."""
+    overwrite(stage.directory.service_state, 8 * ServiceWord.WAITING, bytes([WakeFor.APPENDS]))
+    sent: list[bytes] = []
+
+    class Line:
+        def send(self, data: bytes, _: int) -> int:
+            sent.append(data)
+            if len(sent) == 1:
+                stage.agent.hurry()  # as another thread does: it finds the lock held
+            return len(data)
+
+    done = threading.Event()
+    stage.on_connect = lambda: cast(None, done.wait(patience(20)))  # its own thread sends nothing
+    with closing(stage.accept()):
+        stage.until_greeted(1)
+        stage.agent._out.clear()
+        stage.agent._socket = cast(socket.socket, Line())
+        try:
+            stage.agent.hurry()
+            assert sent == [WAKE_FRAME] * 2
+        finally:
+            done.set()
 
 
 def test_no_question_outlives_it(stage: Stage) -> None:
