@@ -15,7 +15,7 @@ import sys
 import pytest
 
 #: Worlds in which something was wrong once: seed, interleavings, options.
-ONCE_WRONG = [(2035748102, 1521, "--small")]
+ONCE_WRONG = [(2035748102, 1521, ["--small"])]
 SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or secrets.randbits(31)
 #: What has to happen in so many interleavings at least, or the simulation does not look where
 #: faults are. About a third of what it is.
@@ -72,11 +72,11 @@ def test_a_world_can_be_repeated(options: tuple[str, ...]) -> None:
     assert simulated(1, 40, *options) == simulated(1, 40, *options)
 
 
-@pytest.mark.parametrize(("seed", "interleavings", "option"), ONCE_WRONG)
-def test_what_was_once_wrong(seed: int, interleavings: int, option: str) -> None:
+@pytest.mark.parametrize(("seed", "interleavings", "options"), ONCE_WRONG)
+def test_what_was_once_wrong(seed: int, interleavings: int, options: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation", "--here", "--seed", str(seed),
-         "--interleavings", str(interleavings), option],
+         "--interleavings", str(interleavings), *options],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
