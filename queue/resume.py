@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from livingai.queue.layout import SEGMENT_HEADER_BYTES, Kind, offset_of, position, segment_of
+from livingai.queue.layout import (
+    RECORD_MAGIC,
+    SEGMENT_HEADER_BYTES,
+    Kind,
+    offset_of,
+    position,
+    segment_of,
+)
 from livingai.queue.record import RecordHeader, read_outcome
 from livingai.queue.segment import SegmentMap, segment_numbers
 from livingai.queue.segments import Segments
@@ -30,11 +37,15 @@ class Start(NamedTuple):
     doubt: str = ""
 
 
-def start_of(segments: Segments, journal_id: int, at: int, lsn: int) -> Start:
-    """Where to begin for a cursor at position ``at`` behind record ``lsn``."""
+def start_of(
+    segments: Segments, journal_id: int, at: int, lsn: int, *, published: int | None = None
+) -> Start:
+    """Where to begin for a cursor at position ``at`` behind record ``lsn``; ``published``: the last
+    record that there is, if the owner says so."""
     if not lsn:
         return Start(0, 0)
-    doubt = _doubt(segments, journal_id, at, lsn)
+    exists = published is None or lsn <= published
+    doubt = _doubt(segments, journal_id, at, lsn, exists=exists)
     if not doubt:
         return Start(at, lsn)
     return _oldest(segments, journal_id, doubt)
@@ -51,12 +62,12 @@ def start_of_none(segments: Segments, journal_id: int) -> Start:
     return _oldest(segments, journal_id, f"the segments before number {oldest} are not there")
 
 
-def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
+def _doubt(segments: Segments, journal_id: int, at: int, lsn: int, *, exists: bool) -> str:
     number, offset = segment_of(at), offset_of(at)
     numbers = segment_numbers(segments.directory)
     seen = 0
-    gone = number not in numbers  # reused since, or none of its records is left
-    cut = False  # its file ends before the place that the cursor names
+    gone = segments.get(number) is None  # reused since, or none of its records is left
+    cut = gone and exists and number in numbers  # or its file was cut short before that place
     for earlier in (n for n in reversed(numbers) if n <= number):
         segment = segments.get(earlier)
         if segment is None:
@@ -71,8 +82,7 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int) -> str:
             if read_outcome(segment.view, there, header.lsn) is None:
                 return f"record {header.lsn} before it has no outcome"
         if earlier == number:
-            fits = last is None or last[0].lsn < lsn
-            cut = fits and segment.cut_short() and len(segment.view) < offset
+            cut = exists and segment.cut_short() and _agrees(segment, last, offset, lsn)
         if earlier == number and (cut or _is_emptied(segment, journal_id)):
             gone = True
         elif earlier == number and (
@@ -98,6 +108,23 @@ def _first_behind(segments: Segments, journal_id: int, number: int) -> RecordHea
         if found is not None:
             return found[0]
     return None
+
+
+def _agrees(
+    segment: SegmentMap, last: tuple[RecordHeader, int] | None, offset: int, lsn: int
+) -> bool:
+    """Whether what is left of a segment that was cut short behind the record ``last`` agrees with a
+    cursor at ``offset`` behind record ``lsn``: those between need room, and none of them is there.
+    (The file may have grown again since.)"""
+    header = segment.header()
+    if last is not None:
+        before, end = last[0].lsn, last[1] + last[0].length
+    elif header is not None:
+        before, end = header.first_lsn - 1, SEGMENT_HEADER_BYTES
+    else:
+        return True
+    none_is_there = segment.find(RECORD_MAGIC, end, offset) < 0
+    return has_room(lsn - before, offset - end) and none_is_there
 
 
 def _is_emptied(segment: SegmentMap, journal_id: int) -> bool:

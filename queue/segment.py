@@ -65,6 +65,14 @@ def segment_numbers(directory: str) -> list[int]:
     return sorted(number for number in numbers if 0 < number < SEGMENT_NUMBERS)
 
 
+def is_empty(directory: str, number: int) -> bool:
+    """Whether the file of segment ``number`` is there and has no byte."""
+    try:
+        return os.stat(os.path.join(directory, segment_name(number))).st_size == 0
+    except OSError:
+        return False
+
+
 def journal_error(error: OSError, what: str) -> JournalError:
     """The typed error for ``error``; ENOSPC, EDQUOT and EFBIG mean that there is no room."""
     if error.errno in _FULL:

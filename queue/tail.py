@@ -6,7 +6,7 @@ Rules:
    or a later one that can be there (:mod:`livingai.queue.walk`). Nothing else counts: not the
    published tail (it only says where a *live* owner has got to), not a segment's header, not a
    length, not the cursor (:mod:`livingai.queue.resume`). Where those say that more was written than
-   is found, that is noted, and nothing follows from it.
+   is found, that is noted, and no record counts for it.
 2. Bytes that should be a record and are none are noted as :class:`Damage` once something shows
    that a record was there: a later record, a seal, or, for a dead owner, what it published. What a
    live owner has written last is not judged; it may still go on.
@@ -36,7 +36,7 @@ from livingai.queue.layout import (
 from livingai.queue.lock import boot_id
 from livingai.queue.record import RecordHeader, body_intact, parse_header
 from livingai.queue.resume import start_of, start_of_none
-from livingai.queue.segment import SegmentMap, segment_numbers
+from livingai.queue.segment import SegmentMap, is_empty, segment_numbers
 from livingai.queue.segments import Segments
 from livingai.queue.walk import (
     contradicted,
@@ -84,7 +84,11 @@ class JournalTail:
         if by_cursor and not after_lsn:
             start = start_of_none(self.segments, self.journal_id)
         else:
-            start = start_of(self.segments, self.journal_id, position, after_lsn)
+            control, lost = self.control, self.control.boot != boot_id()
+            published = None if control.damaged or lost else control.tail_lsn
+            start = start_of(
+                self.segments, self.journal_id, position, after_lsn, published=published
+            )
         self.doubt = start.doubt
         #: If there is doubt: the first and the last of the records behind the cursor that are not
         #: there, as far as the oldest one that is.
@@ -214,10 +218,18 @@ class JournalTail:
         if left is not None and not self._before:
             rest = len(left.view) - self._offset
             self._left = _Left(self.position, max(rest, 0), left.cut_short())
+        elif not self._before and (emptied := self._emptied(number)):
+            self._left = _Left(position(emptied, SEGMENT_HEADER_BYTES), cut=True)
         # This one may have been cut short, so it counts as a whole one.
         self._before += LARGEST_SEGMENT * (number - here - (not here))
         self._number, self._offset, self._held = number, SEGMENT_HEADER_BYTES, False
         return True
+
+    def _emptied(self, number: int) -> int:
+        """The first segment from this one up to ``number`` of whose file nothing is left; 0: there
+        is none. (One that its owner died making is behind all others.)"""
+        between = range(max(self._number, 1), number)
+        return next((n for n in between if is_empty(self.directory, n)), 0)
 
     def _valid(self, segment: SegmentMap, offset: int, *, checked: bool) -> RecordHeader | None:
         """The record at ``offset`` if it is this journal's, this segment's, and comes next; its

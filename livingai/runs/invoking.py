@@ -91,7 +91,7 @@ class Invoke(Effect[Any]):
                 deferred = self._in_thread()
                 try:
                     ended = deferred.result(self.timeout)
-                except TimeoutError:
+                except BaseException:  # its time is up, or Ctrl-C
                     deferred.cancel()  # if it was not begun, it will not be
                     raise
                 result = self._outcome(ended)

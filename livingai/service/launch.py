@@ -211,6 +211,10 @@ def start_supervisor(
     return process
 
 
+#: Signals that somebody sends: a process that they end may be a good one.
+_SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
 def _hear(fd: int) -> bytes:
     """A line from the descriptor, or what there is at its end or after a time."""
     said = b""
@@ -241,11 +245,11 @@ def _check_proof(
         except subprocess.TimeoutExpired:
             how = "it does not say so"
         else:
-            if code < 0:
+            if -code in _SENT:
                 raise ServiceUnavailableError(
-                    f"the process that was to become the service was ended by signal {-code} "
-                    "(9: the kernel does so where memory is short); nothing is lost, records wait "
-                    "in the journal"
+                    f"{executable}, which was to become the service, was ended by signal {-code} "
+                    "(9: the kernel does so where memory is short); service.log in the state "
+                    "directory has what it said. Nothing is lost: records wait in the journal."
                 )
             how = f"it ended with status {code}"
         raise ServiceStartError(

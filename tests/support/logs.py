@@ -10,6 +10,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 _OF_A_KILLED_PARENT = re.compile(r"(EOFError: Ran out of input|FileNotFoundError: .*)$")
 #: The frames of such a process are the standard library's alone.
 _LIBRARY = re.compile(r"/multiprocessing/\w+\.py$|^<string>$")
+_OURS = re.compile(r"\d{4}-\d\d-\d\d ")
 _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line \d+, in (?P<function>\S+)')
 
 
@@ -29,9 +30,19 @@ def own_text(text: str) -> str:
 
 
 def _traceback(lines: list[str]) -> tuple[list[str], list[str]]:
-    """The traceback at the beginning of the lines, and what follows it."""
-    end = next((n for n, line in enumerate(lines) if n and not line.startswith(" ")), len(lines))
-    return lines[: end + 1], lines[end + 1 :]
+    """The traceback at the beginning of the lines, and what follows it. Several processes write to
+    a log: lines of ours may stand within."""
+    block, rest = lines[:1], lines[1:]
+    between: list[str] = []
+    while rest:
+        line = rest.pop(0)
+        if _OURS.match(line):
+            between.append(line)
+            continue
+        block.append(line)
+        if not line.startswith(" "):
+            break
+    return block, between + rest
 
 
 def _without_parent(block: list[str]) -> bool:

@@ -27,13 +27,13 @@ from tests.support.waiting import kill, until
 SAVE = """
 from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
 with CheckpointEngine(SQLiteStore({database!r}), **{settings!r}) as engine:
-    print(engine.save_sync(ExecutionNode("run-1"), b"state").result(30).stored)
+    print(engine.save_sync(ExecutionNode("run-1"), b"state").result({deadline}).stored)
 """
 
 
 def save_program(place: Place, before: str = "", **settings: object) -> str:
     """The text of a program that saves once."""
-    body = SAVE.format(database=str(place.database), settings=settings)
+    body = SAVE.format(database=str(place.database), settings=settings, deadline=patience(30))
     return textwrap.dedent(before) + body
 
 

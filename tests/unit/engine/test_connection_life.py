@@ -105,6 +105,7 @@ def test_its_thread_survives_what_nobody_has_thought_of(stage: Stage) -> None:
     with closing(stage.accept()):
         stage.until_greeted(1)
         with closing(stage.accept()) as again:
+            stage.until_greeted(2)
             answer = stage.agent.request("size")
             _, (_, number, verb, _) = messages(again, 2)
             assert verb == "size"

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from livingai.config import EngineConfig, ServiceConfig
-from livingai.engine import starting
+from livingai.engine import reconnect, starting
 from livingai.engine.reconnect import Attempts
 from livingai.engine.starting import Starter
 from livingai.errors import ServiceStartError
@@ -62,8 +62,11 @@ def test_one_that_can_start_nothing_says_so_before_anything_is_accepted(
 
 
 @pytest.mark.parametrize("odd", [False, True], ids=["held", "not to be looked at"])
-def test_none_is_started_while_another_one_may_be(directory: StateDirectory, odd: bool) -> None:
+def test_none_is_started_while_another_one_may_be(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch, odd: bool
+) -> None:
     """A Python that is not there would be an error."""
+    monkeypatch.setattr(reconnect, "time", SimpleNamespace(monotonic=lambda: 1000.0))
     config = EngineConfig(service="auto", python=os.path.join(directory.path, "no-python"))
     attempts = Attempts()
     if odd:

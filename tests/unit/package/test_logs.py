@@ -13,6 +13,7 @@ from tests.support.logs import own_text
 from tests.support.patience import patience
 
 BEFORE = "2026-11-28 00:00:00,000 service INFO before\n"
+PLAIN = {**os.environ, "PYTHON_COLORS": "0"}
 AFTER = "2026-11-28 00:00:00,001 service INFO after\n"
 
 
@@ -24,7 +25,7 @@ def without_parent() -> str:
         code = f"from multiprocessing.spawn import spawn_main; spawn_main(pipe_handle={reading})"
         command = [sys.executable, "-c", code, "--multiprocessing-fork"]
         return subprocess.run(
-            command, pass_fds=[reading], stderr=subprocess.PIPE, text=True, check=False,
+            command, pass_fds=[reading], env=PLAIN, stderr=subprocess.PIPE, text=True, check=False,
             timeout=patience(60),
         ).stderr  # fmt: skip
     finally:
@@ -47,7 +48,7 @@ if __name__ == "__main__":
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, stderr=subprocess.PIPE, text=True, check=False, timeout=patience(60)
+        command, env=PLAIN, stderr=subprocess.PIPE, text=True, check=False, timeout=patience(60)
     )
     return done.stderr[: done.stderr.index("FileNotFoundError")] + "FileNotFoundError: gone\n"
 
@@ -58,6 +59,10 @@ def test_a_process_without_a_parent(says: Callable[[], str]) -> None:
     assert "Traceback" in told
     assert own_text(BEFORE + told + AFTER) == (BEFORE + AFTER).rstrip()
     assert own_text(told) == ""
+    for at in range(len(told.splitlines())):
+        lines = told.splitlines(keepends=True)
+        mixed = "".join([*lines[:at], BEFORE, *lines[at:]])
+        assert own_text(mixed) == BEFORE.rstrip()
 
 
 @pytest.mark.parametrize(

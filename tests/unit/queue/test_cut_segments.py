@@ -14,6 +14,7 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.damage import Damage
 from livingai.queue.layout import SEGMENT_HEADER_BYTES, offset_of, segment_of
 from livingai.queue.segment import segment_name
+from livingai.queue.segments import Segments
 from livingai.workers.dispatcher.feed import Feed
 from tests.support.clocks import Clocks
 from tests.support.journals import (
@@ -93,7 +94,7 @@ def test_all_of_it_was_stored(writer: Writer) -> None:
     assert read(writer) == ([], [])
 
 
-@pytest.mark.parametrize("size", [1, SEGMENT_HEADER_BYTES - 1, SEGMENT_HEADER_BYTES])
+@pytest.mark.parametrize("size", [0, 1, SEGMENT_HEADER_BYTES - 1, SEGMENT_HEADER_BYTES])
 def test_nothing_is_left_but_a_piece_of_the_header(writer: Writer, size: int) -> None:
     """And the cursor is damaged, so that nothing says that anything was stored."""
     fill(writer, 2)
@@ -119,6 +120,8 @@ def say_stored(writer: Writer, lsn: int, place: int) -> None:
     [
         (1, 4, 4, 3, [1, 2]),  # a record that is there says that it is not stored
         (3, 2, 5, 4, [1, 2, 3]),  # one that is there comes later than that
+        (2, 7, 6, 3, [1, 2]),  # that record was never written
+        (2, 5, 3, 3, [1, 2]),  # so many have no room
     ],
 )
 def test_a_cursor_that_what_is_left_gives_the_lie(
@@ -133,6 +136,69 @@ def test_a_cursor_that_what_is_left_gives_the_lie(
     found, damage = read(writer)
     assert found == left
     assert lost(damage) == [(first, 6)]
+
+
+def test_a_cursor_ahead_of_a_living_owner_is_not_true(writer: Writer) -> None:
+    """What it writes next would be passed over."""
+    for number in range(6):
+        writer.save("run-1", garbage(number, 100))
+    take(writer, 2)
+    say_stored(writer, 9, 6)
+    cut(writer, 3)
+    with closing(Feed(writer.journal.directory)) as feed:
+        for number in range(5):
+            writer.save("run-1", garbage(number, 100))
+        found: list[int] = []
+        while not found or feed.ahead:
+            feed.read_ahead()
+            found += [each.header.lsn for each in feed.ahead]
+            feed.ahead.clear()
+        assert found == [1, 2, *range(7, 12)]
+        assert lost(list(feed.damage)) == [(3, 6)]
+    writer.close()
+
+
+@pytest.mark.parametrize("how", ["its owner", "an outcome"])
+def test_the_file_has_grown_again(writer: Writer, how: str) -> None:
+    for number in range(6):
+        writer.save("run-1", garbage(number, 100))
+    take(writer, 4)
+    (last,) = (f for f in records(writer.journal.directory) if f.header.lsn == 6)
+    cut(writer, 3)
+    if how == "its owner":
+        writer.save("run-1", b"more")
+    else:
+        with closing(Segments(writer.journal.directory)) as segments:
+            segments.write_outcome(last.position, 6, 1, 1)
+    writer.die()
+    found, damage = read(writer)
+    assert found == ([7] if how == "its owner" else [])
+    assert lost(damage) == [(5, 6)]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_nothing_is_left_below_the_cursor(writer: Writer, ahead: bool) -> None:
+    """It is true, unless what comes next gives it the lie."""
+    fill(writer, 2, more=2)
+    first = writer.journal.tail_lsn - 2
+    take(writer, first - 2)
+    if ahead:
+        say_stored(writer, first, first - 1)
+    writer.die()
+    os.truncate(Path(writer.journal.directory, segment_name(1)), 0)
+    found, damage = read(writer)
+    assert found == [first, first + 1, first + 2]
+    assert lost(damage) == ([] if ahead else [(first - 1, first - 1)])
+
+
+def test_the_only_segment_has_nothing_left(writer: Writer) -> None:
+    for number in range(6):
+        writer.save("run-1", garbage(number, 100))
+    take(writer, 4)
+    writer.die()
+    os.truncate(Path(writer.journal.directory, segment_name(1)), 0)
+    assert read(writer)[0] == []
+    assert lost(read(writer)[1]) == [(5, 6)]
 
 
 def test_what_the_next_segment_has_left_is_kept(writer: Writer) -> None:

@@ -176,7 +176,10 @@ def test_an_answer_that_comes_as_its_caller_is_cancelled(tmp_path: Path) -> None
     asyncio.run(ask())
 
 
-def test_one_that_is_closed_before_it_is_connected_ends(tmp_path: Path) -> None:
+def test_one_that_is_closed_before_it_is_connected_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_process, "_REAP_S", patience(60))
     config = ServiceConfig.build(SQLiteStore(tmp_path / "a.db"), str(tmp_path), EngineConfig())
     state_directory(tmp_path)
 
@@ -185,7 +188,7 @@ def test_one_that_is_closed_before_it_is_connected_ends(tmp_path: Path) -> None:
         store = StoreProcess(
             "writer", spawned.process, spawned.sock, config, lambda: None, lambda _: None
         )
-        await asyncio.wait_for(store.close(), patience(60))
+        await asyncio.wait_for(store.close(), patience(90))
         return spawned.process.returncode
 
     assert asyncio.run(close()) == 0
