@@ -11,7 +11,8 @@ Rules:
   as taken (:mod:`livingai.queue.index`, rule 2). If our slot has been marked by the time it could
   be published, another process has taken over, and its writes may count as accepted: the record is
   written anew, with a new acceptance time, so that it follows those. Both slots stay marked: the
-  store decides.
+  store decides. If the disk fails just then, the save is refused, and whoever read the execution
+  meanwhile may have met the record; nobody does afterwards.
 * What makes records safe from power loss is :mod:`livingai.queue.commit`.
 * A patch (:mod:`livingai.queue.patch`) is written only while its base is in a segment that is kept,
   not too far back, and no fdatasync has failed since; else the state is written whole.
