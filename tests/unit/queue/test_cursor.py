@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -31,6 +32,21 @@ def read(folder: Path, journal: int = JOURNAL) -> Cursor:
         return file.read()
     finally:
         file.close()
+
+
+def leading_to(path: Path) -> list[str]:
+    """The descriptors of this process that lead to a file. (How many there are at all changes under
+    a test: others that earlier tests left are closed when their owners are collected.)"""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            if os.readlink(f"/proc/self/fd/{name}") == os.path.realpath(path):
+                found.append(name)
+    return found
+
+
+def test_descriptors_are_found(tmp_path: Path, cursor: CursorFile) -> None:
+    assert leading_to(tmp_path / NAME) == [str(cursor._fd)]
 
 
 def test_the_newest_counts(tmp_path: Path, cursor: CursorFile) -> None:
@@ -73,10 +89,9 @@ def test_a_cursor_of_another_journal_does_not_count(tmp_path: Path, cursor: Curs
 
 @pytest.mark.parametrize("function", ["ftruncate", "pread"])
 def test_one_that_cannot_be_used_is_closed(tmp_path: Path, function: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
     with failing(function, errno.EIO), pytest.raises(OSError, match="Input/output"):
         CursorFile(os.fspath(tmp_path), 1, write=True)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not leading_to(tmp_path / NAME)
 
 
 def test_no_cursor(tmp_path: Path) -> None:
