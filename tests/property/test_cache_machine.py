@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from hypothesis import note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     invariant,
@@ -144,6 +144,70 @@ FLOORS = {
     "nodes from the cache": Floor(2000, 45),
     "compared with the store": Floor(200, 45),
 }
+
+
+def steps_of(act: Callable[[CacheMachine], object]) -> None:
+    """Do these steps on a machine, look after them, and compare."""
+
+    @settings(max_examples=1, database=None, deadline=None)
+    @given(st.none())
+    def once(_: None) -> None:
+        CacheMachine.explored = Explored()
+        machine = CacheMachine()
+        try:
+            act(machine)
+            machine.look_at_the_busy_ones()
+        finally:
+            machine.teardown()
+
+    once()
+
+
+def test_a_copy_of_the_first_record_of_a_claim_that_was_displaced() -> None:
+    """It looked like a first record that was overtaken, and was fenced."""
+
+    def act(machine: CacheMachine) -> None:
+        machine.two_owners(saves=[])
+        for execution in ["run-0", "run-1", "run-2", "run-3", "run-4", "run-1"]:
+            machine.save_by(machine.owners[0], execution, 0, None)
+        machine.die_while_queueing_again(number=0, other=0, execution="run-1", entered=False)
+        machine.service.serve_all()
+        machine.served()
+
+    steps_of(act)
+
+
+def test_a_record_queued_again_under_the_number_of_another_claim() -> None:
+    """The journal that it was queued in has given that number, too: the hot cache took it for the
+    newest record of that claim."""
+
+    def act(machine: CacheMachine) -> None:
+        machine.two_owners(saves=[])
+        first, second = machine.owners
+        machine.save_by(first, "run-0", 0, None)
+        for execution in ["run-2", "run-1", "run-3", "run-4", "run-0"]:
+            machine.save_by(second, execution, 0, None)
+        machine.die_while_queueing_again(number=0, other=1, execution="run-1", entered=True)
+        machine.service.serve_all()
+        machine.served()
+
+    steps_of(act)
+
+
+def test_a_claim_without_a_record_is_not_fenced() -> None:
+    """The model said that it was; then its first record, unpublished, counted as overtaken."""
+
+    def act(machine: CacheMachine) -> None:
+        machine.two_owners(saves=[])
+        machine.save_by(machine.owners[0], "run-0", 0, 50)
+        machine.enter(number=0, execution="run-0")
+        machine.fenced(number=0, execution="run-0")
+        machine.die_while_saving(number=0, execution="run-0", published=False, before="nothing")
+        machine.service.serve_all()
+        machine.served()
+        assert machine.seen["found"] == 1
+
+    steps_of(act)
 
 
 class TestCache(CacheMachine.TestCase):  # type: ignore[misc,valid-type]

@@ -56,13 +56,15 @@ class CacheModel(CacheTruth):
 
     @rule(
         number=some_owners, execution=some_executions, published=st.booleans(),
-        before=st.sampled_from(["nothing", "enter", "save"]),
+        before=st.sampled_from(["nothing", "enter", "overtaken", "save"]),
     )  # fmt: skip
     def die_while_saving(self, number: int, execution: str, published: bool, before: str) -> None:
         """The record is complete and never acknowledged: it counts once the service finds it."""
         owner = self.living(number)
-        if before == "enter":
+        if before in {"enter", "overtaken"}:
             owner.enter(execution)
+            if before == "overtaken":
+                self.living(number + 1).enter(execution)
         elif before == "save":
             self.save_by(owner, execution, 0, 50)
         state, value = self.new_state(50)
@@ -219,10 +221,12 @@ class CacheModel(CacheTruth):
 
     @rule(number=some_owners, execution=some_executions)
     def fenced(self, number: int, execution: str) -> None:
-        """An owner learns that it is no longer the owner."""
+        """An owner learns that it is no longer the owner: a record of its claim was fenced."""
         owner = self.living(number)
         place, truth = owner.places.get(execution), self.truth[execution]
-        if place is None or truth.owner == (owner.journal.id, place.claim) or not truth.known:
+        if place is None or not place.seq or not truth.known:
+            return
+        if truth.owner == (owner.journal.id, place.claim):
             return
         if owner.journal.index.owns(place.slot, execution_hash(execution)):
             owner.journal.index.forget(place.slot)

@@ -10,7 +10,8 @@ import os
 import time
 from collections.abc import Callable
 
-from livingai.errors import OddFileError
+from livingai import serial
+from livingai.errors import CorruptRecordError, OddFileError
 from livingai.failpoint import failpoint
 from livingai.queue.control import NAME as CONTROL
 from livingai.queue.cursor import NAME as CURSOR
@@ -18,7 +19,7 @@ from livingai.queue.cursor import CursorFile
 from livingai.queue.directory import remove_journal
 from livingai.queue.index import Index
 from livingai.queue.journal import OWNER_LOCK
-from livingai.queue.layout import offset_of, segment_of
+from livingai.queue.layout import RECORD_HEADER_BYTES, ExtensionKey, offset_of, segment_of
 from livingai.queue.lock import OwnerLock, boot_id, owner_alive
 from livingai.queue.names import put_aside, put_back_names
 from livingai.queue.opening import sync_file, sync_names
@@ -281,29 +282,45 @@ class Feed:
                 index = Index(self.path)
                 try:
                     for found in unpublished:
-                        index.recover(found.header, found.position)
+                        if not self._is_anothers(found):
+                            index.recover(found.header, found.position)
                     index.forget_nodes()
                     if not control.damaged:
-                        self._look_at_end(index, unpublished[-1].header)
+                        self._look_at_end(index, unpublished[-1])
                 finally:
                     index.close()
         self.ahead.extend(self._read)
         self._read.clear()
 
-    def _look_at_end(self, index: Index, last: RecordHeader) -> None:
+    def _is_anothers(self, found: Found) -> bool:
+        """Whether a record was queued again, and says whose write it is: the number of that claim
+        may be one that its journal has given, too. Raises OSError."""
+        header, segment = found.header, self.tail.segments.get(segment_of(found.position))
+        if not header.ext_len or segment is None:
+            return False
+        start = offset_of(found.position) + RECORD_HEADER_BYTES + header.node_len
+        try:
+            tags = serial.unpack(bytes(segment.view[start : start + header.ext_len]))
+        except CorruptRecordError:  # whoever stores it will say so
+            return False
+        return isinstance(tags, dict) and ExtensionKey.OWNER in tags
+
+    def _look_at_end(self, index: Index, found: Found) -> None:
         """Was its owner's last act the first record of a claim, taken over by another one since?
 
         Then the store may know its successor by now, and would take this claim for the newest one.
         Its save never returned, and the process that took over could not have seen it: it is
         fenced. What lies right behind the published tail is the last one: an owner publishes what
-        it appends before it appends more.
+        it appends before it appends more. A copy of a claim's first record is not its newest one.
         """
+        last = found.header
         slot = index.get(last.execution_hash)
         if (
             last.seq == 1
             and last.lsn == self.tail.control.tail_lsn + 1
             and slot is not None
             and slot.claim == last.claim
+            and slot.newest == found.position
             and slot.superseded
             and self.same_boot
         ):
