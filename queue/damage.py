@@ -77,7 +77,7 @@ class DamageLog:
         if header is not None and not first <= header.lsn <= last:
             header = None
         what = "damaged" if length else "damaged or missing"
-        if drained is None and not length:
+        if drained is None:
             what += ", unless they were stored before"
         reason = f"{_records(first, last)} {what}"
         self.found.append(Damage(at, length, header, reason, first, last))

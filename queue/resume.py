@@ -3,15 +3,24 @@
 A cursor's sum also fits if it is an older one, or made up. But what it says can be checked: the
 record that it names ends at its position, and all before it have their outcomes. If not, it is not
 used, and the journal is read from its oldest record on: what has an outcome is left out then,
-so that costs time and loses nothing. Where the file was cut short before that place, what is left
-of it has to agree.
+so that costs time and loses nothing.
+
+Where that record is gone (its segment was used again, or another program has cut the file short),
+two things have to agree instead: what is left of its segment, and either a later record, or what
+the owner has published. A cursor that is ahead of its owner would have the reader pass over what
+the owner writes next.
 """
 
 from __future__ import annotations
 
+import os
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from livingai.errors import OddFileError
+from livingai.queue.control import Control
 from livingai.queue.layout import (
+    RECORD_HEADER_BYTES,
     RECORD_MAGIC,
     SEGMENT_HEADER_BYTES,
     Kind,
@@ -19,7 +28,9 @@ from livingai.queue.layout import (
     position,
     segment_of,
 )
-from livingai.queue.record import RecordHeader, read_outcome
+from livingai.queue.lock import boot_id, owner_alive
+from livingai.queue.new_journal import OWNER_LOCK
+from livingai.queue.record import RecordHeader, parse_header, read_outcome
 from livingai.queue.segment import SegmentMap, segment_numbers
 from livingai.queue.segments import Segments
 from livingai.queue.walk import has_room, intact_records, missing_before
@@ -37,18 +48,27 @@ class Start(NamedTuple):
     doubt: str = ""
 
 
-def start_of(
-    segments: Segments, journal_id: int, at: int, lsn: int, *, published: int | None = None
-) -> Start:
-    """Where to begin for a cursor at position ``at`` behind record ``lsn``; ``published``: the last
-    record that there is, if the owner says so."""
+class _Place(Enum):
+    """What is where the record that the cursor names should end."""
+
+    #: That record.
+    ENDS = auto()
+    #: Nothing: the file is not there, or was cut short; what is left of it agrees.
+    GONE = auto()
+    #: Nothing, though the file is as long as it was made.
+    EMPTY = auto()
+    #: What gives the cursor the lie.
+    OTHER = auto()
+
+
+def start_of(segments: Segments, control: Control, at: int, lsn: int) -> Start:
+    """Where to begin for a cursor at position ``at`` behind record ``lsn``. Raises OSError."""
     if not lsn:
         return Start(0, 0)
-    exists = published is None or lsn <= published
-    doubt = _doubt(segments, journal_id, at, lsn, exists=exists)
+    doubt = _doubt(segments, control, at, lsn)
     if not doubt:
         return Start(at, lsn)
-    return _oldest(segments, journal_id, doubt)
+    return _oldest(segments, control.journal_id, doubt)
 
 
 def start_of_none(segments: Segments, journal_id: int) -> Start:
@@ -62,13 +82,11 @@ def start_of_none(segments: Segments, journal_id: int) -> Start:
     return _oldest(segments, journal_id, f"the segments before number {oldest} are not there")
 
 
-def _doubt(segments: Segments, journal_id: int, at: int, lsn: int, *, exists: bool) -> str:
-    number, offset = segment_of(at), offset_of(at)
-    numbers = segment_numbers(segments.directory)
+def _doubt(segments: Segments, control: Control, at: int, lsn: int) -> str:
+    number, offset, journal_id = segment_of(at), offset_of(at), control.journal_id
     seen = 0
-    gone = segments.get(number) is None  # reused since, or none of its records is left
-    cut = gone and exists and number in numbers  # or its file was cut short before that place
-    for earlier in (n for n in reversed(numbers) if n <= number):
+    place = _Place.GONE
+    for earlier in (n for n in reversed(segment_numbers(segments.directory)) if n <= number):
         segment = segments.get(earlier)
         if segment is None:
             continue
@@ -82,59 +100,108 @@ def _doubt(segments: Segments, journal_id: int, at: int, lsn: int, *, exists: bo
             if read_outcome(segment.view, there, header.lsn) is None:
                 return f"record {header.lsn} before it has no outcome"
         if earlier == number:
-            cut = exists and segment.cut_short() and _agrees(segment, last, offset, lsn)
-        if earlier == number and (cut or _is_emptied(segment, journal_id)):
-            gone = True
-        elif earlier == number and (
-            last is None or last[0].lsn != lsn or last[1] + last[0].length != offset
-        ):
-            return f"record {lsn} does not end at its position"
+            place = _place(segment, journal_id, last, offset, lsn)
+            if place is _Place.OTHER:
+                return f"record {lsn} does not end at its position"
         if seen >= _ENOUGH:
             break
-    if gone:  # then what follows is later
-        first = _first_behind(segments, journal_id, number)
-        if first is not None:
-            return "" if missing_before(first, lsn) >= 0 else f"record {first.lsn} comes behind it"
-        if number in numbers and not cut:
-            return f"record {lsn} does not end at its position"
+    if place is _Place.ENDS:
+        return ""
+    first = _first_behind(segments, journal_id, at)
+    if first is not None:  # then there were all before it
+        fits = has_room(missing_before(first[0], lsn), first[1] - at)
+        return "" if fits else f"record {first[0].lsn} comes behind it"
+    if place is _Place.EMPTY:
+        return f"record {lsn} does not end at its position"
+    if not _was_written(segments.directory, control, at, lsn):
+        return f"record {lsn} is not there, and its owner does not say that it was"
     return ""
 
 
-def _first_behind(segments: Segments, journal_id: int, number: int) -> RecordHeader | None:
-    """The first record in a segment behind this one."""
-    for later in (n for n in segment_numbers(segments.directory) if n > number):
-        segment = segments.get(later)
-        found = next(intact_records(segment, journal_id, later), None) if segment else None
+def _place(
+    segment: SegmentMap,
+    journal_id: int,
+    last: tuple[RecordHeader, int] | None,
+    offset: int,
+    lsn: int,
+) -> _Place:
+    """What became of the cursor's segment; ``last`` is the last intact record before ``offset``."""
+    header = segment.header()
+    cut = segment.cut_short()
+    if last is not None:
+        before, end = last[0].lsn, last[1] + last[0].length
+        if (before, end) == (lsn, offset):
+            return _Place.ENDS
+        if not cut:
+            return _Place.OTHER
+    elif header is None:  # only a piece of it is left, or it is damaged
+        return _Place.GONE if cut else _Place.OTHER
+    elif header.journal_id != journal_id:
+        return _Place.OTHER
+    else:
+        before, end = header.first_lsn - 1, SEGMENT_HEADER_BYTES
+    if not has_room(lsn - before, offset - end) or not _is_cut_off(
+        segment, journal_id, end, offset, before, lsn
+    ):
+        return _Place.OTHER
+    if cut:
+        return _Place.GONE
+    nothing = next(intact_records(segment, journal_id, segment.number), None) is None
+    return _Place.EMPTY if nothing else _Place.OTHER
+
+
+def _is_cut_off(
+    segment: SegmentMap, journal_id: int, start: int, end: int, before: int, lsn: int
+) -> bool:
+    """Whether nothing of records behind ``before`` and up to ``lsn`` is left between two offsets,
+    but a piece of one of them at the end of the file, and that does not say that it waits. (The
+    file may have grown again since: then zeros are there.)"""
+    at = segment.find(RECORD_MAGIC, start, end)
+    if at < 0:
+        return True
+    size = len(segment.view)
+    if at + RECORD_HEADER_BYTES > size:
+        return True
+    header = parse_header(segment.view, at)
+    return (
+        header is not None
+        and (header.journal_id, header.segment) == (journal_id, segment.number)
+        and at + header.length > size
+        and has_room(missing_before(header, before), at - start)
+        and has_room(lsn - header.lsn, end - at - header.length)
+        and (header.kind == Kind.SEAL or read_outcome(segment.view, at, header.lsn) is not None)
+    )
+
+
+def _first_behind(segments: Segments, journal_id: int, at: int) -> tuple[RecordHeader, int] | None:
+    """The first intact record or seal behind this position, and its own."""
+    for number in (n for n in segment_numbers(segments.directory) if n >= segment_of(at)):
+        segment = segments.get(number)
+        if segment is None:
+            continue
+        start = offset_of(at) if number == segment_of(at) else 0
+        found = next(intact_records(segment, journal_id, number, start=start), None)
         if found is not None:
-            return found[0]
+            return found[0], position(number, found[1])
     return None
 
 
-def _agrees(
-    segment: SegmentMap, last: tuple[RecordHeader, int] | None, offset: int, lsn: int
-) -> bool:
-    """Whether what is left of a segment that was cut short behind the record ``last`` agrees with a
-    cursor at ``offset`` behind record ``lsn``: those between need room, and none of them is there.
-    (The file may have grown again since.)"""
-    header = segment.header()
-    if last is not None:
-        before, end = last[0].lsn, last[1] + last[0].length
-    elif header is not None:
-        before, end = header.first_lsn - 1, SEGMENT_HEADER_BYTES
-    else:
-        return True
-    none_is_there = segment.find(RECORD_MAGIC, end, offset) < 0
-    return has_room(lsn - before, offset - end) and none_is_there
-
-
-def _is_emptied(segment: SegmentMap, journal_id: int) -> bool:
-    """Whether a segment of this journal has lost all of its records: it was cut short."""
-    if len(segment.view) < SEGMENT_HEADER_BYTES:
-        return True
-    header = segment.header()
-    if header is None or header.journal_id != journal_id:
+def _was_written(directory: str, control: Control, at: int, lsn: int) -> bool:
+    """Whether a record ``lsn`` that ended at position ``at`` can have been there, as its owner has
+    published. A damaged page says nothing of it, and one that a power loss may have taken back
+    contradicts nothing: its owner is dead, and writes nothing behind it."""
+    last, tail = control.tail_lsn, control.tail
+    if control.damaged:
         return False
-    return next(intact_records(segment, journal_id, segment.number), None) is None
+    if control.boot != boot_id() or has_room(last - lsn, tail - at):
+        return True
+    if lsn - last not in (0, 1) or at <= tail:
+        return False
+    # A reader takes this one from a dead owner alone: it died before it had published it.
+    try:
+        return not owner_alive(os.path.join(directory, OWNER_LOCK))
+    except OddFileError:
+        return False
 
 
 def _oldest(segments: Segments, journal_id: int, doubt: str) -> Start:

@@ -28,6 +28,7 @@ from livingai.queue.damage import Damage, DamageLog
 from livingai.queue.layout import (
     LARGEST_SEGMENT,
     SEGMENT_HEADER_BYTES,
+    SEGMENT_NUMBERS,
     Kind,
     offset_of,
     position,
@@ -84,11 +85,7 @@ class JournalTail:
         if by_cursor and not after_lsn:
             start = start_of_none(self.segments, self.journal_id)
         else:
-            control, lost = self.control, self.control.boot != boot_id()
-            published = None if control.damaged or lost else control.tail_lsn
-            start = start_of(
-                self.segments, self.journal_id, position, after_lsn, published=published
-            )
+            start = start_of(self.segments, self.control, position, after_lsn)
         self.doubt = start.doubt
         #: If there is doubt: the first and the last of the records behind the cursor that are not
         #: there, as far as the oldest one that is.
@@ -215,10 +212,10 @@ class JournalTail:
         if here and number > here + 1:
             self._gap = (self._gap[0] or here + 1, number - 1)
         left = self.segments.get(here) if here and number == here + 1 else None
-        if left is not None and not self._before:
+        if left is not None and (not self._before or left.cut_short()) and not self._left.cut:
             rest = len(left.view) - self._offset
             self._left = _Left(self.position, max(rest, 0), left.cut_short())
-        elif not self._before and (emptied := self._emptied(number)):
+        elif not self._left.cut and (emptied := self._emptied(number)):
             self._left = _Left(position(emptied, SEGMENT_HEADER_BYTES), cut=True)
         # This one may have been cut short, so it counts as a whole one.
         self._before += LARGEST_SEGMENT * (number - here - (not here))
@@ -226,9 +223,11 @@ class JournalTail:
         return True
 
     def _emptied(self, number: int) -> int:
-        """The first segment from this one up to ``number`` of whose file nothing is left; 0: there
-        is none. (One that its owner died making is behind all others.)"""
-        between = range(max(self._number, 1), number)
+        """The first segment from this one up to ``number`` (not included) of whose file nothing is
+        left; 0: there is none. (One that its owner died making is behind all others, and nothing
+        was published of it.)"""
+        numbers = segment_numbers(self.directory)  # no loop runs over a number from a file
+        between = (n for n in numbers if self._number <= n < number)
         return next((n for n in between if is_empty(self.directory, n)), 0)
 
     def _valid(self, segment: SegmentMap, offset: int, *, checked: bool) -> RecordHeader | None:
@@ -317,6 +316,7 @@ class JournalTail:
         if has_room(missing, self._before + (length or LARGEST_SEGMENT)):
             lost = self._lost(segment) if length and segment is not None else None
             cut = self._left.cut or (segment is not None and segment.cut_short())
+            cut = cut or bool(self._emptied(SEGMENT_NUMBERS))
             log.note(self.position, missing, length, lost, cut=cut)
         elif missing > 0:
             log.say(self.position, f"record {published} was published, and is not there")
