@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
     from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
     from livingai.protocol.executions import ExecutionPage
+    from livingai.protocol.ranges import NodePage, RangedNode
     from livingai.protocol.status import ServiceStatus
     from livingai.replay.compare import ReplayResult
     from livingai.replay.mode import ReplayMode
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from livingai.service.service import Service
     from livingai.stores.opening import open_store
     from livingai.stores.postgres import PostgresStore
+    from livingai.stores.ranges import NodeRange
     from livingai.stores.records import ExecutionFilter, ExecutionInfo
     from livingai.stores.redis import RedisStore
     from livingai.stores.retention import Retention
@@ -51,11 +53,14 @@ _HOMES = {
     "ExecutionNode": "livingai.node",
     "ExecutionPage": "livingai.protocol.executions",
     "LivingAIError": "livingai.errors",
+    "NodePage": "livingai.protocol.ranges",
+    "NodeRange": "livingai.stores.ranges",
     "NodeType": "livingai.node",
     "Outcome": "livingai.outcome",
     "OutcomeStatus": "livingai.outcome",
     "PostgresStore": "livingai.stores.postgres.store",
     "Receipt": "livingai.outcome",
+    "RangedNode": "livingai.protocol.ranges",
     "RecoveryEngine": "livingai.runs.recovery",
     "RecoveryPlan": "livingai.runs.recovery",
     "RedisStore": "livingai.stores.redis.store",
@@ -94,10 +99,13 @@ __all__ = [
     "ExecutionNode",
     "ExecutionPage",
     "LivingAIError",
+    "NodePage",
+    "NodeRange",
     "NodeType",
     "Outcome",
     "OutcomeStatus",
     "PostgresStore",
+    "RangedNode",
     "Receipt",
     "RecoveryEngine",
     "RecoveryPlan",

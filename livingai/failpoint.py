@@ -71,6 +71,8 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "writer.after_commit": _WRITER,
     "writer.before_claim": _WRITER,
     "writer.after_claim": _WRITER,
+    "housekeeper.before_drop": _HOUSEKEEPER,
+    "housekeeper.after_drop": _HOUSEKEEPER,
     "housekeeper.before_prune": _HOUSEKEEPER,
     "housekeeper.after_prune": _HOUSEKEEPER,
     "housekeeper.before_fork": _HOUSEKEEPER,

@@ -37,15 +37,17 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from livingai.errors import ConfigurationError
+from livingai.errors import ConfigurationError, StoreError
 from livingai.node import NodeField
 from livingai.serial import pack
+from livingai.stores.ranges import NodeRange, pick
 from livingai.stores.records import (
     CostLine,
+    DroppedNodes,
     ExecutionFilter,
     ExecutionInfo,
     PackedNode,
@@ -61,8 +63,10 @@ __all__ = [
     "IDENTITY",
     "Capabilities",
     "CostLine",
+    "DroppedNodes",
     "ExecutionFilter",
     "ExecutionInfo",
+    "NodeRange",
     "PackedNode",
     "Row",
     "RowResult",
@@ -238,6 +242,15 @@ class Store(ABC):
         """Remove all of an execution, see rule 7; the number of nodes removed. An execution that
         is not there, or deleted already, is left alone."""
 
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove these nodes with all their checkpoints, and give the space back.
+
+        Kept and reported are nodes that cannot go: the one written last, the one with the newest
+        checkpoint, and those with a checkpoint that a delta of another node needs. A commit beside
+        it comes before or after it as a whole, so no delta is committed whose base goes. Ids that
+        are not there are left alone; :func:`livingai.stores.retention.plan_node_drops` decides."""
+        raise StoreError(f"{self.url}: this store cannot remove single nodes")
+
     def forget(self, execution_id: str) -> bool:
         """Remove all of an execution, its owners too, as if it had never been here: for a hot
         tier, which a cold one fills again. False: this store cannot; nothing was changed."""
@@ -267,6 +280,12 @@ class Store(ABC):
             yield PackedNode(
                 packed, node.epoch, node.seq, node.has_state, str(node.wire[NodeField.STATUS])
             )
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        """The nodes of a range, each in its newest version with its ``first`` version and, where it
+        is asked for, the newest state that it was saved with and that was not dropped. This one
+        looks at all nodes of the execution; a store should have an index of ids."""
+        return pick(self.nodes(execution_id), asked, self.load_node)
 
     @abstractmethod
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:

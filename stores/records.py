@@ -105,6 +105,17 @@ class StoredCheckpoint:
     raw_bytes: int = 0
     stored_bytes: int = 0
     saved_at: float = 0.0
+    #: (epoch, seq) of the node's first save; ranges of nodes have it.
+    first: tuple[int, int] = (0, 0)
+
+
+class DroppedNodes(NamedTuple):
+    """What :meth:`~livingai.stores.base.Store.drop_nodes` removed: the number of nodes, the bytes
+    of their encoded checkpoints, and the ids that it had to keep."""
+
+    nodes: int
+    blob_bytes: int
+    kept: tuple[str, ...]
 
 
 class SizedBlob(NamedTuple):

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
@@ -109,6 +109,29 @@ def plan_drops(
             keep.add((checkpoint.epoch, checkpoint.seq))
     _keep_bases(checkpoints, keep)
     return [(c.epoch, c.seq) for c in checkpoints if (c.epoch, c.seq) not in keep]
+
+
+def plan_node_drops(
+    checkpoints: Sequence[StoredCheckpoint], node_ids: Collection[str], newest_node: str
+) -> tuple[list[str], list[Version]]:
+    """Which of the nodes of one execution may be removed, and the versions of their checkpoints.
+
+    ``checkpoints`` are all of the execution (oldest first), ``newest_node`` is the id of the node
+    that was written last. A node goes if each of its checkpoints may go: it is not the newest one,
+    and no delta that stays needs it (rules 1 and 2).
+    """
+    going = set(node_ids) - {newest_node}
+    if checkpoints:
+        going.discard(checkpoints[-1].node_id)
+    while True:
+        keep = {(c.epoch, c.seq) for c in checkpoints if c.node_id not in going}
+        _keep_bases(checkpoints, keep)
+        needed = {c.node_id for c in checkpoints if (c.epoch, c.seq) in keep} & going
+        if not needed:
+            break
+        going -= needed
+    dropped = [(c.epoch, c.seq) for c in checkpoints if c.node_id in going]
+    return sorted(going), dropped
 
 
 def _keep_bases(checkpoints: Sequence[StoredCheckpoint], keep: set[Version]) -> None:

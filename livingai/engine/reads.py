@@ -17,12 +17,13 @@ from livingai.node import ExecutionNode
 from livingai.protocol import verbs
 from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import History, place_of, unpack_history
+from livingai.protocol.ranges import NodePage, unpack_page
 from livingai.protocol.sections import Cached, decode_checkpoint, decode_state
 from livingai.protocol.verbs import Answer, Verb
 from livingai.queue.layout import StateKind, offset_of, segment_of
 from livingai.queue.patch import with_state
 from livingai.queue.record import read_record
-from livingai.stores.base import CostLine, ExecutionFilter
+from livingai.stores.base import CostLine, ExecutionFilter, NodeRange
 
 CostGroup = Literal["execution", "name", "day"]
 
@@ -128,6 +129,25 @@ class CheckpointReader(EngineLifecycle):
             verbs.HISTORY, execution_id, place_of(known), bool(behind_checkpoint), *self._limit()
         )
         return unpack_history(answer, known, execution_id)
+
+    async def nodes_between(self, execution_id: str, asked: NodeRange) -> NodePage:
+        """A page of an execution's nodes in order of id, with their versions and states; what is
+        queued for the execution is waited for. Empty where there is no such execution. A page may
+        end before the range's limit, where states are large; ``page.rest`` is what follows.
+
+        Raises:
+            ConfigurationError: ``asked`` is no :class:`~livingai.NodeRange`.
+            ServiceUnavailableError: the service does not answer.
+        """
+        request = _range_request(execution_id, asked)
+        answer = await self._ask(verbs.NODES_BETWEEN, *request, *self._limit())
+        return unpack_page(answer, asked, execution_id)
+
+    def nodes_between_sync(self, execution_id: str, asked: NodeRange) -> NodePage:
+        """Twin of :meth:`nodes_between`."""
+        request = _range_request(execution_id, asked)
+        answer = self._ask_sync(verbs.NODES_BETWEEN, *request, *self._limit())
+        return unpack_page(answer, asked, execution_id)
 
     def cached(self, execution_id: str) -> Cached | None:
         """The newest state as far as the hot cache knows; sends no request."""
@@ -283,6 +303,13 @@ class CheckpointReader(EngineLifecycle):
             f"the service did not answer {verb!r} within {self.config.service_timeout_s} s{why}. "
             "Nothing is lost; see `livingai status` and service.log in the state directory."
         )
+
+
+def _range_request(execution_id: str, asked: NodeRange) -> list[Any]:
+    check_text(execution_id, "execution_id")
+    if not isinstance(asked, NodeRange):
+        raise ConfigurationError(f"a range of nodes is a NodeRange, not {shown(asked)}")
+    return [execution_id, asked.to_wire()]
 
 
 def _costs(group: CostGroup, prefix: str) -> list[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from livingai.asked import check_text, shown
 from livingai.engine.reads import CheckpointReader
 from livingai.errors import ConfigurationError
 from livingai.protocol import verbs
+from livingai.stores.records import DroppedNodes
 from livingai.stores.retention import Pruned, Retention
 
 
@@ -47,6 +49,22 @@ class EngineUpkeep(CheckpointReader):
         """What was saved meanwhile may have been deleted with the rest, and its claim with it."""
         if not dry_run:
             self.open_handle().forget(execution_id)
+
+    async def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes with their checkpoints and give their space back; what was removed.
+
+        ``kept`` names those that have to stay: the node written last, that of the newest
+        checkpoint, and those with a checkpoint that another node's builds on. Writes queued for the
+        execution are stored first. Other processes may save to it meanwhile.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer; ask again.
+        """
+        return await self._ask(verbs.DROP_NODES, *_drop(execution_id, node_ids))
+
+    def drop_nodes_sync(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Twin of :meth:`drop_nodes`."""
+        return self._ask_sync(verbs.DROP_NODES, *_drop(execution_id, node_ids))
 
     async def fork(self, execution_id: str, new_id: str) -> int:
         """Copy an execution, with everything queued for it, under a new id; the number of nodes.
@@ -93,6 +111,16 @@ class EngineUpkeep(CheckpointReader):
     def drain_sync(self) -> None:
         """Twin of :meth:`drain`."""
         self._ask_sync(verbs.DRAIN)
+
+
+def _drop(execution_id: str, node_ids: Collection[str]) -> list[Any]:
+    check_text(execution_id, "execution_id")
+    if isinstance(node_ids, str):
+        raise ConfigurationError(f"node_ids is a list of ids, not the text {shown(node_ids)}")
+    ids = list(node_ids)
+    for node_id in ids:
+        check_text(node_id, "a node id")
+    return [execution_id, ids]
 
 
 def _fork(execution_id: str, new_id: str) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from livingai.errors import LivingAIError, ServiceError
 from livingai.protocol.executions import executions_from_wire
 from livingai.protocol.history import checked_message
-from livingai.stores.records import CostLine, ExecutionInfo
+from livingai.stores.records import CostLine, DroppedNodes, ExecutionInfo
 from livingai.stores.retention import Dropped, Pruned
 
 if TYPE_CHECKING:
@@ -60,6 +60,26 @@ class ForkCounts(NamedTuple):
 
     nodes: int
     checkpoints: int
+
+
+class PackedEntry(NamedTuple):
+    """A node of a range: its section, (epoch, seq) of its newest write and of its first one, the
+    kind of its state and the state's bytes (None: it has none, or was not asked for it)."""
+
+    node: bytes
+    epoch: int
+    seq: int
+    first_epoch: int
+    first_seq: int
+    state_kind: int
+    state: bytes | None
+
+
+class PackedPage(NamedTuple):
+    """The first nodes of a range; ``more``: others follow."""
+
+    entries: list[PackedEntry]
+    more: bool
 
 
 class Verb(NamedTuple, Generic[Answer]):
@@ -108,6 +128,25 @@ def _lines(answer: Any) -> list[list[Any]]:
     return answer
 
 
+def _page(answer: Any) -> PackedPage:
+    lines, more = answer
+    entries = [PackedEntry(*line) for line in _lines(lines)]
+    for entry in entries:
+        node, *numbers, state = entry
+        if (
+            type(node) is not bytes
+            or not all(type(number) is int for number in numbers)
+            or type(state) not in (bytes, type(None))
+        ):
+            raise TypeError("a line is no node with its versions and its state")
+    return PackedPage(entries, bool(more))
+
+
+def _dropped(answer: Any) -> DroppedNodes:
+    nodes, blob_bytes, kept = answer
+    return DroppedNodes(int(nodes), int(blob_bytes), tuple(map(str, kept)))
+
+
 def _copied(answer: Any) -> ForkCounts:
     nodes, checkpoints = answer
     return ForkCounts(int(nodes), int(checkpoints))
@@ -136,12 +175,14 @@ LATEST: Final = Verb[PackedCheckpoint]("latest", Barrier.ONE, _READER, _checkpoi
 NODES: Final = Verb[list[Any]]("nodes", Barrier.ONE, _READER, checked_message)
 HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, checked_message)
 LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
+NODES_BETWEEN: Final = Verb[PackedPage]("nodes_between", Barrier.ONE, _READER, _page)
 EXECUTIONS: Final = Verb[list[ExecutionInfo]](
     "executions", Barrier.ALL, _READER, executions_from_wire
 )
 COSTS: Final = Verb[list[CostLine]]("costs", Barrier.ALL, _READER, _costs)
 SIZE: Final = Verb[int]("size", Barrier.NONE, _READER, int)
 DELETE: Final = Verb[int]("delete", Barrier.ONE, _HOUSEKEEPER, int)
+DROP_NODES: Final = Verb[DroppedNodes]("drop_nodes", Barrier.ONE, _HOUSEKEEPER, _dropped)
 FORK: Final = Verb[ForkCounts]("fork", Barrier.ONE, _HOUSEKEEPER, _copied)
 PRUNE: Final = Verb[Pruned]("prune", Barrier.NONE, _HOUSEKEEPER, _pruned)
 CLAIM: Final = Verb[int]("claim", Barrier.ONE, _WRITER, int)
@@ -156,8 +197,8 @@ def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
 
 #: What agents and commands ask the service.
 VERBS: Final = _by_name((
-    LATEST, NODES, HISTORY, LOAD, EXECUTIONS, COSTS, SIZE,
-    DELETE, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
+    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, EXECUTIONS, COSTS, SIZE,
+    DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
 ))  # fmt: skip
 #: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
 INTERNAL: Final = _by_name((

@@ -31,6 +31,14 @@ class HousekeeperRole(Role):
             return sum(1 for _ in store.packed_nodes(execution_id))
         return store.delete_execution(execution_id)
 
+    def do_drop_nodes(self, execution_id: str, node_ids: list[str]) -> list[Any]:
+        """Remove nodes with their checkpoints; the fields of
+        :class:`~livingai.stores.records.DroppedNodes`."""
+        failpoint("housekeeper.before_drop")
+        dropped = self._open().drop_nodes(execution_id, node_ids)
+        failpoint("housekeeper.after_drop")
+        return [dropped.nodes, dropped.blob_bytes, list(dropped.kept)]
+
     def do_fork(self, execution_id: str, new_id: str) -> list[int]:
         """Copy an execution under a new id; ``[nodes, checkpoints]`` copied."""
         store = self._open()

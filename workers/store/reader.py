@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from livingai import serial
 from livingai.config import DEFAULT_MAX_STATE_BYTES
@@ -10,10 +10,15 @@ from livingai.errors import ExecutionNotFoundError, NodeNotFoundError
 from livingai.node import NodeField, Status
 from livingai.protocol.executions import executions_to_wire, filter_from_wire
 from livingai.protocol.history import pack_history
-from livingai.stores.base import SizedBlob, StoredCheckpoint
+from livingai.stores.base import NodeRange, SizedBlob, StoredCheckpoint
 from livingai.stores.checked import rows_of
 from livingai.stores.states import StateDecoder
 from livingai.workers.store.role import Role
+
+#: From so many bytes on, a page of a range of nodes ends.
+_PAGE_BYTES: Final = 8 << 20
+#: States that are kept while such a page is decoded: many are bases of the next ones.
+_REMEMBERED: Final = 4
 
 
 class ReaderRole(Role):
@@ -88,6 +93,29 @@ class ReaderRole(Role):
             )
         with rows_of(execution_id, store.url):
             return pack_history((found.wire[NodeField.ID], *version, owner), state, nodes)
+
+    def do_nodes_between(
+        self, execution_id: str, wire: list[Any], max_bytes: int = DEFAULT_MAX_STATE_BYTES
+    ) -> list[Any]:
+        """The nodes of a range, with their versions and states, and whether more follow. Ends early
+        once the states have :data:`_PAGE_BYTES`."""
+        asked = NodeRange.from_wire(wire)
+        store = self._open()
+        decoder = StateDecoder(store, execution_id, max_bytes=max_bytes, remembered=_REMEMBERED)
+        page: list[list[Any]] = []
+        size = 0
+        found = store.nodes_between(execution_id, asked)
+        for entry in found:
+            raw = None
+            if entry.blob is not None:
+                blob = SizedBlob(entry.blob, entry.raw_bytes)
+                raw = decoder.decode(blob, entry.content_hash)
+            section = serial.pack(entry.wire)
+            page.append([section, entry.epoch, entry.seq, *entry.first, entry.state_kind, raw])
+            size += len(section) + len(raw or b"")
+            if size > _PAGE_BYTES:
+                break
+        return [page, len(page) < len(found) or len(found) == asked.limit]
 
     def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
         """Sums; fields of :class:`~livingai.stores.base.CostLine`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from livingai import ExecutionNode
+from livingai import ExecutionNode, NodeRange
 from livingai.errors import ExecutionNotFoundError, ServiceError, ServiceUnavailableError
 from livingai.protocol import verbs
 from livingai.protocol.ask import ask_service
@@ -22,6 +22,7 @@ ARGUMENTS: dict[Verb[Any], list[Any]] = {
     verbs.LATEST: ["run-1"], verbs.NODES: ["run-1"], verbs.HISTORY: ["run-1", None, False],
     verbs.LOAD: ["no such node"], verbs.EXECUTIONS: [None, 10, ""],
     verbs.COSTS: ["execution", ""], verbs.SIZE: [], verbs.DELETE: ["run-1"],
+    verbs.NODES_BETWEEN: ["run-1", NodeRange().to_wire()], verbs.DROP_NODES: ["run-1", ["x"]],
     verbs.FORK: ["run-1", "run-9"], verbs.PRUNE: [{"keep_last": 1}, True],
     verbs.CLAIM: ["run-1", "someone"], verbs.DRAIN: [], verbs.READY: [], verbs.STATUS: [],
 }  # fmt: skip
