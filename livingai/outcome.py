@@ -130,6 +130,11 @@ class Receipt(Promise):
         self._hurry()
         return self._outcome
 
+    @property
+    def known(self) -> Outcome | None:
+        """As :attr:`outcome`, for somebody who does not wait: the write may be left for longer."""
+        return self._outcome
+
     def done(self) -> bool:
         """Whether the outcome is known. Who asks for it waits for it."""
         self._hurry()

@@ -283,6 +283,10 @@ class CheckpointEngine(EngineUpkeep):
         """Twin of :meth:`confirm_claim`."""
         return self._ask_sync(verbs.CLAIM, execution_id, claim)
 
+    def own_claim(self, execution_id: str) -> OwnedExecution | None:
+        """The claim under which this process saves to an execution; None: it has none yet."""
+        return self.open_handle().owned.get(execution_id)
+
     def claim_state(self, execution_id: str, owned: OwnedClaim) -> ClaimState:
         """How a claim of this process appears in the shared indexes at this moment."""
         handle = self.open_handle()

@@ -75,6 +75,11 @@ class EngineLifecycle:
                     _log.warning("%s", self._left)
             return self._handle
 
+    @property
+    def closed(self) -> bool:
+        """Whether the engine was closed."""
+        return self._closed
+
     async def __aenter__(self) -> Self:
         return self
 
