@@ -16,7 +16,7 @@ import xxhash
 #: Longest part of an id that stays readable (characters, escaped); what is longer ends in a hash.
 MAX_PART: Final = 120
 _SAFE: Final = "@+=,-_.~!*()' "
-_HASH_CHARS: Final = 33
+_HASH_CHARS: Final = 34
 
 
 def execution_name(framework: str, *parts: str) -> str:
@@ -30,7 +30,7 @@ def part_name(part: str) -> str:
     if len(escaped) <= MAX_PART:
         return escaped
     digest = xxhash.xxh3_128_hexdigest(part.encode("utf-8", "surrogatepass"))
-    return f"{escaped[: MAX_PART - _HASH_CHARS]}%{digest}"
+    return f"{escaped[: MAX_PART - _HASH_CHARS]}%%{digest}"  # no escape begins so
 
 
 def behind_prefix(prefix: str) -> str:
