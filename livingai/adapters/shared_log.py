@@ -26,6 +26,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from livingai.engine.engine import CheckpointEngine
@@ -266,6 +267,18 @@ class SharedLog:
         if self._fenced:
             self._saved_again(math.inf)
         return self.engine.nodes_between_sync(execution_id, asked)
+
+    async def node_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """The pages of several ranges, as :meth:`nodes_between`, in one round trip."""
+        if self._fenced:
+            await asyncio.to_thread(self._saved_again, math.inf)
+        return await self.engine.node_pages(execution_id, asked)
+
+    def node_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """Twin of :meth:`node_pages`."""
+        if self._fenced:
+            self._saved_again(math.inf)
+        return self.engine.node_pages_sync(execution_id, asked)
 
 
 def _left(deadline: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from livingai import serial
@@ -148,6 +149,29 @@ class CheckpointReader(EngineLifecycle):
         request = _range_request(execution_id, asked)
         answer = self._ask_sync(verbs.NODES_BETWEEN, *request, *self._limit())
         return unpack_page(answer, asked, execution_id)
+
+    async def node_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """The pages of several ranges of one execution, in their order: asked all at once, so this
+        takes hardly longer than one. Raises as :meth:`nodes_between`."""
+        return await asyncio.gather(*(self.nodes_between(execution_id, each) for each in asked))
+
+    def node_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """Twin of :meth:`node_pages`."""
+        connection = self.open_handle().connection
+        requests = [_range_request(execution_id, each) for each in asked]
+        verb = verbs.NODES_BETWEEN
+        sent = [connection.request(verb.name, *each, *self._limit()) for each in requests]
+        try:
+            answers = [verb.read(each.result(self.config.service_timeout_s)) for each in sent]
+        except TimeoutError as error:
+            raise self._no_answer(verb.name) from error
+        finally:
+            for each in sent:
+                each.cancel()
+        return [
+            unpack_page(answer, each, execution_id)
+            for answer, each in zip(answers, asked, strict=True)
+        ]
 
     def cached(self, execution_id: str) -> Cached | None:
         """The newest state as far as the hot cache knows; sends no request."""
