@@ -10,6 +10,7 @@ SECONDS ?= 20
 JOBS ?= 2
 
 VENV := .venv
+FRAMEWORKS := .venv-frameworks
 BIN := $(VENV)/bin
 
 # One seed for a whole run; printed, so that a failure can be repeated with SEED=...
@@ -23,11 +24,11 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test coverage lint format bench bench-gate bench-quick drawings faults soak simulate fuzz \
-	mutants build clean
+.PHONY: help venv demo test test-frameworks coverage lint format bench bench-gate bench-quick drawings faults \
+	soak simulate fuzz mutants build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## Make .venv with everything needed to develop
 
@@ -37,6 +38,15 @@ demo: $(VENV)/.main ## See it work (installs the main dependencies only)
 test: $(VENV)/.dev ## Run the tests, JOBS=2 at a time; repeat a run with SEED=...
 	@echo "seed: $(SEED)   (repeat with: make $@ SEED=$(SEED))"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --hypothesis-seed=$(SEED) $(ARGS)
+
+# The frameworks exclude each other, so there are two environments; both are tried even if the first
+# fails. A test whose framework is in the other one is skipped there.
+test-frameworks: $(FRAMEWORKS)-a/.ready $(FRAMEWORKS)-b/.ready ## Test the adapters with their frameworks
+	@status=0; for each in a b; do \
+		echo "$(FRAMEWORKS)-$$each"; \
+		$(FRAMEWORKS)-$$each/bin/python -m pytest -n $(JOBS) --dist worksteal $(or $(ARGS),tests/frameworks) \
+			|| status=$$?; \
+	done; exit $$status
 
 # Measured in all processes but those that end by SIGKILL, which write nothing. The table comes even
 # if a test fails.
@@ -95,19 +105,19 @@ build: $(VENV)/.dev ## Build the sdist and the wheel into dist/
 	@ls dist
 
 clean: ## Remove everything that was made here, .venv too
-	rm -rf $(VENV) build dist .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) $(FRAMEWORKS)-* build dist .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ------------------------------------------------------------------
 
 # A name can be on PATH and still not run (version managers put stubs there), so each is tried.
 define USABLE
-import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < $(1))
 endef
 
 $(VENV)/.made:
 	@for python in "$(PYTHON)" python3.13 python3.12 python3.11; do \
-		if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then \
+		if "$$python" -c '$(call USABLE,(4,))' >/dev/null 2>&1; then \
 			echo "making $(VENV) with $$("$$python" --version)"; \
 			"$$python" -m venv --clear $(VENV) && touch $@; exit; \
 		fi; \
@@ -123,3 +133,17 @@ $(VENV)/.main: $(VENV)/.made pyproject.toml livingai/_version.py
 $(VENV)/.dev: $(VENV)/.made pyproject.toml livingai/_version.py
 	$(BIN)/python -m pip install --quiet --editable '.[bench,test,lint]'
 	@touch $@ $(VENV)/.main
+
+# CrewAI has no release for Python 3.14.
+$(FRAMEWORKS)-%/.ready: tests/frameworks/requirements-%.txt pyproject.toml livingai/_version.py
+	@for python in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+		if "$$python" -c '$(call USABLE,(3, 14))' >/dev/null 2>&1; then \
+			echo "making $(@D) with $$("$$python" --version)"; \
+			"$$python" -m venv --clear $(@D) || exit; \
+			$(@D)/bin/python -m pip install --quiet --requirement $< --editable '.[test]' || exit; \
+			touch $@; exit; \
+		fi; \
+	done; \
+	echo "the frameworks need Python 3.11 to 3.13, with its venv module, and none was found:" \
+		"name one with 'make PYTHON=/path/to/python3.13 $(@D)/.ready'." >&2; \
+	exit 1

@@ -11,6 +11,7 @@ The tree. A class is caught by the name above it, and by those in brackets::
 
     LivingAIError
         PlatformError (ImportError)
+        FrameworkVersionError (ImportError)
         ConfigurationError (ValueError)
         InvalidNodeError (ValueError)
         StateEncodingError (TypeError)
@@ -83,6 +84,11 @@ class LivingAIError(Exception):
 class PlatformError(LivingAIError, ImportError):
     """livingai needs Linux: its journals and its service rest on what other systems do not have.
     On macOS or Windows run it in a container or under WSL."""
+
+
+class FrameworkVersionError(LivingAIError, ImportError):
+    """An adapter's framework is not installed, or in a version that the adapter is not made for;
+    install livingai with the framework's extra."""
 
 
 # --- configuration and input ---------------------------------------------------------------------

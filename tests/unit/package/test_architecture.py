@@ -24,7 +24,8 @@ PLACES = [
     *((row[2], row[3]) for row in rows(GLOSSARY, "word", "means", "file", "name")),
 ]
 FOLDER = DOCUMENT.parent
-DOCUMENTS = ["README.md", "queue/FORMAT.md", *sorted(f"docs/{p.name}" for p in FOLDER.glob("*.md"))]
+DOCUMENTS = ["README.md", "queue/FORMAT.md"]
+DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in FOLDER.rglob("*.md"))
 #: Files of a user's that the documents speak of.
 THEIRS = {"agent.py"}
 #: Top-level names under which files of ours are.

@@ -1,0 +1,68 @@
+"""The examples for frameworks: each runs in an empty folder, without key or network."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.agents import ROOT
+from tests.support.patience import patience
+from tests.support.waiting import is_running, until
+
+EXAMPLES = sorted((ROOT / "examples" / "frameworks").glob("*.py"))
+#: Packages that are installed with the tests, or lie beside them.
+OURS = {*sys.stdlib_module_names, "livingai"}
+
+
+def foreign(source: str) -> set[str]:
+    """The packages of others that a program imports, by their top-level names."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names} - OURS
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_no_example_hides_a_package(path: Path) -> None:
+    """A program's folder is the first one that its imports look into."""
+    assert not {each.stem for each in EXAMPLES} & foreign(path.read_text())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path: Path, tmp_path: Path) -> None:
+    source = path.read_text()
+    missing = [name for name in sorted(foreign(source)) if not importlib.util.find_spec(name)]
+    if missing:
+        pytest.skip(f"{', '.join(missing)}: not installed here")
+    assert f"python examples/frameworks/{path.name}" in source
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=patience(120),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    [shown] = re.findall(r"^shown: .+$", done.stdout, flags=re.MULTILINE)
+    assert done.stdout.rstrip().endswith(shown), "what it has shown is its last line"
+    pids = [
+        int(pid)
+        for log in folder.rglob("*-livingai/service.lock")
+        for pid in re.findall(r'"pid": (\d+)', log.read_text())
+    ]
+    until(lambda: not any(map(is_running, pids)), what="end of the service", timeout=30)
