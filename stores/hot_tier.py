@@ -82,6 +82,16 @@ class HotTier:
 
         self.use(remove, None)
 
+    def forget(self, execution_id: str) -> None:
+        """Remove what is here of an execution, of which cold has removed a part."""
+
+        def forget() -> None:
+            self.store.open()
+            if not self.store.forget(execution_id):
+                self.store.delete_execution(execution_id)
+
+        self.use(forget, None)
+
     def refresh(self, execution_id: str) -> None:
         """Fill up an execution of which the hot store could not give a node."""
 

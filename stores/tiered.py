@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -26,8 +26,10 @@ from livingai.node import NodeField
 from livingai.stores.base import (
     Capabilities,
     CostLine,
+    DroppedNodes,
     ExecutionFilter,
     ExecutionInfo,
+    NodeRange,
     PackedNode,
     Row,
     RowResult,
@@ -189,6 +191,13 @@ class TieredStore(Store):
         self._hot_tier.use(lambda: self._hot.drop_checkpoints(execution_id, versions), 0)
         return removed
 
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes from cold; hot forgets the execution, and is filled up when it is read."""
+        dropped = self._cold.drop_nodes(execution_id, node_ids)
+        if dropped.nodes:
+            self._hot_tier.forget(execution_id)
+        return dropped
+
     def delete_execution(self, execution_id: str) -> int:
         """Remove an execution from both; the number of nodes removed from cold."""
         removed = self._cold.delete_execution(execution_id)
@@ -232,6 +241,10 @@ class TieredStore(Store):
     def packed_nodes(self, execution_id: str) -> Iterator[PackedNode]:
         """As :meth:`nodes`, with the wires as the tier that answers has them."""
         return iter(self._read(execution_id, lambda store: list(store.packed_nodes(execution_id))))
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        """The nodes of a range, each with the newest state that it was saved with."""
+        return self._read(execution_id, lambda store: store.nodes_between(execution_id, asked))
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""

@@ -2,23 +2,25 @@
 
 Tables and example queries are in ``docs/STORES.md``. The parts beside this file: ``schema``
 (tables, versions), ``functions`` (what a batch does, inside the server), ``writes``, ``batch``
-(rows as calls), ``arrays``, ``rows`` (columns), ``reads`` (queries), ``connection``, ``address``
-(the URL), ``errors``. Any number of services on any hosts may use the same schema; rows of
-``executions`` order them.
+(rows as calls), ``arrays``, ``rows`` (columns), ``reads`` and ``ranges`` (queries), ``connection``,
+``address`` (the URL), ``errors``. Any number of services on any hosts may use the same schema; rows
+of ``executions`` order them.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from livingai.errors import ConfigurationError
 from livingai.stores.base import (
     Capabilities,
     CostLine,
+    DroppedNodes,
     ExecutionFilter,
     ExecutionInfo,
+    NodeRange,
     Row,
     RowResult,
     SizedBlob,
@@ -34,6 +36,7 @@ from livingai.stores.shared.urls import state_directory
 
 if TYPE_CHECKING:
     from livingai.stores.postgres.connection import Session
+    from livingai.stores.postgres.ranges import PostgresRanges
     from livingai.stores.postgres.reads import PostgresReads
     from livingai.stores.postgres.writes import PostgresWrites
 
@@ -47,6 +50,7 @@ class _Parts(NamedTuple):
     session: Session
     writes: PostgresWrites
     reads: PostgresReads
+    ranges: PostgresRanges
 
 
 class PostgresStore(Store):
@@ -149,6 +153,7 @@ class PostgresStore(Store):
         if self._parts is None:
             try:
                 from livingai.stores.postgres.connection import Session  # noqa: PLC0415
+                from livingai.stores.postgres.ranges import PostgresRanges  # noqa: PLC0415
                 from livingai.stores.postgres.reads import PostgresReads  # noqa: PLC0415
                 from livingai.stores.postgres.writes import PostgresWrites  # noqa: PLC0415
             except ImportError as error:
@@ -159,7 +164,10 @@ class PostgresStore(Store):
             )
             name = quoted(schema)
             self._parts = _Parts(
-                session, PostgresWrites(session, name), PostgresReads(session, name)
+                session,
+                PostgresWrites(session, name),
+                PostgresReads(session, name),
+                PostgresRanges(session, name),
             )
         return self._parts
 
@@ -222,6 +230,14 @@ class PostgresStore(Store):
         """
         return self._connected().writes.drop_checkpoints(execution_id, versions)
 
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes with their checkpoints, in one transaction; what was removed.
+
+        Raises:
+            StoreUnavailableError: nothing was removed, or it is not known; try again.
+        """
+        return self._connected().ranges.drop_nodes(execution_id, node_ids)
+
     # -- reading: each raises StoreUnavailableError (try again), and CorruptRecordError where what
     # -- the database has is not what was written
 
@@ -236,6 +252,10 @@ class PostgresStore(Store):
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
         return self._connected().reads.nodes(execution_id)
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        """The nodes of a range, each with the newest state that it was saved with."""
+        return self._connected().ranges.nodes_between(execution_id, asked)
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""

@@ -11,7 +11,7 @@ Several services, or other programs, may use the same file; SQLite's write lock 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -25,8 +25,10 @@ from livingai.stores.base import (
     IDENTITY,
     Capabilities,
     CostLine,
+    DroppedNodes,
     ExecutionFilter,
     ExecutionInfo,
+    NodeRange,
     PackedNode,
     Row,
     RowResult,
@@ -37,7 +39,7 @@ from livingai.stores.base import (
     StoreSpec,
 )
 from livingai.stores.shared.prefixes import behind
-from livingai.stores.sqlite import keeping, marks, reads
+from livingai.stores.sqlite import keeping, marks, ranges, reads
 from livingai.stores.sqlite.errors import check_place, is_open_here, translated
 from livingai.stores.sqlite.file import DatabaseFile, connect
 from livingai.stores.sqlite.leftovers import has_foreign_log
@@ -255,6 +257,14 @@ class SQLiteStore(Store):
         """
         return self._writes.drop_checkpoints(execution_id, versions)
 
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes with their checkpoints, in one transaction; what was removed.
+
+        Raises:
+            StoreUnavailableError: nothing was removed; try again.
+        """
+        return self._writes.drop_nodes(execution_id, node_ids)
+
     def forget(self, execution_id: str) -> bool:
         """Remove all of an execution, its owners too, as if it had never been here.
 
@@ -281,6 +291,10 @@ class SQLiteStore(Store):
     def packed_nodes(self, execution_id: str) -> Iterator[PackedNode]:
         """As :meth:`nodes`, with the wires as they are stored."""
         return reads.packed_nodes(self._file, execution_id)
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        """The nodes of a range, each with the newest state that it was saved with."""
+        return ranges.nodes_between(self._file, execution_id, asked)
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from livingai.errors import RecordRefusedError, StoreError
-from livingai.stores.base import Row, RowResult, RowStatus
+from livingai.stores.base import DroppedNodes, Row, RowResult, RowStatus
 from livingai.stores.shared.rows import Write, owned, prepare
-from livingai.stores.sqlite import keeping
+from livingai.stores.sqlite import keeping, ranges
 from livingai.stores.sqlite.batch import Batch
 from livingai.stores.sqlite.errors import translate
 from livingai.stores.sqlite.file import DatabaseFile
@@ -85,6 +85,14 @@ class SQLiteWrites:
         )
         self._give_back()
         return size
+
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes with their checkpoints; what was removed."""
+        dropped = self._file.transaction(
+            lambda connection: ranges.drop_nodes(connection, execution_id, node_ids)
+        )
+        self._give_back()
+        return dropped
 
     def _give_back(self) -> None:
         with suppress(StoreError):  # what was removed is removed; the space can wait

@@ -1,0 +1,134 @@
+"""Nodes of a PostgreSQL store by their ids: reading a range of them, removing single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from livingai.stores.base import DroppedNodes, NodeRange, StoredCheckpoint
+from livingai.stores.checked import newest_checkpoint, rows_of, whole
+from livingai.stores.postgres.arrays import bigint_array, text_array
+from livingai.stores.postgres.connection import Session
+from livingai.stores.postgres.rows import is_text, key, read_blob, read_wire, unkey
+from livingai.stores.retention import plan_node_drops
+
+_STATE: Final = "c.state_kind, c.raw_bytes, c.blob_sum, c.blob, c.content_hash"
+#: The newest state that was not dropped; usually the first one looked at.
+_JOIN: Final = """
+LEFT JOIN LATERAL (
+    SELECT * FROM {s}.checkpoints AS c WHERE c.execution_id = n.execution_id
+        AND (c.epoch, c.seq) <= (n.state_epoch, n.state_seq) AND c.node_id = n.node_id
+    ORDER BY c.epoch DESC, c.seq DESC LIMIT 1
+) AS c ON true
+"""
+#: The nodes of the page, found by the primary key alone: joined with their states the server might
+#: prefer to sort all nodes of the execution.
+_PAGE: Final = """(
+    SELECT * FROM {{s}}.nodes AS n WHERE n.execution_id = %s AND n.node_id >= %s {bounds}
+    ORDER BY n.node_id {direction} LIMIT %s
+)"""
+_LINE: Final = """
+SELECT node_id, life_epoch, life_seq FROM {s}.executions WHERE execution_id = %s AND nodes > 0
+FOR UPDATE
+"""
+_THERE: Final = """
+SELECT node_id, epoch, seq FROM {s}.nodes WHERE execution_id = %s AND node_id = ANY (%b)
+"""
+_CHECKPOINTS: Final = """
+SELECT epoch, seq, node_id, base_hash, content_hash FROM {s}.checkpoints
+WHERE execution_id = %s ORDER BY epoch, seq
+"""
+_DROP: Final = """
+WITH gone AS (
+    DELETE FROM {s}.nodes WHERE execution_id = %s AND node_id = ANY (%b) RETURNING cost_tokens
+)
+UPDATE {s}.executions SET nodes = nodes - (SELECT count(*) FROM gone),
+    cost_tokens = cost_tokens - (SELECT coalesce(sum(cost_tokens), 0) FROM gone)
+WHERE execution_id = %s
+"""
+_DROP_STATES: Final = "SELECT {s}.drop_checkpoints(%s, %b, %b)"
+
+
+class PostgresRanges:
+    """Ranges of nodes of one schema (quoted) over one session."""
+
+    def __init__(self, session: Session, schema: str) -> None:
+        self._session = session
+        self._schema = schema
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        """The nodes of a range, each with the newest state that it was saved with."""
+        if not is_text(execution_id):
+            return []
+        stored = key(execution_id)
+        arguments: list[Any] = [stored, key(asked.first)]
+        bounds = []
+        if asked.behind is not None:
+            bounds.append("AND n.node_id < %s")
+            arguments.append(key(asked.behind))
+        for sign, version in ((">", asked.after), ("<=", asked.upto)):
+            if version is not None:
+                bounds.append(f"AND (n.first_epoch, n.first_seq) {sign} (%s, %s)")
+                arguments += version
+        direction = "DESC" if asked.backwards else "ASC"
+        arguments.append(asked.limit)
+        page = _PAGE.format(bounds=" ".join(bounds), direction=direction)
+        states = asked.states
+        statement = (
+            f"SELECT n.node_id, n.first_epoch, n.first_seq, n.epoch, n.seq, n.wire_sum, n.wire, "
+            f"{_STATE if states else 'NULL, NULL, NULL, NULL, NULL'} "
+            f"FROM {page.replace('{{s}}', '{s}')} AS n {_JOIN if states else ''} "
+            f"ORDER BY n.node_id {direction}"
+        )
+        rows = self._session.read(statement.replace("{s}", self._schema), arguments)
+        with rows_of(execution_id):
+            return [self._found(stored, row) for row in rows]
+
+    @staticmethod
+    def _found(stored: str, row: Sequence[Any]) -> StoredCheckpoint:
+        node_id, first_epoch, first_seq, epoch, seq, wire_sum, wire, *state = row
+        fields = read_wire(stored, node_id, wire, wire_sum)
+        kind, raw_bytes, blob_sum, blob, content_hash = state
+        found = StoredCheckpoint(fields, whole(epoch, "epoch"), whole(seq, "seq"), None, 0)
+        if kind is not None:
+            raw = read_blob(stored, blob, blob_sum)
+            found = newest_checkpoint(unkey(stored), fields, (epoch, seq), raw, kind, raw_bytes)
+        return StoredCheckpoint(
+            found.wire, found.epoch, found.seq, found.blob, found.state_kind, unkey(node_id),
+            content_hash=content_hash, raw_bytes=found.raw_bytes,
+            first=(whole(first_epoch, "first_epoch"), whole(first_seq, "first_seq")),
+        )  # fmt: skip
+
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes with their checkpoints. The execution's line is locked, as commits lock it:
+        they come before or behind."""
+        asked = [key(node_id) for node_id in node_ids if is_text(node_id)]
+        if not asked or not is_text(execution_id):
+            return DroppedNodes(0, 0, ())
+        stored = key(execution_id)
+        with self._session.transaction() as ask:
+
+            def run(statement: str, *arguments: Any) -> list[Any]:
+                return ask(statement.replace("{s}", self._schema), arguments)
+
+            line = run(_LINE, stored)
+            if not line:
+                return DroppedNodes(0, 0, ())
+            newest_node, *life = line[0]
+            there = run(_THERE, stored, text_array(asked))
+            ended = {node_id for node_id, *version in there if version == life}
+            checkpoints = [
+                StoredCheckpoint([], epoch, seq, b"", 0, node_id, base_hash, content_hash)
+                for epoch, seq, node_id, base_hash, content_hash in run(_CHECKPOINTS, stored)
+            ]
+            known = {node_id for node_id, *_ in there}
+            going, versions = plan_node_drops(checkpoints, known - ended, newest_node)
+            blob_bytes = 0
+            if versions:
+                epochs, seqs = zip(*versions, strict=True)
+                arrays = (bigint_array(epochs), bigint_array(seqs))
+                blob_bytes = int(run(_DROP_STATES, stored, *arrays)[0][0])
+            if going:
+                run(_DROP, stored, text_array(going), stored)
+        kept = sorted(unkey(node_id) for node_id in known - set(going))
+        return DroppedNodes(len(going), blob_bytes, tuple(kept))
