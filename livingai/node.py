@@ -103,7 +103,7 @@ _id_prefix = os.urandom(6).hex()
 _id_counter = itertools.count(1)
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """A unique id that sorts by creation time: milliseconds, then process, then counter (hex)."""
     return f"{time.time_ns() // 1_000_000:012x}-{_id_prefix}-{next(_id_counter):08x}"
 
@@ -137,7 +137,7 @@ class ExecutionNode:
     cost_tokens: int = 0
     latency_ms: float = 0.0
     metadata: dict[str, Any] = field(default_factory=dict)
-    id: str = field(default_factory=_new_id)
+    id: str = field(default_factory=new_id)
     created_at: float = field(default_factory=time.time)
     completed_at: float | None = None
 

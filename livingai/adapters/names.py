@@ -33,6 +33,11 @@ def part_name(part: str) -> str:
     return f"{escaped[: MAX_PART - _HASH_CHARS]}%%{digest}"  # no escape begins so
 
 
+def is_shortened(name: str) -> bool:
+    """Whether a part of an id was so long that the id does not say it any more."""
+    return "%%" in name
+
+
 def behind_prefix(prefix: str) -> str:
     """The first text, in order of code points, behind all that begin with ``prefix``, which ends in
     an ASCII character: the end of a :class:`~livingai.NodeRange`."""

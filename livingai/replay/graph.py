@@ -24,7 +24,7 @@ from livingai.errors import (
     StateEncodingError,
     StateTooLargeError,
 )
-from livingai.node import MAX_ID_BYTES, ErrorInfo, ExecutionNode, NodeType, Status, _new_id
+from livingai.node import MAX_ID_BYTES, ErrorInfo, ExecutionNode, NodeType, Status, new_id
 from livingai.outcome import Durability
 from livingai.replay.compare import How, NodeComparison, compare, name_of
 from livingai.replay.handlers import CallHandler, NodeHandler, ReplayInputs
@@ -221,6 +221,6 @@ def _replaces(recorded: ExecutionNode, override: Override) -> bool:
 
 def _replay_id(node_id: str) -> str:
     """A new id that begins with the recorded node's id, if both fit into the longest id."""
-    own = _new_id()
+    own = new_id()
     name = f"{node_id}~{own}"
     return name if len(name.encode("utf-8", "replace")) <= MAX_ID_BYTES else own

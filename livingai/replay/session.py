@@ -17,7 +17,7 @@ from livingai.errors import (
     ReplayDivergedError,
     StateEncodingError,
 )
-from livingai.node import MAX_ID_BYTES, ErrorInfo, _new_id
+from livingai.node import MAX_ID_BYTES, ErrorInfo, new_id
 from livingai.replay.align import align
 from livingai.replay.compare import ReplayResult
 from livingai.replay.graph import GraphReplay
@@ -119,7 +119,7 @@ class ReplaySession:
         return (yield from newest_state_before(recording, request.node_id))
 
     def _new_name(self) -> str:
-        own = f"replay-{_new_id()}"
+        own = f"replay-{new_id()}"
         name = f"{self.execution_id}~{own}"
         return name if len(name.encode("utf-8", "replace")) <= MAX_ID_BYTES else own
 

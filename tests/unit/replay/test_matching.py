@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from livingai import ExecutionNode, NodeType, Status
-from livingai.node import _new_id
+from livingai.node import new_id
 from livingai.replay.matching import ReplayTape, frozen
 from livingai.replay.recording import Recording
 from livingai.runs.calls import CALL, Call, CallOptions, Input
@@ -19,7 +19,7 @@ def record(*arguments: Any) -> ReplayTape:
     nodes = [
         ExecutionNode(
             "old", NodeType.PROMPT, Status.SUCCESS, Input.capture((value,), {}).recorded(),
-            metadata={"name": "think", CALL: str(place)}, id=f"{place}/{_new_id()}",
+            metadata={"name": "think", CALL: str(place)}, id=f"{place}/{new_id()}",
         )
         for place, value in enumerate(arguments)
     ]  # fmt: skip

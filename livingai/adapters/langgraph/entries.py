@@ -1,0 +1,303 @@
+"""The entries of a thread's log: a checkpoint each, the writes of a task each, and marks.
+
+A thread is one execution, whose log all its namespaces share, so checkpoints and writes are stored
+in the order in which they were handed over. Ids of entries are ``<execution>/<kind> ...``, with
+fields that are separated by a space and escaped so that ids sort as their fields do:
+
+===========================================  =====================================================
+``/c <namespace> <checkpoint id> <unique>``  a checkpoint; its state holds the channels' values
+``/w <namespace> <checkpoint id> <unique>``  the writes of one task, in the node's output
+``/m <unique>``                              a mark: the thread is a copy, was deleted, or pruned
+``/k <unique>``                              a mark: another thread is a copy of this one
+===========================================  =====================================================
+
+An entry is never changed. Where the same checkpoint is put again, the newest entry counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+import xxhash
+
+from livingai import codecs, serial
+from livingai.adapters.names import behind_prefix, execution_name, is_shortened
+from livingai.config import DEFAULT_MAX_STATE_BYTES
+from livingai.errors import ConfigurationError, CorruptRowError
+from livingai.node import ExecutionNode, NodeType, Status, new_id
+from livingai.protocol.ranges import RangedNode
+
+#: What all threads' executions begin with.
+FRAMEWORK: Final = "langgraph"
+#: A value as the serializer gives it: the name of its format, and bytes.
+Typed = tuple[str, bytes]
+
+_FORMAT: Final = 1
+#: Values from so many bytes on come first in a state, the largest at the front: where they grow at
+#: their end, all before that is equal to the last state's.
+_LARGE: Final = 4096
+#: Longest checkpoint id (UTF-8 bytes, escaped): ids of nodes are limited.
+_MAX_CHECKPOINT_ID: Final = 200
+_MAX_NAMESPACE: Final = 100
+#: Entry of a node's metadata: the thread's id, where that of the execution does not say it.
+_LONG: Final = "thread"
+_LOW: Final = re.compile(r"[\x00-\x21]")
+
+
+class ThreadName(NamedTuple):
+    """A thread, and the id of the execution that is its log."""
+
+    thread_id: str
+    execution_id: str
+
+    @classmethod
+    def of(cls, thread_id: str) -> ThreadName:
+        """The name of a thread."""
+        return cls(thread_id, execution_name(FRAMEWORK, thread_id))
+
+    @classmethod
+    def of_execution(cls, execution_id: str, any_entry: ExecutionNode) -> ThreadName:
+        """The name of the thread whose log has that entry.
+
+        Raises:
+            CorruptRowError: it is no log of a thread.
+        """
+        thread_id = any_entry.metadata.get(_LONG)
+        if thread_id is None:
+            thread_id = unquote(execution_id.partition(":")[2], errors="surrogatepass")
+        name = cls.of(str(thread_id))
+        if name.execution_id != execution_id:
+            raise CorruptRowError(f"execution {execution_id} is no log of a thread")
+        return name
+
+
+def prefix(execution_id: str, kind: str, namespace: str | None = None, checkpoint: str = "") -> str:
+    """What the ids of entries begin with: all of a kind, of a namespace, of a checkpoint."""
+    parts = f"{execution_id}/{kind} "
+    if namespace is not None:
+        parts += f"{_namespace(namespace)} "
+        if checkpoint:
+            parts += f"{_checkpoint(checkpoint)} "
+    return parts
+
+
+def below(execution_id: str, kind: str, namespace: str, checkpoint: str) -> str:
+    """The end of the range of entries whose checkpoint ids are below one."""
+    return prefix(execution_id, kind, namespace, checkpoint)
+
+
+def behind_checkpoint(execution_id: str, kind: str, namespace: str, checkpoint: str) -> str:
+    """The end of the range of entries whose checkpoint ids are not above one."""
+    return behind_prefix(prefix(execution_id, kind, namespace, checkpoint))
+
+
+def _escape(text: str) -> str:
+    """``text`` without spaces and control characters; sorts as ``text`` does."""
+    return _LOW.sub(lambda found: "!" + chr(0x40 + ord(found[0])), text)
+
+
+def _checkpoint(checkpoint_id: str) -> str:
+    escaped = _escape(checkpoint_id)
+    if len(escaped.encode("utf-8", "surrogatepass")) > _MAX_CHECKPOINT_ID:
+        raise ConfigurationError(
+            f"a checkpoint id has at most {_MAX_CHECKPOINT_ID} bytes; this one begins with "
+            f"{checkpoint_id[:40]!r}"
+        )
+    return escaped
+
+
+def _namespace(namespace: str) -> str:
+    escaped = _escape(namespace)
+    if len(escaped.encode("utf-8", "surrogatepass")) <= _MAX_NAMESPACE:
+        return escaped
+    return f"!!{xxhash.xxh3_128_hexdigest(namespace.encode('utf-8', 'surrogatepass'))}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointEntry:
+    """A checkpoint, its values serialized each on its own; ``checkpoint`` is the rest of it.
+    ``parents`` are the checkpoints of outer namespaces that it belongs to, ``delta_channels`` those
+    whose value has to be built from ancestors, ``run_id`` is the run that made it."""
+
+    namespace: str
+    checkpoint_id: str
+    parent_id: str | None
+    metadata: Typed
+    checkpoint: Typed
+    values: Mapping[str, Typed]
+    parents: Mapping[str, str] = field(default_factory=dict)
+    delta_channels: tuple[str, ...] = ()
+    run_id: str | None = None
+
+    def node(self, thread: ThreadName) -> tuple[ExecutionNode, list[Any]]:
+        """The node and the state to be saved."""
+        start = prefix(thread.execution_id, "c", self.namespace, self.checkpoint_id)
+        about: dict[str, Any] = {
+            "framework": FRAMEWORK, "name": "checkpoint", "namespace": self.namespace,
+            "checkpoint": self.checkpoint_id, "parent": self.parent_id,
+        }  # fmt: skip
+        if self.parents:
+            about["parents"] = dict(self.parents)
+        if self.delta_channels:
+            about["delta"] = list(self.delta_channels)
+        if self.run_id is not None:
+            about["run_id"] = self.run_id
+        node = _node(thread, start + new_id(), about)
+        node.input = list(self.metadata)
+        large = sorted(
+            (item for item in self.values.items() if len(item[1][1]) >= _LARGE),
+            key=lambda item: -len(item[1][1]),
+        )
+        small = [item for item in self.values.items() if len(item[1][1]) < _LARGE]
+        values = [[channel, *typed] for channel, typed in large + small]
+        return node, [_FORMAT, values, list(self.checkpoint)]
+
+    @classmethod
+    def read(cls, found: RangedNode) -> CheckpointEntry:
+        """The checkpoint of an entry; without its values where the state was not asked for.
+
+        Raises:
+            CorruptRowError: it is none.
+        """
+        with _reading(found):
+            about = found.node.metadata
+            values: dict[str, Typed] = {}
+            rest: Typed = ("", b"")
+            if found.state is not None:
+                version, items, checkpoint = found.state
+                _check_format(version)
+                rest = _typed(checkpoint)
+                values = {_text(name): _typed(typed) for name, *typed in items}
+            parent = about["parent"]
+            return cls(
+                _text(about["namespace"]), _text(about["checkpoint"]),
+                None if parent is None else _text(parent), _typed(found.node.input), rest, values,
+                {_text(key): _text(item) for key, item in about.get("parents", {}).items()},
+                tuple(map(_text, about.get("delta", ()))), about.get("run_id"),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write of a task: its index, channel and value."""
+
+    index: int
+    channel: str
+    value: Typed
+
+
+@dataclass(frozen=True, slots=True)
+class WritesEntry:
+    """The writes of a task that follow from a checkpoint. ``replaces``: they replace earlier ones
+    with the same index; else the first one with an index counts."""
+
+    namespace: str
+    checkpoint_id: str
+    task_id: str
+    task_path: str
+    replaces: bool
+    writes: tuple[Write, ...]
+
+    def node(self, thread: ThreadName) -> ExecutionNode:
+        """The node to be saved."""
+        about = {
+            "framework": FRAMEWORK, "name": "writes", "namespace": self.namespace,
+            "checkpoint": self.checkpoint_id, "task": self.task_id, "path": self.task_path,
+        }  # fmt: skip
+        start = prefix(thread.execution_id, "w", self.namespace, self.checkpoint_id)
+        node = _node(thread, start + new_id(), about)
+        items = [[each.index, each.channel, *each.value] for each in self.writes]
+        packed = serial.pack([_FORMAT, self.replaces, items])
+        node.output = codecs.encode(packed).blob
+        return node
+
+    @classmethod
+    def read(cls, found: RangedNode, max_bytes: int = DEFAULT_MAX_STATE_BYTES) -> WritesEntry:
+        """The writes of an entry.
+
+        Raises:
+            CorruptRowError: it has none.
+        """
+        with _reading(found):
+            about = found.node.metadata
+            packed = codecs.decode(found.node.output, max_bytes=max_bytes)
+            unpacked: Any = serial.unpack(packed)
+            version, replaces, items = unpacked
+            _check_format(version)
+            writes = tuple(
+                Write(int(index), _text(channel), _typed(typed)) for index, channel, *typed in items
+            )
+            return cls(
+                _text(about["namespace"]), _text(about["checkpoint"]), _text(about["task"]),
+                _text(about["path"]), bool(replaces), writes,
+            )  # fmt: skip
+
+
+def merge_writes(entries: Iterable[WritesEntry]) -> list[tuple[str, Write]]:
+    """The writes that count, with their tasks, in the order in which live execution applies them:
+    by task path, task, index. ``entries`` come in the order in which they were stored."""
+    counting: dict[tuple[str, int], tuple[str, Write]] = {}
+    for entry in entries:
+        for write in entry.writes:
+            key = (entry.task_id, write.index)
+            if entry.replaces or key not in counting:
+                counting[key] = (entry.task_path, write)
+    ordered = sorted((path, task, index) for (task, index), (path, _) in counting.items())
+    return [(task, counting[task, index][1]) for _, task, index in ordered]
+
+
+def mark_node(thread: ThreadName, kind: str, content: dict[str, Any]) -> ExecutionNode:
+    """A mark with that content."""
+    about = {"framework": FRAMEWORK, "name": "mark"}
+    node = _node(thread, prefix(thread.execution_id, kind) + new_id(), about)
+    node.output = content
+    return node
+
+
+def _node(thread: ThreadName, node_id: str, about: dict[str, Any]) -> ExecutionNode:
+    if is_shortened(thread.execution_id):
+        about[_LONG] = thread.thread_id
+    execution_id = thread.execution_id
+    return ExecutionNode(execution_id, NodeType.MEMORY, Status.SUCCESS, id=node_id, metadata=about)
+
+
+class _reading:
+    """Inside the block an entry is taken apart: what makes no sense is a CorruptRowError."""
+
+    def __init__(self, found: RangedNode) -> None:
+        self._id = found.node.id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (TypeError, ValueError, LookupError, AttributeError)):
+            raise CorruptRowError(
+                f"the entry {self._id} is damaged, or another program wrote it: {error}"
+            ) from error
+
+
+def _check_format(version: object) -> None:
+    if version != _FORMAT:
+        raise ValueError(
+            f"its format is {version!r:.20}, this livingai knows {_FORMAT}; upgrade livingai"
+        )
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _typed(value: object) -> Typed:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"{value!r:.40} is no serialized value")
+    name, data = value
+    if type(name) is not str or type(data) is not bytes:
+        raise TypeError(f"{name!r:.40} and {type(data).__name__} are no serialized value")
+    return name, data

@@ -1,0 +1,271 @@
+"""Threads as a whole: deleting, copying, pruning.
+
+Rules:
+
+1. A log is removed, in whole or in part, only while no copy reads it; else marks hide what goes.
+2. What is decided about a thread holds for what its log had at one version. So an entry ``began``
+   is appended first, and its version is the one; what is saved meanwhile stays.
+3. A mark is stored before anything is removed. Killed between the two, the thread shows what it
+   should, and the next prune removes the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Final, NamedTuple
+
+from livingai.adapters.langgraph.cursor import Found, Merged
+from livingai.adapters.langgraph.entries import mark_node, prefix
+from livingai.adapters.langgraph.thread import Thread
+from livingai.adapters.langgraph.view import Layer, Marks, Place, read_marks
+from livingai.adapters.names import behind_prefix
+from livingai.adapters.shared_log import SharedLog
+from livingai.adapters.steps import Step, Steps
+from livingai.node import new_id
+from livingai.outcome import Durability
+from livingai.protocol.ranges import RangedNode
+from livingai.stores.ranges import MAX_NODES, NodeRange, Version
+
+#: Nodes that are removed in one request.
+_CHUNK: Final = 1000
+
+
+class Copy(NamedTuple):
+    """What a log's ``k`` mark says: that thread was copied from it."""
+
+    execution_id: str
+    token: str
+
+
+def delete(log: SharedLog, thread: Thread) -> Steps[None]:
+    """Remove a thread. Its copies keep what they have."""
+    own, *copied = yield from thread.layers()
+    if (yield from _live_copies(log, own.execution_id)):
+        node = mark_node(thread.name, "m", {"mark": "deleted"})
+        yield Step(log, "append", node, durability=Durability.STORE)
+    else:
+        yield Step(log.engine, "delete", own.execution_id)
+    for layer in copied:
+        yield from _collect(log, layer.execution_id)
+
+
+def copy(log: SharedLog, source: Thread, target: Thread) -> Steps[None]:
+    """Let a thread have all that another one has now, whatever its length."""
+    layers = yield from source.layers()
+    if source.execution_id == target.execution_id or not (yield from _has_any(source, layers)):
+        return
+    token = new_id()
+    upto = yield from _append_located(log, source, "k", {"to": target.execution_id, "token": token})
+    content = {"mark": "copied", "from": source.execution_id, "upto": list(upto), "token": token}
+    node = mark_node(target.name, "m", content)
+    yield Step(log, "append", node, durability=Durability.STORE)
+
+
+def prune(log: SharedLog, thread: Thread) -> Steps[None]:
+    """Keep the latest checkpoint of each namespace, and what its delta channels are built from.
+
+    A call of a subgraph has a namespace of its own; it goes with the checkpoint of the root that it
+    started from.
+    """
+    layers = yield from thread.layers()
+    if not (yield from _has_any(thread, layers)):
+        return
+    upto = yield from _append_located(log, thread, "m", {"mark": "began"})
+    layers = _bounded((yield from thread.layers()), upto)
+    keep: set[Place] = set()
+    heads: list[Found] = []
+    for namespace in (yield from thread.namespaces(layers)):
+        head = yield from Merged(thread.cursors(layers, [namespace])).next()
+        if head is not None:
+            heads.append(head)
+    root = next((head for head in heads if not head.entry.namespace), None)
+    for head in heads:
+        if not (yield from _went_with_root(thread, head, root)):
+            keep |= yield from _needed(thread, head)
+    content = {"mark": "pruned", "upto": list(upto), "keep": sorted(map(list, keep))}
+    yield from _hide(log, thread, content)
+
+
+def remove_runs(log: SharedLog, thread: Thread, run_ids: Collection[str]) -> Steps[None]:
+    """Remove the checkpoints of these runs, with their writes."""
+    layers = yield from thread.layers()
+    if not (yield from _of_runs(thread, layers, run_ids)):
+        return
+    upto = yield from _append_located(log, thread, "m", {"mark": "began"})
+    layers = _bounded((yield from thread.layers()), upto)
+    gone = yield from _of_runs(thread, layers, run_ids)
+    content = {"mark": "removed", "upto": list(upto), "ids": sorted(map(list, gone))}
+    yield from _hide(log, thread, content)
+
+
+# -- what is to go --
+
+
+def _of_runs(thread: Thread, layers: list[Layer], run_ids: Collection[str]) -> Steps[set[Place]]:
+    found: set[Place] = set()
+    for layer in layers:
+        start = prefix(layer.execution_id, "c")
+        rest: NodeRange | None = NodeRange(
+            start, behind_prefix(start), _CHUNK, states=False, after=layer.after, upto=layer.upto
+        )
+        while rest is not None:
+            page = yield Step(thread.log, "nodes_between", layer.execution_id, rest)
+            for each in page:
+                place = _place(each)
+                if each.node.metadata.get("run_id") in run_ids and layer.shows(place, each.first):
+                    found.add(place)
+            rest = page.rest
+    return found
+
+
+def _went_with_root(thread: Thread, head: Found, root: Found | None) -> Steps[bool]:
+    """Whether the head is of a subgraph's call that started from a checkpoint which goes."""
+    about = head.entry
+    if ":" not in about.namespace:
+        return False
+    started = about.parents.get("")
+    if started is None or (root is not None and root.entry.checkpoint_id == started):
+        return False
+    saved = yield from thread.checkpoint("", started)
+    return saved is not None
+
+
+def _needed(thread: Thread, head: Found) -> Steps[set[Place]]:
+    """The head, and its ancestors as far as its delta channels need them: down to the one that has
+    the channel's value."""
+    needed = {(head.entry.namespace, head.entry.checkpoint_id)}
+    missing = {channel for channel in head.entry.delta_channels if channel not in head.entry.values}
+    found: Found | None = head
+    while missing and found is not None and found.entry.parent_id is not None:
+        of = yield from thread.checkpoint(found.entry.namespace, found.entry.parent_id)
+        if of is None:
+            break
+        parent = of.found
+        place = (parent.entry.namespace, parent.entry.checkpoint_id)
+        if place in needed:
+            break  # put again under a descendant of its own: a circle
+        needed.add(place)
+        missing -= set(parent.entry.values)
+        found = parent
+    return needed
+
+
+# -- marks, and removing what they hide --
+
+
+def _append_located(
+    log: SharedLog, thread: Thread, kind: str, content: dict[str, Any]
+) -> Steps[Version]:
+    """Append a mark; the version that it has in the store. All that was accepted before on this
+    machine has a lower one."""
+    node = mark_node(thread.name, kind, content)
+    yield Step(log, "append", node, durability=Durability.STORE)
+    exactly = NodeRange(node.id, node.id + "\0", 1)
+    page = yield Step(log, "nodes_between", thread.execution_id, exactly)
+    version: Version = page.nodes[0].first
+    return version
+
+
+def _hide(log: SharedLog, thread: Thread, content: dict[str, Any]) -> Steps[None]:
+    before = yield from thread.marks()
+    node = mark_node(thread.name, "m", content)
+    yield Step(log, "append", node, durability=Durability.STORE)
+    if (yield from _live_copies(log, thread.execution_id)):
+        return
+    gone = yield from _hidden_nodes(thread)
+    kept = yield from _drop(log, thread.execution_id, gone)
+    if not before.copied and content["mark"] == "pruned" and not kept:
+        # What they hide is removed, or hidden by this mark, too.
+        yield from _drop(log, thread.execution_id, before.removable)
+
+
+def _hidden_nodes(thread: Thread) -> Steps[list[str]]:
+    """The nodes of the log itself that are hidden: checkpoints, and their writes."""
+    layer = (yield from thread.marks()).own_layer(thread.execution_id)
+    nodes: list[str] = []
+    hidden: set[Place] = set()
+    shown: set[Place] = set()
+    for kind in "cw":
+        start = prefix(thread.execution_id, kind)
+        rest: NodeRange | None = NodeRange(start, behind_prefix(start), _CHUNK, states=False)
+        while rest is not None:
+            page = yield Step(thread.log, "nodes_between", thread.execution_id, rest)
+            for each in page:
+                place = _place(each)
+                old = layer.after is not None and each.first <= layer.after
+                if kind == "w":
+                    if old or (place in hidden and place not in shown):
+                        nodes.append(each.node.id)
+                elif old or not layer.shows(place, each.first):
+                    hidden.add(place)
+                    nodes.append(each.node.id)
+                else:
+                    shown.add(place)
+            rest = page.rest
+    return nodes
+
+
+def _place(found: RangedNode) -> Place:
+    about = found.node.metadata
+    return str(about.get("namespace", "")), str(about.get("checkpoint", ""))
+
+
+def _drop(log: SharedLog, execution_id: str, node_ids: Iterable[str]) -> Steps[list[str]]:
+    """Remove nodes; those that have to stay, because states of others build on theirs."""
+    ids = list(node_ids)
+    kept: list[str] = []
+    for at in range(0, len(ids), _CHUNK):
+        dropped = yield Step(log.engine, "drop_nodes", execution_id, ids[at : at + _CHUNK])
+        kept += dropped.kept
+    return kept
+
+
+# -- copies --
+
+
+def _live_copies(log: SharedLog, execution_id: str) -> Steps[list[Copy]]:
+    """The threads that still read this log."""
+    start = prefix(execution_id, "k")
+    asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
+    page = yield Step(log, "nodes_between", execution_id, asked)
+    live = []
+    for each in page:
+        copied = Copy(each.node.output["to"], each.node.output["token"])
+        start = prefix(copied.execution_id, "m")
+        asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
+        theirs = read_marks((yield Step(log, "nodes_between", copied.execution_id, asked)))
+        if any(mark.token == copied.token for mark in theirs.copied):
+            live.append(copied)
+        elif (yield from _live_copies(log, copied.execution_id)):
+            live.append(copied)  # deleted, but read by copies of its own
+    return live
+
+
+def _collect(log: SharedLog, execution_id: str) -> Steps[None]:
+    """Remove a log that was deleted and kept for its copies, if none is left."""
+    start = prefix(execution_id, "m")
+    asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
+    marks: Marks = read_marks((yield Step(log, "nodes_between", execution_id, asked)))
+    if marks.after is None or marks.copied or (yield from _live_copies(log, execution_id)):
+        return
+    start = f"{execution_id}/"
+    later = NodeRange(start, behind_prefix(start), 1, states=False, after=marks.after)
+    if not (yield Step(log, "nodes_between", execution_id, later)):
+        yield Step(log.engine, "delete", execution_id)
+
+
+def _has_any(thread: Thread, layers: list[Layer]) -> Steps[bool]:
+    for layer in layers:
+        for kind in "cw":
+            start = prefix(layer.execution_id, kind)
+            asked = NodeRange(
+                start, behind_prefix(start), 1, states=False, after=layer.after, upto=layer.upto
+            )
+            if (yield Step(thread.log, "nodes_between", layer.execution_id, asked)):
+                return True
+    return False
+
+
+def _bounded(layers: list[Layer], upto: Version) -> list[Layer]:
+    """The layers without what the thread's own log got later."""
+    return [layers[0]._replace(upto=upto), *layers[1:]]

@@ -1,0 +1,138 @@
+"""What of the logs belongs to a thread: its own entries, those it was copied with, and which of
+them its marks hide.
+
+A copy of a thread costs the same whatever its length: a mark in the new thread says up to which
+version the old one's log belongs to it, too. So a log may be read on behalf of others, and is only
+removed when no copy reads it any more; until then marks hide what was deleted or pruned:
+
+``copied``   the log of ``from``, as far as its version ``upto``, belongs to this thread, too
+``deleted``  what came before this mark does not belong to the thread any more
+``pruned``   of the checkpoints up to the version ``upto`` only those in ``keep`` do
+``removed``  the checkpoints in ``ids``, up to the version ``upto``, do not
+``began``    nothing: its version is the ``upto`` of a mark that follows
+
+The writes of a checkpoint belong to a thread if the checkpoint does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from livingai.errors import CorruptRowError
+from livingai.protocol.ranges import RangedNode
+from livingai.stores.ranges import Version
+
+#: (namespace, checkpoint id)
+Place = tuple[str, str]
+
+
+class Hiding(NamedTuple):
+    """A mark that hides checkpoints whose first version is not above ``upto`` (None: all that the
+    layer has), unless they are in ``keep``, or if they are in ``ids``."""
+
+    upto: Version | None
+    keep: frozenset[Place] | None = None
+    ids: frozenset[Place] = frozenset()
+
+    def hides(self, place: Place, first: Version) -> bool:
+        """Whether a checkpoint is hidden."""
+        if self.upto is not None and first > self.upto:
+            return False
+        return place not in self.keep if self.keep is not None else place in self.ids
+
+
+class Layer(NamedTuple):
+    """A part of a log that belongs to a thread: entries with a first version in a window, without
+    the checkpoints that are hidden."""
+
+    execution_id: str
+    after: Version | None
+    upto: Version | None
+    hidden: tuple[Hiding, ...]
+
+    def shows(self, place: Place, first: Version) -> bool:
+        """Whether a checkpoint of the window is visible."""
+        return not any(each.hides(place, first) for each in self.hidden)
+
+
+class Copied(NamedTuple):
+    """A mark: the thread was copied from a log, as far as ``upto``; ``token`` names that copy in
+    the log of its source."""
+
+    at: Version
+    source: str
+    upto: Version
+    token: str
+
+
+class Marks(NamedTuple):
+    """The marks of one log that count."""
+
+    after: Version | None
+    copied: tuple[Copied, ...]
+    #: With the versions of the marks.
+    hiding: tuple[tuple[Version, Hiding], ...]
+    #: Ids of the nodes of ``hiding`` and of ``began`` marks.
+    removable: tuple[str, ...] = ()
+
+    def own_layer(self, execution_id: str, upto: Version | None = None) -> Layer:
+        """The entries of the log itself."""
+        return Layer(execution_id, self.after, upto, tuple(each for _, each in self.hiding))
+
+    def for_copy(self, copy: Copied) -> tuple[Hiding, ...]:
+        """What these marks hide of a log that was copied: marks that came after the copy."""
+        return tuple(each._replace(upto=None) for at, each in self.hiding if at > copy.at)
+
+
+NO_MARKS = Marks(None, (), ())
+
+
+def read_marks(found: Iterable[RangedNode], upto: Version | None = None) -> Marks:
+    """The marks of a log among these nodes, in any order; of those whose first version is not above
+    ``upto``.
+
+    Raises:
+        CorruptRowError: one makes no sense.
+    """
+    nodes = sorted(
+        (each for each in found if upto is None or each.first <= upto), key=lambda each: each.first
+    )
+    after: Version | None = None
+    copied: list[Copied] = []
+    hiding: list[tuple[Version, Hiding]] = []
+    removable: list[str] = []
+    for each in nodes:
+        try:
+            content = each.node.output
+            kind = content["mark"]
+            if kind == "deleted":
+                after, copied, hiding = each.first, [], []
+            elif kind == "copied":
+                copied.append(
+                    Copied(each.first, content["from"], _version(content["upto"]), content["token"])
+                )
+            elif kind == "pruned":
+                keep = _places(content["keep"])
+                hiding.append((each.first, Hiding(_version(content["upto"]), keep)))
+                removable.append(each.node.id)
+            elif kind == "removed":
+                gone = _places(content["ids"])
+                hiding.append((each.first, Hiding(_version(content["upto"]), None, gone)))
+                removable.append(each.node.id)
+            elif kind == "began":
+                removable.append(each.node.id)
+            else:
+                raise ValueError(f"it is of the kind {kind!r:.20}; upgrade livingai to read it")
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise CorruptRowError(f"the mark {each.node.id} makes no sense: {error}") from error
+    return Marks(after, tuple(copied), tuple(hiding), tuple(removable))
+
+
+def _version(value: Any) -> Version:
+    epoch, seq = value
+    return int(epoch), int(seq)
+
+
+def _places(value: Sequence[Any]) -> frozenset[Place]:
+    return frozenset((str(namespace), str(checkpoint)) for namespace, checkpoint in value)

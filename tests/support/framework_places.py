@@ -1,0 +1,59 @@
+"""Places for the tests of frameworks: on SQLite, and on servers where they can be started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.agents import Agent
+from tests.support.place import Place, _descriptors
+from tests.support.postgres_servers import shared_url
+from tests.support.processes import TAG
+from tests.support.redis_servers import prefix_for, shared_server
+
+#: Importing a framework warns, in these processes, too, and what is warned of is in their logs.
+QUIET = {"PYTHONWARNINGS": "ignore"}
+
+KINDS = (
+    "sqlite",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("postgres", marks=pytest.mark.postgres),
+)
+
+
+class FrameworkPlace(Place):
+    """A place of a test whose process runs a framework. Those keep event loops and connections for
+    the life of the process, so of its descriptors only those count that lead into the place."""
+
+    def _check_own_process(self) -> None:
+        inside = str(self.folder)
+        foreign = {fd: what for fd, what in _descriptors().items() if inside not in what}
+        self._descriptors.update(foreign)
+        super()._check_own_process()
+
+
+@pytest.fixture(params=KINDS)
+def place(
+    request: pytest.FixtureRequest, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """A store of each kind with a state directory, and nothing left behind at the end."""
+    name = prefix_for(tmp_path)
+    match request.param:
+        case "redis":
+            url = f"{shared_server().url}?prefix={name}"
+        case "postgres":
+            url = shared_url()
+            url += f"{'&' if '?' in url else '?'}schema={name.replace('-', '_')}"
+        case _:
+            url = ""
+    made = FrameworkPlace(tmp_path, url)
+    monkeypatch.setenv(TAG, made.tag)
+    yield made
+    made.finish()
+
+
+def other_process(place: Place, **settings: Any) -> Agent:
+    """Another process of the place, which may import frameworks."""
+    return place.agent(env=QUIET, **settings)
