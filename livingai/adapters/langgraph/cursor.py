@@ -18,7 +18,7 @@ _FIRST_PAGE = 8
 _LAST_PAGE = 512
 
 
-class Found(NamedTuple):
+class FoundCheckpoint(NamedTuple):
     """A checkpoint that belongs to a thread, the log that it is in, and its first version there."""
 
     entry: CheckpointEntry
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     node_id: str
 
 
-class Cursor:
+class CheckpointCursor:
     """The visible checkpoints of one namespace in one layer, in descending order of id."""
 
     def __init__(
@@ -52,10 +52,10 @@ class Cursor:
         self._rest: NodeRange | None = NodeRange(
             first, behind, page, backwards=True, states=states, after=layer.after, upto=layer.upto
         )
-        self._ready: deque[Found] = deque()
+        self._ready: deque[FoundCheckpoint] = deque()
         self._last: str | None = None
 
-    def peek(self) -> Steps[Found | None]:
+    def peek(self) -> Steps[FoundCheckpoint | None]:
         """The next checkpoint; None: there is none."""
         while not self._ready and self._rest is not None:
             asked = self._rest
@@ -66,7 +66,9 @@ class Cursor:
                     continue  # put again later: that entry counts
                 self._last = entry.checkpoint_id
                 if self._layer.shows((entry.namespace, entry.checkpoint_id), each.first):
-                    self._ready.append(Found(entry, self._layer, each.first, each.node.id))
+                    self._ready.append(
+                        FoundCheckpoint(entry, self._layer, each.first, each.node.id)
+                    )
             self._page = min(self._page * 4, _LAST_PAGE)
             self._rest = found.rest and _resized(found.rest, self._page)
         return self._ready[0] if self._ready else None
@@ -80,12 +82,12 @@ class Merged:
     """The checkpoints of several cursors as one, in descending order of id. Where two have the same
     checkpoint, that of the earlier cursor counts."""
 
-    def __init__(self, cursors: Sequence[Cursor]) -> None:
+    def __init__(self, cursors: Sequence[CheckpointCursor]) -> None:
         self._cursors = list(cursors)
 
-    def next(self) -> Steps[Found | None]:
+    def next(self) -> Steps[FoundCheckpoint | None]:
         """The next checkpoint; None: there is none."""
-        best: Found | None = None
+        best: FoundCheckpoint | None = None
         for cursor in list(self._cursors):
             found = yield from cursor.peek()
             if found is None:

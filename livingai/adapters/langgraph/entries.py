@@ -182,7 +182,7 @@ class CheckpointEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class TaskWrite:
     """One write of a task: its index, channel and value."""
 
     index: int
@@ -200,7 +200,7 @@ class WritesEntry:
     task_id: str
     task_path: str
     replaces: bool
-    writes: tuple[Write, ...]
+    writes: tuple[TaskWrite, ...]
 
     def node(self, thread: ThreadName) -> ExecutionNode:
         """The node to be saved."""
@@ -229,7 +229,8 @@ class WritesEntry:
             version, replaces, items = unpacked
             _check_format(version)
             writes = tuple(
-                Write(int(index), _text(channel), _typed(typed)) for index, channel, *typed in items
+                TaskWrite(int(index), _text(channel), _typed(typed))
+                for index, channel, *typed in items
             )
             return cls(
                 _text(about["namespace"]), _text(about["checkpoint"]), _text(about["task"]),
@@ -237,10 +238,10 @@ class WritesEntry:
             )  # fmt: skip
 
 
-def merge_writes(entries: Iterable[WritesEntry]) -> list[tuple[str, Write]]:
+def merge_writes(entries: Iterable[WritesEntry]) -> list[tuple[str, TaskWrite]]:
     """The writes that count, with their tasks, in the order in which live execution applies them:
     by task path, task, index. ``entries`` come in the order in which they were stored."""
-    counting: dict[tuple[str, int], tuple[str, Write]] = {}
+    counting: dict[tuple[str, int], tuple[str, TaskWrite]] = {}
     for entry in entries:
         for write in entry.writes:
             key = (entry.task_id, write.index)

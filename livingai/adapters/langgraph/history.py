@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from livingai.adapters.langgraph.entries import Write
+from livingai.adapters.langgraph.entries import TaskWrite
 from livingai.adapters.langgraph.listing import Deserializer
 from livingai.adapters.langgraph.thread import Thread
 from livingai.adapters.steps import Steps
@@ -24,7 +24,7 @@ def delta_history(
 
     Follows the parents, not the order of ids: two processes' ids need not be in order.
     """
-    newest_first: dict[str, list[tuple[str, Write]]] = {channel: [] for channel in channels}
+    newest_first: dict[str, list[tuple[str, TaskWrite]]] = {channel: [] for channel in channels}
     seeds: dict[str, Any] = {}
     remaining = set(channels)
     if checkpoint_id:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from livingai.adapters.langgraph.cursor import Found, Merged
+from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
 from livingai.adapters.langgraph.entries import ThreadName, Typed
 from livingai.adapters.langgraph.thread import Checkpointed, Thread
 from livingai.adapters.langgraph.view import Layer
@@ -27,7 +27,7 @@ class _Source:
         self.thread = thread
         self.layers = layers
         self.merged = merged
-        self.head: Found | None = None
+        self.head: FoundCheckpoint | None = None
 
 
 class Listing:
@@ -89,7 +89,7 @@ class Listing:
             sources.append(_Source(thread, layers, Merged(cursors)))
         return sources
 
-    def _fits(self, found: Found) -> bool:
+    def _fits(self, found: FoundCheckpoint) -> bool:
         asked_id = None if self._asked is None else self._asked.get("checkpoint_id")
         if asked_id and found.entry.checkpoint_id != asked_id:
             return False

@@ -23,8 +23,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from livingai.adapters.langgraph import upkeep
 from livingai.adapters.langgraph.entries import (
     CheckpointEntry,
+    TaskWrite,
     ThreadName,
-    Write,
     WritesEntry,
 )
 from livingai.adapters.langgraph.history import delta_history
@@ -167,7 +167,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
             namespace, str(config["configurable"]["checkpoint_id"]), task_id, task_path,
             all(channel in WRITES_IDX_MAP for channel, _ in writes),
             tuple(
-                Write(WRITES_IDX_MAP.get(channel, at), channel, self.serde.dumps_typed(value))
+                TaskWrite(WRITES_IDX_MAP.get(channel, at), channel, self.serde.dumps_typed(value))
                 for at, (channel, value) in enumerate(writes)
             ),
         )  # fmt: skip

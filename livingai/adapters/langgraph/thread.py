@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from livingai.adapters.langgraph.cursor import Cursor, Found, Merged
+from livingai.adapters.langgraph.cursor import CheckpointCursor, FoundCheckpoint, Merged
 from livingai.adapters.langgraph.entries import (
     FRAMEWORK,
     CheckpointEntry,
+    TaskWrite,
     ThreadName,
-    Write,
     WritesEntry,
     behind_checkpoint,
     merge_writes,
@@ -38,8 +38,8 @@ _MAX_COPIES: Final = 100
 class Checkpointed(NamedTuple):
     """A checkpoint, and the writes that follow from it, each with its task."""
 
-    found: Found
-    writes: list[tuple[str, Write]]
+    found: FoundCheckpoint
+    writes: list[tuple[str, TaskWrite]]
 
 
 class Thread:
@@ -89,7 +89,9 @@ class Thread:
                 return Checkpointed(head, merge_writes(_writes_of(head.entry, writes)))
             return (yield from self._with_writes(head))
         layers = yield from self._layers(read_marks(marked))
-        checkpoints = Merged([Cursor(self.log, layer, namespace, page=1) for layer in layers])
+        checkpoints = Merged(
+            [CheckpointCursor(self.log, layer, namespace, page=1) for layer in layers]
+        )
         newest_found = yield from checkpoints.next()
         if newest_found is None:
             return None
@@ -117,7 +119,9 @@ class Thread:
                     return (yield from self._with_writes(head, layers))
         return None
 
-    def writes(self, found: Found, layers: Sequence[Layer]) -> Steps[list[tuple[str, Write]]]:
+    def writes(
+        self, found: FoundCheckpoint, layers: Sequence[Layer]
+    ) -> Steps[list[tuple[str, TaskWrite]]]:
         """The writes that follow from a checkpoint, from all layers."""
         entry = found.entry
         merged: list[WritesEntry] = []
@@ -129,7 +133,7 @@ class Thread:
         return merge_writes(merged)
 
     def _with_writes(
-        self, found: Found, layers: Sequence[Layer] | None = None
+        self, found: FoundCheckpoint, layers: Sequence[Layer] | None = None
     ) -> Steps[Checkpointed]:
         writes = yield from self.writes(found, layers or [found.layer])
         return Checkpointed(found, writes)
@@ -165,10 +169,10 @@ class Thread:
         before: str | None = None,
         *,
         states: bool = True,
-    ) -> list[Cursor]:
+    ) -> list[CheckpointCursor]:
         """Cursors over these namespaces in all layers."""
         return [
-            Cursor(self.log, layer, namespace, before, states=states)
+            CheckpointCursor(self.log, layer, namespace, before, states=states)
             for namespace in namespaces
             for layer in layers
         ]
@@ -234,8 +238,8 @@ def _in_layer(asked: NodeRange, layer: Layer) -> NodeRange:
     )  # fmt: skip
 
 
-def _found(each: RangedNode, layer: Layer) -> Found:
-    return Found(CheckpointEntry.read(each), layer, each.first, each.node.id)
+def _found(each: RangedNode, layer: Layer) -> FoundCheckpoint:
+    return FoundCheckpoint(CheckpointEntry.read(each), layer, each.first, each.node.id)
 
 
 def _writes_of(entry: CheckpointEntry, nodes: Iterable[RangedNode]) -> list[WritesEntry]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, Final, NamedTuple
 
-from livingai.adapters.langgraph.cursor import Found, Merged
+from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
 from livingai.adapters.langgraph.entries import mark_node, prefix
 from livingai.adapters.langgraph.thread import Thread
 from livingai.adapters.langgraph.view import Layer, Marks, Place, read_marks
@@ -30,7 +30,7 @@ from livingai.stores.ranges import MAX_NODES, NodeRange, Version
 _CHUNK: Final = 1000
 
 
-class Copy(NamedTuple):
+class ThreadCopy(NamedTuple):
     """What a log's ``k`` mark says: that thread was copied from it."""
 
     execution_id: str
@@ -73,7 +73,7 @@ def prune(log: SharedLog, thread: Thread) -> Steps[None]:
     upto = yield from _append_located(log, thread, "m", {"mark": "began"})
     layers = _bounded((yield from thread.layers()), upto)
     keep: set[Place] = set()
-    heads: list[Found] = []
+    heads: list[FoundCheckpoint] = []
     for namespace in (yield from thread.namespaces(layers)):
         head = yield from Merged(thread.cursors(layers, [namespace])).next()
         if head is not None:
@@ -118,7 +118,9 @@ def _of_runs(thread: Thread, layers: list[Layer], run_ids: Collection[str]) -> S
     return found
 
 
-def _went_with_root(thread: Thread, head: Found, root: Found | None) -> Steps[bool]:
+def _went_with_root(
+    thread: Thread, head: FoundCheckpoint, root: FoundCheckpoint | None
+) -> Steps[bool]:
     """Whether the head is of a subgraph's call that started from a checkpoint which goes."""
     about = head.entry
     if ":" not in about.namespace:
@@ -130,12 +132,12 @@ def _went_with_root(thread: Thread, head: Found, root: Found | None) -> Steps[bo
     return saved is not None
 
 
-def _needed(thread: Thread, head: Found) -> Steps[set[Place]]:
+def _needed(thread: Thread, head: FoundCheckpoint) -> Steps[set[Place]]:
     """The head, and its ancestors as far as its delta channels need them: down to the one that has
     the channel's value."""
     needed = {(head.entry.namespace, head.entry.checkpoint_id)}
     missing = {channel for channel in head.entry.delta_channels if channel not in head.entry.values}
-    found: Found | None = head
+    found: FoundCheckpoint | None = head
     while missing and found is not None and found.entry.parent_id is not None:
         of = yield from thread.checkpoint(found.entry.namespace, found.entry.parent_id)
         if of is None:
@@ -223,14 +225,14 @@ def _drop(log: SharedLog, execution_id: str, node_ids: Iterable[str]) -> Steps[l
 # -- copies --
 
 
-def _live_copies(log: SharedLog, execution_id: str) -> Steps[list[Copy]]:
+def _live_copies(log: SharedLog, execution_id: str) -> Steps[list[ThreadCopy]]:
     """The threads that still read this log."""
     start = prefix(execution_id, "k")
     asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
     page = yield Step(log, "nodes_between", execution_id, asked)
     live = []
     for each in page:
-        copied = Copy(each.node.output["to"], each.node.output["token"])
+        copied = ThreadCopy(each.node.output["to"], each.node.output["token"])
         start = prefix(copied.execution_id, "m")
         asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
         theirs = read_marks((yield Step(log, "nodes_between", copied.execution_id, asked)))

@@ -56,7 +56,7 @@ class Layer(NamedTuple):
         return not any(each.hides(place, first) for each in self.hidden)
 
 
-class Copied(NamedTuple):
+class CopyMark(NamedTuple):
     """A mark: the thread was copied from a log, as far as ``upto``; ``token`` names that copy in
     the log of its source."""
 
@@ -70,7 +70,7 @@ class Marks(NamedTuple):
     """The marks of one log that count."""
 
     after: Version | None
-    copied: tuple[Copied, ...]
+    copied: tuple[CopyMark, ...]
     #: With the versions of the marks.
     hiding: tuple[tuple[Version, Hiding], ...]
     #: Ids of the nodes of ``hiding`` and of ``began`` marks.
@@ -80,7 +80,7 @@ class Marks(NamedTuple):
         """The entries of the log itself."""
         return Layer(execution_id, self.after, upto, tuple(each for _, each in self.hiding))
 
-    def for_copy(self, copy: Copied) -> tuple[Hiding, ...]:
+    def for_copy(self, copy: CopyMark) -> tuple[Hiding, ...]:
         """What these marks hide of a log that was copied: marks that came after the copy."""
         return tuple(each._replace(upto=None) for at, each in self.hiding if at > copy.at)
 
@@ -99,7 +99,7 @@ def read_marks(found: Iterable[RangedNode], upto: Version | None = None) -> Mark
         (each for each in found if upto is None or each.first <= upto), key=lambda each: each.first
     )
     after: Version | None = None
-    copied: list[Copied] = []
+    copied: list[CopyMark] = []
     hiding: list[tuple[Version, Hiding]] = []
     removable: list[str] = []
     for each in nodes:
@@ -110,7 +110,9 @@ def read_marks(found: Iterable[RangedNode], upto: Version | None = None) -> Mark
                 after, copied, hiding = each.first, [], []
             elif kind == "copied":
                 copied.append(
-                    Copied(each.first, content["from"], _version(content["upto"]), content["token"])
+                    CopyMark(
+                        each.first, content["from"], _version(content["upto"]), content["token"]
+                    )
                 )
             elif kind == "pruned":
                 keep = _places(content["keep"])

@@ -52,7 +52,7 @@ def test_a_process_without_families_is_sent_what_it_knows(cls: type[LivingAIErro
     found = as_before_families(*sent(cls("what happened"), 0))
     assert str(found) == "what happened"
     expected = next((each for each in cls.__mro__ if each.__name__ in _FIRST), None)
-    assert type(found) is (ServiceError if cls is LivingAIError else expected)
+    assert type(found) is (ServiceError if expected is LivingAIError else expected)
 
 
 def test_a_damaged_row_is_damage_to_a_process_without_families() -> None:
