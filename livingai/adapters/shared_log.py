@@ -5,69 +5,85 @@ right for a run, which one program makes. The sessions and threads of frameworks
 whoever serves the next request, and each of those writes has to stay. So here nobody keeps an
 earlier owner out:
 
-1. Each entry is a node with an id of its own that nobody else writes. Two processes never change
-   the same node, so the order of their entries does not matter.
-2. After a save this process looks whether it still owns the execution. If so, the entry was
-   accepted before any other process of this machine took it over, and is stored before what that
-   one writes. Else it takes the execution back and saves the entry again.
-3. A process on another machine takes it over in the store. Entries of this process that were on
-   their way then end ``fenced``; as soon as that is known they are saved again, by a thread that
-   does nothing else. Until then they are in this process's memory alone: a process that is killed
-   within these milliseconds loses them, unless it had waited for ``Durability.STORE``.
+1. Each entry is a node with an id of its own, which is appended once and not changed afterwards.
+   Two processes never write the same node, so the order of their entries does not matter.
+2. After a save this process looks whether the claim under which it saved is unmarked. If so, the
+   entry was accepted before any other process of this machine took the execution over, and is
+   stored before what that one writes. Else it takes the execution back and saves the entry again.
+   So what :meth:`SharedLog.append` has accepted survives the death of any process, as long as the
+   processes that append share a state directory.
+3. A process with another state directory (on another machine) takes the execution over in the
+   store. Entries of this process that had no outcome by then end ``fenced``; as soon as that is
+   known they are saved again (:mod:`livingai.adapters.unsettled`). Until an entry has its outcome,
+   it depends on this process: one that is killed, or leaves without waiting, loses those of its
+   entries that another machine puts out. :meth:`SharedLog.flush`, the end of the engine and
+   ``Durability.STORE`` wait for that.
 4. An entry that the store refuses for good is in the quarantine; the next call for its execution,
    and :meth:`SharedLog.flush`, raise that.
+
+Entries without an outcome are held in memory with their states: while the store is down, as many
+bytes as the journal takes (``journal_bytes``) at most.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import math
 import os
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
+from livingai.adapters.steps import Step, Steps, take, take_sync
+from livingai.adapters.unsettled import LogEntry, UnsettledEntries, seconds_left
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import FlushTimeoutError, LivingAIError, RecordRefusedError
+from livingai.errors import ConfigurationError, FlushTimeoutError, OutcomeUnknownError
 from livingai.node import ExecutionNode
-from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
+from livingai.outcome import Durability, OutcomeStatus, Receipt
 from livingai.protocol.ranges import NodePage
 from livingai.runs.ports import ClaimState, OwnedClaim
 from livingai.stores.ranges import NodeRange
 
-#: Between two attempts to save an entry again while that fails (s).
-_PAUSE_S = 0.2
+T = TypeVar("T")
 
-
-class Entry(NamedTuple):
-    """A node of the log, and the state that was saved with it."""
-
-    node: ExecutionNode
-    state: Any
+_logs: weakref.WeakKeyDictionary[CheckpointEngine, weakref.ref[SharedLog]] = (
+    weakref.WeakKeyDictionary()
+)
+_making = threading.Lock()
 
 
 class SharedLog:
     """Appends to, and reads, executions that other processes append to as well. Thread-safe; each
-    method that waits has a twin for programs without an event loop."""
+    method that waits has a twin for programs without an event loop.
 
-    def __init__(self, engine: CheckpointEngine) -> None:
-        self.engine = engine
-        self._begin()
+    There is one per engine, however often it is asked for, and it lives as long: it hears of every
+    outcome of the engine, and adapters make one for each session that they open.
+    """
+
+    engine: CheckpointEngine
+    _entries: UnsettledEntries
+
+    def __new__(cls, engine: CheckpointEngine) -> SharedLog:
+        with _making:
+            reference = _logs.get(engine)
+            log = None if reference is None else reference()
+            if log is None:
+                log = super().__new__(cls)
+                log.engine = engine
+                log._begin()
+                engine.before_close(log._settle)
+                _logs[engine] = weakref.ref(log)
+            return log
 
     def _begin(self) -> None:
-        """Begin as new: at first, and in a forked child."""
-        self._pid = os.getpid()
-        self._lock = threading.Condition()
-        #: Entries whose outcome is not known, by their receipts.
-        self._waiting: dict[int, tuple[Receipt, Entry]] = {}
-        #: Entries to be saved again, in the order in which that became known.
-        self._fenced: collections.deque[Entry] = collections.deque()
-        #: By execution: what the store has refused since anybody was told.
-        self._refused: dict[str, RecordRefusedError] = {}
-        self._saver: threading.Thread | None = None
-        self.engine.observe(self._settled)
+        """Begin as new: at first, and in a forked child, whose engine has begun as new, too."""
+        engine = self.engine
+        self._entries = UnsettledEntries(
+            lambda entry: take_sync(self._saved(entry)), lambda: engine.closed
+        )
+        engine.observe(self._entries.settled)
 
     # -- writing --
 
@@ -76,211 +92,190 @@ class SharedLog:
     ) -> Receipt:
         """Save an entry so that no other process's entries put it out.
 
-        Returns when :meth:`~livingai.CheckpointEngine.save` does, at ``durability`` (by default the
-        engine's).
+        Returns once it has reached ``durability`` (by default the engine's). The node is appended
+        once; neither it nor ``state`` is to be changed afterwards. After an error or a cancelled
+        wait the entry may be there or not: the same node may be appended again.
 
         Raises:
-            RecordRefusedError: the store has refused an earlier entry of this execution for good;
-                this one was not saved. Raised once.
-            LivingAIError: as ``save``.
+            RecordRefusedError: the store has refused an earlier entry of this execution for good,
+                or, at ``Durability.STORE``, this one. Raised once. In the first case this one was
+                not saved.
+            FencedError: an earlier entry is lost, see :meth:`flush`.
+            LivingAIError: as :meth:`livingai.CheckpointEngine.save`.
         """
-        execution_id = self._ready(node)
-        while True:
-            claim = self.engine.own_claim(execution_id)
-            receipt = await self.engine.save(node, state, durability=durability, history=True)
-            if self._keeps(execution_id, claim) and not self._was_fenced(receipt):
-                return self._wait_for(receipt, Entry(node, state))
-            self.engine.new_claim(execution_id)
+        level = self._level(durability)
+        self.check(node.execution_id)
+        entry = LogEntry(node, state)
+        self._entries.add(receipt := await take(self._saved(entry)), entry)
+        if level is Durability.FSYNC:
+            await self.engine.flush(Durability.FSYNC)
+        elif level is Durability.STORE:
+            while not (outcome := await receipt).stored:
+                if outcome.status is OutcomeStatus.FENCED:
+                    await asyncio.to_thread(self._entries.wait_saved_again, math.inf)
+                receipt = self._entries.following(entry, receipt, outcome)
+        return receipt
 
     def append_sync(
         self, node: ExecutionNode, state: Any = None, *, durability: Durability | None = None
     ) -> Receipt:
         """Twin of :meth:`append`."""
-        execution_id = self._ready(node)
-        while True:
-            claim = self.engine.own_claim(execution_id)
-            receipt = self.engine.save_sync(node, state, durability=durability, history=True)
-            if self._keeps(execution_id, claim) and not self._was_fenced(receipt):
-                return self._wait_for(receipt, Entry(node, state))
-            self.engine.new_claim(execution_id)
-
-    def _ready(self, node: ExecutionNode) -> str:
-        if self._pid != os.getpid():
-            self._begin()
+        level = self._level(durability)
         self.check(node.execution_id)
-        return node.execution_id
-
-    def _keeps(self, execution_id: str, before: OwnedClaim | None) -> bool:
-        """Whether the claim ``before`` that save (None: made by it) is unmarked after it."""
-        claim = self.engine.own_claim(execution_id)
-        if claim is None or (before is not None and claim is not before):
-            return False
-        return self.engine.claim_state(execution_id, claim) is ClaimState.HELD
-
-    @staticmethod
-    def _was_fenced(receipt: Receipt) -> bool:
-        outcome = receipt.known
-        return outcome is not None and outcome.status is OutcomeStatus.FENCED
-
-    def _wait_for(self, receipt: Receipt, entry: Entry) -> Receipt:
-        with self._lock:
-            self._waiting[id(receipt)] = (receipt, entry)
-        outcome = receipt.known
-        if outcome is not None:  # it came before anybody could see what it is about
-            self._settled(receipt, outcome)
+        entry = LogEntry(node, state)
+        self._entries.add(receipt := take_sync(self._saved(entry)), entry)
+        if level is Durability.FSYNC:
+            self.engine.flush_sync(Durability.FSYNC)
+        elif level is Durability.STORE:
+            while not (outcome := receipt.result()).stored:
+                if outcome.status is OutcomeStatus.FENCED:
+                    self._entries.wait_saved_again(math.inf)
+                receipt = self._entries.following(entry, receipt, outcome)
         return receipt
 
-    def _settled(self, receipt: Receipt, outcome: Outcome) -> None:
-        """An outcome, in livingai's thread: note what there is to do."""
-        with self._lock:
-            _, entry = self._waiting.pop(id(receipt), (None, None))
-            if entry is None:
-                return
-            if outcome.status is OutcomeStatus.FENCED:
-                self._fenced.append(entry)
-                self._start_saver()
-            elif outcome.status is OutcomeStatus.QUARANTINED:
-                self._refused[receipt.execution_id] = RecordRefusedError(
-                    f"an entry of {receipt.execution_id} ({receipt.node_id}) was accepted, and the "
-                    f"store refuses it: {outcome.reason}. It is kept aside: `livingai status` "
-                    "lists it, `livingai requeue` tries it again"
-                )
+    def _level(self, durability: Durability | None) -> Durability:
+        level = self.engine.config.durability if durability is None else durability
+        if not isinstance(level, Durability):
+            raise ConfigurationError(f"durability must be a livingai.Durability, not {level!r}")
+        return level
+
+    def _saved(self, entry: LogEntry) -> Steps[Receipt]:
+        """Save an entry until the claim that it was saved under is unmarked behind it.
+
+        At JOURNAL whatever was asked for: a higher level takes long enough for others to take the
+        execution over again and again, so it is waited for once the entry is safe from them.
+        """
+        node = entry.node
+        while True:
+            claim = self._claim(node.execution_id)
+            receipt: Receipt = yield Step(
+                self.engine, "save", node, entry.state, durability=Durability.JOURNAL, history=True
+            )
+            outcome = receipt.known
+            if outcome is not None and outcome.stored:
+                return receipt
+            if self.engine.claim_state(node.execution_id, claim) is ClaimState.HELD:
+                return receipt
+
+    def _claim(self, execution_id: str) -> OwnedClaim:
+        """This process's claim of an execution, made anew where another process has marked it."""
+        claim: OwnedClaim | None = self.engine.own_claim(execution_id)
+        if claim is None or self.engine.claim_state(execution_id, claim) is not ClaimState.HELD:
+            claim, _ = self.engine.new_claim(execution_id)
+        return claim
 
     def check(self, execution_id: str) -> None:
         """Raise what became known of earlier entries of an execution, once.
 
         Raises:
             RecordRefusedError: the store has refused one.
+            FencedError: one is lost, see :meth:`flush`.
         """
-        with self._lock:
-            error = self._refused.pop(execution_id, None)
-        if error is not None:
-            raise error
+        self._entries.check(execution_id)
 
-    # -- entries that were fenced (a thread of its own) --
-
-    def _start_saver(self) -> None:
-        if self._saver is None:
-            self._saver = threading.Thread(
-                target=self._save_again, name="livingai-entries", daemon=True
-            )
-            self._saver.start()
-
-    def _save_again(self) -> None:
-        """Save what was fenced, under a new claim, until there is nothing left."""
-        claimed: set[str] = set()
-        while True:
-            with self._lock:
-                if not self._fenced:
-                    self._saver = None
-                    self._lock.notify_all()
-                    return
-                entry = self._fenced[0]
-            execution_id = entry.node.execution_id
-            try:
-                if execution_id not in claimed:
-                    self.engine.new_claim(execution_id)
-                    claimed.add(execution_id)
-                claim = self.engine.own_claim(execution_id)
-                receipt = self.engine.save_sync(
-                    entry.node, entry.state, durability=Durability.JOURNAL, history=True
-                )
-            except LivingAIError as error:
-                if self._gives_up(error):
-                    return
-                continue
-            if not self._keeps(execution_id, claim):
-                claimed.discard(execution_id)
-                continue
-            with self._lock:
-                self._fenced.popleft()
-            self._wait_for(receipt, entry)
-
-    def _gives_up(self, error: LivingAIError) -> bool:
-        """After a failure: wait a moment; whether the engine is closed and nothing more can be."""
-        if not self.engine.closed:
-            time.sleep(_PAUSE_S)  # a full disk or journal: there may be room then
-            return False
-        with self._lock:
-            for entry in self._fenced:
-                self._refused[entry.node.execution_id] = RecordRefusedError(
-                    f"{entry.node.id} was fenced and could not be saved again: {error}"
-                )
-            self._fenced.clear()
-            self._saver = None
-            self._lock.notify_all()
-        return True
-
-    # -- barriers and reads --
+    # -- barriers --
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Wait until the store has all entries of this process, those that were saved again, too.
+        """Wait until the store has all entries that this process has appended so far, those that
+        have to be saved again, too.
 
         Raises:
             FlushTimeoutError: not within ``timeout`` seconds; what was not stored is safe in the
                 journal, and what is being saved again in this process's memory.
             RecordRefusedError: the store has refused an entry for good; it is in the quarantine.
+            FencedError: another machine's process put an entry out, and the engine was closed
+                before it could be saved again.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        await self.engine.flush(timeout=_left(deadline))
-        while self._fenced:
-            await asyncio.to_thread(self._saved_again, deadline)
-            await self.engine.flush(timeout=_left(deadline))
-        self._check_all()
+        upto, deadline = self._entries.accepted, _deadline(timeout)
+        while True:
+            if self._entries.any_fenced:
+                await asyncio.to_thread(self._entries.wait_saved_again, deadline)
+            await self.engine.flush(timeout=seconds_left(deadline))
+            if not self._entries.any_left(upto):
+                break
+        self._entries.check_any()
 
     def flush_sync(self, timeout: float | None = None) -> None:
         """Twin of :meth:`flush`."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        self.engine.flush_sync(timeout=_left(deadline))
-        while self._fenced:
-            self._saved_again(deadline)
-            self.engine.flush_sync(timeout=_left(deadline))
-        self._check_all()
+        upto, deadline = self._entries.accepted, _deadline(timeout)
+        while True:
+            self._entries.wait_saved_again(deadline)
+            self.engine.flush_sync(timeout=seconds_left(deadline))
+            if not self._entries.any_left(upto):
+                break
+        self._entries.check_any()
 
-    def _saved_again(self, deadline: float) -> None:
-        """Wait until nothing has to be saved again."""
-        with self._lock:
-            if not self._lock.wait_for(lambda: not self._fenced, _left(deadline)):
-                raise FlushTimeoutError(
-                    f"{len(self._fenced)} entries that another machine's process put out could not "
-                    "be saved again in time; this process goes on trying"
-                )
+    def _settle(self, timeout: float) -> None:
+        """The engine is about to be closed: what has to be saved again is."""
+        upto, deadline = self._entries.accepted, _deadline(timeout)
+        try:
+            while self._entries.any_left(upto) and time.monotonic() < deadline:
+                self._entries.wait_saved_again(deadline)
+                self.engine.flush_sync(timeout=seconds_left(deadline))
+        except (FlushTimeoutError, OutcomeUnknownError):
+            return  # what is in the journal is stored later; the rest is reported when it is lost
 
-    def _check_all(self) -> None:
-        with self._lock:
-            refused, self._refused = self._refused, {}
-        for error in refused.values():
-            raise error
+    # -- reads --
 
     async def nodes_between(self, execution_id: str, asked: NodeRange) -> NodePage:
         """A page of entries in order of id, of all processes; what is queued is waited for.
 
         Raises:
             ConfigurationError, ServiceUnavailableError: as the engine's method of that name.
+            FlushTimeoutError: an entry of this process could not be saved again within the engine's
+                ``service_timeout_s``.
         """
-        if self._fenced:
-            await asyncio.to_thread(self._saved_again, math.inf)
-        return await self.engine.nodes_between(execution_id, asked)
+        return await self._read(lambda: self.engine.nodes_between(execution_id, asked))
 
     def nodes_between_sync(self, execution_id: str, asked: NodeRange) -> NodePage:
         """Twin of :meth:`nodes_between`."""
-        if self._fenced:
-            self._saved_again(math.inf)
-        return self.engine.nodes_between_sync(execution_id, asked)
+        return self._read_sync(lambda: self.engine.nodes_between_sync(execution_id, asked))
 
     async def node_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """The pages of several ranges, as :meth:`nodes_between`, in one round trip."""
-        if self._fenced:
-            await asyncio.to_thread(self._saved_again, math.inf)
-        return await self.engine.node_pages(execution_id, asked)
+        return await self._read(lambda: self.engine.node_pages(execution_id, asked))
 
     def node_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """Twin of :meth:`node_pages`."""
-        if self._fenced:
-            self._saved_again(math.inf)
-        return self.engine.node_pages_sync(execution_id, asked)
+        return self._read_sync(lambda: self.engine.node_pages_sync(execution_id, asked))
+
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read again if it turned out meanwhile that an entry of this process was fenced: its
+        outcome comes before the answer of a service that has waited for it."""
+        while True:
+            before = self._entries.fences
+            if self._entries.any_fenced:
+                await asyncio.to_thread(self._entries.wait_saved_again, self._patient())
+            found = await read()
+            if self._entries.fences == before:
+                return found
+
+    def _read_sync(self, read: Callable[[], T]) -> T:
+        """Twin of :meth:`_read`."""
+        while True:
+            before = self._entries.fences
+            self._entries.wait_saved_again(self._patient())
+            found = read()
+            if self._entries.fences == before:
+                return found
+
+    def _patient(self) -> float:
+        return time.monotonic() + self.engine.config.service_timeout_s
 
 
-def _left(deadline: float) -> float | None:
-    """Seconds until then, as a timeout."""
-    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+def _deadline(timeout: float | None) -> float:
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+def _begin_after_fork() -> None:
+    """In a forked child: its parent's entries are the parent's. The engine has begun anew before,
+    because its module was imported before this one."""
+    global _making  # noqa: PLW0603 - the parent's lock may have been held while forking
+    _making = threading.Lock()
+    for reference in list(_logs.values()):
+        log = reference()
+        if log is not None:
+            log._begin()
+
+
+os.register_at_fork(after_in_child=_begin_after_fork)

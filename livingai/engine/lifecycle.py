@@ -41,6 +41,7 @@ class EngineLifecycle:
         self.config = config
         self.directory = StateDirectory(config.directory or store.default_directory())
         self._closed = False
+        self._before_close: tuple[Callable[[float], None], ...] = ()
         self._begin()
         _members.add(self)
 
@@ -103,19 +104,30 @@ class EngineLifecycle:
         Raises:
             JournalError: the journal could not be synced to the disk; the engine is closed.
         """
+        deadline = time.monotonic() + timeout
         if self._handle is not None:
             with contextlib.suppress(FlushTimeoutError, OutcomeUnknownError):
                 await self.flush(timeout=timeout)
-        await asyncio.get_running_loop().run_in_executor(None, self._leave)
+        await asyncio.get_running_loop().run_in_executor(None, self._leave, deadline)
 
     def close_sync(self, timeout: float = 10.0) -> None:
         """Twin of :meth:`close`."""
+        deadline = time.monotonic() + timeout
         if self._handle is not None:
             with contextlib.suppress(FlushTimeoutError, OutcomeUnknownError):
                 self.flush_sync(timeout=timeout)
-        self._leave()
+        self._leave(deadline)
 
-    def _leave(self) -> None:
+    def before_close(self, work: Callable[[float], None]) -> None:
+        """Have ``work(seconds)`` called whenever the engine is closed, with the time that is left
+        for it, once the writes that it has accepted were waited for and while it can still save:
+        for what has to be saved because of their outcomes. It must not raise."""
+        self._before_close = (*self._before_close, work)
+
+    def _leave(self, deadline: float) -> None:
+        if self._handle is not None:
+            for work in self._before_close:
+                work(max(0.0, deadline - time.monotonic()))
         with self._opening:
             handle, self._handle = self._handle, None
             self._closed = True

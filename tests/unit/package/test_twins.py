@@ -20,6 +20,8 @@ import livingai
 
 #: What has functions with twins, and is no part of ``livingai.__all__``.
 MODULES = ("livingai.adapters.messages",)
+#: Classes with twins that are no part of it, either.
+CLASSES = ("livingai.adapters.shared_log.SharedLog",)
 #: What has twins.
 Holder = type | ModuleType
 
@@ -41,6 +43,8 @@ def functions_of(holder: Holder) -> dict[str, Any]:
 def suffixed() -> Iterator[tuple[str, Any, Any]]:
     """(name, function, twin) of all ``X`` and ``X_sync``; one of them may be missing."""
     holders: list[Holder] = [*public_classes(), *map(importlib.import_module, MODULES)]
+    for module, _, name in (each.rpartition(".") for each in CLASSES):
+        holders.append(getattr(importlib.import_module(module), name))
     for holder in holders:
         functions = functions_of(holder)
         names = {name.removesuffix("_sync") for name in functions if name.endswith("_sync")}
@@ -89,5 +93,5 @@ def test_the_twins_are_found() -> None:
     names = {name for name, *_ in SUFFIXED + PREFIXED}
     assert names >= {
         "CheckpointEngine.save", "CheckpointEngine.run", "RecoveryEngine.replay",
-        "ReplaySession.run", "livingai.adapters.messages.import_run", "Run.step", "Run.using",
+        "ReplaySession.run", "SharedLog.append", "livingai.adapters.messages.import_run", "Run.step", "Run.using",
     }  # fmt: skip

@@ -1,0 +1,221 @@
+"""Entries of a shared log whose outcome is not known yet, and what is done with bad outcomes.
+
+An entry that another machine's process put out (``fenced``) is saved again by a thread that lives
+as long as there are such entries. One that the store refuses for good is remembered until somebody
+is told.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from livingai.errors import FencedError, FlushTimeoutError, LivingAIError, RecordRefusedError
+from livingai.node import ExecutionNode
+from livingai.outcome import Outcome, OutcomeStatus, Receipt
+
+_log = logging.getLogger("livingai")
+#: Between two attempts to save an entry again while that fails (s).
+_PAUSE_S = 0.2
+
+
+class LogEntry:
+    """A node that was appended to a shared log, with the state that was saved with it."""
+
+    __slots__ = ("node", "number", "receipt", "state")
+
+    def __init__(self, node: ExecutionNode, state: Any) -> None:
+        self.node = node
+        self.state = state
+        #: Entries of this process are counted as they are accepted.
+        self.number = 0
+        #: Of the newest save.
+        self.receipt: Receipt | None = None
+
+
+class UnsettledEntries:
+    """Accepted entries of one engine, until their outcome is known. Thread-safe."""
+
+    def __init__(self, save: Callable[[LogEntry], Receipt], is_closed: Callable[[], bool]) -> None:
+        """``save`` saves an entry, in the calling thread, so that its claim was unmarked after
+        that; ``is_closed`` says whether nothing more can be saved."""
+        self._save = save
+        self._is_closed = is_closed
+        self._lock = threading.Condition()
+        self._accepted = 0
+        self._waiting: dict[Receipt, LogEntry] = {}
+        #: To be saved again, in the order in which that became known.
+        self._fenced: collections.deque[LogEntry] = collections.deque()
+        #: How many there have been.
+        self._fences = 0
+        #: By execution: what became known since anybody was told.
+        self._refused: dict[str, LivingAIError] = {}
+        self._saver: threading.Thread | None = None
+
+    # -- outcomes --
+
+    def add(self, receipt: Receipt, entry: LogEntry) -> None:
+        """An entry was saved."""
+        with self._lock:
+            if not entry.number:
+                self._accepted += 1
+                entry.number = self._accepted
+            self._note(receipt, entry)
+        self._look_at(receipt)
+
+    def _note(self, receipt: Receipt, entry: LogEntry) -> None:
+        """With the lock held."""
+        entry.receipt = receipt
+        self._waiting[receipt] = entry
+
+    def _look_at(self, receipt: Receipt) -> None:
+        """The outcome may have come before anybody could see what it is about."""
+        outcome = receipt.known
+        if outcome is not None:
+            self.settled(receipt, outcome)
+
+    def settled(self, receipt: Receipt, outcome: Outcome) -> None:
+        """An outcome of the engine, in livingai's thread: note what there is to do."""
+        with self._lock:
+            entry = self._waiting.pop(receipt, None)
+            if entry is None:
+                return
+            if outcome.status is OutcomeStatus.FENCED:
+                self._fences += 1
+                self._fenced.append(entry)
+                self._start_saver()
+            elif outcome.status is OutcomeStatus.QUARANTINED:
+                self._refused[receipt.execution_id] = RecordRefusedError(
+                    f"an entry of {receipt.execution_id} ({receipt.node_id}) was accepted, and the "
+                    f"store refuses it: {outcome.reason}. It is kept aside: `livingai status` "
+                    "lists it, `livingai requeue` tries it again"
+                )
+
+    def following(self, entry: LogEntry, receipt: Receipt, outcome: Outcome) -> Receipt:
+        """The receipt of the save that followed one with a bad outcome.
+
+        Raises:
+            RecordRefusedError, FencedError: there is none, and will not be.
+        """
+        newest = entry.receipt
+        if outcome.status is OutcomeStatus.FENCED and newest not in (None, receipt):
+            assert newest is not None
+            return newest
+        self.check(entry.node.execution_id)
+        kind = FencedError if outcome.status is OutcomeStatus.FENCED else RecordRefusedError
+        raise kind(f"{entry.node.id} is not in the store: {outcome.status}, {outcome.reason}")
+
+    def check(self, execution_id: str) -> None:
+        """Raise what became known of earlier entries of an execution, once."""
+        with self._lock:
+            error = self._refused.pop(execution_id, None)
+        if error is not None:
+            raise error
+
+    def check_any(self) -> None:
+        """Raise what became known of the entries of any execution; that of others stays."""
+        with self._lock:
+            execution_id = next(iter(self._refused), None)
+        if execution_id is not None:
+            self.check(execution_id)
+
+    # -- saving again (a thread of its own) --
+
+    def _start_saver(self) -> None:
+        if self._saver is None:
+            self._saver = threading.Thread(
+                target=self._save_again, name="livingai-entries", daemon=True
+            )
+            self._saver.start()
+
+    def _save_again(self) -> None:
+        """Save what was fenced until there is nothing left. Waits, for a journal that is full, with
+        no lock held."""
+        while True:
+            with self._lock:
+                if not self._fenced:
+                    self._saver = None
+                    self._lock.notify_all()
+                    return
+                entry = self._fenced[0]
+            try:
+                receipt = self._save(entry)
+            except LivingAIError as error:
+                if self._gives_up(error):
+                    return
+                continue
+            with self._lock:  # at once: whoever counts what is left finds it here or there
+                self._fenced.popleft()
+                self._note(receipt, entry)
+            self._look_at(receipt)
+
+    def _gives_up(self, error: LivingAIError) -> bool:
+        """After a failure: wait a moment; whether the engine is closed and nothing more can be."""
+        if not self._is_closed():
+            time.sleep(_PAUSE_S)  # a full disk or journal: there may be room then
+            return False
+        with self._lock:
+            lost = list(self._fenced)
+            for entry in lost:
+                self._refused[entry.node.execution_id] = FencedError(
+                    f"{entry.node.id} was accepted, another machine's process took "
+                    f"{entry.node.execution_id} over before it was stored, and the engine was "
+                    f"closed before it could be saved again: {error}"
+                )
+            self._fenced.clear()
+            self._saver = None
+            self._lock.notify_all()
+        _log.error(
+            "%d entries are lost: another machine's process took their executions over before they "
+            "were stored, and the engine was closed before they could be saved again. The first "
+            "one is %s.", len(lost), lost[0].node.id,
+        )  # fmt: skip
+        return True
+
+    # -- waiting --
+
+    @property
+    def fences(self) -> int:
+        """How often an entry was found to be fenced."""
+        return self._fences
+
+    @property
+    def accepted(self) -> int:
+        """The number of the newest entry."""
+        return self._accepted
+
+    def any_left(self, upto: int) -> bool:
+        """Whether an entry with a number up to that has no good outcome yet."""
+        with self._lock:
+            return any(
+                entry.number <= upto for each in (self._waiting.values(), self._fenced)
+                for entry in each
+            )  # fmt: skip
+
+    @property
+    def any_fenced(self) -> bool:
+        """Whether there is an entry to be saved again."""
+        return bool(self._fenced)
+
+    def wait_saved_again(self, deadline: float) -> None:
+        """Hold this thread until nothing has to be saved again.
+
+        Raises:
+            FlushTimeoutError: something had to be at ``deadline`` (CLOCK_MONOTONIC, s).
+        """
+        with self._lock:
+            if not self._lock.wait_for(lambda: not self._fenced, seconds_left(deadline)):
+                raise FlushTimeoutError(
+                    f"{len(self._fenced)} entries that another machine's process put out could not "
+                    "be saved again in time; this process goes on trying"
+                )
+
+
+def seconds_left(deadline: float) -> float | None:
+    """Seconds until then, as a timeout; None for ever."""
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
