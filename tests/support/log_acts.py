@@ -7,13 +7,14 @@ import os
 import signal
 import threading
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from livingai import Durability, ExecutionNode, NodeRange, Receipt, Status
 from livingai.adapters.shared_log import SharedLog
 from livingai.errors import JournalFullError
-from livingai.outcome import OutcomeStatus
+from livingai.outcome import Outcome
 from tests.support import waiting
 from tests.support.agent_main import AgentSide
 from tests.support.patience import patience
@@ -116,19 +117,19 @@ def close(agent: AgentSide) -> None:
     agent.engine.close_sync(patience(60))
 
 
-def count_fenced(agent: AgentSide) -> None:
-    """From now on, count the outcomes."""
-    agent.runner = []
+def count_outcomes(agent: AgentSide) -> None:
+    """From now on."""
+    agent.runner = Counter[str]()
 
-    def told(receipt: Receipt, outcome: Any) -> None:
-        agent.runner.append(outcome.status)
+    def told(receipt: Receipt, outcome: Outcome) -> None:
+        agent.runner[outcome.status] += 1
 
     agent.engine.observe(told)
 
 
-def fenced(agent: AgentSide) -> int:
-    """How many of them were fenced."""
-    return sum(status is OutcomeStatus.FENCED for status in agent.runner)
+def outcomes(agent: AgentSide, status: str) -> int:
+    """How many outcomes of a status there were since then."""
+    return int(agent.runner[status])
 
 
 def fill(agent: AgentSide, prefix: str, most: int = 5000) -> int:

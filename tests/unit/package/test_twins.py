@@ -93,5 +93,6 @@ def test_the_twins_are_found() -> None:
     names = {name for name, *_ in SUFFIXED + PREFIXED}
     assert names >= {
         "CheckpointEngine.save", "CheckpointEngine.run", "RecoveryEngine.replay",
-        "ReplaySession.run", "SharedLog.append", "livingai.adapters.messages.import_run", "Run.step", "Run.using",
+        "ReplaySession.run", "SharedLog.append", "livingai.adapters.messages.import_run",
+        "Run.step", "Run.using",
     }  # fmt: skip
