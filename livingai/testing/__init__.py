@@ -42,6 +42,8 @@ def __getattr__(name: str) -> Any:
             "livingai.testing.writing",
             "livingai.testing.owning",
             "livingai.testing.racing",
+            "livingai.testing.dropping",
+            "livingai.testing.ranging",
         )
     return getattr(importlib.import_module(_HOMES[name]), name)
 

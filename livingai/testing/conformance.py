@@ -9,7 +9,8 @@
             return MyStore(namespace=str(tmp_path))
 
 The tests are in parts by rule of :mod:`livingai.stores.base`: :mod:`.writing`, :mod:`.owning`,
-:mod:`.reading`, :mod:`.keeping` and :mod:`.racing`; life and damage are here.
+:mod:`.reading`, :mod:`.ranging`, :mod:`.keeping`,
+:mod:`.dropping`, :mod:`.standing` and :mod:`.racing`; life and damage are here.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import pytest
 
 from livingai.errors import StoreUnavailableError
 from livingai.stores.base import Capabilities, Row, Store, StoreSpec
+from livingai.testing.dropping import DroppingTests
 from livingai.testing.keeping import KeepingTests
 from livingai.testing.owning import OwningTests
 from livingai.testing.racing import RacingTests
+from livingai.testing.ranging import RangingTests
 from livingai.testing.reading import ReadingTests
 from livingai.testing.rows import (
     FENCED,
@@ -46,7 +49,14 @@ Part = Literal["node", "blob"]
 
 
 class StoreConformance(
-    WritingTests, OwningTests, ReadingTests, KeepingTests, StandingTests, RacingTests
+    WritingTests,
+    OwningTests,
+    ReadingTests,
+    RangingTests,
+    KeepingTests,
+    DroppingTests,
+    StandingTests,
+    RacingTests,
 ):
     """Every rule of the store contract. Override all four hooks: a rule that nothing checks is not
     kept."""
