@@ -130,11 +130,13 @@ class DroppingTests:
 
     def test_many_nodes_go_at_once(self, store: Store) -> None:
         names = [f"{number:05d}" for number in range(6000)]
-        commit(store, [make_row(seq=seq, node_id=name) for seq, name in enumerate(names[:4500])])
-        commit(store, [
+        rows = [make_row(seq=seq, node_id=name) for seq, name in enumerate(names[:4500])]
+        rows += [
             delta(seq, seq - 1 if seq % 50 else None, node_id=names[seq])
             for seq in range(4500, 6000)
-        ])  # fmt: skip
+        ]
+        for at in range(0, len(rows), 500):
+            commit(store, rows[at : at + 500])
         dropped = store.drop_nodes("run", names[100:-20])
         assert (dropped.nodes, dropped.kept) == (5850, tuple(names[5950:-20]))
         assert ids(store, EVERYTHING) == names[:100] + names[5950:]

@@ -65,7 +65,9 @@ class RangingTests:
 
     def test_many_nodes_and_large_ones_in_one_page(self, store: Store) -> None:
         names = [f"{number:04d}" for number in range(2500)]
-        commit(store, [make_row("many", seq, node_id=name) for seq, name in enumerate(names)])
+        rows = [make_row("many", seq, node_id=name) for seq, name in enumerate(names)]
+        for at in range(0, len(rows), 500):
+            commit(store, rows[at : at + 500])
         assert ids(store, EVERYTHING, "many") == names
         assert ids(store, NodeRange(limit=2000, backwards=True), "many") == names[:-2001:-1]
         rows = [make_row(seq=seq, node_id=names[seq], blob=bytes(700_000)) for seq in range(14)]
