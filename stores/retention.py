@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
@@ -134,8 +134,8 @@ def plan_node_drops(
     return sorted(going), dropped
 
 
-def _keep_bases(checkpoints: Sequence[StoredCheckpoint], keep: set[Version]) -> None:
-    """Add to ``keep`` what its deltas need (rule 2)."""
+def answering(checkpoints: Iterable[StoredCheckpoint]) -> dict[bytes, StoredCheckpoint]:
+    """By content hash, the checkpoint that ``blob_by_hash`` answers; they come oldest first."""
     answers: dict[bytes, StoredCheckpoint] = {}
     for checkpoint in checkpoints:  # oldest first, so the first one stays unless a full one comes
         content = checkpoint.content_hash
@@ -144,6 +144,12 @@ def _keep_bases(checkpoints: Sequence[StoredCheckpoint], keep: set[Version]) -> 
         known = answers.get(content)
         if known is None or (known.base_hash is not None and checkpoint.base_hash is None):
             answers[content] = checkpoint
+    return answers
+
+
+def _keep_bases(checkpoints: Sequence[StoredCheckpoint], keep: set[Version]) -> None:
+    """Add to ``keep`` what its deltas need (rule 2)."""
+    answers = answering(checkpoints)
     waiting = [c for c in checkpoints if (c.epoch, c.seq) in keep]
     while waiting:
         base_hash = waiting.pop().base_hash

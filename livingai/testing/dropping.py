@@ -93,6 +93,14 @@ class DroppingTests:
         store.delete_execution("run")
         assert store.drop_nodes("run", ["a"]) == nothing
 
+    def test_an_empty_state_is_dropped(self, store: Store) -> None:
+        for claim in "xy":
+            commit(store, [make_row(seq=seq, claim=claim, node_id=f"{claim}{seq}", blob=b"")
+                           for seq in range(3)])  # fmt: skip
+            assert store.drop_checkpoints("run", [(1, 0)]) == 0
+            assert store.drop_nodes("run", [f"{claim}1"]) == DroppedNodes(1, 0, ())
+            check_counts(store)
+
     def test_nothing_builds_on_a_dropped_state(self, store: Store) -> None:
         commit(store, [delta(0, None), delta(1, None, node_id="a"), delta(2, None, node_id="b")])
         assert store.drop_nodes("run", ["a", "b"]) == DroppedNodes(1, 3, ("b",))

@@ -210,6 +210,7 @@ for node_id, head in pairs(head_of) do
     end
     if head.was_first then table.insert(from_places, 'n' .. head.was_first .. ':' .. node_id) end
     if head.is_new or head.was_first then put(to_places, 0, 'n' .. head.first .. ':' .. node_id) end
+    if head.is_new then put(to_places, 0, 'i:' .. node_id) end
   end
 end
 for version, found in pairs(added) do

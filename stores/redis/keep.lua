@@ -1,4 +1,4 @@
--- Claim, delete, drop checkpoints: what changes an execution besides its rows.
+-- Claim, delete, drop checkpoints, remove nodes: what changes an execution besides its rows.
 --
 -- KEYS  as in commit.lua, without blobs
 -- ARGV  1 "claim"  2 claim                                  gives its epoch, the newest epoch
@@ -6,7 +6,10 @@
 --         with                                              gives the number of nodes
 --       1 "forget" as "delete", its owners as well          gives the number of nodes
 --       1 "drop"   2 as 4 of "delete", then versions        gives the bytes of blobs
+--       1 "remove" 2 as 4 and 3 as 3 of "delete" 4 place and 5 number of checkpoints 6 nodes
+--         7 versions 8 answers, see remove()                gives 1 and the bytes of blobs, or 0
 --       1 "settle" 2 version 3 ... fields of the run        gives 1 if that is its version
+--       1 "index"  2 place to begin behind 3 number         gives the last place, '': none followed
 --
 -- As in commit.lua, everything is read before the first write. The keys of blobs are found in
 -- the execution's own data; they are in its slot. While a cluster moves that slot, one that is gone
@@ -16,6 +19,7 @@ local run, owners, places, ids, nodes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS
 local call = redis.call
 -- checkpoint: claim, node id, state kind, raw bytes, stored bytes, saved_at, base, content, sum
 local CLAIM, NODE, STORED_BYTES, BASE, CONTENT = 1, 2, 5, 7, 8
+local MOST_ARGUMENTS = 4000 -- of a command in a script: the Lua stack is small
 
 local function sortable(number)
   local digits = string.format('%.0f', number)
@@ -36,13 +40,30 @@ end
 local function list()
   local versions, node_ids = {}, {}
   for _, place in ipairs(call('ZRANGE', places, 0, -1)) do
-    if string.sub(place, 1, 1) == 'c' then
+    local kind = string.sub(place, 1, 1)
+    if kind == 'c' then
       table.insert(versions, string.sub(place, 2))
-    else
+    elseif kind == 'n' then
       table.insert(node_ids, string.sub(place, string.find(place, ':', 1, true) + 1))
     end
   end
   return versions, node_ids
+end
+
+local function head_of(node_id)
+  local head = call('HGET', run, 'h:' .. node_id)
+  return head and {string.match(head, '^(%w+) (%w+) (%d) (%S+) (%S+)$')}
+end
+
+local function write(command, key, list)
+  for at = 1, #list, MOST_ARGUMENTS do
+    call(command, key, unpack(list, at, math.min(at + MOST_ARGUMENTS - 1, #list)))
+  end
+end
+
+local function subtract(field, number)
+  if number == 0 then return end -- written as -0, it is none for the server
+  call('HINCRBY', run, field, string.format('%.0f', -number))
 end
 
 local function take(newest, claim)
@@ -147,11 +168,8 @@ local function drop(prefix)
       if best and string.sub(best, 2) == version then
         gone_contents[content], must_point_anew = true, true
       end
-      local head = call('HGET', run, 'h:' .. node_id)
-      if head then
-        local fields = {string.match(head, '^(%w+) (%w+) (%d) (%S+) (%S+)$')}
-        if fields[4] == version then gone_nodes[node_id], must_point_anew = fields, true end
-      end
+      local head = head_of(node_id)
+      if head and head[4] == version then gone_nodes[node_id], must_point_anew = head, true end
     end
   end
   if count == 0 then return 0 end
@@ -161,9 +179,108 @@ local function drop(prefix)
     call('ZREM', places, 'c' .. version)
   end
   if must_point_anew then point_anew(gone_contents, gone_nodes) end
-  call('HINCRBY', run, 'checkpoints', -count)
-  call('HINCRBY', run, 'bytes', string.format('%.0f', -size))
+  subtract('checkpoints', count)
+  subtract('bytes', size)
   return size
+end
+
+-- Whether the plan to remove nodes (heads by id) with all their checkpoints (going, by version) still
+-- holds. It was made of `count` checkpoints up to the place `top`; those must be there still. Later
+-- ones must not be of these nodes, nor build on what goes; `answers` is completed from them.
+local function still_holds(heads, going, top, count, answers)
+  local known = top == '' and 0 or call('ZLEXCOUNT', places, '[c', '[' .. top)
+  if known ~= count then return false end
+  local from = top == '' and '[c' or '(' .. top
+  for _, place in ipairs(call('ZRANGEBYLEX', places, from, '(d')) do
+    local version = string.sub(place, 2)
+    local checkpoint = find_checkpoint(version)
+    if not checkpoint or heads[checkpoint[NODE]] then return false end
+    local base = checkpoint[BASE]
+    local answer = base and call('HGET', run, 's:' .. base)
+    if answer and going[string.sub(answer, 2)] then return false end
+    local content, best = checkpoint[CONTENT], (base and '1' or '0') .. version
+    local known_best = content and answers[content]
+    if known_best and (known_best == '' or best < known_best) then answers[content] = best end
+  end
+  return true
+end
+
+-- Remove nodes: (id, version of the newest save) of each, one after the other; the versions of all
+-- their checkpoints; and for each content that one of these may answer for: (content, what answers
+-- then, as in s:; '' if nothing does). 0: the execution has changed since this was planned.
+local function remove(prefix, entry, top, count)
+  local nodes_and_versions, versions = cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
+  local contents = cmsgpack.unpack(ARGV[8])
+  local heads, going, answers = {}, {}, {}
+  for at = 1, #nodes_and_versions, 2 do
+    local head = head_of(nodes_and_versions[at])
+    if not head or head[1] ~= nodes_and_versions[at + 1] then return {0} end
+    heads[nodes_and_versions[at]] = head
+  end
+  for _, version in ipairs(versions) do going[version] = true end
+  for at = 1, #contents, 2 do answers[contents[at]] = contents[at + 1] end
+  if not still_holds(heads, going, top, count, answers) then return {0} end
+
+  local fields, members, blobs, to_run, to_nodes, from_nodes = {}, {}, {}, {}, {}, {}
+  local size, node_count = 0, 0
+  for _, version in ipairs(versions) do
+    local checkpoint = find_checkpoint(version)
+    if not checkpoint then return {0} end
+    local key = blob_key(prefix, version, checkpoint)
+    call('EXISTS', key)
+    table.insert(blobs, key)
+    table.insert(fields, 'c:' .. version)
+    table.insert(members, 'c' .. version)
+    size = size + checkpoint[STORED_BYTES]
+  end
+  for content, best in pairs(answers) do
+    local known = call('HGET', run, 's:' .. content)
+    if known and going[string.sub(known, 2)] then
+      if best == '' then
+        table.insert(fields, 's:' .. content)
+      else
+        table.insert(to_run, 's:' .. content)
+        table.insert(to_run, best)
+      end
+    end
+  end
+  for node_id, head in pairs(heads) do
+    node_count = node_count + 1
+    table.insert(fields, 'h:' .. node_id)
+    table.insert(fields, 'w:' .. node_id)
+    table.insert(members, 'n' .. head[2] .. ':' .. node_id)
+    table.insert(members, 'i:' .. node_id)
+    local others = without_entry(call('HGET', nodes, node_id) or '', entry)
+    if others == '' then
+      table.insert(from_nodes, node_id)
+    else
+      table.insert(to_nodes, node_id)
+      table.insert(to_nodes, others)
+    end
+  end
+  for _, key in ipairs(blobs) do call('UNLINK', key) end
+  write('HDEL', run, fields)
+  write('HSET', run, to_run)
+  write('ZREM', places, members)
+  write('HDEL', nodes, from_nodes)
+  write('HSET', nodes, to_nodes)
+  subtract('nodes', node_count)
+  subtract('checkpoints', #versions)
+  subtract('bytes', size)
+  return {1, size}
+end
+
+-- An earlier livingai keeps no index of ids: what it lacks, page by page.
+local function index(after, count)
+  local from = after == '' and '[n' or '(' .. after
+  local page = call('ZRANGEBYLEX', places, from, '(o', 'LIMIT', 0, count)
+  local members = {}
+  for _, place in ipairs(page) do
+    table.insert(members, 0)
+    table.insert(members, 'i' .. string.sub(place, string.find(place, ':', 1, true), -1))
+  end
+  write('ZADD', places, members)
+  return page[#page] or ''
 end
 
 -- What an earlier livingai does not note of a run: its last life, and how that ended.
@@ -174,6 +291,8 @@ local function settle()
 end
 
 if ARGV[1] == 'settle' then return settle() end
+if ARGV[1] == 'index' then return index(ARGV[2], ARGV[3]) end
+if ARGV[1] == 'remove' then return remove(ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])) end
 if ARGV[1] == 'claim' then return claim(ARGV[2]) end
 if ARGV[1] == 'delete' then return delete(ARGV[2], ARGV[3], ARGV[4], false) end
 if ARGV[1] == 'forget' then return delete(ARGV[2], ARGV[3], ARGV[4], true) end

@@ -114,6 +114,11 @@ class RedisListing:
                     info = damaged_line(execution_id, str(error))
                 yield info, line["node"] or b""
 
+    def last_life(self, execution_id: str, newest: bytes) -> bytes:
+        """The version of the newest record of a life in a run that an earlier livingai wrote to
+        last; "" where there is none. ``newest`` is the version of its newest write."""
+        return self._settle(execution_id, newest).get("life", b"")
+
     def _settle(self, execution_id: str, newest: bytes) -> dict[str, bytes]:
         """Fields of the line of a run that an earlier livingai wrote: it did not note the last life
         apart. They are noted now, for the next time."""

@@ -7,13 +7,22 @@
 --       "hash" content hash                        gives version, checkpoint, blob
 --       "nodes" after limit bytes                  gives {place, head, wire} of each
 --       "checkpoints" after limit bytes blobs      gives {place, wire, checkpoint, blob} of each
+--       "outline" after limit                      gives {place, checkpoint} of each
+--       "line"                                     gives the last place and the number of the
+--                                                  checkpoints, then v, node, life, told of the run
+--       "between" low high limit bytes backwards states after upto
+--                                                  gives place, then {node id, head, wire,
+--                                                  checkpoint, blob} (or less) of each, see between()
 --
 -- A page ends early once it has so many bytes; one that is empty is the last. A place is a member
--- of the sorted set: "c" and version, or "n", version of the first save, ":" and node id.
+-- of the sorted set: "c" and version, or "n", version of the first save, ":" and node id; and for
+-- each node "i:" and its id.
 
 local run, places = KEYS[1], KEYS[3]
 local call = redis.call
 local prefix, verb = ARGV[1], ARGV[2]
+-- Nodes that one call goes through, of which those outside a window of versions are left out.
+local MOST_LOOKED_AT = 5000
 
 local function wire_of(node_id)
   return call('HGET', run, 'w:' .. node_id)
@@ -42,10 +51,58 @@ local function size(text)
   return text and #text or 0
 end
 
+local function behind(kind)
+  return '(' .. string.char(string.byte(kind) + 1)
+end
+
 local function page(kind, after)
   local from = after == '' and '[' .. kind or '(' .. after
-  local behind = '(' .. string.char(string.byte(kind) + 1)
-  return call('ZRANGEBYLEX', places, from, behind, 'LIMIT', 0, ARGV[4])
+  return call('ZRANGEBYLEX', places, from, behind(kind), 'LIMIT', 0, ARGV[4])
+end
+
+local function number_of(kind)
+  return call('ZLEXCOUNT', places, '[' .. kind, behind(kind))
+end
+
+-- The nodes whose ids are between two bounds, and that were first saved above version `after` and
+-- not above `upto` ('': any). The place behind which there may be more comes first; '': all of it.
+-- False: the index of ids, which an earlier livingai does not keep, lacks some.
+local function between(low, high, limit, most, backwards, states, after, upto)
+  local node_count = number_of('n')
+  if number_of('i') ~= node_count then return {false, 'index'} end
+  if node_count < tonumber(call('HGET', run, 'nodes') or 0) then return {false, 'evicted'} end
+  local command = backwards and 'ZREVRANGEBYLEX' or 'ZRANGEBYLEX'
+  local from, to = low, high
+  if backwards then from, to = high, low end
+  local found, bytes, looked_at = {''}, 0, 0
+  while looked_at < MOST_LOOKED_AT do
+    local wanted = math.min(limit - #found + 1, 500)
+    local members = call(command, places, from, to, 'LIMIT', 0, wanted)
+    for _, member in ipairs(members) do
+      local node_id = string.sub(member, 3)
+      local head = call('HGET', run, 'h:' .. node_id)
+      local first, state = string.match(head or '- - - -', '^%S+ (%S+) %S+ (%S+)')
+      if head and first > after and (upto == '' or first <= upto) then
+        local row = {node_id, head, wire_of(node_id)}
+        bytes = bytes + size(row[3])
+        if states and state ~= '-' then
+          row[4], row[5] = with_blob(state)
+          bytes = bytes + size(row[5])
+        end
+        table.insert(found, row)
+        if #found > limit then return found end
+        if bytes > most then
+          found[1] = member
+          return found
+        end
+      end
+    end
+    if #members < wanted then return found end
+    looked_at = looked_at + wanted
+    from = '(' .. members[wanted]
+  end
+  found[1] = string.sub(from, 2)
+  return found
 end
 
 if verb == 'latest' then
@@ -73,7 +130,25 @@ if verb == 'hash' then
   return {string.sub(best, 2), with_blob(string.sub(best, 2))}
 end
 
+if verb == 'between' then
+  local limit, most = tonumber(ARGV[5]), tonumber(ARGV[6])
+  local backwards, states = ARGV[7] == '1', ARGV[8] == '1'
+  return between(ARGV[3], ARGV[4], limit, most, backwards, states, ARGV[9], ARGV[10])
+end
+
+if verb == 'line' then
+  local last = call('ZREVRANGEBYLEX', places, '(d', '[c', 'LIMIT', 0, 1)[1]
+  local line = call('HMGET', run, 'v', 'node', 'life', 'told')
+  return {last or '', number_of('c'), unpack(line)}
+end
+
 local found, bytes, most = {}, 0, tonumber(ARGV[5])
+if verb == 'outline' then
+  for _, place in ipairs(page('c', ARGV[3])) do
+    table.insert(found, {place, find_checkpoint(string.sub(place, 2))})
+  end
+  return found
+end
 if verb == 'nodes' then
   for _, place in ipairs(page('n', ARGV[3])) do
     local node_id = string.sub(place, string.find(place, ':', 1, true) + 1)

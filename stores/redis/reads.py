@@ -13,9 +13,10 @@ from livingai.stores.redis.keys import Keys, as_bytes, entries, parse_version
 from livingai.stores.redis.link import Command, Link, Script
 from livingai.stores.redis.rows import parsing, read_blob, read_checkpoint, read_wire
 
-#: Rows of a page, and bytes from which on it ends early.
+#: Rows of a page.
 _PAGE: Final = 256
-_PAGE_BYTES: Final = 4 << 20
+#: Bytes from which on a page ends early.
+PAGE_BYTES: Final = 4 << 20
 
 
 class RedisReads:
@@ -31,26 +32,32 @@ class RedisReads:
         prefix = self._keys.blob_prefix(execution_id)
         return Command(keys.run, [len(keys), *keys, prefix, *arguments], self._script)
 
-    def _ask(self, execution_id: str, *arguments: Any) -> Any:
+    def ask(self, execution_id: str, *arguments: Any) -> Any:
+        """What ``read.lua`` replies to that question about an execution.
+
+        Raises:
+            CorruptRecordError: a key of the execution is not what livingai wrote.
+            StoreError: as the link says.
+        """
         return self._one(execution_id, self._command(execution_id, *arguments))
 
     def _one(self, execution_id: str, command: Command) -> Any:
         """The reply to a command on one execution's keys."""
         (reply,) = self._link().each([command])
-        return _checked(execution_id, reply)
+        return checked_reply(execution_id, reply)
 
     def latest_checkpoint(self, execution_id: str) -> StoredCheckpoint | None:
         """The newest write that carries a state; else the newest node, with blob None."""
-        found = self._ask(execution_id, "latest")
+        found = self.ask(execution_id, "latest")
         if found is None:
             return None
         with parsing(execution_id):
             version = parse_version(found[0])
             if len(found) == 2:
                 return StoredCheckpoint(read_wire(execution_id, found[1]), *version, None, 0)
-            checkpoint = read_checkpoint(execution_id, _at(found, 2))
+            checkpoint = read_checkpoint(execution_id, item(found, 2))
             wire = read_wire(execution_id, found[1], checkpoint.node_id)
-            blob = read_blob(execution_id, checkpoint, _at(found, 3))
+            blob = read_blob(execution_id, checkpoint, item(found, 3))
             return newest_checkpoint(
                 execution_id, wire, version, blob, checkpoint.state_kind, checkpoint.raw_bytes
             )
@@ -65,7 +72,7 @@ class RedisReads:
         commands = [self._command(execution_id, "node", name) for execution_id in ids]
         newest: tuple[float, str, list[Any]] | None = None
         for execution_id, reply in zip(ids, self._link().each(commands), strict=True):
-            found = _checked(execution_id, reply)
+            found = checked_reply(execution_id, reply)
             if found is not None:
                 with parsing(execution_id):
                     saved_at = float(found[0].split()[4])
@@ -76,18 +83,18 @@ class RedisReads:
         _, execution_id, found = newest
         with parsing(execution_id):
             version = parse_version(found[0].split()[0])
-            wire = read_wire(execution_id, _at(found, 1), node_id)
+            wire = read_wire(execution_id, item(found, 1), node_id)
             if len(found) == 2:
                 return StoredCheckpoint(wire, *version, None, 0)
-            checkpoint = read_checkpoint(execution_id, _at(found, 2))
-            blob = read_blob(execution_id, checkpoint, _at(found, 3))
+            checkpoint = read_checkpoint(execution_id, item(found, 2))
+            blob = read_blob(execution_id, checkpoint, item(found, 3))
             return newest_checkpoint(
                 execution_id, wire, version, blob, checkpoint.state_kind, checkpoint.raw_bytes
             )
 
     def _pages(self, execution_id: str, verb: str, *more: Any) -> Iterator[list[Any]]:
         after = b""
-        while page := self._ask(execution_id, verb, after, _PAGE, _PAGE_BYTES, *more):
+        while page := self.ask(execution_id, verb, after, _PAGE, PAGE_BYTES, *more):
             yield from page
             after = page[-1][0]
 
@@ -95,7 +102,7 @@ class RedisReads:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
         for line in self._pages(execution_id, "nodes"):
             with parsing(execution_id):
-                place, head, wire = line[0], _at(line, 1), _at(line, 2)
+                place, head, wire = line[0], item(line, 1), item(line, 2)
                 if head is None:
                     continue  # evicted; its wire has the same fate, or is of no use
                 first, _, node_id = place[1:].partition(b":")
@@ -109,12 +116,12 @@ class RedisReads:
     def checkpoints(self, execution_id: str, blobs: bool) -> Iterator[StoredCheckpoint]:
         """All checkpoints of an execution, oldest first."""
         for line in self._pages(execution_id, "checkpoints", int(blobs)):
-            checkpoint = read_checkpoint(execution_id, _at(line, 2))
+            checkpoint = read_checkpoint(execution_id, item(line, 2))
             with parsing(execution_id):
                 found = StoredCheckpoint(
                     read_wire(execution_id, line[1], checkpoint.node_id),
                     *parse_version(line[0][1:]),
-                    read_blob(execution_id, checkpoint, _at(line, 3)) if blobs else b"",
+                    read_blob(execution_id, checkpoint, item(line, 3)) if blobs else b"",
                     checkpoint.state_kind, checkpoint.node_id, checkpoint.base_hash,
                     checkpoint.content_hash, checkpoint.raw_bytes, checkpoint.stored_bytes,
                     checkpoint.saved_at,
@@ -123,11 +130,11 @@ class RedisReads:
 
     def sized_blob(self, execution_id: str, content_hash: bytes) -> SizedBlob | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
-        found = self._ask(execution_id, "hash", content_hash)
+        found = self.ask(execution_id, "hash", content_hash)
         if found is None:
             return None
         checkpoint = read_checkpoint(execution_id, found[1] if len(found) > 1 else None)
-        blob = read_blob(execution_id, checkpoint, _at(found, 2))
+        blob = read_blob(execution_id, checkpoint, item(found, 2))
         return SizedBlob(blob, checkpoint.raw_bytes)
 
     def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
@@ -142,7 +149,7 @@ class RedisReads:
             )
 
 
-def _checked(execution_id: str, reply: Any) -> Any:
+def checked_reply(execution_id: str, reply: Any) -> Any:
     """A reply about one execution; its error is raised as one of that execution."""
     with parsing(execution_id):
         if isinstance(reply, RecordRefusedError):  # a key of another type than ours
@@ -152,6 +159,6 @@ def _checked(execution_id: str, reply: Any) -> Any:
     return reply
 
 
-def _at(reply: list[Any], place: int) -> Any:
+def item(reply: list[Any], place: int) -> Any:
     """An item of a reply; a script's reply ends at its first nil, which an evicted key gives."""
     return reply[place] if place < len(reply) else None

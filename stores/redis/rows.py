@@ -26,7 +26,7 @@ from livingai.stores.standing import Standing, standing
 
 _SUM_BYTES: Final = 8
 #: Without the types that the msgpack of old servers' Lua does not know.
-_pack = msgpack.Packer(use_bin_type=False).pack
+pack_for_lua = msgpack.Packer(use_bin_type=False).pack
 _sum = xxhash.xxh3_64_digest
 #: Most bytes that a Redis string may have, unless ``proto-max-bulk-len`` was changed.
 MAX_VALUE_BYTES: Final = 512 << 20
@@ -82,14 +82,14 @@ def row_arguments(write: Write, blob_key: int) -> tuple[bytes, bytes, bytes, byt
     )  # fmt: skip
     wire = write.wire_sum + write.wire
     if row.blob is None:
-        return _pack(fields), wire, b"", b""
-    checkpoint = _pack(
+        return pack_for_lua(fields), wire, b"", b""
+    checkpoint = pack_for_lua(
         (
             claim, node_id, row.state_kind, row.raw_bytes, write.stored_bytes, write.saved_at,
             base, content, _sum(row.blob),
         )
     )  # fmt: skip
-    return _pack(fields), wire, _sum(checkpoint) + checkpoint, row.blob
+    return pack_for_lua(fields), wire, _sum(checkpoint) + checkpoint, row.blob
 
 
 def standing_fields(said: Standing) -> tuple[int, str, str, str]:

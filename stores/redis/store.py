@@ -2,14 +2,14 @@
 
 Keys are described in ``docs/STORES.md``. The parts beside this file: ``url`` (addresses),
 ``connect`` and ``link`` (connections), ``errors``, ``keys`` (names), ``rows`` (rows and replies),
-``writes``, ``reads`` (queries), three Lua scripts: ``commit.lua``, ``keep.lua``, ``read.lua``. All
-decisions about an execution are made by a script inside the server, so any number of services may
-use the same one.
+``writes``, ``reads``, ``ranges``, ``listing`` (queries), ``drops`` (of nodes), three Lua scripts:
+``commit.lua``, ``keep.lua``, ``read.lua``. All decisions about an execution are made by a script
+inside the server, so any number of services may use the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from livingai.errors import (
@@ -20,8 +20,10 @@ from livingai.errors import (
 from livingai.stores.base import (
     Capabilities,
     CostLine,
+    DroppedNodes,
     ExecutionFilter,
     ExecutionInfo,
+    NodeRange,
     Row,
     RowResult,
     SizedBlob,
@@ -31,10 +33,12 @@ from livingai.stores.base import (
     StoreSpec,
 )
 from livingai.stores.redis.connect import check_server, value_limit
+from livingai.stores.redis.drops import RedisDrops
 from livingai.stores.redis.keys import BUCKETS, Keys
 from livingai.stores.redis.link import Command, Link
 from livingai.stores.redis.listing import RedisListing
 from livingai.stores.redis.options import Options
+from livingai.stores.redis.ranges import RedisRanges
 from livingai.stores.redis.reads import RedisReads
 from livingai.stores.redis.rows import (
     MAX_VALUE_BYTES,
@@ -89,7 +93,9 @@ class RedisStore(Store):
         self._is_checked = False
         self._writes = RedisWrites(self._ready, self._keys)
         self._reads = RedisReads(self._ready, self._keys)
+        self._ranges = RedisRanges(self._ready, self._keys, self._reads)
         self._listing = RedisListing(self._ready, self._keys, self._reads.nodes)
+        self._drops = RedisDrops(self._ready, self._keys, self._reads, self._listing.last_life)
         self.capabilities = Capabilities(
             max_writers=_MAX_WRITERS, durable=self._waiting.aof_local > 0
         )
@@ -249,6 +255,14 @@ class RedisStore(Store):
         """
         return self._writes.drop_checkpoints(execution_id, versions)
 
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """Remove nodes with all their checkpoints, in parts of a few milliseconds each.
+
+        Raises:
+            StoreUnavailableError: try again; what was removed so far stays removed.
+        """
+        return self._drops.drop_nodes(execution_id, node_ids)
+
     def forget(self, execution_id: str) -> bool:
         """Remove all of an execution, its owners too, as if it had never been here.
 
@@ -271,6 +285,10 @@ class RedisStore(Store):
     def nodes(self, execution_id: str) -> Iterator[StoredNode]:
         """All nodes of an execution, each in its newest version, ordered by their first save."""
         return self._reads.nodes(execution_id)
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        """The nodes of a range of ids, each with the newest state that was not dropped."""
+        return self._ranges.nodes_between(execution_id, asked)
 
     def blob_by_hash(self, execution_id: str, content_hash: bytes) -> bytes | None:
         """The encoded checkpoint of this execution whose raw content has that hash."""
