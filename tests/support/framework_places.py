@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from livingai import CheckpointEngine
 from tests.support.agents import Agent
 from tests.support.place import Place, _descriptors
 from tests.support.postgres_servers import shared_url
@@ -26,6 +27,10 @@ KINDS = (
 class FrameworkPlace(Place):
     """A place of a test whose process runs a framework. Those keep event loops and connections for
     the life of the process, so of its descriptors only those count that lead into the place."""
+
+    def engine(self, **settings: Any) -> CheckpointEngine:
+        """An engine in the test's own process, in the state directory of the place's agents."""
+        return super().engine(**{"directory": self.directory.path, **settings})
 
     def _check_own_process(self) -> None:
         inside = str(self.folder)
