@@ -251,10 +251,12 @@ def merge_writes(entries: Iterable[WritesEntry]) -> list[tuple[str, TaskWrite]]:
     return [(task, counting[task, index][1]) for _, task, index in ordered]
 
 
-def mark_node(thread: ThreadName, kind: str, content: dict[str, Any]) -> ExecutionNode:
+def mark_node(
+    thread: ThreadName, kind: str, content: dict[str, Any], unique: str | None = None
+) -> ExecutionNode:
     """A mark with that content."""
     about = {"framework": FRAMEWORK, "name": "mark"}
-    node = _node(thread, prefix(thread.execution_id, kind) + new_id(), about)
+    node = _node(thread, prefix(thread.execution_id, kind) + (unique or new_id()), about)
     node.output = content
     return node
 

@@ -88,7 +88,7 @@ class Thread:
             ):
                 return Checkpointed(head, merge_writes(_writes_of(head.entry, writes)))
             return (yield from self._with_writes(head))
-        layers = yield from self._layers(read_marks(marked))
+        layers = yield from self._layers((yield from self._marks_of(own, marked)))
         checkpoints = Merged(
             [CheckpointCursor(self.log, layer, namespace, page=1) for layer in layers]
         )
@@ -109,7 +109,7 @@ class Thread:
             head = _found(found.nodes[0], NO_MARKS.own_layer(own))
             more = yield from self._rest(own, writes)
             return Checkpointed(head, merge_writes(_writes_of(head.entry, more)))
-        layers = yield from self._layers(read_marks(marked))
+        layers = yield from self._layers((yield from self._marks_of(own, marked)))
         for layer in layers:
             asked = [_in_layer(_exact(layer.execution_id, "c", namespace, checkpoint_id, 1), layer)]
             (page,) = yield from self._pages(asked, layer.execution_id)
@@ -143,8 +143,7 @@ class Thread:
     def layers(self) -> Steps[list[Layer]]:
         """What belongs to the thread: its own log first, then what it was copied with, the newest
         copy first."""
-        (marked,) = yield from self._pages([_marks(self.execution_id)])
-        return (yield from self._layers(read_marks(marked)))
+        return (yield from self._layers((yield from self.marks())))
 
     def namespaces(self, layers: Iterable[Layer]) -> Steps[list[str]]:
         """The namespaces that have checkpoints, visible or not."""
@@ -181,8 +180,15 @@ class Thread:
 
     def marks(self) -> Steps[Marks]:
         """The marks of the thread's own log."""
-        (marked,) = yield from self._pages([_marks(self.execution_id)])
-        return read_marks(marked)
+        return (yield from self._marks_of(self.execution_id))
+
+    def _marks_of(
+        self, execution_id: str, page: NodePage | None = None, upto: Version | None = None
+    ) -> Steps[Marks]:
+        """The marks of a log, of which ``page`` is the first page."""
+        if page is None:
+            (page,) = yield from self._pages([_marks(execution_id)], execution_id)
+        return read_marks((yield from self._rest(execution_id, page)), upto)
 
     def _layers(self, marks: Marks) -> Steps[list[Layer]]:
         layers = [marks.own_layer(self.execution_id)]
@@ -191,8 +197,7 @@ class Thread:
             copy, hidden = waiting.pop()
             if len(layers) > _MAX_COPIES:
                 break
-            (page,) = yield from self._pages([_marks(copy.source)], copy.source)
-            theirs = read_marks(page, copy.upto)
+            theirs = yield from self._marks_of(copy.source, upto=copy.upto)
             layer = theirs.own_layer(copy.source, copy.upto)
             layers.append(layer._replace(hidden=layer.hidden + hidden))
             waiting += [(each, theirs.for_copy(each) + hidden) for each in theirs.copied]

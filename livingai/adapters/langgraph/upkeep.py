@@ -7,12 +7,14 @@ Rules:
    is appended first, and its version is the one; what is saved meanwhile stays.
 3. A mark is stored before anything is removed. Killed between the two, the thread shows what it
    should, and the next prune removes the rest.
+4. A copy says so in its own log before the source's log names it, so whoever finds the name can see
+   whether that copy is alive. One that was killed half-way keeps its source until it is deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
 from livingai.adapters.langgraph.entries import mark_node, prefix
@@ -21,7 +23,7 @@ from livingai.adapters.langgraph.view import Layer, Marks, Place, read_marks
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
-from livingai.node import new_id
+from livingai.node import ExecutionNode, new_id
 from livingai.outcome import Durability
 from livingai.protocol.ranges import RangedNode
 from livingai.stores.ranges import MAX_NODES, NodeRange, Version
@@ -30,21 +32,14 @@ from livingai.stores.ranges import MAX_NODES, NodeRange, Version
 _CHUNK: Final = 1000
 
 
-class ThreadCopy(NamedTuple):
-    """What a log's ``k`` mark says: that thread was copied from it."""
-
-    execution_id: str
-    token: str
-
-
 def delete(log: SharedLog, thread: Thread) -> Steps[None]:
     """Remove a thread. Its copies keep what they have."""
     own, *copied = yield from thread.layers()
-    if (yield from _live_copies(log, own.execution_id)):
+    if (yield from _has_copies(log, own.execution_id)):
         node = mark_node(thread.name, "m", {"mark": "deleted"})
         yield Step(log, "append", node, durability=Durability.STORE)
     else:
-        yield Step(log.engine, "delete", own.execution_id)
+        yield from _remove(log, own.execution_id)
     for layer in copied:
         yield from _collect(log, layer.execution_id)
 
@@ -55,10 +50,12 @@ def copy(log: SharedLog, source: Thread, target: Thread) -> Steps[None]:
     if source.execution_id == target.execution_id or not (yield from _has_any(source, layers)):
         return
     token = new_id()
-    upto = yield from _append_located(log, source, "k", {"to": target.execution_id, "token": token})
-    content = {"mark": "copied", "from": source.execution_id, "upto": list(upto), "token": token}
-    node = mark_node(target.name, "m", content)
-    yield Step(log, "append", node, durability=Durability.STORE)
+    content: dict[str, Any] = {"mark": "copying", "from": source.execution_id, "token": token}
+    yield Step(log, "append", mark_node(target.name, "m", content), durability=Durability.STORE)
+    node = mark_node(source.name, "k", {"to": target.execution_id}, token)
+    upto = yield from _append_located(log, node)
+    content = {**content, "mark": "copied", "upto": list(upto)}
+    yield Step(log, "append", mark_node(target.name, "m", content), durability=Durability.STORE)
 
 
 def prune(log: SharedLog, thread: Thread) -> Steps[None]:
@@ -70,7 +67,7 @@ def prune(log: SharedLog, thread: Thread) -> Steps[None]:
     layers = yield from thread.layers()
     if not (yield from _has_any(thread, layers)):
         return
-    upto = yield from _append_located(log, thread, "m", {"mark": "began"})
+    upto = yield from _begin(log, thread)
     layers = _bounded((yield from thread.layers()), upto)
     keep: set[Place] = set()
     heads: list[FoundCheckpoint] = []
@@ -91,7 +88,7 @@ def remove_runs(log: SharedLog, thread: Thread, run_ids: Collection[str]) -> Ste
     layers = yield from thread.layers()
     if not (yield from _of_runs(thread, layers, run_ids)):
         return
-    upto = yield from _append_located(log, thread, "m", {"mark": "began"})
+    upto = yield from _begin(log, thread)
     layers = _bounded((yield from thread.layers()), upto)
     gone = yield from _of_runs(thread, layers, run_ids)
     content = {"mark": "removed", "upto": list(upto), "ids": sorted(map(list, gone))}
@@ -155,15 +152,16 @@ def _needed(thread: Thread, head: FoundCheckpoint) -> Steps[set[Place]]:
 # -- marks, and removing what they hide --
 
 
-def _append_located(
-    log: SharedLog, thread: Thread, kind: str, content: dict[str, Any]
-) -> Steps[Version]:
+def _begin(log: SharedLog, thread: Thread) -> Steps[Version]:
+    return (yield from _append_located(log, mark_node(thread.name, "m", {"mark": "began"})))
+
+
+def _append_located(log: SharedLog, node: ExecutionNode) -> Steps[Version]:
     """Append a mark; the version that it has in the store. All that was accepted before on this
     machine has a lower one."""
-    node = mark_node(thread.name, kind, content)
     yield Step(log, "append", node, durability=Durability.STORE)
     exactly = NodeRange(node.id, node.id + "\0", 1)
-    page = yield Step(log, "nodes_between", thread.execution_id, exactly)
+    page = yield Step(log, "nodes_between", node.execution_id, exactly)
     version: Version = page.nodes[0].first
     return version
 
@@ -172,7 +170,7 @@ def _hide(log: SharedLog, thread: Thread, content: dict[str, Any]) -> Steps[None
     before = yield from thread.marks()
     node = mark_node(thread.name, "m", content)
     yield Step(log, "append", node, durability=Durability.STORE)
-    if (yield from _live_copies(log, thread.execution_id)):
+    if (yield from _has_copies(log, thread.execution_id)):
         return
     gone = yield from _hidden_nodes(thread)
     kept = yield from _drop(log, thread.execution_id, gone)
@@ -225,35 +223,46 @@ def _drop(log: SharedLog, execution_id: str, node_ids: Iterable[str]) -> Steps[l
 # -- copies --
 
 
-def _live_copies(log: SharedLog, execution_id: str) -> Steps[list[ThreadCopy]]:
-    """The threads that still read this log."""
+def _has_copies(log: SharedLog, execution_id: str) -> Steps[bool]:
+    """Whether there are threads that still read this log."""
     start = prefix(execution_id, "k")
-    asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
-    page = yield Step(log, "nodes_between", execution_id, asked)
-    live = []
-    for each in page:
-        copied = ThreadCopy(each.node.output["to"], each.node.output["token"])
-        start = prefix(copied.execution_id, "m")
-        asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
-        theirs = read_marks((yield Step(log, "nodes_between", copied.execution_id, asked)))
-        if any(mark.token == copied.token for mark in theirs.copied):
-            live.append(copied)
-        elif (yield from _live_copies(log, copied.execution_id)):
-            live.append(copied)  # deleted, but read by copies of its own
-    return live
+    rest: NodeRange | None = NodeRange(start, behind_prefix(start), _CHUNK, states=False)
+    while rest is not None:
+        page = yield Step(log, "nodes_between", execution_id, rest)
+        for each in page:
+            copied = str(each.node.output["to"])
+            theirs = yield from _marks_of(log, copied)
+            if each.node.id.removeprefix(start) in theirs.tokens:
+                return True
+            if (yield from _has_copies(log, copied)):  # deleted, and read by copies of its own
+                return True
+        rest = page.rest
+    return False
 
 
 def _collect(log: SharedLog, execution_id: str) -> Steps[None]:
     """Remove a log that was deleted and kept for its copies, if none is left."""
-    start = prefix(execution_id, "m")
-    asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
-    marks: Marks = read_marks((yield Step(log, "nodes_between", execution_id, asked)))
-    if marks.after is None or marks.copied or (yield from _live_copies(log, execution_id)):
+    marks = yield from _marks_of(log, execution_id)
+    if marks.after is None or marks.tokens or (yield from _has_copies(log, execution_id)):
         return
     start = f"{execution_id}/"
     later = NodeRange(start, behind_prefix(start), 1, states=False, after=marks.after)
     if not (yield Step(log, "nodes_between", execution_id, later)):
-        yield Step(log.engine, "delete", execution_id)
+        yield from _remove(log, execution_id)
+
+
+def _remove(log: SharedLog, execution_id: str) -> Steps[None]:
+    """Remove a log that nobody reads, and its name from the logs that it was copied from."""
+    marks = yield from _marks_of(log, execution_id)
+    yield Step(log.engine, "delete", execution_id)
+    for source, token in marks.sources:
+        yield Step(log.engine, "drop_nodes", source, [prefix(source, "k") + token])
+
+
+def _marks_of(log: SharedLog, execution_id: str) -> Steps[Marks]:
+    start = prefix(execution_id, "m")
+    asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
+    return read_marks((yield Step(log, "nodes_between", execution_id, asked)))
 
 
 def _has_any(thread: Thread, layers: list[Layer]) -> Steps[bool]:

@@ -5,6 +5,7 @@ A copy of a thread costs the same whatever its length: a mark in the new thread 
 version the old one's log belongs to it, too. So a log may be read on behalf of others, and is only
 removed when no copy reads it any more; until then marks hide what was deleted or pruned:
 
+``copying``  nothing: the thread is about to be copied from a log
 ``copied``   the log of ``from``, as far as its version ``upto``, belongs to this thread, too
 ``deleted``  what came before this mark does not belong to the thread any more
 ``pruned``   of the checkpoints up to the version ``upto`` only those in ``keep`` do
@@ -67,12 +68,16 @@ class CopyMark(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """The marks of one log that count."""
+    """The marks of one log."""
 
     after: Version | None
     copied: tuple[CopyMark, ...]
     #: With the versions of the marks.
     hiding: tuple[tuple[Version, Hiding], ...]
+    #: Tokens of copies that were made, or begun, and not deleted since.
+    tokens: frozenset[str] = frozenset()
+    #: Sources and tokens of all copies, of those that were deleted, too.
+    sources: tuple[tuple[str, str], ...] = ()
     #: Ids of the nodes of ``hiding`` and of ``began`` marks.
     removable: tuple[str, ...] = ()
 
@@ -101,13 +106,18 @@ def read_marks(found: Iterable[RangedNode], upto: Version | None = None) -> Mark
     after: Version | None = None
     copied: list[CopyMark] = []
     hiding: list[tuple[Version, Hiding]] = []
+    tokens: set[str] = set()
+    sources: list[tuple[str, str]] = []
     removable: list[str] = []
     for each in nodes:
         try:
             content = each.node.output
             kind = content["mark"]
             if kind == "deleted":
-                after, copied, hiding = each.first, [], []
+                after, copied, hiding, tokens = each.first, [], [], set()
+            elif kind == "copying":
+                tokens.add(content["token"])
+                sources.append((content["from"], content["token"]))
             elif kind == "copied":
                 copied.append(
                     CopyMark(
@@ -128,7 +138,9 @@ def read_marks(found: Iterable[RangedNode], upto: Version | None = None) -> Mark
                 raise ValueError(f"it is of the kind {kind!r:.20}; upgrade livingai to read it")
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise CorruptRowError(f"the mark {each.node.id} makes no sense: {error}") from error
-    return Marks(after, tuple(copied), tuple(hiding), tuple(removable))
+    return Marks(
+        after, tuple(copied), tuple(hiding), frozenset(tokens), tuple(sources), tuple(removable)
+    )
 
 
 def _version(value: Any) -> Version:
