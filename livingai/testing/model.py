@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.base import Row, RowResult, RowStatus
-from livingai.stores.records import CostLine
+from livingai.stores.ranges import NodeRange
+from livingai.stores.records import CostLine, DroppedNodes
 from livingai.stores.standing import is_life
 
 Version = tuple[int, int]  # (epoch, seq)
@@ -21,6 +22,10 @@ class _Execution:
     rows: dict[Version, Row] = field(default_factory=dict)
     dropped: set[Version] = field(default_factory=set)  # rows whose checkpoint was dropped
     created_at: float = 0.0
+    #: The largest seq of each epoch, and the newest row of a life: what a store still knows of
+    #: rows whose nodes were removed.
+    last: dict[int, int] = field(default_factory=dict)
+    life: tuple[Version, Row] | None = None
 
     def epoch_of(self, claim: str | None) -> int | None:
         return next((epoch for known, epoch in self.owners if known == claim), None)
@@ -41,6 +46,24 @@ class _Execution:
         rows = [self.rows[version] for version in self.checkpoints]
         same = [row for row in rows if row.content_hash == content_hash]
         return min(same, key=lambda row: row.base_hash is not None, default=None)
+
+    def store(self, version: Version, row: Row) -> None:
+        """Take a row of the newest claim, new or again."""
+        epoch, seq = version
+        self.dropped.discard(version)
+        if not self.rows:
+            self.created_at = row.saved_at
+        self.rows.setdefault(version, row)
+        self.last[epoch] = max(seq, self.last.get(epoch, -1))
+        if is_life(row.wire) and (self.life is None or version > self.life[0]):
+            self.life = (version, row)
+
+    def clear(self) -> None:
+        """Remove all rows."""
+        self.rows.clear()
+        self.dropped.clear()
+        self.last.clear()
+        self.life = None
 
     def versions(self, node_id: str) -> list[Version]:
         """The stored versions of a node, oldest first."""
@@ -70,10 +93,7 @@ class StoreModel:
             stored = version in execution.checkpoints
             if row.base_hash and not stored and execution.by_hash(row.base_hash) is None:
                 return RowResult(RowStatus.BASE_MISSING, epoch)
-            execution.dropped.discard(version)
-            if not execution.rows:
-                execution.created_at = row.saved_at
-            execution.rows.setdefault(version, row)
+            execution.store(version, row)
             return RowResult(RowStatus.STORED, epoch)
         if self._is_stored(execution, row, version):
             return RowResult(RowStatus.STORED, epoch)
@@ -86,8 +106,7 @@ class StoreModel:
         versions = execution.versions(row.node_id)
         if not versions or versions[-1] < version:
             return False
-        last = max((seq for epoch, seq in execution.rows if epoch == version[0]), default=-1)
-        return versions[-1][0] == version[0] or row.seq <= last
+        return versions[-1][0] == version[0] or row.seq <= execution.last.get(version[0], -1)
 
     def owner(self, execution_id: str) -> str | None:
         """The newest claim; None where there is none, or the execution was deleted."""
@@ -109,8 +128,7 @@ class StoreModel:
         if execution is None:
             return 0
         nodes = len({row.node_id for row in execution.rows.values()})
-        execution.rows.clear()
-        execution.dropped.clear()
+        execution.clear()
         if execution.owners and execution.owners[-1][0] is not None:
             execution.owners.append((None, execution.newest + 1))
         return nodes
@@ -125,6 +143,17 @@ class StoreModel:
         gone = set(versions) & set(execution.checkpoints)
         execution.dropped |= gone
         return sum(len(execution.rows[version].blob or b"") for version in gone)
+
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
+        """What a store has to remove and report."""
+        execution = self._executions.get(execution_id, _Execution())
+        asked = {row.node_id for row in execution.rows.values()} & set(node_ids)
+        kept = asked & _needed(execution, asked)
+        gone = {v: row for v, row in execution.rows.items() if row.node_id in asked - kept}
+        sizes = [len(row.blob or b"") for v, row in gone.items() if v not in execution.dropped]
+        execution.rows = {v: row for v, row in execution.rows.items() if v not in gone}
+        execution.dropped -= set(gone)
+        return DroppedNodes(len(asked - kept), sum(sizes), tuple(sorted(kept)))
 
     def is_dropped(self, row: Row) -> bool:
         """Whether this row was stored, and its checkpoint dropped."""
@@ -142,6 +171,20 @@ class StoreModel:
         """What ``blob_by_hash`` has to answer."""
         found = self._executions.get(execution_id, _Execution()).by_hash(content_hash)
         return found.blob if found else None
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[tuple[Any, ...]]:
+        """What ``nodes_between`` has to answer, in the form of
+        :func:`livingai.testing.rows.ranged`."""
+        execution = self._executions.get(execution_id, _Execution())
+        found = []
+        for node_id in sorted({row.node_id for row in execution.rows.values()}):
+            first = execution.versions(node_id)[0]
+            if asked.has(node_id, first):
+                loaded = self._load(execution, node_id)
+                if not asked.states:
+                    loaded = (*loaded[:3], None, 0)
+                found.append((node_id, first, *loaded))
+        return found[:: -1 if asked.backwards else 1][: asked.limit]
 
     # -- what reads have to say; the form is that of livingai.testing.rows.contents() --
 
@@ -189,14 +232,14 @@ class StoreModel:
             sum(map(len, blobs)),
             execution.created_at,
             rows[newest].saved_at,
-            *StoreModel._standing(rows),
+            *StoreModel._standing(execution),
         )
 
     @staticmethod
-    def _standing(rows: dict[Version, Row]) -> tuple[Any, ...]:
+    def _standing(execution: _Execution) -> tuple[Any, ...]:
         """Status, whether it is a run, error, when its last life began and ended."""
-        lives = [version for version, row in rows.items() if is_life(row.wire)]
-        wire = rows[max(lives or rows)].wire
+        lives = execution.life
+        wire = (lives[1] if lives else execution.rows[max(execution.rows)]).wire
         error = (
             f"{wire[NodeField.ERROR][0]}: {wire[NodeField.ERROR][1]}"
             if wire[NodeField.ERROR]
@@ -238,3 +281,25 @@ class StoreModel:
             return cls._checkpoint(execution, execution.checkpoints[-1])[:5]
         version = max(execution.rows)
         return (pack(execution.rows[version].wire), *version, None, 0)
+
+
+def _needed(execution: _Execution, asked: Collection[str]) -> set[str]:
+    """Nodes that cannot go with all of ``asked``: the newest one, that of the newest checkpoint and
+    of the last life, and those with bases of what stays."""
+    newest = [max(execution.rows, default=None), *execution.checkpoints[-1:]]
+    if execution.life:
+        version, row = execution.life
+        newest += [version] * (execution.versions(row.node_id)[-1:] == [version])
+    needed = {execution.rows[version].node_id for version in newest if version}
+    while True:
+        stay = [
+            execution.rows[version]
+            for version in execution.checkpoints
+            if execution.rows[version].node_id in needed
+            or execution.rows[version].node_id not in asked
+        ]
+        bases = [execution.by_hash(row.base_hash) for row in stay if row.base_hash]
+        more = {base.node_id for base in bases if base} - needed
+        if not more:
+            return needed
+        needed |= more

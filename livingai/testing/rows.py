@@ -10,7 +10,7 @@ import xxhash
 from livingai.errors import CorruptRecordError, StoreError
 from livingai.node import ExecutionNode, NodeField, NodeType, Status
 from livingai.serial import pack
-from livingai.stores.base import Row, RowStatus, Store
+from livingai.stores.base import Row, RowStatus, Store, StoredCheckpoint
 
 #: ``saved_at`` of row ``seq`` is this plus ``seq`` seconds, so that rows are reproducible.
 EPOCH_S = 1_700_000_000.0
@@ -128,6 +128,12 @@ def checkpoint(found: Any) -> tuple[Any, ...] | None:
     if found is None:
         return None
     return (pack(found.wire), found.epoch, found.seq, found.blob, found.state_kind)
+
+
+def ranged(found: Iterable[StoredCheckpoint]) -> list[tuple[Any, ...]]:
+    """What ``nodes_between`` answers, as tuples that compare: id, first version, then as
+    :func:`checkpoint`."""
+    return [(each.node_id, tuple(each.first), *(checkpoint(each) or ())) for each in found]
 
 
 def reads_or_refuses(read: Any, expected: Any) -> bool:

@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from livingai.errors import FencedError
 from livingai.node import ErrorInfo, NodeType, Status
 from livingai.stores.base import Row, Store
+from livingai.stores.ranges import NodeRange
 from livingai.stores.records import ExecutionFilter
 from livingai.stores.retention import Retention, prune
 from livingai.testing.model import StoreModel
-from livingai.testing.rows import EPOCH_S, contents, make_row, state
+from livingai.testing.rows import EPOCH_S, contents, make_row, ranged, state
 
 EXECUTIONS = ("a", "ü/\0")
 NODES = 3
@@ -36,10 +37,26 @@ _rows = st.lists(
 )
 
 
+def _ranges() -> st.SearchStrategy[NodeRange]:
+    ids = [f"{execution_id}/{node}" for execution_id in EXECUTIONS for node in range(NODES)]
+    texts = st.sampled_from([*ids, "", "a/", "b", "ü/\0/", "ü/\0/1\0", "\U0010ffff"])
+    versions = st.none() | st.tuples(st.integers(0, 4), st.integers(-1, 5))
+    return st.builds(
+        NodeRange,
+        first=texts,
+        behind=st.none() | texts,
+        limit=st.sampled_from([1, 2, 100]),
+        backwards=st.booleans(),
+        states=st.booleans(),
+        after=versions,
+        upto=versions,
+    )
+
+
 def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMachine]:
     """A state machine that commits, replays, claims, drops, prunes, deletes, forgets and reopens,
-    on two connections, and after each step compares all that the store says (its pages, filters
-    and sums, too) with :class:`~livingai.testing.StoreModel`.
+    on two connections, reads ranges of nodes, and after each step compares all that the store says
+    (its pages, filters and sums, too) with :class:`~livingai.testing.StoreModel`.
 
     ``make_store(directory)`` gives a connection to the store of that directory: a fresh one for a
     new directory, another connection to the same one for the same. Use it in a test module as
@@ -118,6 +135,40 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
         def drop(self, which: int, execution_id: str, versions: list[tuple[int, int]]) -> None:
             dropped = self.stores[which].drop_checkpoints(execution_id, versions)
             assert dropped == self.model.drop(execution_id, versions)
+
+        @rule(
+            which=_connections,
+            execution_id=_executions,
+            writes=st.lists(st.tuples(st.integers(0, NODES - 1), _states), max_size=6),
+            nodes=st.sets(st.integers(0, NODES)),
+            asked=_ranges(),
+        )
+        def drop_nodes(
+            self,
+            which: int,
+            execution_id: str,
+            writes: list[tuple[int, Any]],
+            nodes: set[int],
+            asked: NodeRange,
+        ) -> None:
+            """A new owner's writes, nodes that shall go then (one may be a node that was never
+            there), and a range of what is left; no delta loses its base."""
+            claim = f"drop-{len(self.batches)}"
+            rows = [
+                issued_row((execution_id, claim, seq), node, carries)
+                for seq, (node, carries) in enumerate(writes)
+            ]
+            self.issued |= {(execution_id, claim, row.seq): row for row in rows}
+            self.batches.append(rows)
+            self.check_commit(self.stores[which], rows)
+            whole = self.lacks_no_base(execution_id)
+            ids = [f"{execution_id}/{node}" for node in nodes]
+            dropped = self.stores[which].drop_nodes(execution_id, ids)
+            assert dropped == self.model.drop_nodes(execution_id, ids)
+            assert self.lacks_no_base(execution_id) or not whole
+            for store in self.stores:
+                found = ranged(store.nodes_between(execution_id, asked))
+                assert found == self.model.nodes_between(execution_id, asked)
 
         @rule(which=_connections, execution_id=_executions, claim=st.integers(0, 6))
         def claim(self, which: int, execution_id: str, claim: int) -> None:
