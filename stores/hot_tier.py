@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TypeVar
 
 from livingai.errors import CorruptRecordError, StoreError, StoreUnavailableError
@@ -82,15 +82,34 @@ class HotTier:
 
         self.use(remove, None)
 
-    def forget(self, execution_id: str) -> None:
-        """Remove what is here of an execution, of which cold has removed a part."""
+    def is_there(self, execution_id: str) -> bool:
+        """Whether the hot store answers now."""
 
-        def forget() -> None:
+        def ask() -> bool:
             self.store.open()
-            if not self.store.forget(execution_id):
-                self.store.delete_execution(execution_id)
+            find_execution(self.store, execution_id)
+            return True
 
-        self.use(forget, None)
+        return self.use(ask, False)
+
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> bool:
+        """Remove nodes that cold has not (any more); False: it could not be told. Where it has to
+        keep one, or cannot remove single nodes, all of the execution goes and is filled anew."""
+
+        def drop() -> bool:
+            self.store.open()
+            try:
+                left = bool(self.store.drop_nodes(execution_id, node_ids).kept)
+            except StoreUnavailableError:
+                raise
+            except (CorruptRecordError, StoreError) as error:
+                _log.info("hot tier: %s", error)
+                left = True
+            if left and not self.store.forget(execution_id):
+                self.store.delete_execution(execution_id)
+            return True
+
+        return self.use(drop, False)
 
     def refresh(self, execution_id: str) -> None:
         """Fill up an execution of which the hot store could not give a node."""

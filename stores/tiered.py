@@ -12,6 +12,8 @@ Rules:
    is down, hot answers alone.
 3. **A hot tier in trouble holds nothing up.** It is left out for a while
    (:mod:`livingai.stores.hot_tier`) and heals by rule 2.
+4. **Only the removal of single nodes waits for it.** Else hot could have one node that it should
+   have lost, and lack one that it has missed: by rule 2 it would seem complete.
 """
 
 from __future__ import annotations
@@ -192,10 +194,23 @@ class TieredStore(Store):
         return removed
 
     def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
-        """Remove nodes from cold; hot forgets the execution, and is filled up when it is read."""
+        """Remove nodes from cold, then from hot (rule 4); what was removed from cold.
+
+        Raises:
+            StoreUnavailableError: nothing was removed, or hot does not know yet; try again.
+        """
+        if not self._hot_tier.is_there(execution_id):
+            raise StoreUnavailableError(
+                f"{self._hot.url}: the hot tier cannot be told which nodes are removed, so none "
+                "were; try again when it is back"
+            )
         dropped = self._cold.drop_nodes(execution_id, node_ids)
-        if dropped.nodes:
-            self._hot_tier.forget(execution_id)
+        gone = set(node_ids) - set(dropped.kept)
+        if not self._hot_tier.drop_nodes(execution_id, gone):
+            raise StoreUnavailableError(
+                f"{self._hot.url}: the hot tier has gone and does not know which nodes were "
+                f"removed from {self._cold.url}; try again when it is back"
+            )
         return dropped
 
     def delete_execution(self, execution_id: str) -> int:

@@ -12,21 +12,22 @@ from livingai.stores.postgres.connection import Session
 from livingai.stores.postgres.rows import is_text, key, read_blob, read_wire, unkey
 from livingai.stores.retention import plan_node_drops
 
+#: The page is cut by the index of ids before anything is joined to it.
+_BETWEEN: Final = """
+SELECT n.node_id, n.first_epoch, n.first_seq, n.epoch, n.seq, n.wire_sum, n.wire, {state}
+FROM (
+    SELECT * FROM {s}.nodes WHERE execution_id = %s AND node_id >= %s {bounds}
+    ORDER BY node_id {direction} LIMIT %s
+) AS n {join} ORDER BY n.node_id {direction}
+"""
 _STATE: Final = "c.state_kind, c.raw_bytes, c.blob_sum, c.blob, c.content_hash"
+_NO_STATE: Final = "NULL, NULL, NULL, NULL, NULL"
 #: The newest state that was not dropped; usually the first one looked at.
-_JOIN: Final = """
-LEFT JOIN LATERAL (
+_JOIN: Final = """LEFT JOIN LATERAL (
     SELECT * FROM {s}.checkpoints AS c WHERE c.execution_id = n.execution_id
         AND (c.epoch, c.seq) <= (n.state_epoch, n.state_seq) AND c.node_id = n.node_id
     ORDER BY c.epoch DESC, c.seq DESC LIMIT 1
-) AS c ON true
-"""
-#: The nodes of the page, found by the primary key alone: joined with their states the server might
-#: prefer to sort all nodes of the execution.
-_PAGE: Final = """(
-    SELECT * FROM {{s}}.nodes AS n WHERE n.execution_id = %s AND n.node_id >= %s {bounds}
-    ORDER BY n.node_id {direction} LIMIT %s
-)"""
+) AS c ON true"""
 _LINE: Final = """
 SELECT node_id, life_epoch, life_seq FROM {s}.executions WHERE execution_id = %s AND nodes > 0
 FOR UPDATE
@@ -64,23 +65,20 @@ class PostgresRanges:
         arguments: list[Any] = [stored, key(asked.first)]
         bounds = []
         if asked.behind is not None:
-            bounds.append("AND n.node_id < %s")
+            bounds.append("AND node_id < %s")
             arguments.append(key(asked.behind))
         for sign, version in ((">", asked.after), ("<=", asked.upto)):
             if version is not None:
-                bounds.append(f"AND (n.first_epoch, n.first_seq) {sign} (%s, %s)")
+                bounds.append(f"AND (first_epoch, first_seq) {sign} (%s, %s)")
                 arguments += version
-        direction = "DESC" if asked.backwards else "ASC"
-        arguments.append(asked.limit)
-        page = _PAGE.format(bounds=" ".join(bounds), direction=direction)
-        states = asked.states
-        statement = (
-            f"SELECT n.node_id, n.first_epoch, n.first_seq, n.epoch, n.seq, n.wire_sum, n.wire, "
-            f"{_STATE if states else 'NULL, NULL, NULL, NULL, NULL'} "
-            f"FROM {page.replace('{{s}}', '{s}')} AS n {_JOIN if states else ''} "
-            f"ORDER BY n.node_id {direction}"
+        statement = _BETWEEN.format(
+            s=self._schema,
+            state=_STATE if asked.states else _NO_STATE,
+            bounds=" ".join(bounds),
+            direction="DESC" if asked.backwards else "ASC",
+            join=_JOIN.format(s=self._schema) if asked.states else "",
         )
-        rows = self._session.read(statement.replace("{s}", self._schema), arguments)
+        rows = self._session.read(statement, (*arguments, asked.limit))
         with rows_of(execution_id):
             return [self._found(stored, row) for row in rows]
 

@@ -17,7 +17,7 @@ import pytest
 from livingai.errors import FencedError, StoreUnavailableError
 from livingai.node import NodeField
 from livingai.stores import hot_tier
-from livingai.stores.base import RowStatus, Store
+from livingai.stores.base import DroppedNodes, NodeRange, RowStatus, Store
 from livingai.stores.copying import find_execution
 from livingai.stores.redis import RedisStore
 from livingai.stores.sqlite import SQLiteStore
@@ -51,9 +51,9 @@ class CuttableStore(SQLiteStore):
 
 
 _CALLS = frozenset(
-    {"open", "commit", "claim", "drop_checkpoints", "delete_execution", "forget", "places"}
+    {"open", "commit", "claim", "drop_checkpoints", "drop_nodes", "delete_execution", "forget"}
     | {"latest_checkpoint", "load_node", "nodes", "packed_nodes", "blob_by_hash", "sized_blob"}
-    | {"list_executions", "checkpoints", "owners", "costs"}
+    | {"list_executions", "checkpoints", "owners", "costs", "nodes_between", "places"}
 )
 
 
@@ -99,6 +99,7 @@ READS: dict[str, Callable[[Store], Any]] = {
     "load_node": lambda store: store.load_node("run/2"),
     "nodes": lambda store: list(store.nodes("run")),
     "packed_nodes": lambda store: list(store.packed_nodes("run")),
+    "nodes_between": lambda store: store.nodes_between("run", NodeRange("run/1")),
     "blob_by_hash": lambda store: store.blob_by_hash("run", rows()[1].content_hash),
     "sized_blob": lambda store: store.sized_blob("run", rows()[1].content_hash),
 }
@@ -370,3 +371,72 @@ def test_a_newer_version_of_a_node_is_not_missed_for_equal_numbers(
     assert node.wire[NodeField.OUTPUT] == "new"
     (node,) = tiers.hot.nodes("run")
     assert node.wire[NodeField.OUTPUT] == "new"
+
+
+# -- nodes that are removed ------------------------------------------------------------------------
+
+
+def ids(store: Store) -> list[str]:
+    return [str(node.wire[NodeField.ID]) for node in store.nodes("run")]
+
+
+def test_nodes_go_from_hot_alone(tiers: Tiers) -> None:
+    """What hot has besides stays: an execution that is too large to be filled up, too."""
+    commit(tiers.store, rows(5))
+    assert tiers.store.drop_nodes("run", ["run/1", "run/3", "run/4"]) == DroppedNodes(
+        2, 2 * len(state("state 1")), ("run/4",)
+    )
+    assert "forget" not in tiers.hot.calls
+    for store in (tiers.hot, tiers.cold, tiers.store):
+        assert ids(store) == ["run/0", "run/2", "run/4"]
+    tiers.cold.calls.clear()
+    assert tiers.store.nodes_between("run", NodeRange())
+    assert "nodes_between" not in tiers.cold.calls, "hot is as cold"
+
+
+def test_a_node_that_hot_alone_cannot_spare_goes_with_its_execution(tiers: Tiers) -> None:
+    commit(tiers.store, rows(3))
+    commit(tiers.cold, rows(1, begin=3))  # hot missed it: there run/2 is the newest one
+    assert tiers.store.drop_nodes("run", ["run/2"]).nodes == 1
+    assert ids(tiers.hot) == []
+    assert ids(tiers.store) == ids(tiers.hot) == ["run/0", "run/1", "run/3"]
+
+
+def test_without_hot_no_node_is_removed(tiers: Tiers, clock: list[float]) -> None:
+    """Hot would have a node that is gone, and lack the one that it misses now: as many as cold,
+    none of them with a state, and the newest one is the same."""
+    plain = [make_row(seq=seq) for seq in range(6)]
+    commit(tiers.store, plain[:3])
+    tiers.hot.away = True
+    for _ in range(2):  # when it is noticed, and while it is left out
+        with pytest.raises(StoreUnavailableError, match="try again when it is back"):
+            tiers.store.drop_nodes("run", ["run/1"])
+    commit(tiers.store, plain[3:5])
+    tiers.hot.away = False
+    clock[0] += 60
+    commit(tiers.store, plain[5:])
+    assert ids(tiers.store) == ids(tiers.cold) == [f"run/{seq}" for seq in range(6)]
+    assert tiers.store.drop_nodes("run", ["run/1"]).nodes == 1
+    assert ids(tiers.store) == ids(tiers.cold) == [f"run/{seq}" for seq in (0, 2, 3, 4, 5)]
+
+
+def test_hot_that_goes_meanwhile_is_told_by_the_next_try(
+    tiers: Tiers, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(tiers.store, rows(4))
+    drop = tiers.cold.drop_nodes
+
+    def drop_and_part(*arguments: Any) -> DroppedNodes:
+        dropped = drop(*arguments)
+        tiers.hot.away = True
+        return dropped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tiers.cold, "drop_nodes", drop_and_part)
+        with pytest.raises(StoreUnavailableError, match="does not know which nodes were removed"):
+            tiers.store.drop_nodes("run", ["run/1", "run/3"])
+    assert ids(tiers.cold) == ["run/0", "run/2", "run/3"]
+    tiers.hot.away = False
+    clock[0] += 60
+    assert tiers.store.drop_nodes("run", ["run/1", "run/3"]) == DroppedNodes(0, 0, ("run/3",))
+    assert ids(tiers.hot) == ["run/0", "run/2", "run/3"]
