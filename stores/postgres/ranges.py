@@ -20,14 +20,22 @@ FROM (
     ORDER BY node_id {direction} LIMIT %s
 ) AS n {join} ORDER BY n.node_id {direction}
 """
-_STATE: Final = "c.state_kind, c.raw_bytes, c.blob_sum, c.blob, c.content_hash"
+_STATE: Final = ", ".join(
+    f"coalesce(c.{name}, o.{name})"
+    for name in ("state_kind", "raw_bytes", "blob_sum", "blob", "content_hash")
+)
 _NO_STATE: Final = "NULL, NULL, NULL, NULL, NULL"
-#: The newest state that was not dropped; usually the first one looked at.
-_JOIN: Final = """LEFT JOIN LATERAL (
-    SELECT * FROM {s}.checkpoints AS c WHERE c.execution_id = n.execution_id
-        AND (c.epoch, c.seq) <= (n.state_epoch, n.state_seq) AND c.node_id = n.node_id
-    ORDER BY c.epoch DESC, c.seq DESC LIMIT 1
-) AS c ON true"""
+#: The newest state of a node; only where that was dropped, an older one: the server looks through
+#: all older checkpoints of the execution for it.
+_JOIN: Final = """
+LEFT JOIN {s}.checkpoints AS c
+    ON c.execution_id = n.execution_id AND c.epoch = n.state_epoch AND c.seq = n.state_seq
+LEFT JOIN LATERAL (
+    SELECT * FROM {s}.checkpoints AS older
+    WHERE c.epoch IS NULL AND older.execution_id = n.execution_id AND older.node_id = n.node_id
+        AND (older.epoch, older.seq) < (n.state_epoch, n.state_seq)
+    ORDER BY older.epoch DESC, older.seq DESC LIMIT 1
+) AS o ON true"""
 _LINE: Final = """
 SELECT node_id, life_epoch, life_seq FROM {s}.executions WHERE execution_id = %s AND nodes > 0
 FOR UPDATE
