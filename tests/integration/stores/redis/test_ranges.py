@@ -1,0 +1,165 @@
+"""Ranges of nodes where the index of ids is not, or not all, what livingai wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livingai.errors import CorruptRecordError
+from livingai.stores.base import NodeRange
+from livingai.stores.redis import RedisStore
+from livingai.stores.redis.keys import ExecutionKeys, Keys
+from livingai.testing import make_row
+from livingai.testing.ranging import ids
+from livingai.testing.rows import commit, contents, state
+from tests.support.redis_servers import RedisServer, prefix_for
+
+pytestmark = pytest.mark.redis
+
+IDS = [f"{number:04d}" for number in range(2300)]
+
+
+def filled(store: RedisStore, tmp_path: Path, count: int) -> ExecutionKeys:
+    """The keys of an execution with so many nodes, each with a state."""
+    for at in range(0, count, 500):
+        commit(store, [
+            make_row(seq=seq, node_id=IDS[seq], blob=state(IDS[seq]))
+            for seq in range(at, min(at + 500, count))
+        ])  # fmt: skip
+    return Keys(prefix_for(tmp_path)).of("run")
+
+
+def indexed(client: Any, keys: ExecutionKeys) -> int:
+    """How many nodes the index of ids has."""
+    return int(client.zlexcount(keys.places, "[i", "(j"))
+
+
+def scripts_of(client: Any) -> int:
+    """How many scripts the server was sent by their hash."""
+    return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+
+def without_index(client: Any, keys: ExecutionKeys, *left: str) -> None:
+    """Make an execution what an earlier livingai would have left, but for these nodes."""
+    client.zremrangebylex(keys.places, "[i", "(j")
+    for node_id in left:
+        client.zadd(keys.places, {f"i:{node_id}": 0})
+
+
+@pytest.mark.parametrize("left", [(), (IDS[7],), IDS[:2299]])
+def test_what_an_earlier_livingai_wrote_is_indexed_by_the_first_range(
+    server: RedisServer, store: RedisStore, tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    keys = filled(store, tmp_path, 2300)
+    client = server.client()
+    before = contents(store)
+    members = client.zrange(keys.places, 0, -1)
+    without_index(client, keys, *left)
+    assert contents(store) == before
+    asked = NodeRange(IDS[2290], backwards=True, limit=20)
+    (*_, found) = store.nodes_between("run", asked)
+    assert (found.node_id, found.blob) == (IDS[2290], state(IDS[2290]))
+    assert ids(store, asked) == IDS[:2289:-1]
+    assert client.zrange(keys.places, 0, -1) == members
+    calls = scripts_of(client)
+    assert ids(store, asked) == IDS[:2289:-1]
+    assert scripts_of(client) == calls + 1, "a range is one round trip"
+    assert contents(store) == before
+
+
+def test_index_that_cannot_be_completed(
+    server: RedisServer, store: RedisStore, tmp_path: Path
+) -> None:
+    """All nodes are then looked at."""
+    keys = filled(store, tmp_path, 20)
+    client = server.client()
+    without_index(client, keys, IDS[3])
+    store.drop_checkpoints("run", [(1, 5)])
+    with server.configured("maxmemory", "1"):  # nothing may be written
+        found = store.nodes_between("run", NodeRange(IDS[4], IDS[7], backwards=True))
+        assert [(one.node_id, one.blob, one.first) for one in found] == [
+            (IDS[6], state(IDS[6]), (1, 6)),
+            (IDS[5], None, (1, 5)),
+            (IDS[4], state(IDS[4]), (1, 4)),
+        ]
+        asked = NodeRange(limit=2, after=(1, 9), upto=(1, 15), states=False)
+        assert [(one.node_id, one.blob) for one in store.nodes_between("run", asked)] == [
+            (IDS[10], None), (IDS[11], None),
+        ]  # fmt: skip
+    assert indexed(client, keys) == 1
+    assert ids(store, asked) == IDS[10:12]
+    assert indexed(client, keys) == 20
+
+
+def test_index_is_kept_by_all_that_writes(
+    server: RedisServer, store: RedisStore, tmp_path: Path
+) -> None:
+    keys = filled(store, tmp_path, 30)
+    client = server.client()
+    assert indexed(client, keys) == 30
+    rows = [make_row(seq=40, node_id=IDS[3]), make_row(seq=2, node_id=IDS[20], claim="claim-a")]
+    commit(store, rows)
+    assert indexed(client, keys) == 30
+    store.drop_nodes("run", IDS[:10])
+    assert indexed(client, keys) == 21, "the one that was saved last stays"
+    assert store.delete_execution("run") == 21
+    assert not client.exists(keys.places)
+    commit(store, [make_row(claim="next")])
+    assert indexed(client, keys) == 1
+    store.forget("run")
+    assert not client.exists(keys.places)
+
+
+def test_range_of_evicted_and_foreign_keys(
+    server: RedisServer, store: RedisStore, tmp_path: Path
+) -> None:
+    keys = filled(store, tmp_path, 5)
+    client = server.client()
+    whole = {key: client.dump(key) for key in keys[:3]}
+
+    def restore() -> None:
+        for key, dumped in whole.items():
+            client.restore(key, 0, dumped, replace=True)
+
+    client.delete(keys.places)
+    with pytest.raises(CorruptRecordError, match="evicted"):
+        store.nodes_between("run", NodeRange())
+    restore()
+    client.delete(keys.run)  # its nodes are gone, as for all other reads
+    assert ids(store, NodeRange()) == [] == list(store.nodes("run"))
+    restore()
+    client.delete(Keys(prefix_for(tmp_path)).blob("run", "claim-a", 2))
+    with pytest.raises(CorruptRecordError, match="evicted"):
+        store.nodes_between("run", NodeRange())
+    assert ids(store, NodeRange(states=False)) == IDS[:5]
+    assert ids(store, NodeRange(IDS[3])) == IDS[3:5]
+    client.hset(keys.run, f"w:{IDS[4]}", b"another's")
+    with pytest.raises(CorruptRecordError, match="checksum"):
+        store.nodes_between("run", NodeRange(states=False))
+    for key in (keys.run, keys.places):
+        restore()
+        client.set(key, "another program's")
+        with pytest.raises(CorruptRecordError, match="WRONGTYPE"):
+            store.nodes_between("run", NodeRange())
+        with pytest.raises(CorruptRecordError, match="WRONGTYPE"):
+            store.drop_nodes("run", IDS[:2])
+        assert client.get(key) == b"another program's"
+        client.delete(key)
+
+
+def test_narrow_window_of_a_large_execution(
+    server: RedisServer, store: RedisStore, tmp_path: Path
+) -> None:
+    """A script goes through so many nodes at most; what follows is asked for."""
+    count = 11_000
+    for at in range(0, count, 1000):
+        rows = [make_row(seq=seq, node_id=f"{seq:05d}") for seq in range(at, at + 1000)]
+        commit(store, rows)
+    calls = scripts_of(server.client())
+    asked = NodeRange(after=(1, 10_500), limit=3)
+    assert ids(store, asked) == ["10501", "10502", "10503"]
+    assert scripts_of(server.client()) - calls == 3
+    asked = NodeRange(upto=(1, 400), limit=3, backwards=True)
+    assert ids(store, asked) == ["00400", "00399", "00398"]
