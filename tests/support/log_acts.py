@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -142,6 +143,23 @@ def fill(agent: AgentSide, prefix: str, most: int = 5000) -> int:
         except JournalFullError:
             return number
     raise AssertionError(f"{most} entries fitted into the journal")
+
+
+def wait_for_fences(agent: AgentSide) -> None:
+    """Until something has to be saved again."""
+    waiting.until(lambda: agent.runner["fenced"], what="an entry that is put out")
+
+
+def delay_saver(agent: AgentSide, seconds: float) -> None:
+    """The first entry that is saved again takes that long: whoever does not wait for it is seen."""
+    save, delays = agent.engine.save_sync, [seconds]
+
+    def slow(*arguments: Any, **options: Any) -> Receipt:
+        if threading.current_thread().name == "livingai-entries" and delays:
+            time.sleep(delays.pop())
+        return save(*arguments, **options)
+
+    agent.engine.save_sync = slow  # type: ignore[method-assign]
 
 
 def delete(agent: AgentSide) -> None:

@@ -3,13 +3,14 @@ was accepted is lost. A machine is a state directory: two share nothing but the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from livingai.errors import RecordRefusedError
 from tests.support import log_acts
+from tests.support.agent_main import AgentSide
 from tests.support.agents import Agent
 from tests.support.log_acts import LOG
 from tests.support.place import Place
@@ -173,20 +174,25 @@ def test_machines_in_turn(url: str, state_dir: Place) -> None:
     assert here.call(log_acts.read) == there.call(log_acts.read) == expected
 
 
-def taken_over(place: Place, url: str, count: int) -> tuple[Agent, Agent, list[int]]:
+def taken_over(
+    place: Place, url: str, count: int, then: Callable[[AgentSide], object]
+) -> tuple[Agent, Agent]:
     """Two machines; the first one's service stands still with entries on their way, and the second
-    one takes the log over. Both agents, and who stands still."""
+    one takes the log over. The first one's agent does ``then``, which is asked for before the
+    service goes on, so that entries are put out in the midst of it. Both agents."""
     here, there = machine(place, url, "here"), machine(place, url, "there")
     here.call(log_acts.append, "before")
     here.call(log_acts.flush)
     here.call(log_acts.count_outcomes)
+    here.call(log_acts.delay_saver, 0.5)
     stopped = services(place, "here")
     assert len(stopped) >= 3, stopped
     with frozen(stopped):
         here.call(log_acts.append_many, "h", count)
         there.call(log_acts.append_many, "t", 3)
         there.call(log_acts.flush)
-    return here, there, stopped
+        here.send(then)
+    return here, there
 
 
 def expected(count: int) -> list[str]:
@@ -197,11 +203,15 @@ def expected(count: int) -> list[str]:
 @on_servers
 @pytest.mark.parametrize("end", ["flush", "read", "close"])
 def test_what_another_machine_puts_out_is_saved_again(url: str, state_dir: Place, end: str) -> None:
-    here, there, _ = taken_over(state_dir, url, 20)
+    acts: dict[str, Callable[[AgentSide], object]] = {
+        "flush": log_acts.flush, "read": log_acts.read, "close": log_acts.close,
+    }  # fmt: skip
+    here, there = taken_over(state_dir, url, 20, acts[end])
+    found = here.receive()
+    assert here.call(log_acts.outcomes, "fenced") >= 20, "nothing was put out"
     if end == "read":
-        assert here.call(log_acts.read) == expected(20)
-        assert here.call(log_acts.outcomes, "fenced") >= 20, "nothing was put out"
-    here.call(log_acts.flush if end != "close" else log_acts.close)
+        assert found == expected(20)
+        here.call(log_acts.flush)
     assert there.call(log_acts.read) == expected(20)
 
 
@@ -240,7 +250,8 @@ def test_many_entries_are_saved_again_into_a_journal_that_is_full(
 
 def test_a_forked_child_has_entries_of_its_own(state_dir: Place, redis_url: str) -> None:
     """Forked while its parent has entries to be saved again."""
-    here, _, _ = taken_over(state_dir, redis_url, 5)
+    here, _ = taken_over(state_dir, redis_url, 5, log_acts.wait_for_fences)
+    here.receive()
     here.call(log_acts.append_in_child, "child")
     here.call(log_acts.flush)
     assert here.call(log_acts.read) == sorted([*expected(5), "child"])

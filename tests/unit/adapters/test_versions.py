@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickle
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,20 @@ def test_the_frameworks_that_are_tested_are_supported() -> None:
     assert len(frameworks) >= 10
     for name in frameworks:
         assert ranges[name].contains(pinned[name]), f"{name} {pinned[name]}: not in {ranges[name]}"
+
+
+def test_the_page_lists_the_extras_with_what_they_are_tested_with() -> None:
+    page = (ROOT / "docs" / "frameworks" / "README.md").read_text()
+    rows = dict(re.findall(r"^\|[^|]+\| `livingai\[([\w-]+)\]` \|[^|]+\| ([^|]+) \|$", page, re.M))
+    extras = PROJECT["optional-dependencies"].keys() - {"bench", "lint", "postgres", "test"}
+    assert rows.keys() == extras
+    pinned = "".join(
+        path.read_text() for path in (ROOT / "tests" / "frameworks").glob("requirements-*.txt")
+    )
+    for extra, versions in rows.items():
+        names = [Requirement(each).name for each in PROJECT["optional-dependencies"][extra]]
+        for name, version in zip(names, versions.split(", "), strict=True):
+            assert f"\n{name}=={version}\n" in pinned, f"{name} is not tested with {version}"
 
 
 def test_nothing_else_imports_a_framework() -> None:
