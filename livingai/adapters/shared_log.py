@@ -5,8 +5,9 @@ right for a run, which one program makes. The sessions and threads of frameworks
 whoever serves the next request, and each of those writes has to stay. So here nobody keeps an
 earlier owner out:
 
-1. Each entry is a node with an id of its own, which is appended once and not changed afterwards.
-   Two processes never write the same node, so the order of their entries does not matter.
+1. Each entry is a node with an id of its own. Two processes never write the same node, so the order
+   of their entries does not matter. The process that has appended a node may append it again with
+   more in it (a call, and then its result).
 2. After a save this process looks whether the claim under which it saved is unmarked. If so, the
    entry was accepted before any other process of this machine took the execution over, and is
    stored before what that one writes. Else it takes the execution back and saves the entry again.
@@ -92,9 +93,9 @@ class SharedLog:
     ) -> Receipt:
         """Save an entry so that no other process's entries put it out.
 
-        Returns once it has reached ``durability`` (by default the engine's). The node is appended
-        once; neither it nor ``state`` is to be changed afterwards. After an error or a cancelled
-        wait the entry may be there or not: the same node may be appended again.
+        Returns once it has reached ``durability`` (by default the engine's). Until the entry has
+        its outcome, its node is changed only to be appended again, and ``state`` not at all. After
+        an error or a cancelled wait the entry may be there or not: append the same node again.
 
         Raises:
             RecordRefusedError: the store has refused an earlier entry of this execution for good,

@@ -3,6 +3,9 @@
 An entry that another machine's process put out (``fenced``) is saved again by a thread that lives
 as long as there are such entries. One that the store refuses for good is remembered until somebody
 is told.
+
+A node may be appended again with more in it (a call, and then its result). Then its earlier
+versions are not saved again behind the newer one: that one counts.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class UnsettledEntries:
         self._lock = threading.Condition()
         self._accepted = 0
         self._waiting: dict[Receipt, LogEntry] = {}
+        #: By id of a node: its newest entry, and how many of its entries are waiting or fenced.
+        self._nodes: dict[str, tuple[LogEntry, int]] = {}
         #: To be saved again, in the order in which that became known.
         self._fenced: collections.deque[LogEntry] = collections.deque()
         #: How many there have been.
@@ -60,18 +65,35 @@ class UnsettledEntries:
     # -- outcomes --
 
     def add(self, receipt: Receipt, entry: LogEntry) -> None:
-        """An entry was saved."""
+        """An entry was saved for the first time."""
         with self._lock:
-            if not entry.number:
-                self._accepted += 1
-                entry.number = self._accepted
-            self._note(receipt, entry)
+            self._accepted += 1
+            entry.number = self._accepted
+            before, count = self._nodes.get(entry.node.id, (None, 0))
+            self._nodes[entry.node.id] = entry, count + 1
+            entry.receipt = receipt
+            if (
+                before is not None
+                and before.receipt is not None
+                and before.receipt.lsn > receipt.lsn
+            ):
+                self._again(entry)  # an earlier version was saved again just behind it
+            else:
+                self._waiting[receipt] = entry
         self._look_at(receipt)
 
-    def _note(self, receipt: Receipt, entry: LogEntry) -> None:
-        """With the lock held."""
-        entry.receipt = receipt
-        self._waiting[receipt] = entry
+    def _done(self, entry: LogEntry) -> None:
+        """An entry waits no more. With the lock held."""
+        newest, count = self._nodes[entry.node.id]
+        if count > 1:
+            self._nodes[entry.node.id] = newest, count - 1
+        else:
+            del self._nodes[entry.node.id]
+
+    def _again(self, entry: LogEntry) -> None:
+        """Have an entry saved again. With the lock held."""
+        self._fenced.append(entry)
+        self._start_saver()
 
     def _look_at(self, receipt: Receipt) -> None:
         """The outcome may have come before anybody could see what it is about."""
@@ -85,16 +107,20 @@ class UnsettledEntries:
             entry = self._waiting.pop(receipt, None)
             if entry is None:
                 return
-            if outcome.status is OutcomeStatus.FENCED:
+            if outcome.status is OutcomeStatus.FENCED and self._is_newest(entry):
                 self._fences += 1
-                self._fenced.append(entry)
-                self._start_saver()
-            elif outcome.status is OutcomeStatus.QUARANTINED:
+                self._again(entry)
+                return
+            self._done(entry)
+            if outcome.status is OutcomeStatus.QUARANTINED:
                 self._refused[receipt.execution_id] = RecordRefusedError(
                     f"an entry of {receipt.execution_id} ({receipt.node_id}) was accepted, and the "
                     f"store refuses it: {outcome.reason}. It is kept aside: `livingai status` "
                     "lists it, `livingai requeue` tries it again"
                 )
+
+    def _is_newest(self, entry: LogEntry) -> bool:
+        return self._nodes[entry.node.id][0] is entry
 
     def following(self, entry: LogEntry, receipt: Receipt, outcome: Outcome) -> Receipt:
         """The receipt of the save that followed one with a bad outcome.
@@ -143,6 +169,10 @@ class UnsettledEntries:
                     self._lock.notify_all()
                     return
                 entry = self._fenced[0]
+                if not self._is_newest(entry):
+                    self._fenced.popleft()
+                    self._done(entry)
+                    continue
             try:
                 receipt = self._save(entry)
             except LivingAIError as error:
@@ -151,8 +181,23 @@ class UnsettledEntries:
                 continue
             with self._lock:  # at once: whoever counts what is left finds it here or there
                 self._fenced.popleft()
-                self._note(receipt, entry)
+                entry.receipt = receipt
+                if self._is_newest(entry):
+                    self._waiting[receipt] = entry
+                else:  # a newer version came before it meanwhile
+                    self._newest_again(entry)
             self._look_at(receipt)
+
+    def _newest_again(self, entry: LogEntry) -> None:
+        """An entry was saved behind a newer one of its node. With the lock held."""
+        newest, _ = self._nodes[entry.node.id]
+        if newest.receipt is not None and newest in self._waiting.values():
+            del self._waiting[newest.receipt]
+            self._done(entry)
+        elif newest in self._fenced:
+            self._done(entry)
+            return
+        self._again(newest)  # if it was stored before, it takes the place of ``entry``
 
     def _gives_up(self, error: LivingAIError) -> bool:
         """After a failure: wait a moment; whether the engine is closed and nothing more can be."""
@@ -161,20 +206,21 @@ class UnsettledEntries:
             return False
         with self._lock:
             lost = list(self._fenced)
+            _log.error(
+                "%d entries are lost: another machine's process took their executions over before "
+                "they were stored, and the engine was closed before they could be saved again. The "
+                "first one is %s.", len(lost), lost[0].node.id,
+            )  # fmt: skip
             for entry in lost:
                 self._refused[entry.node.execution_id] = FencedError(
                     f"{entry.node.id} was accepted, another machine's process took "
                     f"{entry.node.execution_id} over before it was stored, and the engine was "
                     f"closed before it could be saved again: {error}"
                 )
+                self._done(entry)
             self._fenced.clear()
             self._saver = None
             self._lock.notify_all()
-        _log.error(
-            "%d entries are lost: another machine's process took their executions over before they "
-            "were stored, and the engine was closed before they could be saved again. The first "
-            "one is %s.", len(lost), lost[0].node.id,
-        )  # fmt: skip
         return True
 
     # -- waiting --
@@ -188,6 +234,12 @@ class UnsettledEntries:
     def accepted(self) -> int:
         """The number of the newest entry."""
         return self._accepted
+
+    @property
+    def left(self) -> int:
+        """How many entries have no good outcome yet."""
+        with self._lock:
+            return sum(count for _, count in self._nodes.values())
 
     def any_left(self, upto: int) -> bool:
         """Whether an entry with a number up to that has no good outcome yet."""

@@ -176,7 +176,8 @@ class AdapterConformance:
         written = [
             [f"{number}: {turn}" for turn in range(_TURNS)] for number in range(len(processes))
         ]
-        threads = self._threads(len(processes))
+        one = processes[0].call("several_writers")
+        threads = ["thread" if one else f"thread {number}" for number in range(len(processes))]
         for turn in range(_TURNS):  # else one might be done before the next one begins
             for process, thread, texts in zip(processes, threads, written, strict=True):
                 process.send("write", thread, [texts[turn]], str(tmp_path / "said"))
@@ -187,15 +188,6 @@ class AdapterConformance:
             found = reader.call("read", thread)
             assert [text for text in found if text in texts] == texts
             assert len(found) == _TURNS * threads.count(thread), "lost, or there twice"
-
-    def _threads(self, count: int) -> list[str]:
-        """One for all, where the adapter allows that."""
-        import importlib  # noqa: PLC0415
-
-        module, _, name = self.harness.partition(":")
-        if getattr(importlib.import_module(module), name).several_writers:
-            return ["thread"] * count
-        return [f"thread {number}" for number in range(count)]
 
     def test_a_run_is_recorded(self, start: Start, tmp_path: Path) -> None:
         process = start()

@@ -66,6 +66,10 @@ class Served:
     def __init__(self, harness: AdapterHarness) -> None:
         self._harness = harness
 
+    def several_writers(self) -> bool:
+        """As the harness."""
+        return self._harness.several_writers
+
     def write(self, thread: str, texts: list[str], said: str) -> None:
         """Write texts; each goes to the file ``said`` as it is acknowledged."""
         with open(said, "a", encoding="utf-8") as told:
@@ -99,7 +103,7 @@ class Served:
         return [(str(kind), str(status), str(name or "")) for kind, status, name in found]
 
 
-_ASKED: Final = frozenset({"write", "read", "run", "nodes"})
+_ASKED: Final = frozenset({"several_writers", "write", "read", "run", "nodes"})
 
 
 def main(arguments: list[str]) -> None:

@@ -21,6 +21,7 @@ LOADS_BY_NAME = {
     "livingai.stores.base",
     "livingai.stores.opening",
     "livingai.testing",
+    "livingai.testing.harness",
     "livingai.workers.store.main",
 }
 
