@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +30,8 @@ class FrameworkPlace(Place):
     the life of the process, so of its descriptors only those count that lead into the place."""
 
     def engine(self, **settings: Any) -> CheckpointEngine:
-        """An engine in the test's own process, in the state directory of the place's agents."""
-        return super().engine(**{"directory": self.directory.path, **settings})
+        """An engine in the test's own process, on the state directory of the other ones."""
+        return super().engine(directory=self.directory.path, **settings)
 
     def _check_own_process(self) -> None:
         inside = str(self.folder)
@@ -41,7 +42,7 @@ class FrameworkPlace(Place):
 
 @pytest.fixture(params=KINDS)
 def place(
-    request: pytest.FixtureRequest, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
     """A store of each kind with a state directory, and nothing left behind at the end."""
     name = prefix_for(tmp_path)
@@ -49,8 +50,8 @@ def place(
         case "redis":
             url = f"{shared_server().url}?prefix={name}"
         case "postgres":
-            url = shared_url()
-            url += f"{'&' if '?' in url else '?'}schema={name.replace('-', '_')}"
+            mark = "&" if "?" in shared_url() else "?"
+            url = f"{shared_url()}{mark}schema={name.replace('-', '_')}"
         case _:
             url = ""
     made = FrameworkPlace(tmp_path, url)
@@ -62,3 +63,12 @@ def place(
 def other_process(place: Place, **settings: Any) -> Agent:
     """Another process of the place, which may import frameworks."""
     return place.agent(env=QUIET, **settings)
+
+
+@pytest.fixture
+def file_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """As ``place``, on SQLite alone: for tests of what does not depend on the store."""
+    made = FrameworkPlace(tmp_path)
+    monkeypatch.setenv(TAG, made.tag)
+    yield made
+    made.finish()
