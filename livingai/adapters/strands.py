@@ -148,6 +148,15 @@ class LivingAIStorage:
         found: builtins.list[StorageSearchResult] = await strategy.search(self, query)
         return found
 
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until the store has all that this process has saved through the engine.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            RecordRefusedError: the store has refused something for good; it is in the quarantine.
+        """
+        await self._values.log.flush(timeout)
+
     # -- keys --
 
     def _execution(self, key: str) -> tuple[str, str]:

@@ -101,14 +101,16 @@ class LivingAICheckpointStorage:
             WorkflowCheckpointException: there is none of this id, or it cannot be read here.
         """
         for entry in await take(self._saved(checkpoint_id, states=True)):
-            return self._checkpoint(entry)
+            if entry.state is not None:  # else retention has dropped it
+                return self._checkpoint(entry)
         raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
-        """Copies of all checkpoints of a workflow, the oldest first."""
+        """Copies of all checkpoints of a workflow, the oldest first; without those whose content
+        was dropped by retention."""
         name = _text(workflow_name, "workflow_name")
         entries = await take(self._live(name, "checkpoint", states=True))
-        return [self._checkpoint(entry) for entry in entries]
+        return [self._checkpoint(entry) for entry in entries if entry.state is not None]
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """The ids of all checkpoints of a workflow, the oldest first."""
@@ -137,6 +139,15 @@ class LivingAICheckpointStorage:
             await take(self._values.put(entry.node.execution_id, "gone", None, metadata=about))
             await self._values.engine.delete(self._place(checkpoint_id))
         return bool(saved)
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until the store has all that this process has saved through the engine.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            RecordRefusedError: the store has refused something for good; it is in the quarantine.
+        """
+        await self._values.log.flush(timeout)
 
     # -- how --
 

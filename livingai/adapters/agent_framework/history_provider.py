@@ -103,6 +103,15 @@ class LivingAIHistoryProvider(HistoryProvider):
             self._execution(session_id), "messages", None, output=output, metadata=about
         ))  # fmt: skip
 
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until the store has all that this process has saved through the engine.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            RecordRefusedError: the store has refused something for good; it is in the quarantine.
+        """
+        await self._values.log.flush(timeout)
+
     def _execution(self, session_id: str | None) -> str:
         name = self.DEFAULT_SESSION if session_id is None else session_id
         if not isinstance(name, str) or not name:

@@ -194,6 +194,15 @@ class LivingAIFlowPersistence(FlowPersistence):
         if loaded is not None:
             loaded.may_save = True
 
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until the store has all that this process has saved through the engine.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            RecordRefusedError: the store has refused something for good; it is in the quarantine.
+        """
+        self._values.log.flush_sync(timeout)
+
     # -- how --
 
     def _execution(self, flow_uuid: str) -> str:
@@ -291,9 +300,9 @@ def _plain_model(model: BaseModel) -> Any:
 def _state_of(entry: RangedNode | None) -> Any:
     """An entry's state, a dict; None: there is no entry."""
     if entry is not None and not isinstance(entry.state, dict):
+        why = "retention has dropped it" if entry.state is None else "another program wrote it"
         raise CorruptRowError(
-            f"the state of {entry.node.execution_id} is no dict but {shown(entry.state)}: another "
-            "program has written it"
+            f"the state of {entry.node.execution_id} is no dict but {shown(entry.state)}: {why}"
         )
     return None if entry is None else entry.state
 

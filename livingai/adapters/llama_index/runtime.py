@@ -165,6 +165,15 @@ class LivingAIRuntime(BaseRuntimeDecorator):
             self._claims[execution] = claim
         return self._basic.restore(workflow, None, records, self.get_serializer(workflow))
 
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until the store has all that this process has saved through the engine.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            RecordRefusedError: the store has refused something for good; it is in the quarantine.
+        """
+        await self._values.log.flush(timeout)
+
     async def record(self, run: _Recorded, tick: WorkflowTick) -> None:
         """Record a tick, before it is acted on.
 

@@ -121,6 +121,15 @@ class LivingAIStateStorage:
         if record is not None:
             await self.save(record)
 
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until the store has all that this process has saved through the engine.
+
+        Raises:
+            FlushTimeoutError: not within ``timeout`` seconds; nothing is lost.
+            RecordRefusedError: the store has refused something for good; it is in the quarantine.
+        """
+        await self._values.log.flush(timeout)
+
     async def _load(self, handle: StateHandle) -> StateRecord | None:
         entry = await take(self._values.newest(_execution(handle), _GROUP))
         if entry is None:
