@@ -1,0 +1,80 @@
+"""Appends that depend on what is there: compare, and append only if nothing was added meanwhile.
+
+A :class:`~livingai.adapters.shared_log.SharedLog` takes whatever anybody appends. Where an entry is
+right only behind the entry that its writer has seen (a session's next event, a conversation's next
+revision), exactly one of two writers that have seen the same may go on. Who may is decided by the
+claims that the store knows anyway:
+
+1. :meth:`OwnedLog.take_over` makes this process the owner. All that others were told is accepted is
+   stored by then, and what they write under their earlier claims is fenced from then on. So what is
+   read now is everything, and stays everything for as long as this process is the owner.
+2. :meth:`OwnedLog.append_under` appends, and looks afterwards whether another process of this
+   machine has taken over. If not, that one comes later, will find the entry and compare with it. If
+   so, the entry is stored or it is not; to know, and to go on, take over again and look.
+3. As long as nobody else writes, that is one look into shared memory for each entry; the store is
+   asked once.
+
+A process on another machine takes over in the store alone, which this machine hears of a moment
+later. What was accepted here meanwhile is saved again behind that one's entries, so nothing is lost
+and both have been told that they were first; the next comparison of each finds the other's. With
+``Durability.STORE`` that cannot happen: then the store has decided before the append returns.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from livingai.adapters.shared_log import Entry, SharedLog
+from livingai.errors import FencedError
+from livingai.node import ExecutionNode
+from livingai.outcome import Durability
+from livingai.runs.ports import OwnedClaim
+
+
+class OwnedLog(SharedLog):
+    """A shared log that can also compare and append. Thread-safe, but of two threads that append
+    to one execution in this way only one may be between its comparison and its append."""
+
+    def holds(self, execution_id: str, claim: OwnedClaim) -> bool:
+        """Whether no other process of this machine has taken an execution over since this one made
+        ``claim``."""
+        return self._keeps(execution_id, claim)
+
+    async def take_over(self, execution_id: str) -> OwnedClaim:
+        """Become the owner; the claim under which to append.
+
+        Raises:
+            ServiceUnavailableError: the service does not answer, or not without the store.
+        """
+        while True:
+            owned, token = self.engine.new_claim(execution_id)
+            with suppress(FencedError):  # yet another process was quicker: behind that one, then
+                owned.epoch = await self.engine.confirm_claim(execution_id, token)
+                return owned
+
+    async def append_under(
+        self,
+        claim: OwnedClaim,
+        node: ExecutionNode,
+        state: Any = None,
+        *,
+        durability: Durability | None = None,
+    ) -> bool:
+        """Save an entry as the owner; whether this process still is the owner after that. If not,
+        the entry may be stored, now or later, or never: take over, and look.
+
+        Raises:
+            RecordRefusedError: the store has refused this entry (where ``durability`` waits for
+                it), or an earlier one, for good.
+            LivingAIError: as :meth:`~livingai.CheckpointEngine.save`.
+        """
+        execution_id = self._ready(node)
+        if not self.holds(execution_id, claim):
+            return False
+        receipt = await self.engine.save(node, state, durability=durability, history=True)
+        if not self.holds(execution_id, claim) or self._was_fenced(receipt):
+            return False
+        self._wait_for(receipt, Entry(node, state))
+        self.check(execution_id)
+        return True
