@@ -25,21 +25,27 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from livingai.adapters.shared_log import Entry, SharedLog
-from livingai.errors import FencedError
+from livingai.adapters.shared_log import SharedLog
+from livingai.errors import FencedError, RecordRefusedError
 from livingai.node import ExecutionNode
-from livingai.outcome import Durability
-from livingai.runs.ports import OwnedClaim
+from livingai.outcome import Durability, OutcomeStatus
+from livingai.runs.ports import ClaimState, OwnedClaim
 
 
-class OwnedLog(SharedLog):
-    """A shared log that can also compare and append. Thread-safe, but of two threads that append
-    to one execution in this way only one may be between its comparison and its append."""
+class OwnedLog:
+    """Compares and appends, in a shared log. Thread-safe, but of two threads that append to one
+    execution in this way only one may be between its comparison and its append."""
+
+    def __init__(self, log: SharedLog) -> None:
+        self._log = log
+        self._engine = log.engine
 
     def holds(self, execution_id: str, claim: OwnedClaim) -> bool:
         """Whether no other process of this machine has taken an execution over since this one made
         ``claim``."""
-        return self._keeps(execution_id, claim)
+        if self._engine.own_claim(execution_id) is not claim:
+            return False
+        return self._engine.claim_state(execution_id, claim) is ClaimState.HELD
 
     async def take_over(self, execution_id: str) -> OwnedClaim:
         """Become the owner; the claim under which to append.
@@ -48,9 +54,9 @@ class OwnedLog(SharedLog):
             ServiceUnavailableError: the service does not answer, or not without the store.
         """
         while True:
-            owned, token = self.engine.new_claim(execution_id)
+            owned, token = self._engine.new_claim(execution_id)
             with suppress(FencedError):  # yet another process was quicker: behind that one, then
-                owned.epoch = await self.engine.confirm_claim(execution_id, token)
+                owned.epoch = await self._engine.confirm_claim(execution_id, token)
                 return owned
 
     async def append_under(
@@ -65,16 +71,27 @@ class OwnedLog(SharedLog):
         the entry may be stored, now or later, or never: take over, and look.
 
         Raises:
-            RecordRefusedError: the store has refused this entry (where ``durability`` waits for
-                it), or an earlier one, for good.
+            RecordRefusedError: the store has refused this entry (at ``Durability.STORE``), or an
+                earlier one, for good.
             LivingAIError: as :meth:`~livingai.CheckpointEngine.save`.
         """
-        execution_id = self._ready(node)
+        execution_id = node.execution_id
+        level = self._engine.config.durability if durability is None else durability
+        self._log.check(execution_id)
         if not self.holds(execution_id, claim):
             return False
-        receipt = await self.engine.save(node, state, durability=durability, history=True)
-        if not self.holds(execution_id, claim) or self._was_fenced(receipt):
+        receipt = await self._engine.save(node, state, durability=Durability.JOURNAL, history=True)
+        if not self.holds(execution_id, claim):
             return False
-        self._wait_for(receipt, Entry(node, state))
-        self.check(execution_id)
+        if level is Durability.STORE:
+            outcome = await receipt
+            if outcome.status is OutcomeStatus.QUARANTINED:
+                raise RecordRefusedError(
+                    f"the store refuses the entry {node.id}: {outcome.reason}. It is kept aside: "
+                    "`livingai status` lists it, `livingai requeue` tries it again"
+                )
+            return outcome.stored
+        self._log.adopt(receipt, node, state)
+        if level is Durability.FSYNC:
+            await self._engine.flush(Durability.FSYNC)
         return True

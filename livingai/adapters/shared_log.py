@@ -134,6 +134,11 @@ class SharedLog:
                 receipt = self._entries.following(entry, receipt, outcome)
         return receipt
 
+    def adopt(self, receipt: Receipt, node: ExecutionNode, state: Any = None) -> None:
+        """Look after an entry that was saved by the engine itself, as after one that was appended:
+        if it is put out, it is saved again."""
+        self._entries.add(receipt, LogEntry(node, state))
+
     def _level(self, durability: Durability | None) -> Durability:
         level = self.engine.config.durability if durability is None else durability
         if not isinstance(level, Durability):

@@ -40,21 +40,25 @@ class FrameworkPlace(Place):
         super()._check_own_process()
 
 
+def store_url(kind: str, folder: Path) -> str:
+    """The URL of a store of that kind for a folder; empty: a file in it."""
+    name = prefix_for(folder)
+    match kind:
+        case "redis":
+            return f"{shared_server().url}?prefix={name}"
+        case "postgres":
+            url = shared_url()
+            return f"{url}{'&' if '?' in url else '?'}schema={name.replace('-', '_')}"
+        case _:
+            return ""
+
+
 @pytest.fixture(params=KINDS)
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
     """A store of each kind with a state directory, and nothing left behind at the end."""
-    name = prefix_for(tmp_path)
-    match request.param:
-        case "redis":
-            url = f"{shared_server().url}?prefix={name}"
-        case "postgres":
-            mark = "&" if "?" in shared_url() else "?"
-            url = f"{shared_url()}{mark}schema={name.replace('-', '_')}"
-        case _:
-            url = ""
-    made = FrameworkPlace(tmp_path, url)
+    made = FrameworkPlace(tmp_path, store_url(request.param, tmp_path))
     monkeypatch.setenv(TAG, made.tag)
     yield made
     made.finish()
