@@ -31,7 +31,7 @@ class FrameworkPlace(Place):
 
     def engine(self, **settings: Any) -> CheckpointEngine:
         """An engine in the test's own process, on the state directory of the other ones."""
-        return super().engine(directory=self.directory.path, **settings)
+        return super().engine(**{"directory": self.directory.path, **settings})
 
     def _check_own_process(self) -> None:
         inside = str(self.folder)
