@@ -66,10 +66,10 @@ def test_a_page_is_found_by_the_index_of_ids(
     steps = list(nodes_of((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
     read = {"nodes": 0.0, "checkpoints": 0.0}
     for step in steps:
-        name = step.get("Relation Name")
-        if name in read:
+        relation = step.get("Relation Name")
+        if relation in read:
             rows = step["Actual Rows"] + step.get("Rows Removed by Filter", 0)
-            read[name] += rows * step["Actual Loops"]
+            read[relation] += rows * step["Actual Loops"]
     assert read["nodes"] == 5, steps
     assert read["checkpoints"] <= 5, steps
 
