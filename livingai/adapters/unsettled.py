@@ -107,7 +107,7 @@ class UnsettledEntries:
             entry = self._waiting.pop(receipt, None)
             if entry is None:
                 return
-            if outcome.status is OutcomeStatus.FENCED and self._is_newest(entry):
+            if outcome.status is OutcomeStatus.FENCED:
                 self._fences += 1
                 self._again(entry)
                 return
