@@ -173,7 +173,11 @@ HOSTILE = [
         for name, value in (
             ("os:system", "true"), ("builtins:eval", "1"), ("subprocess:Popen", ["true"]),
             ("agent_framework._workflows._checkpoint_encoding:pickle.Unpickler", {}),
-            ("agent_framework:Agent", {"client": None}), ("agent_framework:nothing", {}),
+            ("agent_framework:Agent", {"client": None}),
+            ("agent_framework._agents:Agent", {"client": None}),
+            ("agent_framework._types:SerializationMixin", {}),
+            ("agent_framework._workflows._executor:Executor", {"id": "x"}),
+            ("tests.frameworks.agent_framework.workflows:Order", {"done": []}), ("agent_framework:nothing", {}),
             ("agent_framework:Message", 5), ("agent_framework._types:json.JSONDecoder", {}),
             ("agent_framework:WorkflowCheckpoint", {"no": 1}), ("dict", 5), (7, {}), (None, {}),
         )
