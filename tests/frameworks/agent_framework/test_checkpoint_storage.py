@@ -177,7 +177,8 @@ HOSTILE = [
             ("agent_framework._agents:Agent", {"client": None}),
             ("agent_framework._types:SerializationMixin", {}),
             ("agent_framework._workflows._executor:Executor", {"id": "x"}),
-            ("tests.frameworks.agent_framework.workflows:Order", {"done": []}), ("agent_framework:nothing", {}),
+            ("tests.frameworks.agent_framework.workflows:Order", {"done": []}),
+            ("agent_framework:nothing", {}),
             ("agent_framework:Message", 5), ("agent_framework._types:json.JSONDecoder", {}),
             ("agent_framework:WorkflowCheckpoint", {"no": 1}), ("dict", 5), (7, {}), (None, {}),
         )
