@@ -58,6 +58,7 @@ The tree. A class is caught by the name above it, and by those in brackets::
             DivergenceError
             NotAwaitedError
             InDoubtError
+            AlreadyResumedError
             ReplayError
                 StillBeingWrittenError (RuntimeError)
                 ConsentRequiredError (PermissionError)
@@ -310,6 +311,11 @@ class InDoubtError(RunError):
     def node_ids(self) -> tuple[str, ...]:
         """The nodes in doubt."""
         return tuple(self.args[1])
+
+
+class AlreadyResumedError(RunError):
+    """The paused run was resumed before, and its approvals were used by that: they count once. If
+    whoever resumed it has died, say explicitly that it may be resumed again."""
 
 
 class ResultEncodingError(StateEncodingError):
