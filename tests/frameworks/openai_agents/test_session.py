@@ -266,11 +266,11 @@ async def test_what_is_no_json_is_refused_and_nothing_is_added(session: LivingAI
 async def test_what_the_store_refused_is_raised_at_the_next_call(session: LivingAISession) -> None:
     log = SharedLog(session.engine)
     for act in (session.get_items, session.clear_session, session.pop_item):
-        log._refused[session.execution_id] = RecordRefusedError("quarantined")
+        log._entries._refused[session.execution_id] = RecordRefusedError("quarantined")
         with pytest.raises(RecordRefusedError, match="quarantined"):
             await act()
     await session.add_items(messages("1"))
-    log._refused[session.execution_id] = RecordRefusedError("quarantined")
+    log._entries._refused[session.execution_id] = RecordRefusedError("quarantined")
     with pytest.raises(RecordRefusedError):
         await session.flush()
     await session.flush(30)
@@ -278,9 +278,9 @@ async def test_what_the_store_refused_is_raised_at_the_next_call(session: Living
 
 async def test_durability_is_passed_on(engine: CheckpointEngine) -> None:
     session = LivingAISession(engine, "stored", durability=Durability.STORE)
-    waiting = SharedLog(engine)._waiting
+    waiting = SharedLog(engine)._entries._waiting
     await session.add_items(messages("1"))
-    assert not [each for each, _ in waiting.values() if each.execution_id == session.execution_id]
+    assert not [each for each in waiting if each.execution_id == session.execution_id]
 
 
 @pytest.mark.parametrize(
