@@ -30,19 +30,14 @@ from typing import Any, ClassVar
 from crewai.flow.async_feedback.types import PendingFeedbackContext
 from crewai.flow.persistence.base import FlowPersistence
 from pydantic import BaseModel, Field, PrivateAttr
-from pydantic_core import PydanticSerializationError
 
+from livingai.adapters.crewai.flow_states import context_of, newest_of, plain_state, state_of
 from livingai.adapters.names import execution_name
 from livingai.adapters.shared_values import SharedValues, moment_of
 from livingai.adapters.steps import Steps, take_sync
 from livingai.asked import check_text, shown
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import (
-    ConfigurationError,
-    CorruptRowError,
-    FencedError,
-    StateEncodingError,
-)
+from livingai.errors import ConfigurationError, FencedError
 from livingai.outcome import Durability
 from livingai.protocol.ranges import RangedNode
 
@@ -128,7 +123,7 @@ class LivingAIFlowPersistence(FlowPersistence):
             LivingAIError: as :meth:`livingai.CheckpointEngine.save`, and what became known of
                 earlier saves.
         """
-        take_sync(self._save(flow_uuid, method_name, _plain_state(state_data)))
+        take_sync(self._save(flow_uuid, method_name, plain_state(state_data)))
 
     def load_state(self, flow_uuid: str) -> dict[str, Any] | None:
         """The flow's newest state, whichever process saved it; None: there is none.
@@ -141,7 +136,7 @@ class LivingAIFlowPersistence(FlowPersistence):
         with self._lock:
             if flow_uuid in self._loaded:
                 self._loaded[flow_uuid].may_save = True
-        state: dict[str, Any] | None = _state_of(_newest_of(found))
+        state: dict[str, Any] | None = state_of(newest_of(found))
         return state
 
     def save_pending_feedback(
@@ -151,7 +146,7 @@ class LivingAIFlowPersistence(FlowPersistence):
         state_data: dict[str, Any] | BaseModel,
     ) -> None:
         """Save a flow's state, and that it waits for feedback. Raises as :meth:`save_state`."""
-        take_sync(self._pause(flow_uuid, context, _plain_state(state_data)))
+        take_sync(self._pause(flow_uuid, context, plain_state(state_data)))
         with self._lock:
             self._loaded.pop(flow_uuid, None)
 
@@ -168,7 +163,7 @@ class LivingAIFlowPersistence(FlowPersistence):
             with self._lock:
                 self._loaded.pop(flow_uuid, None)
             return None
-        loaded = _state_of(pause), _context_of(pause)
+        loaded = state_of(pause), context_of(pause)
         moment = moment_of(pause.node.id)
         with self._lock:
             before = self._loaded.get(flow_uuid)
@@ -264,61 +259,6 @@ def _answers_to(moment: str) -> str:
 
 def _metadata(kind: str, method: str) -> dict[str, Any]:
     return {"framework": "crewai", "kind": kind, "method": method}
-
-
-def _plain_state(state: object) -> dict[str, Any]:
-    if isinstance(state, BaseModel):
-        state = _plain_model(state)
-    if not isinstance(state, dict):
-        raise StateEncodingError(
-            f"a flow's state is a dict or a pydantic model, not {shown(state)}"
-        )
-    return {key: _plain(value) for key, value in state.items()}
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with pydantic models in its dicts and lists as JSON values."""
-    if isinstance(value, BaseModel):
-        return _plain_model(value)
-    if type(value) is dict:
-        return {key: _plain(each) for key, each in value.items()}
-    if type(value) is list:
-        return [_plain(each) for each in value]
-    return value
-
-
-def _plain_model(model: BaseModel) -> Any:
-    try:
-        return model.model_dump(mode="json")
-    except PydanticSerializationError as error:
-        raise StateEncodingError(
-            f"a {type(model).__name__} in the flow's state has no JSON form: {error}. Give the "
-            "field a type that pydantic can serialize, or exclude it"
-        ) from error
-
-
-def _state_of(entry: RangedNode | None) -> Any:
-    """An entry's state, a dict; None: there is no entry."""
-    if entry is not None and not isinstance(entry.state, dict):
-        why = "retention has dropped it" if entry.state is None else "another program wrote it"
-        raise CorruptRowError(
-            f"the state of {entry.node.execution_id} is no dict but {shown(entry.state)}: {why}"
-        )
-    return None if entry is None else entry.state
-
-
-def _context_of(pause: RangedNode) -> PendingFeedbackContext:
-    try:
-        return PendingFeedbackContext.from_dict(pause.node.input)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise CorruptRowError(
-            f"{pause.node.id} is no feedback that a flow waits for: {shown(error)}"
-        ) from error
-
-
-def _newest_of(entries: list[RangedNode | None]) -> RangedNode | None:
-    there = [entry for entry in entries if entry is not None]
-    return max(there, key=lambda entry: moment_of(entry.node.id), default=None)
 
 
 def _taken(flow_uuid: str) -> FencedError:

@@ -18,25 +18,22 @@ from typing import Any, Final
 
 from workflows import Context, Workflow
 from workflows.context.serializers import BaseSerializer
-from workflows.context.state_store import StateStore, infer_state_type
+from workflows.context.state_store import infer_state_type
 from workflows.context.state_store_integration import StateStoreFacade
-from workflows.events import StartEvent, StopEvent
+from workflows.events import StartEvent
 from workflows.plugins.basic import BasicRuntime, JournalRecord
 from workflows.runtime.runtime_decorators import (
-    BaseExternalRunAdapterDecorator,
-    BaseInternalRunAdapterDecorator,
     BaseRuntimeDecorator,
 )
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.plugin import (
     ExternalRunAdapter,
     InternalRunAdapter,
-    SnapshottableAdapter,
-    V2RuntimeCompatibilityShim,
 )
 from workflows.runtime.types.ticks import WorkflowTick
 
 from livingai.adapters.llama_index.state_storage import LivingAIStateStorage
+from livingai.adapters.llama_index.ticking_run import ExternalAdapter, InternalAdapter, TickingRun
 from livingai.adapters.names import behind_prefix, execution_name
 from livingai.adapters.shared_values import SharedValues
 from livingai.asked import check_text
@@ -55,20 +52,6 @@ from livingai.stores.ranges import NodeRange
 #: Digits of a tick's number in its node's id.
 _DIGITS: Final = 12
 _PAGE: Final = 1000
-
-
-class _Recorded:
-    """A run of this process."""
-
-    def __init__(
-        self, execution: str, first: int, serializer: BaseSerializer, store: StateStoreFacade[Any]
-    ) -> None:
-        self.execution = execution
-        self.next = first
-        self.serializer = serializer
-        self.store = store
-        #: The claim under which this process records it; None: its first tick makes one.
-        self.claim: OwnedClaim | None = None
 
 
 class LivingAIRuntime(BaseRuntimeDecorator):
@@ -96,8 +79,8 @@ class LivingAIRuntime(BaseRuntimeDecorator):
         self._namespace = namespace
         self._durability = durability
         #: The runs of this process as long as somebody has an adapter of them, and those at work.
-        self._runs: weakref.WeakValueDictionary[str, _Recorded] = weakref.WeakValueDictionary()
-        self._at_work: set[_Recorded] = set()
+        self._runs: weakref.WeakValueDictionary[str, TickingRun] = weakref.WeakValueDictionary()
+        self._at_work: set[TickingRun] = set()
         #: Claims of runs that were taken over and do not go on yet.
         self._claims: dict[str, OwnedClaim] = {}
         self._basic = BasicRuntime()
@@ -118,22 +101,22 @@ class LivingAIRuntime(BaseRuntimeDecorator):
         store: StateStoreFacade[Any] = StateStoreFacade(storage, infer_state_type(workflow), active)
         if serialized_state:
             store.add_seed(serialized_state, active)
-        run = _Recorded(self._execution(run_id), init_state.journal_seq, active, store)
+        run = TickingRun(self._execution(run_id), init_state.journal_seq, active, store)
         inner = super().run_workflow(run_id, workflow, init_state, start_event, None, serializer)
         run.claim = self._claims.pop(run.execution, None)
         self._runs[run_id] = run  # its task begins at the caller's next await
         self._at_work.add(run)
-        return _External(inner, run)
+        return ExternalAdapter(inner, run)
 
     def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
         """See LlamaIndex's ``Runtime``."""
         inner = super().get_internal_adapter(workflow)
-        return _Internal(inner, self, self._runs[inner.run_id])
+        return InternalAdapter(inner, self._runs[inner.run_id], self)
 
     def get_external_adapter(self, run_id: str) -> ExternalRunAdapter:
         """See LlamaIndex's ``Runtime``."""
         inner = super().get_external_adapter(run_id)
-        return _External(inner, self._runs[run_id])
+        return ExternalAdapter(inner, self._runs[run_id])
 
     async def resume(self, workflow: Workflow, run_id: str) -> Context[Any]:
         """Take a run over: the context with which ``workflow.run(ctx=..., run_id=run_id)`` goes on
@@ -174,7 +157,7 @@ class LivingAIRuntime(BaseRuntimeDecorator):
         """
         await self._values.log.flush(timeout)
 
-    async def record(self, run: _Recorded, tick: WorkflowTick) -> None:
+    async def record(self, run: TickingRun, tick: WorkflowTick) -> None:
         """Record a tick, before it is acted on.
 
         Raises:
@@ -195,7 +178,7 @@ class LivingAIRuntime(BaseRuntimeDecorator):
             run.claim = self._engine.own_claim(run.execution)
         self._check_claim(run)
 
-    def _check_claim(self, run: _Recorded) -> None:
+    def _check_claim(self, run: TickingRun) -> None:
         if run.claim is None:
             return
         if self._engine.claim_state(run.execution, run.claim) is not ClaimState.HELD:
@@ -204,7 +187,7 @@ class LivingAIRuntime(BaseRuntimeDecorator):
                 "that it decides from now on is recorded"
             )
 
-    def ended(self, run: _Recorded) -> None:
+    def ended(self, run: TickingRun) -> None:
         """A run's control loop has ended."""
         self._at_work.discard(run)
 
@@ -212,65 +195,6 @@ class LivingAIRuntime(BaseRuntimeDecorator):
         if not isinstance(run_id, str) or not run_id:
             raise ConfigurationError("a run's id must be text")
         return execution_name("llama-index", "run", self._namespace, run_id)
-
-
-class _Internal(BaseInternalRunAdapterDecorator, SnapshottableAdapter):
-    """What the control loop of a run uses."""
-
-    def __init__(self, inner: Any, runtime: LivingAIRuntime, run: _Recorded) -> None:
-        super().__init__(inner)
-        self._inner = inner
-        self._runtime = runtime
-        self._run = run
-
-    def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
-        return None if namespace else self._run.store
-
-    async def on_tick(self, tick: WorkflowTick) -> None:
-        await self._runtime.record(self._run, tick)
-        await super().on_tick(tick)
-
-    async def close(self) -> None:
-        self._runtime.ended(self._run)
-        await super().close()
-
-    @property
-    def init_state(self) -> BrokerState:
-        return self._inner.init_state
-
-    def replay(self) -> list[WorkflowTick]:
-        ticks: list[WorkflowTick] = self._inner.replay()
-        return ticks
-
-
-class _External(BaseExternalRunAdapterDecorator, SnapshottableAdapter, V2RuntimeCompatibilityShim):
-    """What the caller of a run uses: the adapter of ``BasicRuntime``, and the run's own store."""
-
-    def __init__(self, inner: Any, run: _Recorded) -> None:
-        super().__init__(inner)
-        self._inner = inner
-        self._run = run
-
-    def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
-        return None if namespace else self._run.store
-
-    @property
-    def init_state(self) -> BrokerState:
-        return self._inner.init_state
-
-    def replay(self) -> list[WorkflowTick]:
-        ticks: list[WorkflowTick] = self._inner.replay()
-        return ticks
-
-    def get_result_or_none(self) -> StopEvent | None:
-        return self._inner.get_result_or_none()
-
-    @property
-    def is_running(self) -> bool:
-        return bool(self._inner.is_running)
-
-    def abort(self) -> None:
-        self._inner.abort()
 
 
 def _tick(execution: str, number: int) -> str:
