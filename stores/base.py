@@ -245,10 +245,12 @@ class Store(ABC):
     def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
         """Remove these nodes with all their checkpoints, and give the space back.
 
-        Kept and reported are nodes that cannot go: the one written last, the one with the newest
-        checkpoint, and those with a checkpoint that a delta of another node needs. A commit beside
-        it comes before or after it as a whole, so no delta is committed whose base goes. Ids that
-        are not there are left alone; :func:`livingai.stores.retention.plan_node_drops` decides."""
+        Kept and reported (in order of id) are nodes that cannot go: the one written last, the one
+        with the newest checkpoint, the one whose newest version is the run's last life (rule 10),
+        and those with a checkpoint that a delta of another node needs;
+        :func:`livingai.stores.retention.plan_node_drops` decides. A commit beside it comes before
+        or after it as a whole, so no delta is committed whose base goes. Ids that are not there are
+        left alone. A row of a removed node that is sent again is a new one."""
         raise StoreError(f"{self.url}: this store cannot remove single nodes")
 
     def forget(self, execution_id: str) -> bool:

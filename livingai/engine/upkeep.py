@@ -54,10 +54,12 @@ class EngineUpkeep(CheckpointReader):
         """Remove nodes with their checkpoints and give their space back; what was removed.
 
         ``kept`` names those that have to stay: the node written last, that of the newest
-        checkpoint, and those with a checkpoint that another node's builds on. Writes queued for the
-        execution are stored first. Other processes may save to it meanwhile.
+        checkpoint, that of a run's last life, and those with a checkpoint that another node's
+        builds on. Ids that are not there are left alone. Writes queued for the execution are stored
+        first. Other processes may save to it meanwhile.
 
         Raises:
+            ConfigurationError: ``node_ids`` is no collection of texts.
             ServiceUnavailableError: the service does not answer; ask again.
         """
         return await self._ask(verbs.DROP_NODES, *_drop(execution_id, node_ids))
@@ -115,8 +117,8 @@ class EngineUpkeep(CheckpointReader):
 
 def _drop(execution_id: str, node_ids: Collection[str]) -> list[Any]:
     check_text(execution_id, "execution_id")
-    if isinstance(node_ids, str):
-        raise ConfigurationError(f"node_ids is a list of ids, not the text {shown(node_ids)}")
+    if isinstance(node_ids, str | bytes) or not isinstance(node_ids, Collection):
+        raise ConfigurationError(f"node_ids is a list of ids, not {shown(node_ids)}")
     ids = list(node_ids)
     for node_id in ids:
         check_text(node_id, "a node id")

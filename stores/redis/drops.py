@@ -28,7 +28,7 @@ from livingai.stores.redis.rows import pack_for_lua, parsing, read_checkpoint
 from livingai.stores.retention import answering, plan_node_drops
 
 #: Nodes that one script removes.
-_PART: Final = 500
+_PART: Final = 250
 #: Heads, and checkpoints, that are asked for at a time.
 _PAGE: Final = 1000
 #: So many plans are made before it is left to the caller to try again.

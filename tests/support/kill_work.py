@@ -1,5 +1,6 @@
 """What is going on when a process of the kill matrix dies: agents that save, take an execution over
-and have executions copied, pruned and claimed, and a witness of what was acknowledged."""
+and have executions copied, pruned, thinned out and claimed, and a witness of what was
+acknowledged."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ SMALL: dict[str, Any] = {
 KEPT, LEAN, TAKEN, BIG = "kept", "lean", "taken", "big"
 #: Steps of KEPT that are tried before it is copied.
 _COPIED = 12
+#: Steps of a copy from which its nodes stay.
+_THINNED = 3
 
 
 def fork(agent: AgentSide, execution: str, new_id: str) -> int:
@@ -34,6 +37,16 @@ def fork(agent: AgentSide, execution: str, new_id: str) -> int:
 def prune(agent: AgentSide, prefix: str) -> None:
     """Keep two checkpoints of each execution whose id begins so."""
     agent.engine.prune_sync(Retention(keep_last=2, prefix=prefix))
+
+
+def thin_out(agent: AgentSide, execution: str) -> list[int]:
+    """Remove the nodes of the first steps; the steps of those that had to stay."""
+    first = {
+        node.id: int(node.output["step"])
+        for node in agent.engine.nodes_sync(execution)
+        if node.output["step"] < _THINNED
+    }
+    return sorted(first[kept] for kept in agent.engine.drop_nodes_sync(execution, first).kept)
 
 
 class Witness:
@@ -146,9 +159,12 @@ def work(witness: Witness) -> None:
             for _ in range(2):
                 witness.save(BIG, LARGE)
         witness.settle()
+    stayed: dict[int, list[int]] = {}
     for number in range(2):
         witness.ask(fork, KEPT, f"copy-{number}")
         witness.ask(prune, "copy-")
+        witness.ask(fork, KEPT, f"thin-{number}")
+        stayed[number] = witness.ask(thin_out, f"thin-{number}")
         witness.ask(acts.claim, f"claimed-{number}")
     for _ in range(4):  # what was stored gives its segments back
         witness.save(BIG, LARGE)
@@ -161,3 +177,8 @@ def work(witness: Witness) -> None:
         before = {step for step in witness.acknowledged[KEPT] if step < _COPIED}
         assert set(copied) >= before, "the copy is not whole"
         assert len(peek.stored_states(witness.place.where, f"copy-{number}")) >= 2
+        thin = peek.stored_steps(witness.place.where, f"thin-{number}")
+        assert set(thin) >= {step for step in before if step >= _THINNED}, "too much was removed"
+        assert [step for step in thin if step < _THINNED] == stayed[number]
+        for step, state in peek.stored_states(witness.place.where, f"thin-{number}"):
+            assert state == state_of(KEPT, step, witness.tried[KEPT][step]), f"{step}: bytes"

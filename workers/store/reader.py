@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from livingai import serial
@@ -17,6 +18,8 @@ from livingai.workers.store.role import Role
 
 #: From so many bytes on, a page of a range of nodes ends.
 _PAGE_BYTES: Final = 8 << 20
+#: For how many nodes with their states the store is asked first.
+_FIRST_PART: Final = 16
 #: States that are kept while such a page is decoded: many are bases of the next ones.
 _REMEMBERED: Final = 4
 
@@ -97,25 +100,34 @@ class ReaderRole(Role):
     def do_nodes_between(
         self, execution_id: str, wire: list[Any], max_bytes: int = DEFAULT_MAX_STATE_BYTES
     ) -> list[Any]:
-        """The nodes of a range, with their versions and states, and whether more follow. Ends early
-        once the states have :data:`_PAGE_BYTES`."""
+        """The nodes of a range, with their versions and states, and whether more may follow. Ends
+        early once they have :data:`_PAGE_BYTES`. The store is asked for a few, and then for as many
+        as may fit: it reads all states of an answer at once."""
         asked = NodeRange.from_wire(wire)
         store = self._open()
         decoder = StateDecoder(store, execution_id, max_bytes=max_bytes, remembered=_REMEMBERED)
         page: list[list[Any]] = []
         size = 0
-        found = store.nodes_between(execution_id, asked)
-        for entry in found:
-            raw = None
-            if entry.blob is not None:
-                blob = SizedBlob(entry.blob, entry.raw_bytes)
-                raw = decoder.decode(blob, entry.content_hash)
-            section = serial.pack(entry.wire)
-            page.append([section, entry.epoch, entry.seq, *entry.first, entry.state_kind, raw])
-            size += len(section) + len(raw or b"")
-            if size > _PAGE_BYTES:
-                break
-        return [page, len(page) < len(found) or len(found) == asked.limit]
+        part = _FIRST_PART if asked.states else asked.limit
+        rest = asked
+        while True:
+            wanted = min(part, asked.limit - len(page))
+            found = store.nodes_between(execution_id, replace(rest, limit=wanted))
+            for entry in found:
+                raw = None
+                if entry.blob is not None:
+                    blob = SizedBlob(entry.blob, entry.raw_bytes)
+                    raw = decoder.decode(blob, entry.content_hash)
+                section = serial.pack(entry.wire)
+                page.append([section, entry.epoch, entry.seq, *entry.first, entry.state_kind, raw])
+                size += len(section) + len(raw or b"")
+                if size > _PAGE_BYTES:
+                    return [page, True]
+            if len(found) < wanted or len(page) == asked.limit:
+                return [page, len(found) == wanted]
+            rest = rest.rest(found[-1].node_id)
+            # As many as fit if they are as large as those so far.
+            part = max(1, (_PAGE_BYTES - size) * len(page) // max(1, size))
 
     def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
         """Sums; fields of :class:`~livingai.stores.base.CostLine`."""

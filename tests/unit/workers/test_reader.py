@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from livingai import codecs
 from livingai.node import Status
+from livingai.protocol import verbs
 from livingai.protocol.history import History, unpack_history
+from livingai.protocol.ranges import unpack_page
+from livingai.stores.base import NodeRange, Row, StoredCheckpoint
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing.rows import commit, make_row, state
 from livingai.workers.store.reader import ReaderRole
@@ -70,3 +74,63 @@ def test_what_came_behind_the_checkpoint(store: SQLiteStore) -> None:
     commit(store, [saved(1, node_id="later", claim="two")])
     assert ids(asked(store, behind=True)[1]) == ["runs", "behind", "later"]
     assert ids(asked(store)[1]) == ["done", "runs", "checkpoint", "behind", "later"]
+
+
+# -- pages of a range of nodes ---------------------------------------------------------------------
+
+
+class Counting(SQLiteStore):
+    """It notes how many nodes, and bytes of states, each answer had."""
+
+    answers: list[tuple[int, int]]
+
+    def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
+        found = super().nodes_between(execution_id, asked)
+        self.answers.append((len(found), sum(len(each.blob or b"") for each in found)))
+        return found
+
+
+def whole(seq: int, name: str, raw: bytes) -> Row:
+    """A node with a state that decodes."""
+    row = make_row(RUN, seq, node_id=name, blob=b"\0" + raw, content_hash=codecs.content_hash(raw))
+    row.raw_bytes = len(raw)
+    return row
+
+
+def paged(store: SQLiteStore, asked: NodeRange) -> tuple[list[list[str]], list[tuple[int, int]]]:
+    """The ids of each page until there are no more, and what the store was asked for."""
+    counting = Counting(store.path)
+    counting.answers = []
+    pages: list[list[str]] = []
+    rest: NodeRange | None = asked
+    with closing(ReaderRole(counting)) as role:
+        while rest is not None:
+            page = unpack_page(verbs.NODES_BETWEEN.read(role.do_nodes_between(RUN, rest.to_wire())),
+                               rest, RUN)  # fmt: skip
+            pages.append([each.node.id for each in page])
+            rest = page.rest
+    return pages, counting.answers
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_page_ends_where_its_states_are_large(store: SQLiteStore, backwards: bool) -> None:
+    """The store is not asked for all that the limit allows: it would read the states of all."""
+    names = [f"{number:03}" for number in range(60)]
+    for seq, name in enumerate(names):
+        commit(store, [whole(seq, name, b"%03d" % seq + bytes(1_000_000))])
+    pages, answers = paged(store, NodeRange(limit=1000, backwards=backwards))
+    assert [name for page in pages for name in page] == names[:: -1 if backwards else 1]
+    assert {len(page) for page in pages[:-1]} == {9}, "8 MB and the one that is beyond"
+    assert max(count for count, _ in answers) == 16
+
+
+@pytest.mark.parametrize("limit", [1, 15, 16, 17, 100, 150, 151])
+def test_small_nodes_come_in_pages_as_large_as_asked(store: SQLiteStore, limit: int) -> None:
+    names = [f"{number:03}" for number in range(150)]
+    commit(store, [whole(seq, name, name.encode()) for seq, name in enumerate(names)])
+    for states in (True, False):
+        pages, answers = paged(store, NodeRange(limit=limit, states=states))
+        assert [name for page in pages for name in page] == names
+        assert {len(page) for page in pages[: len(names) // limit]} <= {limit}
+        assert len(pages) == len(names) // limit + 1
+        assert len(answers) <= len(pages) * 2, "a few, then all the others"

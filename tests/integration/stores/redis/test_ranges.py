@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livingai.errors import CorruptRecordError
-from livingai.stores.base import NodeRange
+from livingai.stores.base import DroppedNodes, NodeRange
 from livingai.stores.redis import RedisStore
 from livingai.stores.redis.keys import ExecutionKeys, Keys
 from livingai.testing import make_row
+from livingai.testing.dropping import check_counts
 from livingai.testing.ranging import ids
 from livingai.testing.rows import commit, contents, state
+from tests.support.earlier import Earlier
 from tests.support.redis_servers import RedisServer, prefix_for
 
 pytestmark = pytest.mark.redis
 
-IDS = [f"{number:04d}" for number in range(2300)]
+IDS = [f"{number:04d}" for number in range(1300)]
 
 
 def filled(store: RedisStore, tmp_path: Path, count: int) -> ExecutionKeys:
@@ -48,25 +53,25 @@ def without_index(client: Any, keys: ExecutionKeys, *left: str) -> None:
         client.zadd(keys.places, {f"i:{node_id}": 0})
 
 
-@pytest.mark.parametrize("left", [(), (IDS[7],), IDS[:2299]])
+@pytest.mark.parametrize("left", [(), (IDS[7],), IDS[:1299]])
 def test_what_an_earlier_livingai_wrote_is_indexed_by_the_first_range(
     server: RedisServer, store: RedisStore, tmp_path: Path, left: tuple[str, ...]
 ) -> None:
-    keys = filled(store, tmp_path, 2300)
+    keys = filled(store, tmp_path, 1300)
     client = server.client()
-    before = contents(store)
+    before = list(store.nodes("run"))
     members = client.zrange(keys.places, 0, -1)
     without_index(client, keys, *left)
-    assert contents(store) == before
-    asked = NodeRange(IDS[2290], backwards=True, limit=20)
+    assert list(store.nodes("run")) == before
+    asked = NodeRange(IDS[1290], backwards=True, limit=20)
     (*_, found) = store.nodes_between("run", asked)
-    assert (found.node_id, found.blob) == (IDS[2290], state(IDS[2290]))
-    assert ids(store, asked) == IDS[:2289:-1]
+    assert (found.node_id, found.blob) == (IDS[1290], state(IDS[1290]))
+    assert ids(store, asked) == IDS[:1289:-1]
     assert client.zrange(keys.places, 0, -1) == members
     calls = scripts_of(client)
-    assert ids(store, asked) == IDS[:2289:-1]
+    assert ids(store, asked) == IDS[:1289:-1]
     assert scripts_of(client) == calls + 1, "a range is one round trip"
-    assert contents(store) == before
+    assert list(store.nodes("run")) == before
 
 
 def test_index_that_cannot_be_completed(
@@ -163,3 +168,51 @@ def test_narrow_window_of_a_large_execution(
     assert scripts_of(server.client()) - calls == 3
     asked = NodeRange(upto=(1, 400), limit=3, backwards=True)
     assert ids(store, asked) == ["00400", "00399", "00398"]
+
+
+def test_an_earlier_livingai_beside_this_one(
+    server: RedisServer, store: RedisStore, tmp_path: Path
+) -> None:
+    """It knows no index of ids; it neither trips over one nor makes a range miss a node."""
+    earlier = Earlier("first", tmp_path)
+
+    def there(work: str) -> Any:
+        program = f"""
+import json
+from livingai.node import ExecutionNode, NodeType, Status
+from livingai.stores.base import Row
+from livingai.stores.redis import RedisStore
+def row(seq):
+    node = ExecutionNode("run", NodeType.PROMPT, Status.SUCCESS, id=f"run/{{seq}}")
+    return Row("run", node.id, "c", 0, seq, node.to_wire(), bytes(9), 1, 9, 1.0)
+with RedisStore({server.url!r}, prefix={prefix_for(tmp_path)!r}) as store:
+    print(json.dumps({work}))
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=earlier.environment(), cwd="/", check=True,
+            stdout=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    def commits(*seqs: int) -> None:
+        rows = f"[row(seq) for seq in {seqs}]"
+        assert there(f"[int(each.status) for each in store.commit({rows})]") == [1] * len(seqs)
+
+    commit(store, [make_row(seq=seq, claim="c", blob=bytes(9)) for seq in (0, 1, 2)])
+    commits(3, 4)
+    assert ids(store, NodeRange()) == [f"run/{seq}" for seq in range(5)]
+    commits(2, 5)
+    asked = NodeRange(backwards=True, limit=3)
+    assert ids(store, asked) == ["run/5", "run/4", "run/3"]
+    assert there("[node.seq for node in store.nodes('run')]") == [0, 1, 2, 3, 4, 5]
+    assert there("store.drop_checkpoints('run', [(1, 1), (1, 4)])") == 18
+    assert store.drop_nodes("run", ["run/0", "run/3", "run/4"]) == DroppedNodes(3, 18, ())
+    assert there("[node.seq for node in store.nodes('run')]") == [1, 2, 5]
+    assert there("[each.seq for each in store.checkpoints('run')]") == [2, 5]
+    commits(4)
+    assert ids(store, NodeRange()) == ["run/1", "run/2", "run/4", "run/5"]
+    check_counts(store)
+    there("store.delete_execution('run')")
+    assert contents(store) == {"list": {}}
+    assert store.nodes_between("run", NodeRange()) == []
+    assert not server.client().exists(Keys(prefix_for(tmp_path)).of("run").places)
