@@ -19,7 +19,7 @@ from agents.testing import ScriptedModel, assistant_message
 from livingai import CheckpointEngine, Durability, ExecutionNode
 from livingai.adapters.openai_agents import LivingAISession
 from livingai.adapters.openai_agents.items import ANSWERS, without_orphans
-from livingai.adapters.openai_agents.order import IDS, SortableIds
+from livingai.adapters.openai_agents.order import IDS
 from livingai.adapters.shared_log import SharedLog
 from livingai.errors import (
     ConfigurationError,
@@ -224,19 +224,15 @@ async def test_sessions_do_not_see_each_other(engine: CheckpointEngine) -> None:
 
 async def test_what_is_added_to_an_entry_read_sorts_behind_it(session: LivingAISession) -> None:
     """Another machine's clock may be an hour ahead."""
-    ahead = SortableIds()
-    ahead.met(f"{IDS_AHEAD:016x}-000000000000")
+    ahead = int(IDS.new()[:16], 16) + 3_600 * 10**9
+    node_id = f"{session.execution_id}/items/{ahead:016x}-000000000000"
     await SharedLog(session.engine).append(
-        ExecutionNode(session.execution_id, id=f"{session.execution_id}/items/{ahead.new()}"),
-        '[{"role":"user","content":"ahead"}]',
+        ExecutionNode(session.execution_id, id=node_id), '[{"role":"user","content":"ahead"}]'
     )
     assert texts(await session.get_items()) == ["ahead"]
     await session.add_items(messages("behind"))
     assert texts(await session.get_items()) == ["ahead", "behind"]
     assert texts(await session.get_items(1)) == ["behind"]
-
-
-IDS_AHEAD = int(IDS.new()[:16], 16) + 3_600 * 10**9
 
 
 @pytest.mark.parametrize("state", ["no json", '{"not": "a list"}', b"[]", None, 7])

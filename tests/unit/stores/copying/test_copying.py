@@ -111,6 +111,11 @@ def _only_without_state(mine: Row, yours: Row) -> bool:
     return same and mine.blob is not None and yours.blob is None
 
 
+def _begins(rows: list[Row], claim: str) -> int | None:
+    """The number of the first row of a claim; None: it has none."""
+    return next((row.seq for row in rows if row.claim == claim), None)
+
+
 @settings(max_examples=150)
 @given(ours=_writes, theirs=_writes, fork=st.integers(0, 6), same_claims=st.booleans())
 def test_a_copy_is_whole_or_not_at_all(
@@ -124,6 +129,8 @@ def test_a_copy_is_whole_or_not_at_all(
     yours = _rows_of(theirs, fork, "mine" if same_claims else "yours")
     # A write that the target has without its state counts as one whose state it has dropped.
     assume(not any(_only_without_state(*pair) for pair in zip(mine, yours, strict=False)))
+    # A claim is one process's, and it begins with one write, wherever that was stored.
+    assume(all(_begins(mine, row.claim) in (None, _begins(yours, row.claim)) for row in yours))
     with TemporaryDirectory(dir="/dev/shm") as folder, ExitStack() as stack:
         source, target = (
             stack.enter_context(make_store("sqlite", Path(folder), name)) for name in "st"
