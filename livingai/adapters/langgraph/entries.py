@@ -133,6 +133,11 @@ class CheckpointEntry:
     delta_channels: tuple[str, ...] = ()
     run_id: str | None = None
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether its state was asked for, and is not there any more: retention removed it."""
+        return not self.checkpoint[0]
+
     def node(self, thread: ThreadName) -> tuple[ExecutionNode, list[Any]]:
         """The node and the state to be saved."""
         start = prefix(thread.execution_id, "c", self.namespace, self.checkpoint_id)

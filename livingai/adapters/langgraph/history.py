@@ -9,6 +9,7 @@ from livingai.adapters.langgraph.entries import TaskWrite
 from livingai.adapters.langgraph.listing import Deserializer
 from livingai.adapters.langgraph.thread import Thread
 from livingai.adapters.steps import Steps
+from livingai.errors import CorruptRowError
 
 
 def delta_history(
@@ -38,6 +39,12 @@ def delta_history(
         ancestor = yield from thread.checkpoint(namespace, parent)
         if ancestor is None:
             break
+        if ancestor.found.entry.is_dropped:
+            raise CorruptRowError(
+                f"the state of checkpoint {parent} of {thread.execution_id} was removed (by "
+                f"retention?), and {', '.join(sorted(remaining))} is built from it; prune threads "
+                "with the saver's prune()"
+            )
         for task, write in reversed(ancestor.writes):
             if write.channel in remaining:
                 newest_first[write.channel].append((task, write))

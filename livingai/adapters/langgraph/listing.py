@@ -67,7 +67,7 @@ class Listing:
             if best is None or best.head is None:
                 return None
             found, best.head = best.head, None
-            if self._fits(found):
+            if not found.entry.is_dropped and self._fits(found):
                 writes = yield from best.thread.writes(found, best.layers)
                 return best.thread.name.thread_id, Checkpointed(found, writes)
 

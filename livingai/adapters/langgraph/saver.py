@@ -116,7 +116,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         """Save the writes of a task, which follow from the checkpoint that ``config`` names."""
         node = self._writes(config, writes, task_id, task_path)
         if node is not None:
-            self._log.append_sync(node, durability=Durability.JOURNAL)
+            self._log.append_sync(node, durability=self._level(config))
 
     async def aput_writes(
         self,
@@ -128,7 +128,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         """As :meth:`put_writes`; they are saved before anything is awaited."""
         node = self._writes(config, writes, task_id, task_path)
         if node is not None:
-            await self._log.append(node, durability=Durability.JOURNAL)
+            await self._log.append(node, durability=self._level(config))
 
     def _level(self, config: RunnableConfig) -> Durability:
         asked = config["configurable"].get(_ASKED_DURABILITY)
@@ -192,7 +192,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
             checkpointed = yield from thread.checkpoint(namespace, str(checkpoint_id))
         else:
             checkpointed = yield from thread.latest(namespace)
-        if checkpointed is None:
+        if checkpointed is None or checkpointed.found.entry.is_dropped:
             return None
         return self._tuple(thread_id, checkpointed, config if checkpoint_id else None)
 

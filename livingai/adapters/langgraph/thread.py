@@ -6,6 +6,7 @@ no marks, and its latest checkpoint with all pending writes is one round trip.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -24,15 +25,17 @@ from livingai.adapters.langgraph.view import NO_MARKS, Layer, Marks, read_marks
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
+from livingai.errors import CorruptRowError
 from livingai.protocol.executions import MAX_PAGE
 from livingai.protocol.ranges import NodePage, RangedNode
 from livingai.stores.ranges import MAX_NODES, NodeRange, Version
 
+_log = logging.getLogger("livingai")
 #: Writes that are read along with a latest checkpoint, before it is known which one that is.
 _LIKELY_WRITES: Final = 64
 _MARKS: Final = 1000
-#: A chain of copies of copies that is longer is damage.
-_MAX_COPIES: Final = 100
+#: Logs that a thread can be made of: its own, and those of the copies that it is a copy of.
+MAX_LAYERS: Final = 100
 
 
 class Checkpointed(NamedTuple):
@@ -63,8 +66,13 @@ class Thread:
                 start = f"{info.execution_id}/"
                 asked = NodeRange(start, behind_prefix(start), 1, states=False)
                 found = yield Step(log, "nodes_between", info.execution_id, asked)
-                names = [ThreadName.of_execution(info.execution_id, one.node) for one in found]
-                threads += [cls(log, name) for name in names]
+                for one in found:
+                    try:
+                        name = ThreadName.of_execution(info.execution_id, one.node)
+                    except CorruptRowError as error:
+                        _log.warning("%s; it is left out", error)
+                    else:
+                        threads.append(cls(log, name))
             after = page.next_after
             if after is None:
                 return threads
@@ -195,11 +203,16 @@ class Thread:
         waiting = [(copy, marks.for_copy(copy)) for copy in marks.copied]
         while waiting:
             copy, hidden = waiting.pop()
-            if len(layers) > _MAX_COPIES:
-                break
+            if len(layers) > MAX_LAYERS:
+                raise CorruptRowError(
+                    f"the thread {self.execution_id} is made of more than {MAX_LAYERS} logs"
+                )
             theirs = yield from self._marks_of(copy.source, upto=copy.upto)
             layer = theirs.own_layer(copy.source, copy.upto)
-            layers.append(layer._replace(hidden=layer.hidden + hidden))
+            layer = layer._replace(hidden=layer.hidden + hidden)
+            if layer in layers:
+                continue
+            layers.append(layer)
             waiting += [(each, theirs.for_copy(each) + hidden) for each in theirs.copied]
         return layers
 

@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
 from livingai.adapters.langgraph.entries import mark_node, prefix
-from livingai.adapters.langgraph.thread import Thread
+from livingai.adapters.langgraph.thread import MAX_LAYERS, Thread
 from livingai.adapters.langgraph.view import Layer, Marks, Place, read_marks
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
+from livingai.errors import ConfigurationError, ExecutionNotFoundError
 from livingai.node import ExecutionNode, new_id
 from livingai.outcome import Durability
 from livingai.protocol.ranges import RangedNode
@@ -35,10 +36,10 @@ _CHUNK: Final = 1000
 def delete(log: SharedLog, thread: Thread) -> Steps[None]:
     """Remove a thread. Its copies keep what they have."""
     own, *copied = yield from thread.layers()
-    if (yield from _has_copies(log, own.execution_id)):
-        node = mark_node(thread.name, "m", {"mark": "deleted"})
-        yield Step(log, "append", node, durability=Durability.STORE)
-    else:
+    # Before anybody is looked for: a copy that is made meanwhile sees it, or is seen.
+    node = mark_node(thread.name, "m", {"mark": "deleted"})
+    yield Step(log, "append", node, durability=Durability.STORE)
+    if not (yield from _has_copies(log, own.execution_id)):
         yield from _remove(log, own.execution_id)
     for layer in copied:
         yield from _collect(log, layer.execution_id)
@@ -49,6 +50,11 @@ def copy(log: SharedLog, source: Thread, target: Thread) -> Steps[None]:
     layers = yield from source.layers()
     if source.execution_id == target.execution_id or not (yield from _has_any(source, layers)):
         return
+    if len(layers) >= MAX_LAYERS:
+        raise ConfigurationError(
+            f"{source.execution_id} is a copy of a copy, {len(layers)} times; it cannot be copied "
+            "once more. Put its latest checkpoint into a new thread"
+        )
     token = new_id()
     content: dict[str, Any] = {"mark": "copying", "from": source.execution_id, "token": token}
     yield Step(log, "append", mark_node(target.name, "m", content), durability=Durability.STORE)
@@ -162,8 +168,10 @@ def _append_located(log: SharedLog, node: ExecutionNode) -> Steps[Version]:
     yield Step(log, "append", node, durability=Durability.STORE)
     exactly = NodeRange(node.id, node.id + "\0", 1)
     page = yield Step(log, "nodes_between", node.execution_id, exactly)
-    version: Version = page.nodes[0].first
-    return version
+    for found in page:
+        version: Version = found.first
+        return version
+    raise ExecutionNotFoundError(f"{node.execution_id} was deleted meanwhile; nothing was changed")
 
 
 def _hide(log: SharedLog, thread: Thread, content: dict[str, Any]) -> Steps[None]:
@@ -173,9 +181,8 @@ def _hide(log: SharedLog, thread: Thread, content: dict[str, Any]) -> Steps[None
     if (yield from _has_copies(log, thread.execution_id)):
         return
     gone = yield from _hidden_nodes(thread)
-    kept = yield from _drop(log, thread.execution_id, gone)
-    if not before.copied and content["mark"] == "pruned" and not kept:
-        # What they hide is removed, or hidden by this mark, too.
+    yield from _drop(log, thread.execution_id, gone)
+    if content["mark"] == "pruned":  # it keeps nothing that an earlier mark hides
         yield from _drop(log, thread.execution_id, before.removable)
 
 
@@ -210,21 +217,21 @@ def _place(found: RangedNode) -> Place:
     return str(about.get("namespace", "")), str(about.get("checkpoint", ""))
 
 
-def _drop(log: SharedLog, execution_id: str, node_ids: Iterable[str]) -> Steps[list[str]]:
-    """Remove nodes; those that have to stay, because states of others build on theirs."""
-    ids = list(node_ids)
-    kept: list[str] = []
+def _drop(log: SharedLog, execution_id: str, node_ids: Iterable[str]) -> Steps[None]:
+    """Remove nodes, the newest first: states of later ones build on those of earlier ones. Those
+    that others need all the same stay, and are removed the next time."""
+    ids = list(node_ids)[::-1]
     for at in range(0, len(ids), _CHUNK):
-        dropped = yield Step(log.engine, "drop_nodes", execution_id, ids[at : at + _CHUNK])
-        kept += dropped.kept
-    return kept
+        yield Step(log.engine, "drop_nodes", execution_id, ids[at : at + _CHUNK])
 
 
 # -- copies --
 
 
-def _has_copies(log: SharedLog, execution_id: str) -> Steps[bool]:
-    """Whether there are threads that still read this log."""
+def _has_copies(log: SharedLog, execution_id: str, seen: set[str] | None = None) -> Steps[bool]:
+    """Whether there are threads that still read this log. ``seen`` are logs that were looked at:
+    threads may be copies of each other."""
+    seen = {execution_id} if seen is None else seen
     start = prefix(execution_id, "k")
     rest: NodeRange | None = NodeRange(start, behind_prefix(start), _CHUNK, states=False)
     while rest is not None:
@@ -234,35 +241,50 @@ def _has_copies(log: SharedLog, execution_id: str) -> Steps[bool]:
             theirs = yield from _marks_of(log, copied)
             if each.node.id.removeprefix(start) in theirs.tokens:
                 return True
-            if (yield from _has_copies(log, copied)):  # deleted, and read by copies of its own
-                return True
+            if copied not in seen:
+                seen.add(copied)
+                if (yield from _has_copies(log, copied, seen)):  # deleted, and read by its copies
+                    return True
         rest = page.rest
     return False
 
 
 def _collect(log: SharedLog, execution_id: str) -> Steps[None]:
-    """Remove a log that was deleted and kept for its copies, if none is left."""
+    """Remove what a log was kept for, if none of its copies is left. Its nodes one by one, because
+    somebody may use the thread again at this moment."""
     marks = yield from _marks_of(log, execution_id)
     if marks.after is None or marks.tokens or (yield from _has_copies(log, execution_id)):
         return
-    start = f"{execution_id}/"
-    later = NodeRange(start, behind_prefix(start), 1, states=False, after=marks.after)
-    if not (yield Step(log, "nodes_between", execution_id, later)):
-        yield from _remove(log, execution_id)
+    for kind in "cwk":
+        start = prefix(execution_id, kind)
+        rest: NodeRange | None = NodeRange(
+            start, behind_prefix(start), _CHUNK, states=False, upto=marks.after
+        )
+        old: list[str] = []
+        while rest is not None:
+            page = yield Step(log, "nodes_between", execution_id, rest)
+            old += [each.node.id for each in page]
+            rest = page.rest
+        yield from _drop(log, execution_id, old)
 
 
 def _remove(log: SharedLog, execution_id: str) -> Steps[None]:
     """Remove a log that nobody reads, and its name from the logs that it was copied from."""
     marks = yield from _marks_of(log, execution_id)
-    yield Step(log.engine, "delete", execution_id)
     for source, token in marks.sources:
         yield Step(log.engine, "drop_nodes", source, [prefix(source, "k") + token])
+    yield Step(log.engine, "delete", execution_id)
 
 
 def _marks_of(log: SharedLog, execution_id: str) -> Steps[Marks]:
     start = prefix(execution_id, "m")
-    asked = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
-    return read_marks((yield Step(log, "nodes_between", execution_id, asked)))
+    rest: NodeRange | None = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
+    found: list[RangedNode] = []
+    while rest is not None:
+        page = yield Step(log, "nodes_between", execution_id, rest)
+        found += page
+        rest = page.rest
+    return read_marks(found)
 
 
 def _has_any(thread: Thread, layers: list[Layer]) -> Steps[bool]:

@@ -86,8 +86,12 @@ class Marks(NamedTuple):
         return Layer(execution_id, self.after, upto, tuple(each for _, each in self.hiding))
 
     def for_copy(self, copy: CopyMark) -> tuple[Hiding, ...]:
-        """What these marks hide of a log that was copied: marks that came after the copy."""
-        return tuple(each._replace(upto=None) for at, each in self.hiding if at > copy.at)
+        """What these marks hide of a log that was copied: marks that decided after the copy."""
+        return tuple(
+            each._replace(upto=None)
+            for _, each in self.hiding
+            if each.upto is not None and each.upto > copy.at
+        )
 
 
 NO_MARKS = Marks(None, (), ())

