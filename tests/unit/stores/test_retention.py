@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from livingai.errors import ConfigurationError
 from livingai.stores.base import StoredCheckpoint
-from livingai.stores.retention import Retention, plan_drops
+from livingai.stores.retention import Retention, plan_drops, plan_node_drops
 
 NOW = 1_000_000.0
 
@@ -100,6 +102,26 @@ def test_a_second_run_drops_nothing_more(stored: list[StoredCheckpoint], policy:
     kept_by_chain = {(c.epoch, c.seq) for c in left}
     assert set(again) <= kept_by_chain
     assert stored[-1] in [c for c in left if (c.epoch, c.seq) not in set(again)]
+
+
+@given(histories(), st.sets(st.integers(1, 25)), st.integers(1, 4), st.integers(1, 25))
+def test_removed_nodes_take_nothing_that_is_needed(
+    stored: list[StoredCheckpoint], asked: set[int], nodes: int, newest: int
+) -> None:
+    """A node has several checkpoints; it goes with all of them or with none."""
+    stored = [replace(c, node_id=f"n{c.seq % nodes}") for c in stored]
+    newest_node = f"n{newest % nodes}"
+    wanted = {f"n{number}" for number in asked}
+    going, drops = plan_node_drops(stored, wanted, newest_node)
+    left = [c for c in stored if c.node_id not in going]
+    assert set(going) <= wanted - {newest_node, stored[-1].node_id}
+    assert going == sorted(going)
+    assert drops == [(c.epoch, c.seq) for c in stored if c.node_id in going]
+    assert [c for c in left if readable(stored, c) and not readable(left, c)] == []
+    for kept in wanted - set(going) - {newest_node, stored[-1].node_id}:
+        mine = {c.content_hash for c in stored if c.node_id == kept}
+        needs = {c.base_hash for c in left if c.node_id != kept}
+        assert not mine or mine & needs, f"nobody needs {kept}"
 
 
 def history(*contents: tuple[str, str | None]) -> list[StoredCheckpoint]:
