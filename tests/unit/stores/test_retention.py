@@ -104,7 +104,7 @@ def test_a_second_run_drops_nothing_more(stored: list[StoredCheckpoint], policy:
     assert stored[-1] in [c for c in left if (c.epoch, c.seq) not in set(again)]
 
 
-@given(histories(), st.sets(st.integers(1, 25)), st.integers(1, 4), st.integers(1, 25))
+@given(histories(), st.sets(st.integers(0, 5)), st.integers(2, 5), st.integers(0, 5))
 def test_removed_nodes_take_nothing_that_is_needed(
     stored: list[StoredCheckpoint], asked: set[int], nodes: int, newest: int
 ) -> None:
@@ -167,3 +167,13 @@ def test_what_the_newest_builds_on(
 def test_a_policy_that_makes_no_sense_is_refused(policy: Retention) -> None:
     with pytest.raises(ConfigurationError):
         policy.validate()
+
+
+def test_a_node_that_has_to_stay_keeps_the_bases_of_all_that_it_has() -> None:
+    """D needs a state of B; so B stays with its other state, too, and that needs A."""
+    stored = history(("a", None), ("b", "a"), ("c", None), ("d", "c"))
+    stored = [replace(c, node_id=name) for c, name in zip(stored, "ABBD", strict=True)]
+    assert plan_node_drops(stored, {"A", "B"}, "D") == ([], [])
+    assert plan_node_drops(stored[:2], {"A", "B"}, "D") == ([], []), "B has the newest state"
+    unneeded = [*stored[:3], replace(stored[3], base_hash=None)]
+    assert plan_node_drops(unneeded, {"A", "B"}, "D") == (["A", "B"], [(1, 1), (1, 2), (1, 3)])
