@@ -41,7 +41,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from livingai.errors import ConfigurationError, StoreError
+from livingai.errors import ConfigurationError
 from livingai.node import NodeField
 from livingai.serial import pack
 from livingai.stores.ranges import NodeRange, pick
@@ -242,6 +242,7 @@ class Store(ABC):
         """Remove all of an execution, see rule 7; the number of nodes removed. An execution that
         is not there, or deleted already, is left alone."""
 
+    @abstractmethod
     def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
         """Remove these nodes with all their checkpoints, and give the space back.
 
@@ -251,7 +252,6 @@ class Store(ABC):
         :func:`livingai.stores.retention.plan_node_drops` decides. A commit beside it comes before
         or after it as a whole, so no delta is committed whose base goes. Ids that are not there are
         left alone. A row of a removed node that is sent again is a new one."""
-        raise StoreError(f"{self.url}: this store cannot remove single nodes")
 
     def forget(self, execution_id: str) -> bool:
         """Remove all of an execution, its owners too, as if it had never been here: for a hot

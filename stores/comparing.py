@@ -10,7 +10,8 @@ Rules:
    was cut short leaves, and an older copy.
 3. Anything else, at any one place, is another run or another branch of it: nothing is merged.
 4. What retention drops is no difference: the source may have dropped states that the target has
-   kept, and the other way round.
+   kept, and the other way round. Nor is a node that the source has removed: it has later writes,
+   and none that takes that one's place. The target keeps it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,15 @@ class Holding:
         if known is None and claim is not None:
             return claim == copied_claim(epoch)
         return epoch in self.owners and known == claim
+
+    def has_removed(self, node: NodePrint | None) -> bool:
+        """Whether a node that another store has, and this one lacks, may have been here: all of its
+        writes are older than the newest one here, and none here is in the place of one of them."""
+        if node is None:
+            return False
+        taken = {place for each in self.nodes.values() for place in (each.first, each.version)}
+        taken |= self.states.keys()
+        return node.version < max(taken, default=(0, 0)) and not taken & {node.first, node.version}
 
     def dropped_by(self, target: Holding) -> frozenset[Version]:
         """States that ``target`` lacks and cannot take any more, because they are of owners before
@@ -159,6 +169,8 @@ def _nodes_differ(source: Holding, target: Holding) -> str | None:
     for node_id, there in target.nodes.items():
         here = source.nodes.get(node_id)
         if here is None:
+            if source.has_removed(there):
+                continue
             return f"node {node_id} is only there"
         if there.version > here.version:
             return (
@@ -181,6 +193,8 @@ def _states_differ(source: Holding, target: Holding) -> str | None:
                 return f"the state of write {_shown(version)} (node {here.node_id}) differs"
             continue
         node = source.nodes.get(there.node_id)
+        if node is None and source.has_removed(target.nodes.get(there.node_id)):
+            continue
         if (
             node is None
             or version in source.stateless

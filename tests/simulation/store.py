@@ -3,12 +3,13 @@ troubles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from livingai.errors import FencedError, StoreUnavailableError
 from livingai.stores.base import (
     Capabilities,
     CostLine,
+    DroppedNodes,
     ExecutionFilter,
     ExecutionInfo,
     Row,
@@ -129,6 +130,9 @@ class SimStore(Store):
         return database.blob_by_hash(execution_id, content_hash)
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
+        raise NotImplementedError
+
+    def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
         raise NotImplementedError
 
     def delete_execution(self, execution_id: str) -> int:

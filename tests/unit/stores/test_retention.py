@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from livingai.errors import ConfigurationError
 from livingai.stores.base import StoredCheckpoint
-from livingai.stores.retention import Retention, plan_drops
+from livingai.stores.retention import Retention, plan_drops, plan_node_drops
 
 NOW = 1_000_000.0
 
@@ -102,6 +104,26 @@ def test_a_second_run_drops_nothing_more(stored: list[StoredCheckpoint], policy:
     assert stored[-1] in [c for c in left if (c.epoch, c.seq) not in set(again)]
 
 
+@given(histories(), st.sets(st.integers(0, 5)), st.integers(2, 5), st.integers(0, 5))
+def test_removed_nodes_take_nothing_that_is_needed(
+    stored: list[StoredCheckpoint], asked: set[int], nodes: int, newest: int
+) -> None:
+    """A node has several checkpoints; it goes with all of them or with none."""
+    stored = [replace(c, node_id=f"n{c.seq % nodes}") for c in stored]
+    newest_node = f"n{newest % nodes}"
+    wanted = {f"n{number}" for number in asked}
+    going, drops = plan_node_drops(stored, wanted, newest_node)
+    left = [c for c in stored if c.node_id not in going]
+    assert set(going) <= wanted - {newest_node, stored[-1].node_id}
+    assert going == sorted(going)
+    assert drops == [(c.epoch, c.seq) for c in stored if c.node_id in going]
+    assert [c for c in left if readable(stored, c) and not readable(left, c)] == []
+    for kept in wanted - set(going) - {newest_node, stored[-1].node_id}:
+        mine = {c.content_hash for c in stored if c.node_id == kept}
+        needs = {c.base_hash for c in left if c.node_id != kept}
+        assert not mine or mine & needs, f"nobody needs {kept}"
+
+
 def history(*contents: tuple[str, str | None]) -> list[StoredCheckpoint]:
     """Checkpoints of (content, the content that it builds on), seq 1, 2, ..."""
     return [
@@ -145,3 +167,13 @@ def test_what_the_newest_builds_on(
 def test_a_policy_that_makes_no_sense_is_refused(policy: Retention) -> None:
     with pytest.raises(ConfigurationError):
         policy.validate()
+
+
+def test_a_node_that_has_to_stay_keeps_the_bases_of_all_that_it_has() -> None:
+    """D needs a state of B; so B stays with its other state, too, and that needs A."""
+    stored = history(("a", None), ("b", "a"), ("c", None), ("d", "c"))
+    stored = [replace(c, node_id=name) for c, name in zip(stored, "ABBD", strict=True)]
+    assert plan_node_drops(stored, {"A", "B"}, "D") == ([], [])
+    assert plan_node_drops(stored[:2], {"A", "B"}, "D") == ([], []), "B has the newest state"
+    unneeded = [*stored[:3], replace(stored[3], base_hash=None)]
+    assert plan_node_drops(unneeded, {"A", "B"}, "D") == (["A", "B"], [(1, 1), (1, 2), (1, 3)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from livingai import codecs
 from livingai.errors import CopyConflictError
+from livingai.node import NodeField
 from livingai.stores.base import Row, Store
 from livingai.stores.copying import copy_store
 from livingai.stores.sqlite import SQLiteStore
@@ -53,6 +54,28 @@ def test_what_retention_drops_is_no_difference(source: Store, target: Store) -> 
     commit(source, [make_row(seq=3, claim="mine-2", blob=state("new"))])
     assert copy_store(source, target).left_out == 1
     assert target.latest_checkpoint("run") == source.latest_checkpoint("run")
+
+
+def test_a_node_that_was_removed_is_no_difference(source: Store, target: Store) -> None:
+    """In the source: the target keeps what it has. In the target: one of the newest owner comes
+    again. And what was removed before the first copy never arrives."""
+    rows = [make_row(seq=seq, claim="mine", blob=state(f"{seq}")) for seq in range(5)]
+    commit(source, rows)
+    assert source.drop_nodes("run", ["run/0"]).nodes == 1
+    copied = copy_store(source, target)
+    assert copied.nodes == 4
+    assert contents(target) == contents(source)
+    before = contents(target)
+    assert source.drop_nodes("run", ["run/1", "run/2"]).nodes == 2
+    assert copy_store(source, target).nodes == 2
+    assert contents(target) == before
+    assert target.drop_nodes("run", ["run/2", "run/3"]).nodes == 2
+    copy_store(source, target)
+    names = [node.wire[NodeField.ID] for node in target.nodes("run")]
+    assert names == ["run/1", "run/3", "run/4"]
+    commit(source, [make_row(seq=5, claim="mine")])
+    assert copy_store(source, target).nodes == 3
+    assert sum(1 for _ in target.nodes("run")) == 4
 
 
 def test_a_state_of_the_newest_owner_is_taken_again(source: Store, target: Store) -> None:
