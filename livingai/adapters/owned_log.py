@@ -11,8 +11,9 @@ claims that the store knows anyway:
 2. :meth:`OwnedLog.append_under` appends, and looks afterwards whether another process of this
    machine has taken over. If not, that one comes later, will find the entry and compare with it. If
    so, the entry is stored or it is not; to know, and to go on, take over again and look.
-3. As long as nobody else writes, that is one look into shared memory for each entry; the store is
-   asked once.
+3. Processes that take over at the very same moment may not see each other in shared memory. So the
+   first entry under a claim is accepted once it is in the store: that decides among them.
+4. After that, as long as nobody else writes, an entry takes one look into shared memory.
 
 A process on another machine takes over in the store alone, which this machine hears of a moment
 later. What was accepted here meanwhile is saved again behind that one's entries, so nothing is lost
@@ -22,14 +23,18 @@ and both have been told that they were first; the next comparison of each finds 
 
 from __future__ import annotations
 
+import collections
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from livingai.adapters.shared_log import SharedLog
 from livingai.errors import FencedError, RecordRefusedError
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, OutcomeStatus
 from livingai.runs.ports import ClaimState, OwnedClaim
+
+#: Of so many executions it is remembered that their claims are proven.
+_REMEMBERED: Final = 4096
 
 
 class OwnedLog:
@@ -39,6 +44,8 @@ class OwnedLog:
     def __init__(self, log: SharedLog) -> None:
         self._log = log
         self._engine = log.engine
+        #: By execution: claims under which an entry is in the store.
+        self._proven: collections.OrderedDict[str, OwnedClaim] = collections.OrderedDict()
 
     def holds(self, execution_id: str, claim: OwnedClaim) -> bool:
         """Whether no other process of this machine has taken an execution over since this one made
@@ -55,9 +62,22 @@ class OwnedLog:
         """
         while True:
             owned, token = self._engine.new_claim(execution_id)
+            self._engine.press_claim(owned)
             with suppress(FencedError):  # yet another process was quicker: behind that one, then
                 owned.epoch = await self._engine.confirm_claim(execution_id, token)
                 return owned
+
+    def begin(self, execution_id: str) -> OwnedClaim:
+        """As :meth:`take_over`, for an execution whose id nobody else can know; asks nobody."""
+        owned, _ = self._engine.new_claim(execution_id)
+        self._prove(execution_id, owned)
+        return owned
+
+    def _prove(self, execution_id: str, claim: OwnedClaim) -> None:
+        self._proven[execution_id] = claim
+        if len(self._proven) > _REMEMBERED:
+            with suppress(KeyError):  # another thread has just removed the last one
+                self._proven.popitem(last=False)
 
     async def append_under(
         self,
@@ -83,13 +103,16 @@ class OwnedLog:
         receipt = await self._engine.save(node, state, durability=Durability.JOURNAL, history=True)
         if not self.holds(execution_id, claim):
             return False
-        if level is Durability.STORE:
+        proven = self._proven.get(execution_id) is claim
+        if level is Durability.STORE or not proven:
             outcome = await receipt
             if outcome.status is OutcomeStatus.QUARANTINED:
                 raise RecordRefusedError(
                     f"the store refuses the entry {node.id}: {outcome.reason}. It is kept aside: "
                     "`livingai status` lists it, `livingai requeue` tries it again"
                 )
+            if outcome.stored:
+                self._prove(execution_id, claim)
             return outcome.stored
         self._log.adopt(receipt, node, state)
         if level is Durability.FSYNC:

@@ -270,6 +270,16 @@ class CheckpointEngine(EngineUpkeep):
             owned = handle.enter(execution_id, journal)
         return owned, owner_token(journal.id, owned.claim)
 
+    def press_claim(self, owned: OwnedClaim) -> None:
+        """Mark the execution as taken once more: a process that began its claim at the moment of
+        :meth:`new_claim` may have had nothing to mark by then.
+
+        Raises:
+            JournalError: another journal cannot be opened for now.
+        """
+        handle = self.open_handle()
+        handle.cache.supersede(owned.key, handle.open_journal().id)
+
     def keep_claim(self, execution_id: str, owned: OwnedClaim) -> None:
         """Remember a claim of this process that was displaced, unless it has made a newer one."""
         assert isinstance(owned, OwnedExecution)

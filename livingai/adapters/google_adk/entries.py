@@ -152,18 +152,25 @@ def event_entry(
     node.output = text
     node.parent_id = behind.head
     node.metadata |= {
-        "kind": "event", "name": event.author, "event": event.id, "born": behind.born,
-        "head": behind.head if summary else node.id,
-        "head_event": behind.head_event if summary else event.id,
-        "state_at": node.id if own_state else behind.state_at,
-        "highest": max(behind.highest, event.timestamp), "scopes": scopes,
+        "kind": "event", "name": event.author, "event": event.id, "born": _name(behind.born),
+        "state_at": _name(node.id if own_state else behind.state_at),
+        "highest": max(behind.highest, event.timestamp),
     }  # fmt: skip
+    if summary:
+        node.metadata |= {"head": _name(behind.head), "head_event": behind.head_event}
+    if scopes:
+        node.metadata["scopes"] = True
     return node
 
 
 def own_part(node: ExecutionNode) -> str:
     """What tells an entry from all others of any session: the end of its id."""
-    return node.id.rpartition("/")[2][_DIGITS + 1 :]
+    return _name(node.id)[_DIGITS + 1 :]
+
+
+def _name(node_id: str) -> str:
+    """A node's id without its execution's, which is long."""
+    return node_id.rpartition("/")[2]
 
 
 def _node(execution_id: str, name: str, at: float) -> ExecutionNode:
@@ -232,8 +239,9 @@ def read_place(node: ExecutionNode) -> EntryPlace:
         CorruptRowError: it is no event's.
     """
     about = node.metadata
-    texts = [about.get(name) for name in ("head", "head_event", "born", "state_at")]
-    highest, digits = about.get("highest"), node.id.rpartition("/")[2][:_DIGITS]
+    own = {"head": _name(node.id), "head_event": about.get("event")}
+    texts = [(own | about).get(name) for name in ("head", "head_event", "born", "state_at")]
+    highest, digits = about.get("highest"), _name(node.id)[:_DIGITS]
     if (
         about.get("kind") != "event"
         or not all(isinstance(text, str) for text in texts)
@@ -243,8 +251,10 @@ def read_place(node: ExecutionNode) -> EntryPlace:
     ):
         raise _foreign(node, "an event of a session")
     head, head_event, born, state_at = map(str, texts)
+    prefix = f"{node.execution_id}/"
     return EntryPlace(
-        node.id, head, head_event, int(digits), born, state_at, node.created_at, highest,
+        node.id, prefix + head, head_event, int(digits), prefix + born, prefix + state_at,
+        node.created_at, highest,
         about.get("scopes") is True,
     )  # fmt: skip
 

@@ -113,8 +113,7 @@ class LivingAISessionService(BaseSessionService):
             if given:
                 await self._create_named(execution_id, session.id, node, own)
             else:  # nobody else can know the id
-                claim, _ = self._log.engine.new_claim(execution_id)
-                await self._append_first(claim, node, own)
+                await self._append_first(self._owned.begin(execution_id), node, own)
         await self._change_scopes(app_name, user_id, of_user, of_app, entries.own_part(node))
         session._storage_update_marker = node.id
         session.state = await self._merged(app_name, user_id, own)
@@ -158,8 +157,7 @@ class LivingAISessionService(BaseSessionService):
         async with self._turns.of(execution_id):
             if await reading.find(self._log, execution_id, _EXISTENCE) is None:
                 return
-            # So that whoever appends at this moment looks again, and finds that it is gone.
-            await self._owned.take_over(execution_id)
+            # Whoever owns the session hears of that, and so looks, and finds that it is gone.
             await self._log.engine.delete(execution_id)
             with self._lock:
                 self._ends.pop(execution_id, None)

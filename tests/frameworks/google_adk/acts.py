@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import AsyncGenerator
@@ -26,10 +27,12 @@ from pydantic import Field
 
 from livingai import CheckpointEngine
 from livingai.adapters.google_adk import LivingAIPlugin, LivingAISessionService
+from livingai.adapters.google_adk.entries import session_execution
 from tests.support.agent_main import AgentSide
 
 APP, USER = "my_app", "user"
 _services: dict[int, LivingAISessionService] = {}
+_sessions: dict[str, Session] = {}
 
 
 def service_of(agent: AgentSide) -> LivingAISessionService:
@@ -248,15 +251,45 @@ def take_a_turn(
     asyncio.run(work())
 
 
+def append_with_what_it_has(agent: AgentSide, session_id: str, name: str) -> str:
+    """Append to the session object that this process has loaded at the first call; the error's
+    name, or nothing."""
+
+    async def work() -> str:
+        service = service_of(agent)
+        if session_id not in _sessions:
+            _sessions[session_id] = await load(service, session_id)
+        try:
+            await service.append_event(_sessions[session_id], event(name, {}))
+        except ValueError as error:
+            return type(error).__name__
+        return ""
+
+    return asyncio.run(work())
+
+
 def append_in_a_fork(agent: AgentSide, session_id: str) -> int:
-    """Append an event, and another one in a forked child; the child's exit status."""
-    append(agent, session_id, ["before"], {})
-    child = os.fork()
-    if child == 0:
+    """Append an event, and another one in a child that is forked while it is this session's turn;
+    the child's exit status."""
+
+    def child() -> None:
+        signal.alarm(60)
         status = 1
         try:
-            append(agent, session_id, ["child"], {})
+            thread = threading.Thread(target=append, args=(agent, session_id, ["child"], {}))
+            thread.start()
+            thread.join()
             status = 0
         finally:
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    async def work() -> int:
+        service = service_of(agent)
+        async with service._turns.of(session_execution(APP, USER, session_id)):
+            pid = os.fork()
+            if pid == 0:
+                child()
+            return pid
+
+    append(agent, session_id, ["before"], {})
+    return os.waitstatus_to_exitcode(os.waitpid(asyncio.run(work()), 0)[1])

@@ -61,8 +61,9 @@ def test_of_processes_that_create_one_session_one_succeeds(place: Place) -> None
 def test_a_session_that_another_process_deletes_is_gone(place: Place) -> None:
     one, two = other_process(place), other_process(place)
     one.call(acts.create, "s", {"old": 1})
-    one.call(acts.append, "s", ["a"], {})
+    assert one.call(acts.append_with_what_it_has, "s", "a") == ""
     two.call(acts.delete, "s")
+    assert one.call(acts.append_with_what_it_has, "s", "late") == "SessionNotFoundError"
     assert one.call(acts.state_and_events, "s") == [None, None]
     two.call(acts.create, "s", {"new": 1})
     one.call(acts.append, "s", ["b"], {})

@@ -383,9 +383,11 @@ async def test_a_session_object_that_lacks_events_is_stale(service: LivingAISess
     assert final.state == {"k1": 1, "k2": 2}
 
 
+@pytest.mark.parametrize("durability", [None, Durability.FSYNC, Durability.STORE])
 async def test_of_two_writers_with_the_same_view_one_is_stale(
-    service: LivingAISessionService,
+    engine: CheckpointEngine, durability: Durability | None
 ) -> None:
+    service = LivingAISessionService(engine, durability=durability)
     await create(service, "s")
     for number in range(8):
         latest = await got(service, "s")
