@@ -148,6 +148,13 @@ class RedisReads:
                 if field.startswith(b"#")
             )
 
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The newest version of all nodes that were removed; None: none was."""
+        key = self._keys.of(execution_id).run
+        found: bytes | None = self._one(execution_id, Command(key, ("HGET", key, "dropped")))
+        with parsing(execution_id):
+            return parse_version(found) if found else None
+
 
 def checked_reply(execution_id: str, reply: Any) -> Any:
     """A reply about one execution; its error is raised as one of that execution."""
