@@ -29,7 +29,7 @@ ON CONFLICT (execution_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.
 WHERE (d.epoch, d.seq) < (excluded.epoch, excluded.seq)
 """
 _ONE: Final = "SELECT epoch, seq FROM {s}.livingai_drops WHERE execution_id = %s"
-_FORGET: Final = "DELETE FROM {s}.livingai_drops WHERE execution_id = %s"
+_FORGET: Final = "DELETE FROM {s}.livingai_drops WHERE execution_id = %s RETURNING epoch"
 
 
 class PostgresDrops:
