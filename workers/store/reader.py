@@ -129,6 +129,17 @@ class ReaderRole(Role):
             # As many as fit if they are as large as those so far.
             part = max(1, (_PAGE_BYTES - size) * len(page) // max(1, size))
 
+    def do_checkpoints(self, execution_id: str) -> list[list[Any]]:
+        """What is known of an execution's checkpoints, oldest first; fields of
+        :class:`~livingai.protocol.verbs.StateSize`. Empty where there is no such execution."""
+        store = self._open()
+        with rows_of(execution_id, store.url):
+            return [
+                [c.node_id, c.epoch, c.seq, c.raw_bytes, c.stored_bytes, c.base_hash is not None,
+                 c.saved_at]
+                for c in store.checkpoints(execution_id, blobs=False)
+            ]  # fmt: skip
+
     def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
         """Sums; fields of :class:`~livingai.stores.base.CostLine`."""
         return [
