@@ -15,6 +15,9 @@ from livingai.adapters.langgraph import LivingAISaver
 from tests.support.place import Place
 
 
+pytestmark = pytest.mark.conformance
+
+
 @pytest.mark.parametrize("strict", [False, True])
 async def test_the_suite_passes_in_full(place: Place, strict: bool) -> None:
     serde = JsonPlusSerializer(allowed_msgpack_modules=None) if strict else None
