@@ -7,11 +7,16 @@ what is shown has everything that was accepted before.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from livingai.errors import ExecutionNotFoundError, NodeNotFoundError
+from livingai.errors import (
+    ExecutionNotFoundError,
+    NodeNotFoundError,
+    ServiceUnavailableError,
+)
 from livingai.inspection.directories import (
     DirectoryView,
     NothingThereError,
@@ -24,11 +29,15 @@ from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import Recorded, unpack_history
 from livingai.protocol.ranges import unpack_page
 from livingai.protocol.verbs import Answer, StateSize, Verb
-from livingai.stores.base import ExecutionFilter, ExecutionInfo, NodeRange
+from livingai.runs.recovery import RecoveryPlan, make_plan
+from livingai.stores.base import ExecutionFilter, ExecutionInfo, NodeRange, Store
 from livingai.workers.store.reader import ReaderRole
 
 #: Seconds that a service has for an answer.
-_PATIENCE_S = 30.0
+_PATIENCE_S = 15.0
+#: A service that is just starting or ending is asked again for so long, every so often.
+_CHANGE_S = 5.0
+_LOOK_EVERY_S = 0.05
 #: Executions of which so many are asked for at a time.
 _PAGE = 5000
 
@@ -85,6 +94,15 @@ class RunsView:
         """
         return unpack_history(self._ask(verbs.NODES, execution_id), None, execution_id).nodes
 
+    def plan(self, execution_id: str) -> RecoveryPlan:
+        """Where it would resume, and what of it would be repeated; as
+        :meth:`~livingai.RecoveryEngine.plan`."""
+        try:
+            message = self._ask(verbs.HISTORY, execution_id, None, True)
+        except ExecutionNotFoundError:
+            return RecoveryPlan(execution_id, found=False)
+        return make_plan(execution_id, unpack_history(message, None, execution_id))
+
     def checkpoints(self, execution_id: str) -> list[StateSize]:
         """Its checkpoints without their states, oldest first."""
         return self._ask(verbs.CHECKPOINTS, execution_id)
@@ -108,40 +126,57 @@ def runs_view(where: str) -> Iterator[RunsView]:
 
     Raises:
         NothingThereError: there is no such thing.
-        ServiceUnavailableError: records wait in the journals, and nobody stores them.
+        ServiceUnavailableError: a service runs and does not answer, or records wait in the journals
+            and nobody can store them.
     """
     try:
-        directory: DirectoryView | None = find_directory(where)
+        directory = find_directory(where)
     except NothingThereError:
-        directory = None
         store = existing_store(where)  # no agent of this machine has used it
+        source = _Source(None, store)
     else:
-        assert directory is not None
-        if directory.owner() is not None:
-            yield RunsView(_asking(directory), directory.store_url)
-            return
         store = directory.open_store()
-        if directory.waiting():
-            from livingai.engine.engine import CheckpointEngine  # noqa: PLC0415 - it is rare
-
-            with CheckpointEngine(store, directory=directory.path) as engine:
-                engine.drain_sync()
-    reader = ReaderRole(store, directory.directory if directory is not None else None)
+        source = _Source(directory, store)
     try:
-        yield RunsView(_reading(reader), store.url)
+        yield RunsView(source, store.url)
     finally:
-        reader.close()
+        source.close()
 
 
-def _asking(directory: DirectoryView) -> Asker:
-    def ask(verb: Verb[Answer], *arguments: Any) -> Answer:
-        return directory.ask(verb, *arguments, timeout_s=_PATIENCE_S)
+class _Source:
+    """Asks the service as long as one runs, then reads the store."""
 
-    return ask
+    def __init__(self, directory: DirectoryView | None, store: Store) -> None:
+        self._directory = directory
+        self._store = store
+        self._reader: ReaderRole | None = None
 
+    def __call__(self, verb: Verb[Answer], *arguments: Any) -> Answer:
+        if self._reader is None and self._directory is not None:
+            give_up = time.monotonic() + _CHANGE_S
+            while self._directory.owner() is not None:
+                try:
+                    return self._directory.ask(verb, *arguments, timeout_s=_PATIENCE_S)
+                except ServiceUnavailableError:
+                    if time.monotonic() > give_up:
+                        raise
+                time.sleep(_LOOK_EVERY_S)
+        return verb.read(self._opened().handle(verb.name, list(arguments)))
 
-def _reading(reader: ReaderRole) -> Asker:
-    def ask(verb: Verb[Answer], *arguments: Any) -> Answer:
-        return verb.read(reader.handle(verb.name, list(arguments)))
+    def _opened(self) -> ReaderRole:
+        if self._reader is None:
+            directory = self._directory
+            if directory is not None and directory.waiting():
+                from livingai.engine.engine import CheckpointEngine  # noqa: PLC0415 - it is rare
 
-    return ask
+                with CheckpointEngine(self._store, directory=directory.path) as engine:
+                    engine.drain_sync()
+            self._reader = ReaderRole(
+                self._store, directory.directory if directory is not None else None
+            )
+        return self._reader
+
+    def close(self) -> None:
+        """Disconnect from the store."""
+        if self._reader is not None:
+            self._reader.close()

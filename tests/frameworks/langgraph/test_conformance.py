@@ -14,7 +14,6 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from livingai.adapters.langgraph import LivingAISaver
 from tests.support.place import Place
 
-
 pytestmark = pytest.mark.conformance
 
 
