@@ -60,13 +60,14 @@ class ThreadName(NamedTuple):
         return cls(thread_id, execution_name(FRAMEWORK, thread_id))
 
     @classmethod
-    def of_execution(cls, execution_id: str, any_entry: ExecutionNode) -> ThreadName:
-        """The name of the thread whose log has that entry.
+    def of_execution(cls, execution_id: str, any_entry: ExecutionNode | None = None) -> ThreadName:
+        """The name of the thread whose log that is. A long one is not in the execution's id: any
+        entry says it.
 
         Raises:
             CorruptRowError: it is no log of a thread.
         """
-        thread_id = any_entry.metadata.get(_LONG)
+        thread_id = None if any_entry is None else any_entry.metadata.get(_LONG)
         if thread_id is None:
             thread_id = unquote(execution_id.partition(":")[2], errors="surrogatepass")
         name = cls.of(str(thread_id))
@@ -241,6 +242,12 @@ class WritesEntry:
                 _text(about["namespace"]), _text(about["checkpoint"]), _text(about["task"]),
                 _text(about["path"]), bool(replaces), writes,
             )  # fmt: skip
+
+
+def place_of(found: RangedNode) -> tuple[str, str]:
+    """The namespace and the id of the checkpoint that an entry is of, or follows from."""
+    about = found.node.metadata
+    return str(about.get("namespace", "")), str(about.get("checkpoint", ""))
 
 
 def merge_writes(entries: Iterable[WritesEntry]) -> list[tuple[str, TaskWrite]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
@@ -16,20 +15,23 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
     get_checkpoint_id,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from livingai.adapters.langgraph import upkeep
-from livingai.adapters.langgraph.entries import (
-    CheckpointEntry,
-    TaskWrite,
-    ThreadName,
-    WritesEntry,
+from livingai.adapters.langgraph.conversion import (
+    checkpoint_entry,
+    config_of,
+    place_in,
+    tuple_beside,
+    tuple_of,
+    writes_entry,
 )
+from livingai.adapters.langgraph.entries import ThreadName
 from livingai.adapters.langgraph.history import delta_history
 from livingai.adapters.langgraph.listing import Listing
-from livingai.adapters.langgraph.thread import Checkpointed, Thread
+from livingai.adapters.langgraph.loading import Checkpointed
+from livingai.adapters.langgraph.thread import Thread
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Steps, take, take_sync
 from livingai.engine.engine import CheckpointEngine
@@ -137,21 +139,10 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     def _checkpoint(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> tuple[ExecutionNode, list[Any], RunnableConfig]:
-        thread_id, namespace = _place(config)
-        about: Mapping[str, Any] = get_checkpoint_metadata(config, metadata)
-        dump = self.serde.dumps_typed
-        values = {name: dump(value) for name, value in checkpoint["channel_values"].items()}
-        rest = {**checkpoint, "channel_values": {}}
-        parents = about.get("parents") or {}
-        counters = about.get("counters_since_delta_snapshot") or {}
-        run_id = about.get("run_id")
-        entry = CheckpointEntry(
-            namespace, checkpoint["id"], get_checkpoint_id(config), dump(about), dump(rest), values,
-            {str(key): str(value) for key, value in parents.items()},
-            tuple(map(str, counters)), None if run_id is None else str(run_id),
-        )  # fmt: skip
+        thread_id, namespace = place_in(config)
+        entry = checkpoint_entry(config, checkpoint, metadata, self.serde)
         node, state = entry.node(ThreadName.of(thread_id))
-        return node, state, _named(thread_id, namespace, checkpoint["id"])
+        return node, state, config_of(thread_id, namespace, checkpoint["id"])
 
     def _writes(
         self,
@@ -162,15 +153,8 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     ) -> ExecutionNode | None:
         if not writes:
             return None
-        thread_id, namespace = _place(config)
-        entry = WritesEntry(
-            namespace, str(config["configurable"]["checkpoint_id"]), task_id, task_path,
-            all(channel in WRITES_IDX_MAP for channel, _ in writes),
-            tuple(
-                TaskWrite(WRITES_IDX_MAP.get(channel, at), channel, self.serde.dumps_typed(value))
-                for at, (channel, value) in enumerate(writes)
-            ),
-        )  # fmt: skip
+        thread_id, _ = place_in(config)
+        entry = writes_entry(config, writes, task_id, task_path, self.serde)
         return entry.node(ThreadName.of(thread_id))
 
     # -- reading --
@@ -178,14 +162,18 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that ``config`` names, or the latest of its thread and namespace; None:
         there is none."""
-        return take_sync(self._get(config))
+        found = take_sync(self._get(config))
+        return None if found is None else tuple_of(*found, self.serde)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As :meth:`get_tuple`."""
-        return await take(self._get(config))
+        found = await take(self._get(config))
+        return None if found is None else await tuple_beside(*found, self.serde)
 
-    def _get(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        thread_id, namespace = _place(config)
+    def _get(
+        self, config: RunnableConfig
+    ) -> Steps[tuple[str, Checkpointed, RunnableConfig | None] | None]:
+        thread_id, namespace = place_in(config)
         thread = self._thread(thread_id)
         checkpoint_id = get_checkpoint_id(config)
         if checkpoint_id:
@@ -194,7 +182,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
             checkpointed = yield from thread.latest(namespace)
         if checkpointed is None or checkpointed.found.entry.is_dropped:
             return None
-        return self._tuple(thread_id, checkpointed, config if checkpoint_id else None)
+        return thread_id, checkpointed, config if checkpoint_id else None
 
     def list(
         self,
@@ -207,13 +195,9 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         """Checkpoints, the newest (by id) first: of the thread in ``config``, of its namespace if
         it names one, of all threads if it is None; those whose metadata have the entries of
         ``filter``, with an id below that of ``before``; at most ``limit``."""
-        listing = self._listing(config, filter, before)
-        while limit is None or limit > 0:
-            found = take_sync(listing.next())
-            if found is None:
-                return
-            yield self._tuple(*found)
-            limit = None if limit is None else limit - 1
+        listing = self._listing(config, filter, before, limit)
+        while (found := take_sync(listing.next())) is not None:
+            yield tuple_of(*found, None, self.serde)
 
     async def alist(
         self,
@@ -224,23 +208,20 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As :meth:`list`."""
-        listing = self._listing(config, filter, before)
-        while limit is None or limit > 0:
-            found = await take(listing.next())
-            if found is None:
-                return
-            yield self._tuple(*found)
-            limit = None if limit is None else limit - 1
+        listing = self._listing(config, filter, before, limit)
+        while (found := await take(listing.next())) is not None:
+            yield await tuple_beside(*found, None, self.serde)
 
     def _listing(
         self,
         config: RunnableConfig | None,
         wanted: dict[str, Any] | None,
         before: RunnableConfig | None,
+        limit: int | None,
     ) -> Listing:
         asked = dict(config["configurable"]) if config is not None else None
         limit_id = get_checkpoint_id(before) if before is not None else None
-        return Listing(self._log, asked, limit_id, wanted or {}, self.serde)
+        return Listing(self._log, asked, limit_id, wanted or {}, self.serde, limit)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -260,7 +241,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         if not channels:
             return {}
-        thread_id, namespace = _place(config)
+        thread_id, namespace = place_in(config)
         return (
             yield from delta_history(
                 self._thread(thread_id), namespace, get_checkpoint_id(config), channels, self.serde
@@ -271,22 +252,6 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         thread = Thread(self._log, ThreadName.of(thread_id))
         self._log.check(thread.execution_id)
         return thread
-
-    def _tuple(
-        self, thread_id: str, checkpointed: Checkpointed, config: RunnableConfig | None = None
-    ) -> CheckpointTuple:
-        load = self.serde.loads_typed
-        entry = checkpointed.found.entry
-        checkpoint = load(entry.checkpoint)
-        checkpoint["channel_values"] = {name: load(typed) for name, typed in entry.values.items()}
-        parent = entry.parent_id
-        return CheckpointTuple(
-            config or _named(thread_id, entry.namespace, entry.checkpoint_id),
-            checkpoint,
-            load(entry.metadata),
-            None if not parent else _named(thread_id, entry.namespace, parent),
-            [(task, write.channel, load(write.value)) for task, write in checkpointed.writes],
-        )
 
     # -- threads as a whole --
 
@@ -368,22 +333,6 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         """The next version of a channel: a number that sorts as text, and a random part."""
         number = 0 if current is None else int(str(current).split(".", maxsplit=1)[0])
         return f"{number + 1:032}.{random.random():016}"
-
-
-def _place(config: RunnableConfig) -> tuple[str, str]:
-    """Thread id and namespace."""
-    configurable = config["configurable"]
-    return str(configurable["thread_id"]), str(configurable.get("checkpoint_ns") or "")
-
-
-def _named(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    return {
-        "configurable": {
-            "thread_id": thread_id,
-            "checkpoint_ns": namespace,
-            "checkpoint_id": checkpoint_id,
-        }
-    }
 
 
 def _ids(values: Sequence[str], name: str) -> list[str]:
