@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,12 +17,15 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import TASKS
 
 from livingai.adapters.langgraph.entries import CheckpointEntry, TaskWrite, WritesEntry
 from livingai.adapters.langgraph.loading import Checkpointed
 
 #: Values from so many bytes on are deserialized beside the event loop.
 LARGE_BYTES: Final = 1 << 16
+#: Checkpoints from this version on hold the tasks that were sent to be run next.
+_WITH_SENDS: Final = 4
 
 
 def place_in(config: RunnableConfig) -> tuple[str, str]:
@@ -49,7 +53,7 @@ def checkpoint_entry(
     _, namespace = place_in(config)
     about: Mapping[str, Any] = get_checkpoint_metadata(config, metadata)
     dump = serde.dumps_typed
-    values = {name: dump(value) for name, value in checkpoint["channel_values"].items()}
+    values = {name: dump(value) for name, value in checkpoint.get("channel_values", {}).items()}
     rest = {**checkpoint, "channel_values": {}}
     parents = about.get("parents") or {}
     counters = about.get("counters_since_delta_snapshot") or {}
@@ -58,6 +62,7 @@ def checkpoint_entry(
         namespace, checkpoint["id"], get_checkpoint_id(config), dump(about), dump(rest), values,
         {str(key): str(value) for key, value in parents.items()},
         tuple(map(str, counters)), None if run_id is None else str(run_id),
+        checkpoint.get("v", 0) < _WITH_SENDS,
     )  # fmt: skip
 
 
@@ -91,6 +96,10 @@ def tuple_of(
     entry = checkpointed.found.entry
     checkpoint = load(entry.checkpoint)
     checkpoint["channel_values"] = {name: load(typed) for name, typed in entry.values.items()}
+    if checkpointed.sends:
+        checkpoint["channel_values"][TASKS] = [load(typed) for typed in checkpointed.sends]
+        versions = checkpoint["channel_versions"]
+        versions[TASKS] = max(versions.values()) if versions else next_version(None)
     parent = entry.parent_id
     return CheckpointTuple(
         config or config_of(thread_id, entry.namespace, entry.checkpoint_id),
@@ -114,3 +123,9 @@ async def tuple_beside(
     if sum(len(data) for _, data in values) < LARGE_BYTES:
         return tuple_of(thread_id, checkpointed, config, serde)
     return await asyncio.to_thread(tuple_of, thread_id, checkpointed, config, serde)
+
+
+def next_version(current: str | None) -> str:
+    """The next version of a channel: a number that sorts as text, and a random part."""
+    number = 0 if current is None else int(str(current).split(".", maxsplit=1)[0])
+    return f"{number + 1:032}.{random.random():016}"

@@ -122,7 +122,9 @@ def _namespace(namespace: str) -> str:
 class CheckpointEntry:
     """A checkpoint, its values serialized each on its own; ``checkpoint`` is the rest of it.
     ``parents`` are the checkpoints of outer namespaces that it belongs to, ``delta_channels`` those
-    whose value has to be built from ancestors, ``run_id`` is the run that made it."""
+    whose value has to be built from ancestors, ``run_id`` is the run that made it. ``takes_sends``:
+    it is of a LangGraph that did not put tasks which were sent into the checkpoint: they are among
+    the writes of its parent."""
 
     namespace: str
     checkpoint_id: str
@@ -133,6 +135,7 @@ class CheckpointEntry:
     parents: Mapping[str, str] = field(default_factory=dict)
     delta_channels: tuple[str, ...] = ()
     run_id: str | None = None
+    takes_sends: bool = False
 
     @property
     def is_dropped(self) -> bool:
@@ -152,6 +155,8 @@ class CheckpointEntry:
             about["delta"] = list(self.delta_channels)
         if self.run_id is not None:
             about["run_id"] = self.run_id
+        if self.takes_sends:
+            about["takes_sends"] = True
         node = _node(thread, start + new_id(), about)
         node.input = list(self.metadata)
         large = sorted(
@@ -184,6 +189,7 @@ class CheckpointEntry:
                 None if parent is None else _text(parent), _typed(found.node.input), rest, values,
                 {_text(key): _text(item) for key, item in about.get("parents", {}).items()},
                 tuple(map(_text, about.get("delta", ()))), about.get("run_id"),
+                bool(about.get("takes_sends")),
             )  # fmt: skip
 
 

@@ -161,4 +161,14 @@ class Listing:
         if not self._wanted:
             return True
         metadata = self._serde.loads_typed(found.entry.metadata)
-        return all(metadata.get(key) == value for key, value in self._wanted.items())
+        return all(_value(metadata, key) == value for key, value in self._wanted.items())
+
+
+def _value(metadata: Mapping[str, Any], key: str) -> Any:
+    """An entry of metadata, or one of an entry: ``"user.name"``; None: it is not there."""
+    found: Any = metadata
+    if key in metadata:
+        return metadata[key]
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found

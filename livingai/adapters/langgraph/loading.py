@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
+
+from langgraph.checkpoint.serde.types import TASKS
 
 from livingai.adapters.langgraph.cursor import FoundCheckpoint
 from livingai.adapters.langgraph.entries import (
     CheckpointEntry,
     TaskWrite,
+    Typed,
     WritesEntry,
     behind_checkpoint,
     merge_writes,
@@ -20,12 +24,17 @@ from livingai.adapters.steps import Step, Steps
 from livingai.protocol.ranges import NodePage, RangedNode
 from livingai.stores.ranges import MAX_NODES, NodeRange, Version
 
+#: A write, with its task.
+Written = tuple[str, TaskWrite]
+
 
 class Checkpointed(NamedTuple):
-    """A checkpoint, and the writes that follow from it, each with its task."""
+    """A checkpoint, and the writes that follow from it, each with its task. ``sends`` are tasks
+    that it takes from its parent's writes (see :class:`CheckpointEntry`)."""
 
     found: FoundCheckpoint
-    writes: list[tuple[str, TaskWrite]]
+    writes: list[Written]
+    sends: tuple[Typed, ...] = ()
 
 
 def load(
@@ -33,10 +42,42 @@ def load(
 ) -> Steps[list[Checkpointed]]:
     """These checkpoints of a thread with their states and their writes from all its layers: one
     round trip for each layer. What was removed meanwhile is left out."""
+    states, writes = yield from _read(log, found, [each.place for each in found], layers)
+    loaded = []
+    for each in found:
+        if each.node_id in states:
+            entry = CheckpointEntry.read(states[each.node_id])
+            if entry.parent_id is not None and each.layer.keeps_alone(
+                each.place, each.first, (entry.namespace, entry.parent_id)
+            ):
+                entry = replace(entry, parent_id=None)
+            loaded.append(Checkpointed(each._replace(entry=entry), writes[each.place]))
+    taking = [each.found.entry for each in loaded if each.found.entry.takes_sends]
+    parents = {(each.namespace, each.parent_id) for each in taking if each.parent_id}
+    if not parents:
+        return loaded
+    _, sent = yield from _read(log, [], sorted(parents), layers)
+    return [each._replace(sends=_sends(each.found.entry, sent)) for each in loaded]
+
+
+def _sends(entry: CheckpointEntry, writes: Mapping[Place, Sequence[Written]]) -> tuple[Typed, ...]:
+    if not entry.takes_sends or not entry.parent_id:
+        return ()
+    of_parent = writes[entry.namespace, entry.parent_id]
+    return tuple(write.value for _, write in of_parent if write.channel == TASKS)
+
+
+def _read(
+    log: SharedLog,
+    found: Sequence[FoundCheckpoint],
+    places: Sequence[Place],
+    layers: Sequence[Layer],
+) -> Steps[tuple[dict[str, RangedNode], dict[Place, list[Written]]]]:
+    """The nodes of checkpoints by id, and the writes that follow from those of ``places``."""
     hides = any(layer.hidden for layer in layers)
     states: dict[str, RangedNode] = {}
-    writes: dict[Place, list[tuple[Layer, list[RangedNode]]]] = {}
-    firsts: dict[Place, list[tuple[Layer, list[Version]]]] = {}
+    writes: dict[Place, list[tuple[Layer, list[RangedNode]]]] = {place: [] for place in places}
+    firsts: dict[Place, list[tuple[Layer, list[Version]]]] = {place: [] for place in places}
     for layer in reversed(layers):  # the log itself comes last: what it has is newer
         execution_id = layer.execution_id
         mine = [
@@ -44,30 +85,25 @@ def load(
             if each.layer.execution_id == execution_id and each.node_id not in states
         ]  # fmt: skip
         asked = [NodeRange(each.node_id, each.node_id + "\0", 1) for each in mine]
-        asked += [in_layer(exactly(execution_id, "w", *each.place), layer) for each in found]
+        asked += [in_layer(exactly(execution_id, "w", *place), layer) for place in places]
         if hides:
-            asked += [in_layer(exactly(execution_id, "c", *each.place), layer) for each in found]
+            asked += [in_layer(exactly(execution_id, "c", *place), layer) for place in places]
         pages: list[NodePage] = yield Step(log, "node_pages", execution_id, asked)
         for page in pages[: len(mine)]:
             states.update((each.node.id, each) for each in page)
-        for each, page in zip(found, pages[len(mine) :], strict=False):
+        for place, page in zip(places, pages[len(mine) :], strict=False):
+            writes[place].append((layer, (yield from rest_of(log, execution_id, page))))
+        for place, page in zip(places, pages[len(mine) + len(places) :], strict=False):
             nodes = yield from rest_of(log, execution_id, page)
-            writes.setdefault(each.place, []).append((layer, nodes))
-        for each, page in zip(found, pages[len(mine) + len(found) :], strict=False):
-            nodes = yield from rest_of(log, execution_id, page)
-            firsts.setdefault(each.place, []).append((layer, [one.first for one in nodes]))
-    loaded = []
-    for each in found:
-        if each.node_id not in states:
-            continue
-        merged: list[WritesEntry] = []
-        lost = hidden_writes(each.place, firsts.get(each.place, []))
-        for layer, nodes in writes[each.place]:
-            kept = [one for one in nodes if not lost(layer, one.first)]
-            merged += writes_of(each.place, kept)
-        entry = CheckpointEntry.read(states[each.node_id])
-        loaded.append(Checkpointed(each._replace(entry=entry), merge_writes(merged)))
-    return loaded
+            firsts[place].append((layer, [each.first for each in nodes]))
+    merged = {}
+    for place in places:
+        lost = hidden_writes(place, firsts[place])
+        entries: list[WritesEntry] = []
+        for layer, nodes in writes[place]:
+            entries += writes_of(place, (each for each in nodes if not lost(layer, each.first)))
+        merged[place] = merge_writes(entries)
+    return states, merged
 
 
 def exactly(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from livingai.adapters.langgraph import upkeep
 from livingai.adapters.langgraph.conversion import (
     checkpoint_entry,
     config_of,
+    next_version,
     place_in,
     tuple_beside,
     tuple_of,
@@ -331,11 +331,10 @@ class LivingAISaver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The next version of a channel: a number that sorts as text, and a random part."""
-        number = 0 if current is None else int(str(current).split(".", maxsplit=1)[0])
-        return f"{number + 1:032}.{random.random():016}"
+        return next_version(current)
 
 
 def _ids(values: Sequence[str], name: str) -> list[str]:
     if isinstance(values, str):
-        raise TypeError(f"{name} is a sequence of ids, not a text")
+        raise TypeError(f"{name} is a sequence of ids, not a str")
     return [str(value) for value in values]

@@ -103,10 +103,10 @@ class Thread:
         if ids.count(place[1]) > 1 or [each.node.id for each in loaded] != [head.node.id]:
             return (yield from self._newest([layer], namespace))
         if writes.rest is not None and writes.nodes[-1].node.id >= prefix(own, "w", *place):
-            (page,) = yield from self._pages([exactly(own, "w", *place)])
-            writes = NodePage(tuple((yield from rest_of(self.log, own, page))))
-        found = newest_visible(layer, loaded)
-        return found and Checkpointed(found, merge_writes(writes_of(place, writes)))
+            (writes,) = yield from self._pages([exactly(own, "w", *place)])
+        else:
+            writes = NodePage(writes.nodes)
+        return (yield from self._complete(place, layer, loaded, writes))
 
     def _newest(self, layers: Sequence[Layer], namespace: str) -> Steps[Checkpointed | None]:
         merged = Merged(self.cursors(layers, [namespace], wanted=1))
@@ -133,9 +133,19 @@ class Thread:
         layer = NO_MARKS.own_layer(own)
         if len(entries) > 1 or [each.node.id for each in loaded] != [entries.nodes[0].node.id]:
             return (yield from self._of_layers(place, [layer]))
-        nodes = yield from rest_of(self.log, own, writes)
+        return (yield from self._complete(place, layer, loaded, writes))
+
+    def _complete(
+        self, place: Place, layer: Layer, loaded: NodePage, writes: NodePage
+    ) -> Steps[Checkpointed | None]:
+        """A checkpoint of a thread without marks, of whose writes that is the first page."""
         found = newest_visible(layer, loaded)
-        return found and Checkpointed(found, merge_writes(writes_of(place, nodes)))
+        if found is None:
+            return None
+        if found.entry.takes_sends:
+            return next(iter((yield from load(self.log, [found], [layer]))), None)
+        nodes = yield from rest_of(self.log, self.execution_id, writes)
+        return Checkpointed(found, merge_writes(writes_of(place, nodes)))
 
     def _of_layers(self, place: Place, layers: Sequence[Layer]) -> Steps[Checkpointed | None]:
         for found in (yield from self.places(place, layers)):

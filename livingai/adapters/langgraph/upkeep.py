@@ -149,21 +149,24 @@ def _went_with_root(
 
 def _needed(thread: Thread, layers: list[Layer], head: FoundCheckpoint) -> Steps[set[Place]]:
     """The head, and its ancestors as far as its delta channels need them: down to the one that has
-    the channel's value."""
+    the channel's value. And the parent, if the head takes tasks from its writes."""
     needed = {head.place}
-    if not head.entry.delta_channels:
+    if not head.entry.delta_channels and not head.entry.takes_sends:
         return needed
     loaded = yield from load(thread.log, [head], layers)
     entry = loaded[0].found.entry if loaded else head.entry
+    if loaded and loaded[0].sends:
+        needed.add((entry.namespace, str(entry.parent_id)))
+    walked = {head.place}
     missing = {channel for channel in entry.delta_channels if channel not in entry.values}
     while missing and entry.parent_id is not None:
         of = yield from thread.checkpoint(entry.namespace, entry.parent_id)
-        if of is None or of.found.place in needed:
+        if of is None or of.found.place in walked:
             break  # in a circle, where it was put again under a descendant of its own
-        needed.add(of.found.place)
+        walked.add(of.found.place)
         entry = of.found.entry
         missing -= set(entry.values)
-    return needed
+    return needed | walked
 
 
 # -- marks --

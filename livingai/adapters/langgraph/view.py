@@ -61,6 +61,14 @@ class Layer(NamedTuple):
         """Whether a checkpoint of the window is visible."""
         return not any(each.hides(place, first) for each in self.hidden)
 
+    def keeps_alone(self, place: Place, first: Version, parent: Place) -> bool:
+        """Whether a checkpoint was kept where its parent went."""
+        return any(
+            each.keep is not None and place in each.keep and parent not in each.keep
+            for each in self.hidden
+            if each.upto is None or first <= each.upto
+        )
+
 
 def hidden_writes(
     place: Place, entries: Iterable[tuple[Layer, Iterable[Version]]]

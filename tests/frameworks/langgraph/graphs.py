@@ -149,14 +149,16 @@ def put(
     parent: str | None = None,
     namespace: str = "",
     metadata: dict[str, Any] | None = None,
+    version: int = 4,
 ) -> Any:
     """Put a checkpoint; the config that names it."""
     configurable = {"thread_id": thread_id, "checkpoint_ns": namespace}
     if parent is not None:
         configurable["checkpoint_id"] = parent
     checkpoint: Any = {
-        "v": 4, "id": checkpoint_id, "ts": "2026-01-01T00:00:00+00:00", "channel_values": values,
-        "channel_versions": dict.fromkeys(values, 1), "versions_seen": {}, "updated_channels": None,
+        "v": version, "id": checkpoint_id, "ts": "2026-01-01T00:00:00+00:00",
+        "channel_values": values, "channel_versions": dict.fromkeys(values, 1),
+        "versions_seen": {}, "updated_channels": None,
     }  # fmt: skip
     about: Any = {"source": "loop", "step": 0, "parents": {}, **(metadata or {})}
     config: Any = {"configurable": configurable}

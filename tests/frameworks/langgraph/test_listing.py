@@ -142,5 +142,17 @@ def test_all_threads_are_listed_without_reading_all_states(
         assert ids(saver.list(None)) == sorted(ids(saver.list(None)), reverse=True)
 
 
+def test_entries_of_entries_of_metadata_are_filters(file_place: Place) -> None:
+    about = {"user": {"name": "x", "tags": {"a": 1}}, "user.name": "y", "a-b": "c"}
+    with file_place.engine() as engine:
+        saver = LivingAISaver(engine)
+        put(saver, "t", "1", {}, metadata=about)
+        for key, value in (("a-b", "c"), ("user.tags.a", 1), ("user.name", "y"),
+                           ("user.tags", {"a": 1}), ("source.x", None)):  # fmt: skip
+            assert ids(saver.list(None, filter={key: value})) == ["1"], key
+        for key, value in (("user.name", "x"), ("user.tags.b", 1), ("step.x", 0)):
+            assert ids(saver.list(None, filter={key: value})) == [], key
+
+
 def named_thread(thread_id: str) -> Any:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("langgraph")
 
+from langgraph.checkpoint.serde.types import TASKS
+
 from livingai import CheckpointEngine, Retention
 from livingai.adapters.langgraph import LivingAISaver
 from livingai.adapters.langgraph.thread import MAX_LAYERS
@@ -249,3 +251,55 @@ def test_ids_sort_as_text(place: Place) -> None:
             found = saver.get_tuple(named("t", each))
             assert found is not None
             assert found.checkpoint["channel_values"] == {"id": each}
+
+
+def test_a_kept_checkpoint_has_no_parent_where_that_went(place: Place) -> None:
+    with place.engine() as engine:
+        saver = LivingAISaver(engine)
+        for number in range(3):
+            put(saver, "t", f"{number}", {}, parent=f"{number - 1}" if number else None)
+        saver.copy_thread("t", "copy")
+        saver.prune(["t"])
+        for found in (saver.get_tuple(config_of("t")), *saver.list(config_of("t"))):
+            assert found is not None
+            assert (found.checkpoint["id"], found.parent_config) == ("2", None)
+        copied = saver.get_tuple(config_of("copy"))
+        assert copied is not None
+        assert copied.parent_config == named("copy", "1")
+
+
+def test_checkpoints_of_an_earlier_langgraph_take_what_was_sent(place: Place) -> None:
+    """Before version 4 a checkpoint did not hold the tasks that its parent's writes sent."""
+    with place.engine() as engine:
+        saver = LivingAISaver(engine)
+        for number, version in ((0, 3), (1, 3), (2, 4)):
+            parent = f"{number - 1}" if number else None
+            put(saver, "t", f"{number}", {}, parent=parent, version=version)
+            saver.put_writes(named("t", f"{number}"), [(TASKS, f"b{number}")], "task 2")
+            sent = [(TASKS, f"a{number}"), (TASKS, f"A{number}")]
+            saver.put_writes(named("t", f"{number}"), sent, "task 1")
+
+        def values() -> list[Any]:
+            listed = list(saver.list(config_of("t")))
+            got = [saver.get_tuple(each.config) for each in listed]
+            shown = [each.checkpoint["channel_values"] for each in listed]
+            assert [each and each.checkpoint["channel_values"] for each in got] == shown
+            assert all(
+                TASKS in each.checkpoint["channel_versions"]
+                for each in listed
+                if each.checkpoint["channel_values"]
+            )
+            return shown
+
+        assert values() == [{}, {TASKS: ["a0", "A0", "b0"]}, {}]
+        saver.copy_thread("t", "copy")
+        saver.prune(["t"])
+        assert values() == [{}]
+        put(saver, "u", "0", {}, version=3)
+        saver.put_writes(named("u", "0"), [(TASKS, "sent")], "task")
+        put(saver, "u", "1", {}, parent="0", version=3)
+        saver.prune(["u"])
+        assert ids(saver, "u") == ["1", "0"], "its parent holds what it takes"
+        latest = saver.get_tuple(config_of("u"))
+        assert latest is not None
+        assert latest.checkpoint["channel_values"] == {TASKS: ["sent"]}
