@@ -233,11 +233,21 @@ class ServiceConnection:
     # -- the thread --
 
     def _post(self, data: bytes) -> None:
-        """Queue a message; while there is no connection, the next one's greeting carries all."""
+        """Send a message, or queue what the socket does not take now; while there is no connection,
+        the next one's greeting carries all. The thread has nothing to do with it in general: to
+        wake it costs this one the interpreter for a while."""
         with self._sending:
-            if self._socket is not None:
+            if self._socket is None:
+                data = b""
+            elif not self._out:
+                with contextlib.suppress(OSError):  # full, or broken: the thread sees which
+                    data = data[self._socket.send(data, socket.MSG_DONTWAIT) :]
+            if data:
                 self._out.append(data)
-        self._nudge()
+        if data:
+            self._nudge()
+        else:
+            self._send_wake()
 
     def _nudge(self) -> None:
         with self._sending:  # or the descriptor's number may be another file's by now

@@ -79,7 +79,7 @@ class RangesAsked:
         answered = [bool(page.entries) or not page.more for page in answers]
         if len(answers) != len(self.left) or not any(answered):
             raise ServiceError(
-                f"the service's answer to {len(self.left)} ranges has not one of them"
+                f"the service answered {len(answers)} pages to {len(self.left)} ranges"
             )
         for at, page, is_answered in zip(list(self.left), answers, answered, strict=True):
             if is_answered:

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from livingai.adapters.langgraph.entries import CheckpointEntry, below, prefix
+from livingai.adapters.langgraph.entries import CheckpointEntry
+from livingai.adapters.langgraph.ids import below, prefix
 from livingai.adapters.langgraph.view import Layer, Place
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog

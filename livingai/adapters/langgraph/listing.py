@@ -9,7 +9,8 @@ from itertools import groupby
 from typing import Any, Final, Protocol
 
 from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
-from livingai.adapters.langgraph.entries import ThreadName, Typed
+from livingai.adapters.langgraph.entries import Typed
+from livingai.adapters.langgraph.ids import ThreadName
 from livingai.adapters.langgraph.loading import Checkpointed, load
 from livingai.adapters.langgraph.thread import Thread
 from livingai.adapters.langgraph.view import Layer

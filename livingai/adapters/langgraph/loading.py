@@ -14,10 +14,9 @@ from livingai.adapters.langgraph.entries import (
     TaskWrite,
     Typed,
     WritesEntry,
-    behind_checkpoint,
     merge_writes,
-    prefix,
 )
+from livingai.adapters.langgraph.ids import behind_checkpoint, prefix
 from livingai.adapters.langgraph.view import Layer, Place, hidden_writes
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from livingai.adapters.langgraph.entries import place_of, prefix
+from livingai.adapters.langgraph.entries import place_of
+from livingai.adapters.langgraph.ids import prefix
 from livingai.adapters.langgraph.loading import in_layer
 from livingai.adapters.langgraph.thread import Thread, marks_of
 from livingai.adapters.langgraph.view import Place

@@ -16,13 +16,8 @@ from livingai.adapters.langgraph.cursor import (
     Merged,
     newest_visible,
 )
-from livingai.adapters.langgraph.entries import (
-    FRAMEWORK,
-    CheckpointEntry,
-    ThreadName,
-    merge_writes,
-    prefix,
-)
+from livingai.adapters.langgraph.entries import CheckpointEntry, merge_writes
+from livingai.adapters.langgraph.ids import FRAMEWORK, ThreadName, prefix
 from livingai.adapters.langgraph.loading import (
     Checkpointed,
     exactly,

@@ -18,7 +18,8 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
-from livingai.adapters.langgraph.entries import mark_node, place_of, prefix
+from livingai.adapters.langgraph.entries import mark_node, place_of
+from livingai.adapters.langgraph.ids import prefix
 from livingai.adapters.langgraph.loading import load
 from livingai.adapters.langgraph.removal import (
     drop,
