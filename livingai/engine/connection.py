@@ -234,20 +234,20 @@ class ServiceConnection:
 
     def _post(self, data: bytes) -> None:
         """Send a message, or queue what the socket does not take now; while there is no connection,
-        the next one's greeting carries all. The thread has nothing to do with it in general: to
-        wake it costs this one the interpreter for a while."""
+        the next one's greeting carries all. Else the thread has nothing to do with it: to wake it
+        costs this one the interpreter for a while."""
         with self._sending:
-            if self._socket is None:
-                data = b""
-            elif not self._out:
+            is_sent = False
+            if self._socket is not None and not self._out:
                 with contextlib.suppress(OSError):  # full, or broken: the thread sees which
                     data = data[self._socket.send(data, socket.MSG_DONTWAIT) :]
-            if data:
+                is_sent = not data
+            if self._socket is not None and not is_sent:
                 self._out.append(data)
-        if data:
-            self._nudge()
-        else:
+        if is_sent:
             self._send_wake()
+        else:
+            self._nudge()
 
     def _nudge(self) -> None:
         with self._sending:  # or the descriptor's number may be another file's by now
