@@ -160,6 +160,10 @@ def _sizes(answer: Any) -> list[StateSize]:
     return [StateSize(*line) for line in _lines(answer)]
 
 
+def _pages(answer: Any) -> list[PackedPage]:
+    return [_page(page) for page in _lines(answer)]
+
+
 def _dropped(answer: Any) -> DroppedNodes:
     nodes, blob_bytes, kept = answer
     return DroppedNodes(int(nodes), int(blob_bytes), tuple(map(str, kept)))
@@ -194,6 +198,7 @@ NODES: Final = Verb[list[Any]]("nodes", Barrier.ONE, _READER, checked_message)
 HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, checked_message)
 LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
 NODES_BETWEEN: Final = Verb[PackedPage]("nodes_between", Barrier.ONE, _READER, _page)
+NODE_PAGES: Final = Verb[list[PackedPage]]("node_pages", Barrier.ONE, _READER, _pages)
 EXECUTIONS: Final = Verb[list[ExecutionInfo]](
     "executions", Barrier.ALL, _READER, executions_from_wire
 )
@@ -216,8 +221,8 @@ def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
 
 #: What agents and commands ask the service.
 VERBS: Final = _by_name((
-    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, EXECUTIONS, CHECKPOINTS, COSTS, SIZE,
-    DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
+    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, EXECUTIONS, CHECKPOINTS, COSTS,
+    SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
 ))  # fmt: skip
 #: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
 INTERNAL: Final = _by_name((
