@@ -1,9 +1,20 @@
-"""LangGraph on livingai: ``from livingai.adapters.langgraph import LivingAISaver``."""
+"""LangGraph on livingai.
+
+================================  ==================================================================
+:class:`LivingAISaver`            the checkpointer: ``builder.compile(checkpointer=...)``
+:class:`LivingAIStore`            long-term memory: ``builder.compile(store=...)``
+:class:`LivingAICache`            the cache of nodes: ``builder.compile(cache=...)``
+================================  ==================================================================
+
+``docs/frameworks/langgraph.md`` says what is guaranteed and what is not.
+"""
 
 from livingai.adapters.versions import require
 
 require("langgraph-checkpoint", at_least="4.3", below="5", extra="langgraph")
 
-from livingai.adapters.langgraph.saver import LivingAISaver  # noqa: E402 - behind the check
+from livingai.adapters.langgraph.cache import LivingAICache  # noqa: E402 - behind the check
+from livingai.adapters.langgraph.saver import LivingAISaver  # noqa: E402
+from livingai.adapters.langgraph.store import LivingAIStore  # noqa: E402
 
-__all__ = ["LivingAISaver"]
+__all__ = ["LivingAICache", "LivingAISaver", "LivingAIStore"]
