@@ -4,6 +4,7 @@
 :class:`LivingAISaver`            the checkpointer: ``builder.compile(checkpointer=...)``
 :class:`LivingAIStore`            long-term memory: ``builder.compile(store=...)``
 :class:`LivingAICache`            the cache of nodes: ``builder.compile(cache=...)``
+:class:`LivingAICallbackHandler`  records runs as nodes: ``graph.invoke(..., {"callbacks": [...]})``
 ================================  ==================================================================
 
 ``docs/frameworks/langgraph.md`` says what is guaranteed and what is not.
@@ -11,10 +12,12 @@
 
 from livingai.adapters.versions import require
 
+require("langgraph", at_least="1.2", below="2", extra="langgraph")
 require("langgraph-checkpoint", at_least="4.3", below="5", extra="langgraph")
 
 from livingai.adapters.langgraph.cache import LivingAICache  # noqa: E402 - behind the check
+from livingai.adapters.langgraph.callbacks import LivingAICallbackHandler  # noqa: E402
 from livingai.adapters.langgraph.saver import LivingAISaver  # noqa: E402
 from livingai.adapters.langgraph.store import LivingAIStore  # noqa: E402
 
-__all__ = ["LivingAICache", "LivingAISaver", "LivingAIStore"]
+__all__ = ["LivingAICache", "LivingAICallbackHandler", "LivingAISaver", "LivingAIStore"]
