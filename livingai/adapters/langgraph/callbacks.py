@@ -21,6 +21,7 @@ from livingai.adapters.langgraph.run_values import (
     response,
     tool_output,
 )
+from livingai.adapters.langgraph.tools import is_served
 from livingai.asked import check_text, shown
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, LivingAIError, RunError
@@ -258,10 +259,12 @@ class LivingAICallbackHandler(BaseCallbackHandler):
 
     @_recording
     def on_tool_end(self, output: Any, *, run_id: UUID, **rest: Any) -> None:
-        """A tool has returned."""
+        """A tool has returned; a durable one perhaps what was recorded before (``served``)."""
         node = self._record.ended(run_id)
         if node is not None:
             node.output = tool_output(output)
+            if is_served():
+                node.metadata["served"] = True
             self._record.finish(node, Status.SUCCESS)
 
     @_recording

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import BaseTool
@@ -15,8 +17,9 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from livingai.adapters.langgraph import LivingAICallbackHandler
+from livingai.adapters.langgraph import LivingAICallbackHandler, LivingAISaver, durable_tool
 from tests.support.agent_main import AgentSide
+from tests.support.waiting import until
 
 
 class Chat(TypedDict):
@@ -76,3 +79,69 @@ def note_down(note: Path, text: str) -> None:
     """A side effect: a line in a file."""
     with note.open("a") as file:
         file.write(f"{text}\n")
+
+
+class _DieBehindTool(BaseCallbackHandler):
+    """Kills the process once a tool has returned, before the graph can save what."""
+
+    run_inline = True
+
+    def on_tool_end(self, output: Any, **rest: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pay_graph(agent: AgentSide, note: Path, on_doubt: Any, *, dies: str, asynchronous: bool) -> Any:
+    """A graph that pays twice, at once; its process is killed in the second payment, ``behind`` a
+    payment, or not."""
+
+    def effect(amount: int) -> str:
+        note_down(note, f"paid {amount}")
+        if dies == "in" and amount == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return f"receipt {amount}"
+
+    def pay(amount: int) -> str:
+        """Pay."""
+        return effect(amount)
+
+    async def apay(amount: int) -> str:
+        """Pay."""
+        return effect(amount)
+
+    apay.__name__ = "pay"
+    tool = durable_tool(apay if asynchronous else pay, engine=agent.engine, on_doubt=on_doubt)
+    # The model is asked once before the kill; what it says afterwards is the same in both lives.
+    first = calling("pay", {"amount": 1}, {"amount": 2})
+    done = AIMessage("done")
+    saver = LivingAISaver(agent.engine)
+    return chat_graph([first, done] if dies else [done], [tool], saver, asynchronous=asynchronous)
+
+
+def pay(
+    agent: AgentSide, note: str, on_doubt: str = "raise", *, dies: str = "", asynchronous: bool
+) -> list[str]:
+    """Run, or go on with, a graph that pays: what its messages say."""
+    graph = pay_graph(agent, Path(note), on_doubt, dies=dies, asynchronous=asynchronous)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    if dies == "behind":
+        config["callbacks"] = [_DieBehindTool()]
+    question: Any = {"messages": [("user", "pay!")]} if dies else None
+    if asynchronous:
+        state = asyncio.run(graph.ainvoke(question, config, durability="sync"))
+    else:
+        state = graph.invoke(question, config, durability="sync")
+    return [str(each.content) for each in state["messages"]]
+
+
+def hold_call(agent: AgentSide, note: str) -> None:
+    """Call a tool that ends when the file ``note`` is gone."""
+
+    def hold() -> str:
+        """Wait."""
+        note_down(Path(note), "held")
+        until(lambda: not Path(note).exists(), what="its end")
+        return "held"
+
+    tool = durable_tool(hold, engine=agent.engine)
+    call: Any = {"type": "tool_call", "name": "hold", "id": "c", "args": {}}
+    tool.invoke(call, {"configurable": {"thread_id": "t"}})

@@ -309,6 +309,8 @@ def test_overtaken_values_give_their_space_back(place: Place) -> None:
         assert store.sweep_ttl() == 0
         # Of each a value and since when it is there, and that one was deleted.
         assert nodes_of(engine) <= 3 * 2 + 1
+        left = engine.nodes_sync("langgraph-store:default")
+        assert len([node for node in left if node.output is not None]) == 3
         after = store.search(("n",))
         assert {item.key: item.created_at for item in after} == first
         assert all(item.value["number"] == 39 for item in after)
