@@ -28,7 +28,7 @@ from langgraph.store.base import (
 from langgraph.store.memory import InMemoryStore
 
 from livingai import CheckpointEngine, Durability
-from livingai.adapters.langgraph import LivingAIStore
+from livingai.adapters.langgraph import LivingAIStore, item_cleaner, item_log
 from livingai.errors import ConfigurationError, StateEncodingError
 from tests.frameworks.langgraph.graphs import Steps
 from tests.support.place import Place
@@ -204,7 +204,8 @@ def test_filters(file_place: Place) -> None:
             assert "".join(sorted(keys(store.search(("f",), filter=wanted)))) == fitting, wanted
 
 
-def test_namespaces(place: Place) -> None:
+def test_namespaces(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_log, "_PAGE", 3)
     namespaces = [
         ("a", "test", "documents", "public"),
         ("a", "test", "documents", "private"),
@@ -238,8 +239,13 @@ def test_namespaces(place: Place) -> None:
         assert store.list_namespaces(prefix=("*",), max_depth=1) == [("a",), ("b",)]
 
 
-def test_it_does_what_the_store_in_memory_does(place: Place) -> None:
-    """The same random operations on both; all that does not depend on the time is equal."""
+def test_it_does_what_the_store_in_memory_does(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same random operations on both; all that does not depend on the time is equal. Pages are
+    small, so that items lie across their ends."""
+    monkeypatch.setattr(item_log, "_PAGE", 3)
+    monkeypatch.setattr(item_log, "_FEW", 2)
     seed = int(os.environ.get("LIVINGAI_SEED", "0")) or random.SystemRandom().getrandbits(32)
     print(f"seed {seed} (repeat with LIVINGAI_SEED={seed})")
     chance = random.Random(seed)
@@ -283,6 +289,28 @@ def test_it_does_what_the_store_in_memory_does(place: Place) -> None:
                 assert ours.list_namespaces(limit=999) == sorted(there), (seed, step)
 
 
+def test_long_paths(place: Place) -> None:
+    """An id does not say all of them; every prefix finds what is below it, and nothing else."""
+    labels = [f"{number}{'x' * 90}" for number in range(6)]
+    with place.engine() as engine:
+        store = LivingAIStore(engine)
+        for depth in range(1, 7):
+            store.put(tuple(labels[:depth]), "key" * 200, {"depth": depth})
+        store.put((*labels[:5], "other"), "key" * 200, {"depth": 0})
+        for depth in range(7):
+            found = store.search(tuple(labels[:depth]), limit=99)
+            expected = [*range(6, max(depth, 1) - 1, -1)]
+            assert [item.value["depth"] for item in found if item.value["depth"]] == expected
+            assert len(found) == len(expected) + (depth < 6)
+        assert found[0].namespace == tuple(labels)
+        assert found[0].key == "key" * 200
+        assert store.list_namespaces(prefix=labels[:5]) == [
+            tuple(labels[:5]), tuple(labels), (*labels[:5], "other"),
+        ]  # fmt: skip
+        store.delete(tuple(labels), "key" * 200)
+        assert store.search(tuple(labels)) == []
+
+
 def test_stores_of_different_names_are_apart(place: Place) -> None:
     with place.engine() as engine:
         one, two = LivingAIStore(engine), LivingAIStore(engine, "other")
@@ -298,14 +326,23 @@ def test_stores_of_different_names_are_apart(place: Place) -> None:
         LivingAIStore("sqlite:///x.db")  # type: ignore[arg-type]
 
 
-def test_overtaken_values_give_their_space_back(place: Place) -> None:
+def test_overtaken_values_give_their_space_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_cleaner, "_LINGER_S", 600)  # only the sweep cleans
     with place.engine() as engine:
         store = LivingAIStore(engine)
         for number, key in itertools.product(range(40), "abc"):
             store.put(("n",), key, {"number": number, "filler": "x" * 2000})
         store.put(("n",), "gone", {"x": 1})
         store.delete(("n",), "gone")
+        assert nodes_of(engine) == 40 * 3 + 2
         first = {item.key: item.created_at for item in store.search(("n",))}
+        for key in "abc":  # there are more entries than are asked for at first
+            got = store.get(("n",), key)
+            assert got is not None
+            assert got.value["number"] == 39
+            assert got.created_at == first[key]
         assert store.sweep_ttl() == 0
         # Of each a value and since when it is there, and that one was deleted.
         assert nodes_of(engine) <= 3 * 2 + 1
