@@ -135,17 +135,21 @@ def many_checkpoints(path: Path, count: int, size: int, thread_id: str = "many")
     and a write behind each."""
     with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        saver = SqliteSaver(connection)
-        config: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
-        for number in range(count):
-            text = f"{number:08}" * (size // 8)
-            checkpoint: Any = empty_checkpoint() | {
-                "id": f"{number:08}", "channel_values": {"text": text},
-                "channel_versions": {"text": number},
-            }  # fmt: skip
-            config = saver.put(config, checkpoint, {"source": "loop", "step": number}, {})
-            saver.put_writes(config, [("text", f"write {number}")], f"task-{number}", "~path")
+        put_many(SqliteSaver(connection), count, size, thread_id)
     return path
+
+
+def put_many(saver: Any, count: int, size: int, thread_id: str = "many") -> None:
+    """Put so many checkpoints with ``size`` bytes each, and a write behind each."""
+    config: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+    for number in range(count):
+        text = f"{number:08}" * (size // 8)
+        checkpoint: Any = empty_checkpoint() | {
+            "id": f"{number:08}", "channel_values": {"text": text},
+            "channel_versions": {"text": number},
+        }  # fmt: skip
+        config = saver.put(config, checkpoint, {"source": "loop", "step": number}, {})
+        saver.put_writes(config, [("text", f"write {number}")], f"task-{number}", "~path")
 
 
 def contents(saver: Any, thread_id: str) -> list[Any]:

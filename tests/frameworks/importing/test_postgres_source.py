@@ -114,20 +114,22 @@ def test_an_import_that_is_killed_is_done_again(dsn: str, file_place: Place) -> 
 
 def test_one_moment_of_a_database_in_use(dsn: str, file_place: Place) -> None:
     made(dsn)
-    seen: list[ImportSummary] = []
+    with PostgresSaver.from_conn_string(dsn) as saver:
+        graphs.put_many(saver, 100, 80)
+    seen: list[int] = []
 
     def progress(summary: ImportSummary) -> None:
         if not seen:
             with PostgresSaver.from_conn_string(dsn) as saver:
-                saver.delete_thread(DONE)
-        seen.append(summary)
+                saver.delete_thread(LONG)
+        seen.append(summary.checkpoints)
 
     with file_place.engine() as engine:
         summary = load(KIND)(dsn, engine, ImportOptions(), progress)
-        assert (summary.threads, summary.verified_checkpoints) == (3, 46)
-        assert len(contents(LivingAISaver(engine), DONE)) == 24
-        assert load(KIND)(dsn, engine, ImportOptions(), progress).threads == 2
-    assert seen
+        assert seen[0] == 100, "it was in the midst of it"
+        assert (summary.threads, summary.verified_checkpoints) == (4, 146)
+        assert len(contents(LivingAISaver(engine), LONG)) == 11
+        assert load(KIND)(dsn, engine, ImportOptions(), progress).threads == 3
 
 
 def test_what_cannot_be_imported_is_said(dsn: str, file_place: Place) -> None:

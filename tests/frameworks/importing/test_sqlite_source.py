@@ -21,6 +21,7 @@ from langgraph.types import Command
 
 from livingai.adapters.langgraph import LivingAISaver
 from livingai.importing.kinds import ImportOptions, ImportSummary, load
+from livingai.importing.langgraph_sqlite import _opened
 from tests.frameworks.importing import graphs
 from tests.frameworks.importing.commands import imported, run_import
 from tests.frameworks.importing.graphs import (
@@ -143,6 +144,15 @@ def test_one_moment_of_a_database_in_use(file_place: Place, tmp_path: Path) -> N
         assert contents(saver, "late") == []
         summary = load(KIND)(str(path), engine, ImportOptions(), progress)
         assert (summary.threads, summary.added_checkpoints) == (2, 2)
+
+
+def test_a_saver_cannot_end_that_moment(tmp_path: Path) -> None:
+    path = graphs.many_checkpoints(tmp_path / "checkpoints.db", 2, 80)
+    with _opened(str(path)) as connection:
+        connection.commit()
+        assert connection.in_transaction
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM writes")
 
 
 def _checkpoint(checkpoint_id: str, values: dict[str, Any] | None = None) -> Any:

@@ -1,0 +1,123 @@
+"""``python -m bench.frameworks``: measure what the frameworks installed here persist with, beside
+livingai; ``--help`` lists the choices.
+
+Needs one of the environments of `make test-frameworks`; `make bench-frameworks` runs it in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+
+from rich.console import Console
+
+from bench.frameworks.cases import CASES, Case
+from bench.frameworks.measure import Run, run_case, summary_of
+from bench.frameworks.side import SideError
+from bench.frameworks.tables import Summary, print_case, write_pages
+from bench.machine import machine_facts
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m bench.frameworks", description=__doc__)
+    add = parser.add_argument
+    frameworks = tuple(dict.fromkeys(case.framework for case in CASES))
+    add("--framework", action="append", choices=frameworks, help="only this; may be repeated")
+    add("--case", action="append", help="only cases of this name; may be repeated")
+    add("--repeat", type=int, default=3, metavar="R", help="runs of each (3)")
+    add("--quick", action="store_true", help="one run, a tenth of the steps")
+    add("--directory", help="where to write (a temporary directory); it decides the file system")
+    add("--json", metavar="FILE", help="write all figures there too")
+    add("--pages", action="store_true", help="put the tables into docs/frameworks")
+    return parser.parse_args(argv)
+
+
+def chosen(options: argparse.Namespace) -> list[Case]:
+    """The cases that are asked for and whose framework is installed here."""
+    found = []
+    for case in CASES:
+        wanted = not options.framework or case.framework in options.framework
+        if wanted and (not options.case or case.name in options.case) and _installed(case):
+            found.append(case.quick() if options.quick else case)
+    return found
+
+
+def _installed(case: Case) -> bool:
+    try:
+        metadata.version(case.distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def main() -> int:
+    """Measure, print, write; 2 if a side has failed."""
+    options = arguments()
+    console, log = Console(), Console(stderr=True)
+    if not console.is_terminal:
+        console.width = 150
+    cases = chosen(options)
+    if not cases:
+        print("bench.frameworks: none of these frameworks is installed here", file=sys.stderr)
+        return 0
+    machine = machine_facts(options.directory)
+    repeat = 1 if options.quick else max(1, options.repeat)
+    runs: dict[Case, list[Run]] = {case: [] for case in cases}
+    try:
+        for number in range(repeat):
+            for case in cases:
+                what = f"{case.framework}, {case.name}, run {number + 1} of {repeat}"
+                with log.status(what):
+                    runs[case].append(run_case(case, options.directory, backwards=bool(number % 2)))
+    except SideError as error:
+        print(f"bench.frameworks: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        log.print("stopped")
+        return 130
+    machine["load_1min_end"] = round(os.getloadavg()[0], 2)
+    found = [(case, summary_of(of_case)) for case, of_case in runs.items()]
+    for case, summary in found:
+        print_case(console, case, summary)
+    console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")
+    if options.json:
+        _write(options.json, machine, runs, found)
+    if options.pages:
+        for path in write_pages(found, machine, repeat):
+            console.print(f"written: {path.name}")
+    return 0
+
+
+def _write(
+    path: str,
+    machine: dict[str, object],
+    runs: dict[Case, list[Run]],
+    found: Sequence[tuple[Case, Summary]],
+) -> None:
+    document = {
+        "machine": machine,
+        "results": [
+            {
+                "case": asdict(case),
+                "summary": {
+                    side: {name: asdict(spread) for name, spread in figures.items()}
+                    for side, figures in summary.items()
+                },
+                "runs": runs[case],
+            }
+            for case, summary in found
+        ],
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
