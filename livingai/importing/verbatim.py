@@ -4,10 +4,14 @@ A saver's own serializer makes objects of the application's classes, and where i
 it gives the object's bare fields instead and says so in a log. An import must not lose the type in
 that way, nor run the application's code. So here an object stays the extension type that it is in
 msgpack, tag and bytes, and comes out again as it went in.
+
+Savers of the first releases wrote JSON. There the framework's own objects (messages and the like)
+are made, and stored as msgpack; an object of the application cannot be moved.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import ormsgpack
@@ -53,6 +57,8 @@ class VerbatimSerializer:
                 "of the source can read"
             )
         known = len(self.types)
+        if format_name == "json":
+            _refuse_foreign_objects(content)
         try:
             value = self._inner.loads_typed((format_name, content))
             again = self.dumps_typed(value) if format_name == "msgpack" else None
@@ -81,3 +87,23 @@ class VerbatimSerializer:
             if not safe:
                 self.types.add(f"{module}.{name}")
         return ormsgpack.Ext(code, content)
+
+
+def _refuse_foreign_objects(text: bytes) -> None:
+    """Raises UnreadableValueError if JSON has an object that is not the framework's own."""
+
+    def look(value: dict[str, Any]) -> None:
+        if value.get("lc") == 2 and value.get("type") == "constructor":
+            *module, name = map(str, value.get("id") or [""])
+            if (".".join(module), name) not in allowed.SAFE_MSGPACK_TYPES:
+                raise UnreadableValueError(
+                    f"it has an object of {'.'.join([*module, name])} in the JSON of an early "
+                    "saver; have the program save the thread once more with a saver of today"
+                )
+
+    try:
+        json.loads(text, object_hook=look)
+    except ValueError as error:
+        if isinstance(error, UnreadableValueError):
+            raise
+        raise UnreadableValueError(f"it is damaged: {error}") from error

@@ -272,6 +272,32 @@ def test_a_database_from_before_task_paths_is_read_as_it_is(
         assert contents(LivingAISaver(engine), "many") == theirs(copy, "many")
 
 
+def _as_json(path: Path, *id_of_class: str) -> Path:
+    """A checkpoint as the savers of the first releases wrote it, with an object of that class."""
+    value = {"lc": 2, "type": "constructor", "id": id_of_class, "kwargs": {"content": "hello"}}
+    text = json.dumps(_checkpoint("00000001", {"text": [value, 1]}))
+    graphs.many_checkpoints(path, 2, 80)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE checkpoints SET type = 'json', checkpoint = ? WHERE checkpoint_id = '00000001'",
+            (text.encode(),),
+        )
+    return path
+
+
+def test_what_the_first_savers_wrote_is_read(file_place: Place, tmp_path: Path) -> None:
+    message = ("langchain_core", "messages", "human", "HumanMessage")
+    path = _as_json(tmp_path / "checkpoints.db", *message)
+    assert imported(file_place, KIND, path)["verified_checkpoints"] == 2
+    with file_place.engine() as engine:
+        found = contents(LivingAISaver(engine), "many")
+    assert found == theirs(path, "many")
+    assert found[0][1]["channel_values"]["text"][0].content == "hello"
+    path = _as_json(tmp_path / "other.db", "app", "models", "Order")
+    told = run_import(file_place, KIND, path)
+    assert (told.returncode, "app.models.Order" in told.stderr) == (65, True)
+
+
 def test_strict_refuses_a_type_that_strict_deserialization_would_not_make(
     file_place: Place, tmp_path: Path
 ) -> None:
