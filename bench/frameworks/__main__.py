@@ -57,7 +57,8 @@ def _installed(case: Case) -> bool:
 
 
 def main() -> int:
-    """Measure, print, write; 2 if a side has failed."""
+    """Measure, print, write; 2 if a side has failed, 130 if it was interrupted: then what had been
+    measured by then is there, too."""
     options = arguments()
     console, log = Console(), Console(stderr=True)
     if not console.is_terminal:
@@ -67,20 +68,8 @@ def main() -> int:
         print("bench.frameworks: none of these frameworks is installed here", file=sys.stderr)
         return 0
     machine = machine_facts(options.directory)
-    repeat = 1 if options.quick else max(1, options.repeat)
-    runs: dict[Case, list[Run]] = {case: [] for case in cases}
-    try:
-        for number in range(repeat):
-            for case in cases:
-                what = f"{case.framework}, {case.name}, run {number + 1} of {repeat}"
-                with log.status(what):
-                    runs[case].append(run_case(case, options.directory, backwards=bool(number % 2)))
-    except SideError as error:
-        print(f"bench.frameworks: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        log.print("stopped")
-        return 130
+    runs: dict[Case, list[Run]] = {}
+    status = _measure(options, cases, runs, log)
     machine["load_1min_end"] = round(os.getloadavg()[0], 2)
     found = [(case, summary_of(of_case)) for case, of_case in runs.items()]
     for case, summary in found:
@@ -88,9 +77,34 @@ def main() -> int:
     console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")
     if options.json:
         _write(options.json, machine, runs, found)
-    if options.pages:
-        for path in write_pages(found, machine, repeat):
+    if options.pages and not status:
+        for path in write_pages(found, machine, len(runs[cases[0]])):
             console.print(f"written: {path.name}")
+    return status
+
+
+def _measure(
+    options: argparse.Namespace,
+    cases: Sequence[Case],
+    runs: dict[Case, list[Run]],
+    log: Console,
+) -> int:
+    """Fill ``runs``, case by case and then again, so that a drift of the machine affects all
+    alike; the exit status."""
+    repeat = 1 if options.quick else max(1, options.repeat)
+    try:
+        for number in range(repeat):
+            for case in cases:
+                what = f"{case.framework}, {case.name}, run {number + 1} of {repeat}"
+                with log.status(what):
+                    run = run_case(case, options.directory, backwards=bool(number % 2))
+                runs.setdefault(case, []).append(run)
+    except SideError as error:
+        print(f"bench.frameworks: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        log.print("stopped")
+        return 130
     return 0
 
 

@@ -5,7 +5,8 @@ Rules:
 1. A checkpoint goes after its parent, and its writes after it. So whenever an import is killed,
    what the store has of a thread has its ancestors, too, and the next import goes on from there.
 2. What the store has already is neither added again nor replaced: the program may have gone on with
-   the thread there.
+   the thread there. Only where it has not, a task's error, interrupt or answer that has changed in
+   the source since an earlier import takes the old one's place.
 3. Memory holds the ids of one namespace's checkpoints, and the values of at most a hundred.
 4. At the end both savers are asked for the same, and have to give the same.
 """
@@ -39,6 +40,12 @@ class StoredWrite(NamedTuple):
     channel: str
     #: The format's name, and bytes.
     value: tuple[str, bytes]
+
+    @property
+    def is_replaced_later(self) -> bool:
+        """Whether it is an error, an interrupt or an answer, of which the newest counts; of what a
+        task has written to other channels, the first."""
+        return self.idx < 0
 
 
 class CheckpointSource(Protocol):
@@ -174,18 +181,24 @@ class _NamespaceMove:
                 has[key] -= 1
             else:
                 missing.append(each)
-        return missing
+        # What the target has and the source has not came later there, unless the source has
+        # another error, interrupt or answer of that task now: those are written over.
+        changed = {(each.task_id, each.channel) for each in missing if each.is_replaced_later}
+        others = {key[:2] for key, count in has.items() if count} - changed
+        return [each for each in missing if not (others and each.is_replaced_later)]
 
     def _add_writes(self, checkpoint_id: str, writes: Sequence[StoredWrite]) -> None:
         """Append what the tasks have written, a task at a time."""
         if self._target is None:
             return
         log = SharedLog(self._target.engine)
-        for (task_id, task_path), of_task in groupby(
-            writes, key=lambda each: (each.task_id, each.task_path)
+        for (task_id, task_path, replaces), of_task in groupby(
+            writes, key=lambda each: (each.task_id, each.task_path, each.is_replaced_later)
         ):
             written = tuple(TaskWrite(each.idx, each.channel, each.value) for each in of_task)
-            entry = WritesEntry(self._namespace, checkpoint_id, task_id, task_path, False, written)
+            entry = WritesEntry(
+                self._namespace, checkpoint_id, task_id, task_path, replaces, written
+            )
             log.append_sync(entry.node(ThreadName.of(self._thread_id)))
 
 

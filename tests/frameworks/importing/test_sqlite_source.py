@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("langgraph.checkpoint.sqlite")
 
+from langgraph.checkpoint.serde.types import ERROR, RESUME
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
@@ -206,6 +207,29 @@ def test_parents_come_before_children_whatever_their_ids(file_place: Place, tmp_
         ]
         assert contents(LivingAISaver(engine), "t") == theirs(path, "t")
     assert stored == ["0", "5", "9", "1", "4"]
+
+
+def test_a_task_that_failed_again_has_its_newest_error(file_place: Place, tmp_path: Path) -> None:
+    path = graphs.many_checkpoints(tmp_path / "checkpoints.db", 2, 80)
+    place: Any = {"thread_id": "many", "checkpoint_ns": "", "checkpoint_id": "00000001"}
+    with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
+        saver = SqliteSaver(connection)
+        for number, error in enumerate(("first", "second")):
+            saver.put_writes({"configurable": place}, [(ERROR, error)], "task-1", "~path")
+            saver.put_writes({"configurable": place}, [("late", number)], f"late-{number}")
+            imported(file_place, KIND, path)
+            with file_place.engine() as engine:
+                found = contents(LivingAISaver(engine), "many")
+                assert found == contents(saver, "many")
+                assert ("task-1", ERROR, error) in found[0][4]
+        with file_place.engine() as engine:  # the program goes on here
+            LivingAISaver(engine).put_writes({"configurable": place}, [(RESUME, ["yes"])], "task-1")
+        saver.put_writes({"configurable": place}, [(ERROR, "third")], "task-1", "~path")
+    told = run_import(file_place, KIND, path)
+    assert (told.returncode, "pending writes" in told.stderr) == (65, True)
+    with file_place.engine() as engine:
+        found = contents(LivingAISaver(engine), "many")
+        assert ("task-1", ERROR, "second") in found[0][4]
 
 
 def test_what_differs_in_the_store_is_named(file_place: Place, tmp_path: Path) -> None:
