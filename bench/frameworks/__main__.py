@@ -11,8 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
+from typing import Any
 
 from rich.console import Console
 
@@ -35,6 +36,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--directory", help="where to write (a temporary directory); it decides the file system")
     add("--json", metavar="FILE", help="write all figures there too")
     add("--pages", action="store_true", help="put the tables into docs/frameworks")
+    add("--from", dest="document", metavar="FILE", help="measure nothing: take what --json wrote")
     return parser.parse_args(argv)
 
 
@@ -67,18 +69,21 @@ def main() -> int:
     if not cases:
         print("bench.frameworks: none of these frameworks is installed here", file=sys.stderr)
         return 0
-    machine = machine_facts(options.directory)
-    runs: dict[Case, list[Run]] = {}
-    status = _measure(options, cases, runs, log)
-    machine["load_1min_end"] = round(os.getloadavg()[0], 2)
+    if options.document:
+        machine, runs = _read(options.document, cases)
+        status = 0
+    else:
+        machine, runs = machine_facts(options.directory), {}
+        status = _measure(options, cases, runs, log)
+        machine["load_1min_end"] = round(os.getloadavg()[0], 2)
     found = [(case, summary_of(of_case)) for case, of_case in runs.items()]
     for case, summary in found:
         print_case(console, case, summary)
     console.print("  ".join(f"{key}: {value}" for key, value in machine.items()), style="dim")
     if options.json:
         _write(options.json, machine, runs, found)
-    if options.pages and not status:
-        for path in write_pages(found, machine, len(runs[cases[0]])):
+    if options.pages and found and not status:
+        for path in write_pages(found, machine, len(runs[found[0][0]])):
             console.print(f"written: {path.name}")
     return status
 
@@ -108,9 +113,22 @@ def _measure(
     return 0
 
 
+def _read(path: str, cases: Sequence[Case]) -> tuple[dict[str, Any], dict[Case, list[Run]]]:
+    """The machine, and the runs of these cases, of a file that :func:`_write` has written."""
+    with open(path, encoding="utf-8") as file:
+        document = json.load(file)
+    known = {(case.framework, case.name): case for case in cases}
+    runs: dict[Case, list[Run]] = {}
+    for result in document["results"]:
+        case = known.get((result["case"]["framework"], result["case"]["name"]))
+        if case is not None:
+            runs[replace(case, steps=result["case"]["steps"])] = result["runs"]
+    return document["machine"], runs
+
+
 def _write(
     path: str,
-    machine: dict[str, object],
+    machine: dict[str, Any],
     runs: dict[Case, list[Run]],
     found: Sequence[tuple[Case, Summary]],
 ) -> None:

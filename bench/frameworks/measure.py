@@ -18,8 +18,9 @@ Run = dict[str, Figures]
 def run_case(case: Case, directory: str | None = None, *, backwards: bool = False) -> Run:
     """Measure all sides of a case once; ``backwards`` lets the last one begin.
 
-    Figures: ``held_p50_us``, ``held_p90_us``, ``cpu_us`` (per step, of all processes) and
-    ``stored_bytes``; those of livingai also as ratios to each other side's.
+    Figures: ``held_p50_us``, ``held_p90_us``, ``cpu_us`` (per step, of all processes),
+    ``program_cpu_us`` and the like (of a role), and ``stored_bytes``; those of livingai also as
+    ratios to each other side's.
 
     Raises:
         SideError: a side has failed.
@@ -42,9 +43,11 @@ def run_case(case: Case, directory: str | None = None, *, backwards: bool = Fals
         run[name] = {
             "held_p50_us": quantile(held[name], 0.5) / 1e3,
             "held_p90_us": quantile(held[name], 0.9) / 1e3,
-            "cpu_us": cpu_s * 1e6 / len(held[name]),
+            "cpu_us": sum(cpu_s.values()) * 1e6 / len(held[name]),
             "stored_bytes": stored,
         }
+        for role, seconds in cpu_s.items():
+            run[name][f"{role}_cpu_us"] = seconds * 1e6 / len(held[name])
     for name in case.others:
         for figure in ("held_p50_us", "cpu_us", "stored_bytes"):
             if run[name][figure]:

@@ -21,6 +21,8 @@ from bench.processes import roles_of
 from livingai import CheckpointEngine, Service, SQLiteStore
 from livingai.workers.process import die_with_parent
 
+#: The role of the process that takes the steps.
+PROGRAM: Final = "program"
 #: Seconds after which a process that says nothing is given up.
 _PATIENCE_S: Final = 900.0
 
@@ -52,7 +54,7 @@ class Side:
         )
         self._process.start()
         theirs.close()
-        self._cpu_s: dict[int, float] = {}
+        self._cpu_s: dict[str, dict[int, float]] = {}
         try:
             self._hear()
         except SideError:
@@ -73,13 +75,17 @@ class Side:
         """From here on CPU time counts."""
         self._cpu_s = self._cpu_now()
 
-    def end(self) -> tuple[float, int]:
-        """Wait until everything is stored; the CPU seconds that all processes took since
-        :meth:`begin`, and the bytes that are stored."""
+    def end(self) -> tuple[dict[str, float], int]:
+        """Wait until everything is stored; the CPU seconds that the processes took since
+        :meth:`begin`, by role, and the bytes that are stored."""
         self._pipe.send(None)
         self._hear()
         now = self._cpu_now()
-        cpu_s = sum(seconds - self._cpu_s.get(pid, 0.0) for pid, seconds in now.items())
+        cpu_s = dict.fromkeys((PROGRAM, *now), 0.0)
+        for role, seconds in now.items():
+            cpu_s[role] = sum(
+                spent - self._cpu_s.get(role, {}).get(pid, 0.0) for pid, spent in seconds.items()
+            )
         self._pipe.send(None)
         self._process.join(_PATIENCE_S)
         if self._service is not None:
@@ -95,11 +101,12 @@ class Side:
         if self._service is not None:
             self._service.stop(timeout=_PATIENCE_S)
 
-    def _cpu_now(self) -> dict[int, float]:
-        pids = [self._process.pid or 0]
+    def _cpu_now(self) -> dict[str, dict[int, float]]:
+        """CPU seconds of each process, by role and process id."""
+        roles = {PROGRAM: [self._process.pid or 0]}
         if self._service is not None:
-            pids += [pid for role in roles_of(self._service).values() for pid in role]
-        return {pid: cpu_seconds(pid) for pid in pids}
+            roles |= roles_of(self._service)
+        return {role: {pid: cpu_seconds(pid) for pid in pids} for role, pids in roles.items()}
 
     def _hear(self) -> Any:
         if not self._pipe.poll(_PATIENCE_S):

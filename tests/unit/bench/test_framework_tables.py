@@ -19,7 +19,12 @@ MACHINE = {
 
 
 def run_of(held_us: float) -> Run:
-    of_all = {"held_p90_us": 900.0, "cpu_us": 100.0, "stored_bytes": 2_000_000.0}
+    of_all = {
+        "held_p90_us": 900.0,
+        "cpu_us": 100.0,
+        "program_cpu_us": 40.0,
+        "stored_bytes": 2_000_000.0,
+    }
     ratios = {"held_p50_us to Other": held_us / 400, "cpu_us to Other": 1.0}
     return {
         OURS: {"held_p50_us": held_us, **of_all, **ratios},
@@ -30,8 +35,8 @@ def run_of(held_us: float) -> Run:
 
 def test_a_row_has_medians_ranges_and_ratios() -> None:
     ours, other, memory = rows_of(CASE, summary_of([run_of(100), run_of(200), run_of(300)]))
-    assert ours == [OURS, "200 (100–300); 900", "100", "2", ""]
-    assert other == ["Other", "400; 900", "100", "2", "0.500 (0.250–0.750), 1"]
+    assert ours == [OURS, "200 (100–300); 900", "100; 40", "2", ""]
+    assert other == ["Other", "400; 900", "100; 40", "2", "0.500 (0.250–0.750), 1"]
     assert memory[3:] == ["–", ""]
 
 
