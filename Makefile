@@ -24,11 +24,11 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-frameworks coverage lint format bench bench-gate bench-quick drawings faults \
-	soak simulate fuzz mutants build clean
+.PHONY: help venv demo test test-frameworks coverage lint format bench bench-frameworks bench-gate bench-quick \
+	drawings faults soak simulate fuzz mutants build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## Make .venv with everything needed to develop
 
@@ -73,6 +73,14 @@ bench-gate: $(VENV)/.dev ## Compare CPU per save with an earlier commit
 
 bench-quick: $(VENV)/.dev ## Run the benchmark once, with a fifth of the steps
 	$(BIN)/python -m bench --quick $(ARGS)
+
+# Each environment measures the frameworks that it has.
+bench-frameworks: $(FRAMEWORKS)-a/.ready $(FRAMEWORKS)-b/.ready ## Measure livingai in frameworks, beside what they have
+	$(FRAMEWORKS)-a/bin/python -m pip install --quiet --requirement bench/frameworks/requirements.txt
+	@status=0; for each in a b; do \
+		echo "$(FRAMEWORKS)-$$each"; \
+		$(FRAMEWORKS)-$$each/bin/python -m bench.frameworks $(ARGS) || status=$$?; \
+	done; exit $$status
 
 drawings: $(VENV)/.dev ## Make the drawings of docs/ARCHITECTURE.md anew from its tables
 	$(BIN)/python -m docs.draw

@@ -67,6 +67,9 @@ The tree. A class is caught by the name above it, and by those in brackets::
                 ReplayDivergedError (ValueError)
             RunFormatError (ValueError)
         RecordedError
+        ImportSourceError (ValueError)
+            UnreadableValueError
+        ImportMismatchError
 """
 
 from __future__ import annotations
@@ -368,3 +371,18 @@ class ReplayDivergedError(ReplayError, ValueError):
 
 class RunFormatError(RunError, ValueError):
     """A file of recorded runs cannot be used: expected JSON lines, each with ``messages``."""
+
+
+# --- import --------------------------------------------------------------------------------------
+
+
+class ImportSourceError(LivingAIError, ValueError):
+    """What is to be imported cannot be read; the message says why. Nothing in it was changed."""
+
+
+class UnreadableValueError(ImportSourceError):
+    """A value of the source cannot be taken over as it is."""
+
+
+class ImportMismatchError(LivingAIError):
+    """What was read back from the store is not what the source has."""

@@ -1,0 +1,1 @@
+"""What livingai costs inside agent frameworks, beside what each persists with by itself."""
