@@ -22,7 +22,7 @@ from livingai.errors import CorruptRowError, NodeNotFoundError
 _PAGE: Final = 200
 
 
-class EntryPlace(NamedTuple):
+class ConversationPlace(NamedTuple):
     """Where an entry is: its conversation's execution, and the save that it came with."""
 
     execution_id: str
@@ -30,7 +30,7 @@ class EntryPlace(NamedTuple):
     number: int
 
 
-async def locate(log: SharedLog, entry_id: str) -> EntryPlace | None:
+async def locate(log: SharedLog, entry_id: str) -> ConversationPlace | None:
     """Where an entry is, or was meant to be: whether it is there, its save says. None: nowhere.
 
     Raises:
@@ -39,11 +39,13 @@ async def locate(log: SharedLog, entry_id: str) -> EntryPlace | None:
     """
     with suppress(NodeNotFoundError):
         node, _ = await log.engine.load(entry_node_id(entry_id))
-        return EntryPlace(node.execution_id, str(node.metadata.get("save")), save_number(node))
+        return ConversationPlace(
+            node.execution_id, str(node.metadata.get("save")), save_number(node)
+        )
     return None
 
 
-async def find_entry(log: SharedLog, entry_id: str) -> tuple[EntryPlace, ConversationEntry]:
+async def find_entry(log: SharedLog, entry_id: str) -> tuple[ConversationPlace, ConversationEntry]:
     """An entry, and where it is.
 
     Raises:
@@ -87,7 +89,7 @@ async def read_chain(
 
 
 async def _part(
-    log: SharedLog, place: EntryPlace, wanted: str | None, limit: int | None
+    log: SharedLog, place: ConversationPlace, wanted: str | None, limit: int | None
 ) -> list[ConversationEntry]:
     """The part of a chain that lies in one conversation, from ``wanted`` backwards."""
     size = _PAGE if limit is None else min(_PAGE, limit)

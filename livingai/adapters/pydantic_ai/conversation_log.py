@@ -13,7 +13,7 @@ from pydantic_ai.conversation_store import ConversationEntry
 from livingai.adapters.moments import Moments
 from livingai.adapters.owned_log import OwnedLog
 from livingai.adapters.pydantic_ai import saves
-from livingai.adapters.pydantic_ai.chains import EntryPlace
+from livingai.adapters.pydantic_ai.chains import ConversationPlace
 from livingai.adapters.pydantic_ai.saves import NO_SAVE, SavedRecord
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.turns import Turns
@@ -130,7 +130,7 @@ class ConversationLog:
         self._remember(execution_id, SaveEnd(end.claim, saves.read_save(node)))
         return True
 
-    async def share(self, place: EntryPlace) -> bool:
+    async def share(self, place: ConversationPlace) -> bool:
         """Have the entries of a conversation stay when it is deleted; False: they are gone."""
         node = saves.share_node(place.execution_id, self._moments.next())
         async with self.turns.of(place.execution_id):

@@ -15,7 +15,7 @@ from pydantic_ai.conversation_store import (
 )
 
 from livingai.adapters.pydantic_ai import saves
-from livingai.adapters.pydantic_ai.chains import EntryPlace, find_entry, read_chain
+from livingai.adapters.pydantic_ai.chains import ConversationPlace, find_entry, read_chain
 from livingai.adapters.pydantic_ai.conversation_log import ConversationLog
 from livingai.adapters.pydantic_ai.saves import SavedRecord, conversation_execution
 from livingai.adapters.shared_log import SharedLog
@@ -180,7 +180,7 @@ class LivingAIConversationStore(ConversationStore):
         before: SavedRecord,
         record: ConversationRecord,
         new_entries: Sequence[ConversationEntry],
-    ) -> list[EntryPlace]:
+    ) -> list[ConversationPlace]:
         """See that all entries that a record needs, and did not need before, are in the store or
         new; where those of other conversations are."""
         known = {None, *(each.id for each in new_entries)}
