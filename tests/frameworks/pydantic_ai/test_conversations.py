@@ -29,10 +29,10 @@ from livingai.adapters.pydantic_ai import LivingAIConversationStore
 from livingai.adapters.pydantic_ai.chains import locate
 from livingai.adapters.pydantic_ai.conversation_log import ConversationLog
 from livingai.adapters.shared_log import SharedLog
-from livingai.errors import ConfigurationError, CorruptRowError, StateEncodingError
+from livingai.errors import CorruptRowError, StateEncodingError
 from tests.frameworks.pydantic_ai import conversing
 from tests.frameworks.pydantic_ai.conversing import said, texts
-from tests.support.framework_places import other_process
+from tests.support.framework_places import other_process, refuses_odd_places
 from tests.support.place import Place
 
 NAMES = ("a", "b/..", "ä" * 200)
@@ -356,11 +356,8 @@ async def test_what_a_killed_deletion_left_is_gone(place: Place) -> None:
 
 async def test_what_cannot_work_is_refused(file_place: Place, tmp_path: Path) -> None:
     del tmp_path
-    with pytest.raises(ConfigurationError, match="engine"):
-        LivingAIConversationStore("x")  # type: ignore[arg-type]
     async with file_place.engine() as engine:
-        with pytest.raises(ConfigurationError, match="durability"):
-            LivingAIConversationStore(engine, durability=1)  # type: ignore[arg-type]
+        refuses_odd_places(LivingAIConversationStore, engine)
         store = LivingAIConversationStore(engine)
         odd = Conversation(conversation_id="c", messages=[said("1")])
         odd.messages[0].metadata = {"x": object()}
