@@ -39,7 +39,7 @@ _OPEN: Final = (Status.PENDING, Status.RUNNING, Status.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PlannedRun:
     """A run and its plan."""
 
     info: ExecutionInfo
@@ -59,7 +59,7 @@ def recover(store: str, run: str | None, prefix: str, as_json: bool) -> None:
     """
     with looking_at(store) as view:
         chosen = _open_runs(view, prefix) if run is None else [view.execution(run)]
-        found = [Found(info, view.plan(info.execution_id)) for info in chosen]
+        found = [PlannedRun(info, view.plan(info.execution_id)) for info in chosen]
     if as_json:
         for each in found:
             output.json_line(_object(each))
@@ -79,7 +79,7 @@ def _open_runs(view: RunsView, prefix: str) -> Iterator[ExecutionInfo]:
     )
 
 
-def _object(found: Found) -> dict[str, Any]:
+def _object(found: PlannedRun) -> dict[str, Any]:
     plan = found.plan
     nodes = {
         name: [node.id for node in getattr(plan, attribute)] for name, attribute, _ in _CLASSES
@@ -92,7 +92,7 @@ def _object(found: Found) -> dict[str, Any]:
     }
 
 
-def _row(found: Found) -> tuple[str, ...]:
+def _row(found: PlannedRun) -> tuple[str, ...]:
     plan = found.plan
     return (
         plan.execution_id, found.info.status, plan.resume_node_id or "the beginning",

@@ -133,17 +133,17 @@ def runs_view(where: str) -> Iterator[RunsView]:
         directory = find_directory(where)
     except NothingThereError:
         store = existing_store(where)  # no agent of this machine has used it
-        source = _Source(None, store)
+        source = _ServiceOrStore(None, store)
     else:
         store = directory.open_store()
-        source = _Source(directory, store)
+        source = _ServiceOrStore(directory, store)
     try:
         yield RunsView(source, store.url)
     finally:
         source.close()
 
 
-class _Source:
+class _ServiceOrStore:
     """Asks the service as long as one runs, then reads the store."""
 
     def __init__(self, directory: DirectoryView | None, store: Store) -> None:
