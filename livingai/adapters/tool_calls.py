@@ -40,7 +40,7 @@ def check_not_being_made(nodes: Iterable[ExecutionNode]) -> None:
     """
     nodes = list(nodes)
     calling = [node for node in nodes if node.type is NodeType.TOOL and _is_open(node)]
-    makers = [node for node in nodes if is_life(node) and _is_open(node) and _is_alive(node)]
+    makers = [node for node in nodes if is_life(node) and _is_open(node) and is_alive(node)]
     if calling and makers:
         raise InDoubtError(
             f"the tool {calling[0].metadata.get('name')!r} is being called by process "
@@ -53,7 +53,7 @@ def _is_open(node: ExecutionNode) -> bool:
     return node.status is Status.RUNNING
 
 
-def _is_alive(life: ExecutionNode) -> bool:
+def is_alive(life: ExecutionNode) -> bool:
     """Whether the process that a life was lived by is alive on this machine."""
     if life.metadata.get("host") != socket.gethostname():
         return False  # nobody here can tell

@@ -46,7 +46,7 @@ class LivingAIPlugin(BasePlugin):
     A tool call is recorded before it begins, and again with its result. If ADK resumes an
     invocation (``ResumabilityConfig``) and comes to a call whose result is recorded, that is the
     result, and the tool is not called. One that had begun when the process died is in doubt. If
-    its name is in ``idempotent``, it is called again; else ``in_doubt`` says what is done: "raise"
+    its name is in ``idempotent``, it is called again; else ``on_doubt`` says what is done: "raise"
     ends the invocation with an :class:`~livingai.InDoubtError` (which ADK wraps in a
     ``RuntimeError``), "call" calls it again, and "tell" tells the model, in the place of a result,
     that the call may have happened.
@@ -61,16 +61,16 @@ class LivingAIPlugin(BasePlugin):
         *,
         name: str = "livingai",
         idempotent: Collection[str] = (),
-        in_doubt: InDoubt = "raise",
+        on_doubt: InDoubt = "raise",
         durability: Durability | None = None,
     ) -> None:
         if not isinstance(engine, CheckpointEngine):
             raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
         if isinstance(idempotent, str):
             raise ConfigurationError(f"idempotent is a list of names, not {shown(idempotent)}")
-        if in_doubt not in get_args(InDoubt):
+        if on_doubt not in get_args(InDoubt):
             raise ConfigurationError(
-                f"in_doubt must be one of {', '.join(get_args(InDoubt))}, not {shown(in_doubt)}"
+                f"on_doubt must be one of {', '.join(get_args(InDoubt))}, not {shown(on_doubt)}"
             )
         if durability is not None and not isinstance(durability, Durability):
             raise ConfigurationError(
@@ -79,7 +79,7 @@ class LivingAIPlugin(BasePlugin):
         super().__init__(name)
         self._log = SharedLog(engine)
         self._idempotent = frozenset(idempotent)
-        self._in_doubt = in_doubt
+        self._on_doubt = on_doubt
         self._durability = durability
         self._begin()
 
@@ -151,12 +151,12 @@ class LivingAIPlugin(BasePlugin):
             return output if isinstance(output, dict) else {"result": output}
         repeatable = tool.name in self._idempotent
         doubtful = earlier is not None and earlier.status is Status.RUNNING and not repeatable
-        if doubtful and self._in_doubt == "tell":
+        if doubtful and self._on_doubt == "tell":
             return {"error": _IN_DOUBT.format(tool=tool.name)}
-        if doubtful and self._in_doubt == "raise":
+        if doubtful and self._on_doubt == "raise":
             raise InDoubtError(
                 f"{_IN_DOUBT.format(tool=tool.name)} This ends the invocation. LivingAIPlugin's "
-                f"idempotent= and in_doubt= decide otherwise. (Node {node_id})",
+                f"idempotent= and on_doubt= decide otherwise. (Node {node_id})",
                 (node_id,),
             )
         node = self._node(tool_context, NodeType.TOOL, node_id)

@@ -12,14 +12,10 @@ output never came into the session. Of several such calls, the first is taken fi
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-import psutil
-import xxhash
 from agents.items import ItemHelpers
 from openai.types.responses import ResponseFunctionToolCall
 
@@ -27,6 +23,7 @@ from livingai.adapters.names import execution_name, part_name
 from livingai.adapters.openai_agents.arguments import FRAMEWORK, check_place
 from livingai.adapters.openai_agents.items import answered_calls
 from livingai.adapters.openai_agents.session import LivingAISession
+from livingai.adapters.tool_calls import call_digest, canonical, is_alive
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, InDoubtError
 from livingai.node import ExecutionNode, NodeType, Status
@@ -34,8 +31,6 @@ from livingai.runs.life import is_life
 from livingai.runs.policy import Resolver
 
 _PAGE: Final = 1_000
-#: A process's start and the time of day are read from two clocks (s).
-_CLOCK_S: Final = 1.0
 
 
 class _EarlierCall(NamedTuple):
@@ -115,7 +110,7 @@ class ToolLedger:
             DivergenceError, FencedError: as ``engine.run``.
             What the tool raises, or has raised.
         """
-        digest = _digest(tool, arguments)
+        digest = call_digest(tool, arguments)
         execution_id = await self._execution_of(call_id, digest)
 
         async def made(arguments: str) -> Any:
@@ -126,7 +121,7 @@ class ToolLedger:
         async with self.engine.run(
             execution_id, resolver=self._resolver, exclusive=self._exclusive, metadata=about
         ) as run:
-            return await run.tool(tool, made, _canonical(arguments))
+            return await run.tool(tool, made, canonical(arguments))
 
     async def restore_history(self) -> int:
         """Add to the session what calls that were lost with their process have returned: each call
@@ -183,7 +178,7 @@ class ToolLedger:
             items = await self.session.get_items(limit=-1)  # all
             delivered = {
                 self._own(
-                    item["call_id"], _digest(str(item.get("name")), str(item.get("arguments")))
+                    item["call_id"], call_digest(str(item.get("name")), str(item.get("arguments")))
                 )
                 for item in answered_calls(items)
             }
@@ -225,37 +220,13 @@ class ToolLedger:
             execution_id,
             [str(node.metadata.get("call_id")) for node in lives],
             tools[0],
-            maker_lives=bool(makers) and _lives(makers[-1]),
+            maker_lives=bool(makers) and is_alive(makers[-1]),
             caller=calling[0] if calling and tools[0].status is Status.RUNNING else None,
         )
 
 
-def _lives(life: ExecutionNode) -> bool:
-    """Whether the process that a life was lived by is alive on this machine."""
-    if life.metadata.get("host") != socket.gethostname():
-        return False  # nobody here can tell
-    try:
-        began = psutil.Process(int(life.metadata["pid"])).create_time()
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False
-    return began <= life.created_at + _CLOCK_S  # else another process has got its number
-
-
 def _is_at_work(life: ExecutionNode) -> bool:
-    return life.status is Status.RUNNING and _lives(life)
-
-
-def _canonical(arguments: str) -> str:
-    """Arguments as one text for all ways to write the same JSON."""
-    try:
-        return json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return arguments  # a model may write anything
-
-
-def _digest(tool: str, arguments: str) -> str:
-    text = f"{tool}\0{_canonical(arguments)}"
-    return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))
+    return life.status is Status.RUNNING and is_alive(life)
 
 
 def _pair(lost: _EarlierCall) -> list[Any]:

@@ -90,8 +90,8 @@ async def killed_in(place: Place, tool: str) -> str:
     ("plugin", "calls", "said"),
     [
         ({"idempotent": ["book"]}, ["weather", "book", "book"], "booked Oslo"),
-        ({"in_doubt": "call"}, ["weather", "book", "book"], "booked Oslo"),
-        ({"in_doubt": "tell"}, ["weather", "book"], "may or may not have happened"),
+        ({"on_doubt": "call"}, ["weather", "book", "book"], "booked Oslo"),
+        ({"on_doubt": "tell"}, ["weather", "book"], "may or may not have happened"),
         ({"idempotent": ["weather"]}, ["weather", "book"], None),
     ],
 )
@@ -165,7 +165,7 @@ async def test_arguments_that_cannot_work_are_refused(tmp_path: Path) -> None:
 
     engine = CheckpointEngine(SQLiteStore(tmp_path / "a.db"))
     wrong: dict[str, Any]
-    for wrong in ({"idempotent": "book"}, {"in_doubt": "ask"}, {"durability": 1}):
+    for wrong in ({"idempotent": "book"}, {"on_doubt": "ask"}, {"durability": 1}):
         with pytest.raises(ConfigurationError):
             LivingAIPlugin(engine, **wrong)
     with pytest.raises(ConfigurationError):
