@@ -97,6 +97,18 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "repair.after_move": _COMMAND,
     "repair.after_make": _COMMAND,
     "repair.after_store": _COMMAND,
+    # Of adapters: the tests of their frameworks kill there (tests/frameworks).
+    "thread.before_delete": _AGENT,
+    "thread.delete_marked": _AGENT,
+    "thread.source_collected": _AGENT,
+    "thread.delete_removed": _AGENT,
+    "thread.copy_begun": _AGENT,
+    "thread.copy_named": _AGENT,
+    "thread.copy_done": _AGENT,
+    "thread.prune_begun": _AGENT,
+    "thread.prune_marked": _AGENT,
+    "thread.dropped": _AGENT,
+    "thread.prune_unmarked": _AGENT,
 }
 
 _armed: dict[str, tuple[str, str, float, int]] = {}

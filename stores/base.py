@@ -322,6 +322,12 @@ class Store(ABC):
         deletion."""
 
     @abstractmethod
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The (epoch, seq) of the newest save of all nodes that :meth:`drop_nodes` has removed, not
+        of those that it kept; None: it has removed none. So who misses a node knows whether it may
+        have been removed. It is noted in one step with the removal."""
+
+    @abstractmethod
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Sums over the executions whose ids begin with ``prefix``, by ``group``: "execution",
         "name" (of the node, from its metadata; else its type) or "day" of ``created_at``; in order

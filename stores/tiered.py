@@ -290,6 +290,10 @@ class TieredStore(Store):
         """Cold's owners of an execution."""
         return self._cold.owners(execution_id)
 
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The newest version of all nodes that were removed from cold."""
+        return self._cold.dropped_upto(execution_id)
+
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Cold's sums."""
         return self._cold.costs(group=group, prefix=prefix)

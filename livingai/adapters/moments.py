@@ -19,7 +19,8 @@ from livingai.errors import CorruptRowError
 
 #: Length of a moment (characters, ASCII).
 MOMENT_CHARS: Final = 25
-_MOMENT: Final = re.compile(r"([0-9a-f]{16})-[0-9a-f]{8}")
+#: The first digit leaves room, so that there is a moment above any.
+_MOMENT: Final = re.compile(r"([0-9a-e][0-9a-f]{15})-[0-9a-f]{8}")
 
 
 class Moments:
@@ -44,8 +45,8 @@ class Moments:
         found = _MOMENT.fullmatch(moment)
         if found is None:
             raise CorruptRowError(
-                f"an entry ends in {moment[:40]!r}, which is no moment: another program has "
-                "written it"
+                f"an entry ends in {moment[:100]!r}, which is no moment: another program has "
+                "written it. Remove that node, or delete the execution"
             )
         with self._lock:
             self._last_ns = max(self._last_ns, int(found[1], 16))

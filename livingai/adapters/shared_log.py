@@ -28,7 +28,6 @@ bytes as the journal takes (``journal_bytes``) at most.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import threading
@@ -98,9 +97,9 @@ class SharedLog:
         an error or a cancelled wait the entry may be there or not: append the same node again.
 
         Raises:
-            RecordRefusedError: the store has refused an earlier entry of this execution for good,
-                or, at ``Durability.STORE``, this one. Raised once. In the first case this one was
-                not saved.
+            RecordRefusedError: the store has refused earlier entries of this execution for good,
+                or, at ``Durability.STORE``, this one. Each is told once. In the first case this one
+                was not saved.
             FencedError: an earlier entry is lost, see :meth:`flush`.
             LivingAIError: as :meth:`livingai.CheckpointEngine.save`.
         """
@@ -112,8 +111,9 @@ class SharedLog:
             await self.engine.flush(Durability.FSYNC)
         elif level is Durability.STORE:
             while not (outcome := await receipt).stored:
+                self._entries.settled(receipt, outcome)  # perhaps before its observers
                 if outcome.status is OutcomeStatus.FENCED:
-                    await asyncio.to_thread(self._entries.wait_saved_again, math.inf)
+                    await self._entries.saved_again(math.inf)
                 receipt = self._entries.following(entry, receipt, outcome)
         return receipt
 
@@ -129,6 +129,7 @@ class SharedLog:
             self.engine.flush_sync(Durability.FSYNC)
         elif level is Durability.STORE:
             while not (outcome := receipt.result()).stored:
+                self._entries.settled(receipt, outcome)  # perhaps before its observers
                 if outcome.status is OutcomeStatus.FENCED:
                     self._entries.wait_saved_again(math.inf)
                 receipt = self._entries.following(entry, receipt, outcome)
@@ -188,14 +189,14 @@ class SharedLog:
         Raises:
             FlushTimeoutError: not within ``timeout`` seconds; what was not stored is safe in the
                 journal, and what is being saved again in this process's memory.
-            RecordRefusedError: the store has refused an entry for good; it is in the quarantine.
+            RecordRefusedError: the store has refused entries of an execution for good, and no call
+                has said so; they are in the quarantine. Of several executions each raises once.
             FencedError: another machine's process put an entry out, and the engine was closed
                 before it could be saved again.
         """
         upto, deadline = self._entries.accepted, _deadline(timeout)
         while True:
-            if self._entries.any_fenced:
-                await asyncio.to_thread(self._entries.wait_saved_again, deadline)
+            await self._entries.saved_again(deadline)
             await self.engine.flush(timeout=seconds_left(deadline))
             if not self._entries.any_left(upto):
                 break
@@ -250,8 +251,7 @@ class SharedLog:
         outcome comes before the answer of a service that has waited for it."""
         while True:
             before = self._entries.fences
-            if self._entries.any_fenced:
-                await asyncio.to_thread(self._entries.wait_saved_again, self._patient())
+            await self._entries.saved_again(self._patient())
             found = await read()
             if self._entries.fences == before:
                 return found

@@ -10,13 +10,15 @@ versions are not saved again behind the newer one: that one counts.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from livingai.errors import FencedError, FlushTimeoutError, LivingAIError, RecordRefusedError
 from livingai.node import ExecutionNode
@@ -25,6 +27,8 @@ from livingai.outcome import Outcome, OutcomeStatus, Receipt
 _log = logging.getLogger("livingai")
 #: Between two attempts to save an entry again while that fails (s).
 _PAUSE_S = 0.2
+#: Of several failures at once so many are told in full.
+_SHOWN: Final = 20
 
 
 class LogEntry:
@@ -58,8 +62,11 @@ class UnsettledEntries:
         self._fenced: collections.deque[LogEntry] = collections.deque()
         #: How many there have been.
         self._fences = 0
-        #: By execution: what became known since anybody was told.
+        #: By execution: what became known since anybody was told; and what else did.
         self._refused: dict[str, LivingAIError] = {}
+        self._besides: dict[str, list[str]] = {}
+        #: Of event loops that wait until nothing has to be saved again.
+        self._loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._saver: threading.Thread | None = None
 
     # -- outcomes --
@@ -113,11 +120,17 @@ class UnsettledEntries:
                 return
             self._done(entry)
             if outcome.status is OutcomeStatus.QUARANTINED:
-                self._refused[receipt.execution_id] = RecordRefusedError(
+                self._refuse(receipt.execution_id, RecordRefusedError(
                     f"an entry of {receipt.execution_id} ({receipt.node_id}) was accepted, and the "
                     f"store refuses it: {outcome.reason}. It is kept aside: `livingai status` "
                     "lists it, `livingai requeue` tries it again"
-                )
+                ))  # fmt: skip
+
+    def _refuse(self, execution_id: str, error: LivingAIError) -> None:
+        """Have the next call for an execution raise an error. With the lock held."""
+        first = self._refused.setdefault(execution_id, error)
+        if first is not error:
+            self._besides.setdefault(execution_id, []).append(str(error))
 
     def _is_newest(self, entry: LogEntry) -> bool:
         return self._nodes[entry.node.id][0] is entry
@@ -128,6 +141,7 @@ class UnsettledEntries:
         Raises:
             RecordRefusedError, FencedError: there is none, and will not be.
         """
+        self.settled(receipt, outcome)  # who waits for a receipt may come before its observers
         newest = entry.receipt
         if outcome.status is OutcomeStatus.FENCED and newest not in (None, receipt):
             assert newest is not None
@@ -137,11 +151,19 @@ class UnsettledEntries:
         raise kind(f"{entry.node.id} is not in the store: {outcome.status}, {outcome.reason}")
 
     def check(self, execution_id: str) -> None:
-        """Raise what became known of earlier entries of an execution, once."""
+        """Raise what became known of earlier entries of an execution, once. Of several at once the
+        error is of the first one's type, and says what became of the others."""
         with self._lock:
             error = self._refused.pop(execution_id, None)
-        if error is not None:
+            besides = self._besides.pop(execution_id, [])
+        if error is None:
+            return
+        if not besides:
             raise error
+        shown = besides[:_SHOWN]
+        more = len(besides) - len(shown)
+        others = "; ".join(shown) + (f"; and {more} more" if more else "")
+        raise type(error)(f"{error}. {len(besides)} more failed: {others}")
 
     def check_any(self) -> None:
         """Raise what became known of the entries of any execution; that of others stays."""
@@ -159,14 +181,22 @@ class UnsettledEntries:
             )
             self._saver.start()
 
+    def _end_saver(self) -> None:
+        """Nothing has to be saved again: tell who waits for that. With the lock held."""
+        self._saver = None
+        self._lock.notify_all()
+        for loop, future in self._loops:
+            with suppress(RuntimeError):  # its loop was closed meanwhile
+                loop.call_soon_threadsafe(_end_wait, future)
+        self._loops.clear()
+
     def _save_again(self) -> None:
         """Save what was fenced until there is nothing left. Waits, for a journal that is full, with
         no lock held."""
         while True:
             with self._lock:
                 if not self._fenced:
-                    self._saver = None
-                    self._lock.notify_all()
+                    self._end_saver()
                     return
                 entry = self._fenced[0]
                 if not self._is_newest(entry):
@@ -212,15 +242,14 @@ class UnsettledEntries:
                 "first one is %s.", len(lost), lost[0].node.id,
             )  # fmt: skip
             for entry in lost:
-                self._refused[entry.node.execution_id] = FencedError(
+                self._refuse(entry.node.execution_id, FencedError(
                     f"{entry.node.id} was accepted, another machine's process took "
                     f"{entry.node.execution_id} over before it was stored, and the engine was "
                     f"closed before it could be saved again: {error}"
-                )
+                ))  # fmt: skip
                 self._done(entry)
             self._fenced.clear()
-            self._saver = None
-            self._lock.notify_all()
+            self._end_saver()
         return True
 
     # -- waiting --
@@ -262,10 +291,36 @@ class UnsettledEntries:
         """
         with self._lock:
             if not self._lock.wait_for(lambda: not self._fenced, seconds_left(deadline)):
-                raise FlushTimeoutError(
-                    f"{len(self._fenced)} entries that another machine's process put out could not "
-                    "be saved again in time; this process goes on trying"
-                )
+                raise self._not_saved()
+
+    async def saved_again(self, deadline: float) -> None:
+        """As :meth:`wait_saved_again`, in an event loop: no thread waits."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._lock:
+                if not self._fenced:
+                    return
+                future: asyncio.Future[None] = loop.create_future()
+                self._loops.append((loop, future))
+            try:
+                async with asyncio.timeout(seconds_left(deadline)):
+                    await future
+            except TimeoutError:
+                raise self._not_saved() from None
+            finally:
+                with self._lock:
+                    self._loops = [each for each in self._loops if each[1] is not future]
+
+    def _not_saved(self) -> FlushTimeoutError:
+        return FlushTimeoutError(
+            f"{len(self._fenced)} entries that another machine's process put out could not be "
+            "saved again in time; this process goes on trying"
+        )
+
+
+def _end_wait(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def seconds_left(deadline: float) -> float | None:

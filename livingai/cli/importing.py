@@ -11,21 +11,15 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from livingai.cli.exit_status import CommandError
 from livingai.cli.where import engine_on
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ImportMismatchError, ImportSourceError
 from livingai.importing.kinds import KINDS, ImportOptions, ImportSummary, load
 from livingai.inspection.directories import NothingThereError, existing_store, is_directory
-from livingai.protocol.exit_codes import CommandExit
 from livingai.stores.opening import open_store
 
 _STRICT = os.getenv("LANGGRAPH_STRICT_MSGPACK", "false").lower() in ("1", "true", "yes")
-
-
-class _DataError(click.ClickException):
-    """The source, or what was read back, is not what it should be."""
-
-    exit_code = CommandExit.DATA
 
 
 @click.command(name="import")
@@ -49,7 +43,7 @@ def import_data(
     changed, and may be in use.
 
     What STORE has already is not added again, so an import that was interrupted can be run again.
-    Exit status 65: SOURCE cannot be read, or what was read back differs.
+    Exit status 4: SOURCE cannot be read, or what was read back differs.
     """
     options = ImportOptions(threads, dry_run, strict)
     with ExitStack() as stack:
@@ -92,7 +86,7 @@ def _data_errors(as_json: bool) -> Iterator[None]:
         if as_json:
             name = type(error).__name__
             click.echo(json.dumps({"error": name, "message": f"{error}"}, indent=2))
-        raise _DataError(f"{type(error).__name__}: {error}") from error
+        raise CommandError.of(error) from error
 
 
 def _lines(summary: ImportSummary, dry_run: bool) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from livingai.cli.exit_status import CommandError
 from livingai.errors import LivingAIError
 
 
@@ -57,8 +58,9 @@ class Commands(click.Group):
             formatter.write_dl([(n, self._lazy[n].short_help) for n in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named; exit status 1 and one sentence if it fails."""
+        """Run the command that was named; one sentence and an exit status if it fails
+        (:mod:`livingai.cli.exit_status`)."""
         try:
             return super().invoke(ctx)
         except LivingAIError as error:
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+            raise CommandError.of(error) from error

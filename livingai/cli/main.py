@@ -16,6 +16,12 @@ from livingai.failpoint import enter_process
 
 #: All commands: name, module and function in livingai/cli/, a line for ``livingai --help``.
 COMMANDS = {
+    "list": LazyCommand("listing", "list_runs", "List runs."),
+    "show": LazyCommand("tree", "show", "Show what a run did, node by node."),
+    "state": LazyCommand("states", "state", "Print the state of a run."),
+    "diff": LazyCommand("states", "diff", "Compare the states of two runs."),
+    "recover": LazyCommand("recovering", "recover", "Show what a resumed run would do."),
+    "resolve": LazyCommand("recovering", "resolve", "Decide about a call that is in doubt."),
     "serve": LazyCommand("service", "serve", "Run the writer service in the foreground."),
     "status": LazyCommand("service", "status", "Show the service's state and what is quarantined."),
     "stop": LazyCommand("service", "stop", "Have the service store what is queued, and end it."),

@@ -233,11 +233,21 @@ class ServiceConnection:
     # -- the thread --
 
     def _post(self, data: bytes) -> None:
-        """Queue a message; while there is no connection, the next one's greeting carries all."""
+        """Send a message, or queue what the socket does not take now; while there is no connection,
+        the next one's greeting carries all. Else the thread has nothing to do with it: to wake it
+        costs this one the interpreter for a while."""
         with self._sending:
-            if self._socket is not None:
+            is_sent = False
+            if self._socket is not None and not self._out:
+                with contextlib.suppress(OSError):  # full, or broken: the thread sees which
+                    data = data[self._socket.send(data, socket.MSG_DONTWAIT) :]
+                is_sent = not data
+            if self._socket is not None and not is_sent:
                 self._out.append(data)
-        self._nudge()
+        if is_sent:
+            self._send_wake()
+        else:
+            self._nudge()
 
     def _nudge(self) -> None:
         with self._sending:  # or the descriptor's number may be another file's by now

@@ -245,7 +245,8 @@ class CheckpointEngine(EngineUpkeep):
 
         Raises:
             FencedError: yet another owner has claimed it at the same time.
-            ServiceUnavailableError: the service does not answer.
+            ServiceUnavailableError: the service does not answer; nothing is certain then but that
+                the next save of this process takes the execution over again.
         """
         owned, token = self.new_claim(execution_id)
         epoch = await self.confirm_claim(execution_id, token)

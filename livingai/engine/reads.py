@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from livingai import serial
 from livingai.asked import check_text, shown
@@ -18,15 +19,18 @@ from livingai.node import ExecutionNode
 from livingai.protocol import verbs
 from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import History, place_of, unpack_history
-from livingai.protocol.ranges import NodePage, unpack_page
+from livingai.protocol.ranges import NodePage, RangesAsked, states_bytes, unpack_page
 from livingai.protocol.sections import Cached, decode_checkpoint, decode_state
-from livingai.protocol.verbs import Answer, Verb
+from livingai.protocol.verbs import Answer, PackedPage, Verb
 from livingai.queue.layout import StateKind, offset_of, segment_of
 from livingai.queue.patch import with_state
 from livingai.queue.record import read_record
 from livingai.stores.base import CostLine, ExecutionFilter, NodeRange
 
 CostGroup = Literal["execution", "name", "day"]
+T = TypeVar("T")
+#: States of a page from so many bytes on are unpacked beside the event loop.
+_LARGE_BYTES: Final = 1 << 18
 
 
 class CheckpointReader(EngineLifecycle):
@@ -142,7 +146,7 @@ class CheckpointReader(EngineLifecycle):
         """
         request = _range_request(execution_id, asked)
         answer = await self._ask(verbs.NODES_BETWEEN, *request, *self._limit())
-        return unpack_page(answer, asked, execution_id)
+        return await _unpacked([answer], lambda: unpack_page(answer, asked, execution_id))
 
     def nodes_between_sync(self, execution_id: str, asked: NodeRange) -> NodePage:
         """Twin of :meth:`nodes_between`."""
@@ -151,27 +155,23 @@ class CheckpointReader(EngineLifecycle):
         return unpack_page(answer, asked, execution_id)
 
     async def node_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
-        """The pages of several ranges of one execution, in their order: asked all at once, so this
-        takes hardly longer than one. Raises as :meth:`nodes_between`."""
-        return await asyncio.gather(*(self.nodes_between(execution_id, each) for each in asked))
+        """The pages of several ranges of one execution, in their order, from one request (a further
+        one for each 8 MB). Raises as :meth:`nodes_between`."""
+        ranges = _ranges_asked(execution_id, asked)
+        while ranges.left:
+            request = [execution_id, ranges.to_wire(), *self._limit()]
+            answers = await self._ask(verbs.NODE_PAGES, *request)
+            await _unpacked(answers, partial(ranges.take, answers))
+        return ranges.pages
 
     def node_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """Twin of :meth:`node_pages`."""
-        connection = self.open_handle().connection
-        requests = [_range_request(execution_id, each) for each in asked]
-        verb = verbs.NODES_BETWEEN
-        sent = [connection.request(verb.name, *each, *self._limit()) for each in requests]
-        try:
-            answers = [verb.read(each.result(self.config.service_timeout_s)) for each in sent]
-        except TimeoutError as error:
-            raise self._no_answer(verb.name) from error
-        finally:
-            for each in sent:
-                each.cancel()
-        return [
-            unpack_page(answer, each, execution_id)
-            for answer, each in zip(answers, asked, strict=True)
-        ]
+        ranges = _ranges_asked(execution_id, asked)
+        while ranges.left:
+            request = [execution_id, ranges.to_wire(), *self._limit()]
+            answers = self._ask_sync(verbs.NODE_PAGES, *request)
+            ranges.take(answers)
+        return ranges.pages
 
     def cached(self, execution_id: str) -> Cached | None:
         """The newest state as far as the hot cache knows; sends no request."""
@@ -334,6 +334,20 @@ def _range_request(execution_id: str, asked: NodeRange) -> list[Any]:
     if not isinstance(asked, NodeRange):
         raise ConfigurationError(f"a range of nodes is a NodeRange, not {shown(asked)}")
     return [execution_id, asked.to_wire()]
+
+
+def _ranges_asked(execution_id: str, asked: Sequence[NodeRange]) -> RangesAsked:
+    for each in asked:
+        _range_request(execution_id, each)
+    return RangesAsked(execution_id, asked)
+
+
+async def _unpacked(answers: Sequence[PackedPage], unpack: Callable[[], T]) -> T:
+    """What ``unpack()`` gives: called in another thread where the states are so large that the
+    event loop should not wait for them."""
+    if states_bytes(answers) < _LARGE_BYTES:
+        return unpack()
+    return await asyncio.to_thread(unpack)
 
 
 def _costs(group: CostGroup, prefix: str) -> list[Any]:

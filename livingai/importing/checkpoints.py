@@ -19,7 +19,8 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple, Protocol
 
 from livingai.adapters.langgraph import LivingAISaver
-from livingai.adapters.langgraph.entries import TaskWrite, ThreadName, WritesEntry
+from livingai.adapters.langgraph.entries import TaskWrite, WritesEntry
+from livingai.adapters.langgraph.ids import ThreadName
 from livingai.adapters.shared_log import SharedLog
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ImportSourceError, UnreadableValueError

@@ -7,7 +7,8 @@ Rules:
    its node in this version or a newer one, and a state at least as new as its own (retention drops
    older ones, never the newest). Of one that is ``superseded``, a newer write is there.
 2. What was deleted since is not missed: the store keeps the deletion among the execution's owners,
-   and the claims before it.
+   and the claims before it. Nor is a node that was removed: of nodes that are not there at all,
+   those up to the newest version that the store says was removed.
 3. The journal is read before the store, and the outcome is written after the commit, so what is
    written meanwhile is not missed. What is missing is asked for twice: it may be deleted meanwhile.
 """
@@ -118,11 +119,15 @@ def _missing(store: Store, execution_id: str, records: list[SettledRecord]) -> l
         newest, state = _newest(store, execution_id)
         ids = {record.node_id for record, _ in wanted}
         nodes = _versions(store, execution_id, ids)
+        # Asked for last: what was gone by now is noted by now.
+        dropped = store.dropped_upto(execution_id) or (0, 0)
     except CorruptRecordError:
         return []  # a finding of its own
     for record, version in wanted:
         if record.outcome is OutcomeStatus.SUPERSEDED:
             there = newest >= version
+        elif record.node_id not in nodes and version <= dropped:
+            continue
         else:
             there = nodes.get(record.node_id, (0, 0)) >= version
             there = there and (not record.has_state or state >= version)

@@ -15,11 +15,3 @@ class ExitCode(IntEnum):
     RUNNING = 3
     #: It was asked to end before the store had everything; the rest waits in the state directory.
     RECORDS_LEFT = 4
-
-
-class CommandExit(IntEnum):
-    """How a command ended, where that is more than done (0), failed (1) or not understood (2)."""
-
-    #: Data that it was given, or read back, are not what they should be (``EX_DATAERR`` of
-    #: sysexits.h).
-    DATA = 65

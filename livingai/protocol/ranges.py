@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from livingai.errors import ServiceError
 from livingai.node import ExecutionNode
 from livingai.protocol.sections import decode_checkpoint
 from livingai.protocol.verbs import PackedPage
@@ -52,3 +53,44 @@ def unpack_page(answer: PackedPage, asked: NodeRange, execution_id: str) -> Node
     )  # fmt: skip
     rest = asked.rest(nodes[-1].node.id) if answer.more and nodes else None
     return NodePage(nodes, rest)
+
+
+class RangesAsked:
+    """Several ranges of one execution that are asked at once. An answer may leave some of them out,
+    where the others are large; those are asked again, until :attr:`left` is empty."""
+
+    def __init__(self, execution_id: str, asked: Sequence[NodeRange]) -> None:
+        self._execution_id = execution_id
+        self._pages: list[NodePage | None] = [None] * len(asked)
+        #: By their places in the answer.
+        self.left = dict(enumerate(asked))
+
+    def to_wire(self) -> list[Any]:
+        """What has to be asked next."""
+        return [each.to_wire() for each in self.left.values()]
+
+    def take(self, answers: Sequence[PackedPage]) -> None:
+        """Unpack what the service answered to :meth:`to_wire`.
+
+        Raises:
+            ServiceError: it is no answer to that.
+            CorruptRowError, CorruptBlobError: as :func:`unpack_page`.
+        """
+        answered = [bool(page.entries) or not page.more for page in answers]
+        if len(answers) != len(self.left) or not any(answered):
+            raise ServiceError(
+                f"the service answered {len(answers)} pages to {len(self.left)} ranges"
+            )
+        for at, page, is_answered in zip(list(self.left), answers, answered, strict=True):
+            if is_answered:
+                self._pages[at] = unpack_page(page, self.left.pop(at), self._execution_id)
+
+    @property
+    def pages(self) -> list[NodePage]:
+        """The pages, in the order in which they were asked for."""
+        return [page for page in self._pages if page is not None]
+
+
+def states_bytes(pages: Sequence[PackedPage]) -> int:
+    """Bytes of the states that are to be unpacked."""
+    return sum(len(entry.state or b"") for page in pages for entry in page.entries)

@@ -75,6 +75,20 @@ class PackedEntry(NamedTuple):
     state: bytes | None
 
 
+class StateSize(NamedTuple):
+    """A checkpoint without its state: the node that carried it, the (epoch, seq) of that write, the
+    bytes of the state and of what is stored of it, whether that is a delta on another checkpoint,
+    and when it was saved (seconds since the Unix epoch)."""
+
+    node_id: str
+    epoch: int
+    seq: int
+    raw_bytes: int
+    stored_bytes: int
+    is_delta: bool
+    saved_at: float
+
+
 class PackedPage(NamedTuple):
     """The first nodes of a range; ``more``: others follow."""
 
@@ -142,6 +156,14 @@ def _page(answer: Any) -> PackedPage:
     return PackedPage(entries, bool(more))
 
 
+def _sizes(answer: Any) -> list[StateSize]:
+    return [StateSize(*line) for line in _lines(answer)]
+
+
+def _pages(answer: Any) -> list[PackedPage]:
+    return [_page(page) for page in _lines(answer)]
+
+
 def _dropped(answer: Any) -> DroppedNodes:
     nodes, blob_bytes, kept = answer
     return DroppedNodes(int(nodes), int(blob_bytes), tuple(map(str, kept)))
@@ -176,9 +198,11 @@ NODES: Final = Verb[list[Any]]("nodes", Barrier.ONE, _READER, checked_message)
 HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, checked_message)
 LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
 NODES_BETWEEN: Final = Verb[PackedPage]("nodes_between", Barrier.ONE, _READER, _page)
+NODE_PAGES: Final = Verb[list[PackedPage]]("node_pages", Barrier.ONE, _READER, _pages)
 EXECUTIONS: Final = Verb[list[ExecutionInfo]](
     "executions", Barrier.ALL, _READER, executions_from_wire
 )
+CHECKPOINTS: Final = Verb[list[StateSize]]("checkpoints", Barrier.ONE, _READER, _sizes)
 COSTS: Final = Verb[list[CostLine]]("costs", Barrier.ALL, _READER, _costs)
 SIZE: Final = Verb[int]("size", Barrier.NONE, _READER, int)
 DELETE: Final = Verb[int]("delete", Barrier.ONE, _HOUSEKEEPER, int)
@@ -197,8 +221,8 @@ def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
 
 #: What agents and commands ask the service.
 VERBS: Final = _by_name((
-    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, EXECUTIONS, COSTS, SIZE,
-    DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
+    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, EXECUTIONS, CHECKPOINTS, COSTS,
+    SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
 ))  # fmt: skip
 #: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
 INTERNAL: Final = _by_name((

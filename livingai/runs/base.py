@@ -283,11 +283,19 @@ class BaseRun:
             self._life.node.cost_tokens += tokens
 
     @contextmanager
-    def scope(self, name: str) -> Generator[None]:
+    def scope(self, name: str, *, across_tasks: bool = False) -> Generator[None]:
         """Calls inside are counted by themselves, under a name that is unique among the ones
-        opened here: for threads, and for tasks whose first calls come in no fixed order."""
+        opened here: for threads, and for tasks whose first calls come in no fixed order.
+
+        With ``across_tasks`` "here" is the program, or the call that is under way, whatever task
+        opens the scope: for names that say by themselves which calls these are, in programs that
+        may start their tasks in another way when they are resumed (a framework's next release).
+        """
         with self._lock:
-            inner = self._scope().named(name)
+            outer = self._scope()
+            if across_tasks:
+                outer = outer.around_tasks()
+            inner = outer.named(name)
         token = enter(inner)
         try:
             yield

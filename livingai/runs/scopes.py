@@ -95,6 +95,13 @@ class Scope:
         suffix = f"#{count}" if count else ""
         return Scope(self.run, f"{self.path}({quote(name, safe=' ')}){suffix}.", self)
 
+    def around_tasks(self) -> Scope:
+        """The scope of the call, or of the program, that this one is a task's or a named one of."""
+        scope = self
+        while scope.parent is not None and scope.parent.call is scope.call:
+            scope = scope.parent
+        return scope
+
     def calls(self) -> Iterator[Call]:
         """The calls that are under way around this place, the innermost first."""
         scope: Scope | None = self

@@ -12,6 +12,7 @@ Nothing of it is imported before it is used.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ _HOMES = {
     "store_machine": "livingai.testing.stateful",
 }
 
+#: Modules with asserts of tests.
+_ASSERTING = tuple(
+    f"livingai.testing.{module}"
+    for module in (
+        *("adapters", "conformance", "keeping", "reading", "writing"),
+        *("owning", "racing", "dropping", "ranging"),
+    )
+)
+
 __all__ = [
     "AdapterConformance",
     "AdapterHarness",
@@ -48,17 +58,8 @@ def __getattr__(name: str) -> Any:
         import pytest  # noqa: PLC0415 - only the test extra has it
 
         # So that a failing assert in these modules explains itself as one in a test file does.
-        pytest.register_assert_rewrite(
-            "livingai.testing.adapters",
-            "livingai.testing.conformance",
-            "livingai.testing.keeping",
-            "livingai.testing.reading",
-            "livingai.testing.writing",
-            "livingai.testing.owning",
-            "livingai.testing.racing",
-            "livingai.testing.dropping",
-            "livingai.testing.ranging",
-        )
+        # (One that is imported already has to stay as it is; pytest would warn.)
+        pytest.register_assert_rewrite(*(each for each in _ASSERTING if each not in sys.modules))
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

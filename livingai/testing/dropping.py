@@ -93,6 +93,29 @@ class DroppingTests:
         store.delete_execution("run")
         assert store.drop_nodes("run", ["a"]) == nothing
 
+    def test_what_was_dropped_is_noted_up_to_its_newest_save(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        commit(store, [make_row(seq=seq, node_id=name) for seq, name in enumerate("abcab")])
+        commit(store, [make_row("other", 0), make_row("other", 1)])
+        assert store.dropped_upto("run") is store.dropped_upto("unknown") is None
+        assert store.drop_nodes("run", ["b", "x"]).kept == ("b",), "it was saved last"
+        assert store.dropped_upto("run") is None
+        expected = (("c", (1, 2)), ("a", (1, 3)))
+        for name, upto in expected:
+            assert store.drop_nodes("run", [name]).nodes == 1
+            assert store.dropped_upto("run") == upto
+        commit(store, [make_row(seq=0, claim="next", node_id=name) for name in "d"])
+        commit(store, [make_row(seq=1, claim="next", node_id="e")])
+        assert store.drop_nodes("run", ["d"]).nodes == 1
+        with self.make_store(tmp_path) as other:
+            assert other.dropped_upto("run") == (2, 0)
+            assert other.dropped_upto("other") is None
+        assert store.drop_nodes("run", ["b"]).nodes == 1
+        assert store.dropped_upto("run") == (2, 0), "an older one goes later"
+        store.delete_execution("run")
+        assert store.dropped_upto("run") is None
+
     def test_an_empty_state_is_dropped(self, store: Store) -> None:
         for claim in "xy":
             commit(store, [make_row(seq=seq, claim=claim, node_id=f"{claim}{seq}", blob=b"")

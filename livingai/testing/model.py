@@ -26,6 +26,7 @@ class _Execution:
     #: rows whose nodes were removed.
     last: dict[int, int] = field(default_factory=dict)
     life: tuple[Version, Row] | None = None
+    dropped_upto: Version | None = None
 
     def epoch_of(self, claim: str | None) -> int | None:
         return next((epoch for known, epoch in self.owners if known == claim), None)
@@ -64,6 +65,7 @@ class _Execution:
         self.dropped.clear()
         self.last.clear()
         self.life = None
+        self.dropped_upto = None
 
     def versions(self, node_id: str) -> list[Version]:
         """The stored versions of a node, oldest first."""
@@ -153,7 +155,13 @@ class StoreModel:
         sizes = [len(row.blob or b"") for v, row in gone.items() if v not in execution.dropped]
         execution.rows = {v: row for v, row in execution.rows.items() if v not in gone}
         execution.dropped -= set(gone)
+        if gone:
+            execution.dropped_upto = max(*gone, execution.dropped_upto or (0, 0))
         return DroppedNodes(len(asked - kept), sum(sizes), tuple(sorted(kept)))
+
+    def dropped_upto(self, execution_id: str) -> Version | None:
+        """What ``dropped_upto`` has to answer."""
+        return self._executions.get(execution_id, _Execution()).dropped_upto
 
     def is_dropped(self, row: Row) -> bool:
         """Whether this row was stored, and its checkpoint dropped."""

@@ -166,6 +166,8 @@ def store_machine(make_store: Callable[[Path], Store]) -> type[RuleBasedStateMac
             dropped = self.stores[which].drop_nodes(execution_id, ids)
             assert dropped == self.model.drop_nodes(execution_id, ids)
             assert self.lacks_no_base(execution_id) or not whole
+            upto = self.model.dropped_upto(execution_id)
+            assert [store.dropped_upto(execution_id) for store in self.stores] == [upto] * 2
             for store in self.stores:
                 found = ranged(store.nodes_between(execution_id, asked))
                 assert found == self.model.nodes_between(execution_id, asked)

@@ -9,6 +9,7 @@ from livingai.stores.base import DroppedNodes, NodeRange, StoredCheckpoint
 from livingai.stores.checked import newest_checkpoint, rows_of, whole
 from livingai.stores.postgres.arrays import bigint_array, text_array
 from livingai.stores.postgres.connection import Session
+from livingai.stores.postgres.drops import PostgresDrops
 from livingai.stores.postgres.rows import is_text, key, read_blob, read_wire, unkey
 from livingai.stores.retention import plan_node_drops
 
@@ -64,6 +65,7 @@ class PostgresRanges:
     def __init__(self, session: Session, schema: str) -> None:
         self._session = session
         self._schema = schema
+        self._drops = PostgresDrops(session, schema)
 
     def nodes_between(self, execution_id: str, asked: NodeRange) -> list[StoredCheckpoint]:
         """The nodes of a range, each with the newest state that it was saved with."""
@@ -112,6 +114,7 @@ class PostgresRanges:
         if not asked or not is_text(execution_id):
             return DroppedNodes(0, 0, ())
         stored = key(execution_id)
+        self._drops.prepare()
         with self._session.transaction() as ask:
 
             def run(statement: str, *arguments: Any) -> list[Any]:
@@ -122,13 +125,13 @@ class PostgresRanges:
                 return DroppedNodes(0, 0, ())
             newest_node, *life = line[0]
             there = run(_THERE, stored, text_array(asked))
-            ended = {node_id for node_id, *version in there if version == life}
+            newest = {node_id: (epoch, seq) for node_id, epoch, seq in there}
+            ended = {node_id for node_id, version in newest.items() if [*version] == life}
             checkpoints = [
                 StoredCheckpoint([], epoch, seq, b"", 0, node_id, base_hash, content_hash)
                 for epoch, seq, node_id, base_hash, content_hash in run(_CHECKPOINTS, stored)
             ]
-            known = {node_id for node_id, *_ in there}
-            going, versions = plan_node_drops(checkpoints, known - ended, newest_node)
+            going, versions = plan_node_drops(checkpoints, set(newest) - ended, newest_node)
             blob_bytes = 0
             if versions:
                 epochs, seqs = zip(*versions, strict=True)
@@ -136,5 +139,10 @@ class PostgresRanges:
                 blob_bytes = int(run(_DROP_STATES, stored, *arrays)[0][0])
             if going:
                 run(_DROP, stored, text_array(going), stored)
-        kept = sorted(unkey(node_id) for node_id in known - set(going))
+                self._drops.note(ask, stored, max(newest[node_id] for node_id in going))
+        kept = sorted(unkey(node_id) for node_id in set(newest) - set(going))
         return DroppedNodes(len(going), blob_bytes, tuple(kept))
+
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The newest version of all nodes that were removed."""
+        return self._drops.upto(execution_id, key(execution_id)) if is_text(execution_id) else None

@@ -10,6 +10,7 @@ from livingai.stores.base import Row, RowResult, RowStatus
 from livingai.stores.postgres.arrays import bigint_array, text_array
 from livingai.stores.postgres.batch import calls
 from livingai.stores.postgres.connection import Run, Session
+from livingai.stores.postgres.drops import PostgresDrops
 from livingai.stores.postgres.rows import is_text, key, prepare
 from livingai.stores.shared.rows import Write, owned
 
@@ -86,7 +87,9 @@ class PostgresWrites:
         if not is_text(execution_id):
             return 0
         statement = f"SELECT {self._schema}.delete_execution(%s)"
-        return int(self._session.read(statement, (key(execution_id),))[0][0])
+        nodes = int(self._session.read(statement, (key(execution_id),))[0][0])
+        PostgresDrops(self._session, self._schema).forget(key(execution_id))
+        return nodes
 
     def drop_checkpoints(self, execution_id: str, versions: Sequence[tuple[int, int]]) -> int:
         """Remove checkpoints; the number of blob bytes removed."""

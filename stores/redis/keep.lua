@@ -223,6 +223,7 @@ local function remove(prefix, entry, top, count)
 
   local fields, members, blobs, to_run, to_nodes, from_nodes = {}, {}, {}, {}, {}, {}
   local size, node_count = 0, 0
+  local dropped = call('HGET', run, 'dropped') or ''
   for _, version in ipairs(versions) do
     local checkpoint = find_checkpoint(version)
     if not checkpoint then return {0} end
@@ -246,6 +247,7 @@ local function remove(prefix, entry, top, count)
   end
   for node_id, head in pairs(heads) do
     node_count = node_count + 1
+    if head[1] > dropped then dropped = head[1] end
     table.insert(fields, 'h:' .. node_id)
     table.insert(fields, 'w:' .. node_id)
     table.insert(members, 'n' .. head[2] .. ':' .. node_id)
@@ -261,6 +263,7 @@ local function remove(prefix, entry, top, count)
   for _, key in ipairs(blobs) do call('UNLINK', key) end
   write('HDEL', run, fields)
   write('HSET', run, to_run)
+  if dropped ~= '' then call('HSET', run, 'dropped', dropped) end
   write('ZREM', places, members)
   write('HDEL', nodes, from_nodes)
   write('HSET', nodes, to_nodes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from livingai.errors import CorruptRowError, StoreError
+from livingai.errors import StoreError
 from livingai.node import NodeField
 from livingai.stores.base import NodeRange, StoredCheckpoint
 from livingai.stores.checked import newest_checkpoint
@@ -19,7 +19,13 @@ from livingai.stores.ranges import Version
 from livingai.stores.redis.keys import Keys, as_bytes, parse_version, sortable, version
 from livingai.stores.redis.link import Command, Link, Script
 from livingai.stores.redis.reads import PAGE_BYTES, RedisReads, item
-from livingai.stores.redis.rows import parsing, read_blob, read_checkpoint, read_wire
+from livingai.stores.redis.rows import (
+    evicted,
+    parsing,
+    read_blob,
+    read_checkpoint,
+    read_wire,
+)
 
 #: What the places of the index begin with; the first text behind all of them.
 _KIND: Final = b"i:"
@@ -68,10 +74,7 @@ class RedisRanges:
             )  # fmt: skip
             if last is None:
                 if rows == [b"evicted"]:
-                    raise CorruptRowError(
-                        f"the Redis server has lost which nodes execution {execution_id} has: the "
-                        "list was evicted (use maxmemory-policy noeviction)"
-                    )
+                    raise evicted(execution_id)
                 return None
             for name, *row in rows:
                 found.append(_found(execution_id, name, row))

@@ -69,8 +69,8 @@ end
 -- False: the index of ids, which an earlier livingai does not keep, lacks some.
 local function between(low, high, limit, most, backwards, states, after, upto)
   local node_count = number_of('n')
+  if node_count ~= tonumber(call('HGET', run, 'nodes') or 0) then return {false, 'evicted'} end
   if number_of('i') ~= node_count then return {false, 'index'} end
-  if node_count < tonumber(call('HGET', run, 'nodes') or 0) then return {false, 'evicted'} end
   local command = backwards and 'ZREVRANGEBYLEX' or 'ZRANGEBYLEX'
   local from, to = low, high
   if backwards then from, to = high, low end

@@ -11,7 +11,13 @@ from livingai.stores.base import SizedBlob, StoredCheckpoint, StoredNode
 from livingai.stores.checked import newest_checkpoint
 from livingai.stores.redis.keys import Keys, as_bytes, entries, parse_version
 from livingai.stores.redis.link import Command, Link, Script
-from livingai.stores.redis.rows import parsing, read_blob, read_checkpoint, read_wire
+from livingai.stores.redis.rows import (
+    evicted,
+    parsing,
+    read_blob,
+    read_checkpoint,
+    read_wire,
+)
 
 #: Rows of a page.
 _PAGE: Final = 256
@@ -103,9 +109,10 @@ class RedisReads:
         for line in self._pages(execution_id, "nodes"):
             with parsing(execution_id):
                 place, head, wire = line[0], item(line, 1), item(line, 2)
-                if head is None:
-                    continue  # evicted; its wire has the same fate, or is of no use
                 first, _, node_id = place[1:].partition(b":")
+                # Of a run that was evicted, the list of its nodes may be left.
+                if head is None or head.split()[1] != first:
+                    raise evicted(execution_id)
                 newest, _, carries, _, _ = head.split()
                 epoch, seq = parse_version(newest)
                 since = parse_version(first)
@@ -147,6 +154,13 @@ class RedisReads:
                 for field, claim in fields.items()
                 if field.startswith(b"#")
             )
+
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The newest version of all nodes that were removed; None: none was."""
+        key = self._keys.of(execution_id).run
+        found: bytes | None = self._one(execution_id, Command(key, ("HGET", key, "dropped")))
+        with parsing(execution_id):
+            return parse_version(found) if found else None
 
 
 def checked_reply(execution_id: str, reply: Any) -> Any:

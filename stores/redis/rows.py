@@ -138,6 +138,14 @@ def parsing(execution_id: str) -> Iterator[None]:
         ) from error
 
 
+def evicted(execution_id: str) -> CorruptRowError:
+    """What to raise where the list of an execution's nodes and its data do not fit."""
+    return CorruptRowError(
+        f"the Redis server has lost nodes of execution {execution_id}, or the list of them: it was "
+        "evicted, or another program removed it (use maxmemory-policy noeviction)"
+    )
+
+
 def read_wire(execution_id: str, stored: bytes | None, node_id: str | None = None) -> list[Any]:
     """The node section as it was written.
 

@@ -318,6 +318,10 @@ class RedisStore(Store):
         """(epoch, claim) of all that ever owned the execution, oldest first."""
         return self._reads.owners(execution_id)
 
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The newest version of all nodes that were removed from an execution."""
+        return self._reads.dropped_upto(execution_id)
+
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Sums of nodes by execution, name or day; reads every node."""
         return self._listing.costs(group, prefix)

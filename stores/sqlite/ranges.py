@@ -9,7 +9,7 @@ from livingai.stores.base import DroppedNodes, NodeRange, StoredCheckpoint
 from livingai.stores.checked import digest, integer, newest_checkpoint, rows_of, text, whole
 from livingai.stores.retention import plan_node_drops
 from livingai.stores.shared.rows import read_blob, read_wire
-from livingai.stores.sqlite import keeping
+from livingai.stores.sqlite import drops, keeping
 from livingai.stores.sqlite.file import DatabaseFile
 
 if TYPE_CHECKING:
@@ -109,12 +109,14 @@ def drop_nodes(
             return DroppedNodes(0, 0, ())
         newest_node, *life = line
         there: dict[str, int] = {}
+        newest: dict[str, tuple[int, int]] = {}
         lives: set[str] = set()
         for node_id in node_ids:
             node: Any = connection.execute(_NODE, (node_id, execution_id)).fetchone()
             if node is not None:
                 *version, cost = node
                 there[node_id] = integer(cost, "cost_tokens")
+                newest[node_id] = (version[0], version[1])
                 if version == life:
                     lives.add(node_id)
         checkpoints = [
@@ -128,4 +130,6 @@ def drop_nodes(
         blob_bytes = keeping.drop_checkpoints(connection, execution_id, versions)
         tokens = sum(there[node_id] for node_id in going)
         connection.execute(_COUNT, (len(going), tokens, execution_id))
+        if going:
+            drops.note_drop(connection, execution_id, max(newest[node_id] for node_id in going))
     return DroppedNodes(len(going), blob_bytes, tuple(sorted(set(there) - set(going))))

@@ -196,7 +196,10 @@ NAMES: Final = frozenset(
 )
 
 #: The tables that are ours in a file that may have others', too.
-TABLES: Final = ("executions", "owners", "nodes", "checkpoints", "blobs", "livingai_marks")
+TABLES: Final = (
+    *("executions", "owners", "nodes", "checkpoints", "blobs"),
+    *("livingai_marks", "livingai_drops"),
+)
 
 
 def schema_version(connection: apsw.Connection, path: str) -> int:

@@ -39,7 +39,7 @@ from livingai.stores.base import (
     StoreSpec,
 )
 from livingai.stores.shared.prefixes import behind
-from livingai.stores.sqlite import keeping, marks, ranges, reads
+from livingai.stores.sqlite import drops, keeping, marks, ranges, reads
 from livingai.stores.sqlite.errors import check_place, is_open_here, translated
 from livingai.stores.sqlite.file import DatabaseFile, connect
 from livingai.stores.sqlite.leftovers import has_foreign_log
@@ -323,6 +323,10 @@ class SQLiteStore(Store):
     def owners(self, execution_id: str) -> list[tuple[int, str | None]]:
         """(epoch, claim) of all that ever owned the execution, oldest first."""
         return keeping.owners(self._file, execution_id)
+
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        """The newest version of all nodes that were removed from an execution."""
+        return drops.dropped_upto(self._file, execution_id)
 
     def costs(self, *, group: str = "execution", prefix: str = "") -> list[CostLine]:
         """Sums of nodes by execution, name or day."""

@@ -11,6 +11,7 @@ from livingai.stores.base import DroppedNodes, Row, RowResult, RowStatus
 from livingai.stores.shared.rows import Write, owned, prepare
 from livingai.stores.sqlite import keeping, ranges
 from livingai.stores.sqlite.batch import Batch
+from livingai.stores.sqlite.drops import forget_drops
 from livingai.stores.sqlite.errors import translate
 from livingai.stores.sqlite.file import DatabaseFile
 from livingai.stores.sqlite.owners import Owners
@@ -103,6 +104,7 @@ class SQLiteWrites:
 def _remove(connection: apsw.Connection, execution_id: str, *tables: str) -> int:
     """Remove an execution's blobs and rows; the number of rows of the last table."""
     connection.execute(_DELETE_BLOBS, (execution_id,))
+    forget_drops(connection, execution_id)
     for table in tables:
         connection.execute(f"DELETE FROM {table} WHERE execution_id = ?", (execution_id,))
     return connection.changes()

@@ -38,13 +38,17 @@ def foreign(source: str) -> set[str]:
 
 
 def is_installed(module: str) -> bool:
-    """Whether the package of a module is installed. Several share a top-level name without a file
-    of its own: ``google``, of which any may be there."""
-    parts = module.split(".")
-    spec = importlib.util.find_spec(parts[0])
-    if spec is None or spec.origin is not None or len(parts) == 1:
+    """Whether a module is installed: its package may be there without it, in an earlier version.
+    Looks for its file, and imports nothing."""
+    top, *parts = module.split(".")
+    spec = importlib.util.find_spec(top)
+    places = None if spec is None else spec.submodule_search_locations
+    if not parts or places is None:
         return spec is not None
-    return importlib.util.find_spec(".".join(parts[:2])) is not None
+    return any(
+        path.is_dir() or any(path.parent.glob(f"{path.name}.*"))
+        for path in (Path(place, *parts) for place in places)
+    )
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

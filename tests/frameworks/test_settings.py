@@ -3,6 +3,7 @@ version that its adapter takes."""
 
 from __future__ import annotations
 
+import importlib
 import tomllib
 import warnings
 from importlib import metadata
@@ -10,7 +11,25 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 
+from livingai.errors import FrameworkVersionError
 from tests.support.agents import ROOT
+
+#: Pins a version of Pydantic AI that the adapter of that refuses.
+HARNESS = "pydantic-ai-harness"
+
+
+def version(distribution: str) -> str | None:
+    """That of a distribution; None: it is not installed here."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@pytest.mark.skipif(version(HARNESS) is None, reason="its Pydantic AI is not installed here")
+def test_an_adapter_refuses_a_version_that_another_framework_pins() -> None:
+    with pytest.raises(FrameworkVersionError, match=r"livingai\[pydantic-ai\]"):
+        importlib.import_module("livingai.adapters.pydantic_ai")
 
 
 def warn(module: str, category: type[Warning] = DeprecationWarning) -> None:
@@ -41,9 +60,8 @@ def test_an_environment_has_frameworks_that_are_supported() -> None:
     ours = {"bench", "lint", "postgres", "test"}
     wrong = []
     for each in (Requirement(text) for extra in extras.keys() - ours for text in extras[extra]):
-        try:
-            installed = metadata.version(each.name)
-        except metadata.PackageNotFoundError:
+        installed = version(each.name)
+        if installed is None or (each.name == "pydantic-ai-slim" and version(HARNESS)):
             continue
         if not each.specifier.contains(installed, prereleases=True):
             wrong.append(f"{each.name} {installed} is not in {each.specifier}")

@@ -15,7 +15,11 @@ import sys
 import pytest
 
 #: Worlds in which something was wrong once: seed, interleavings, options.
-ONCE_WRONG = [(2035748102, 1521, ["--small"]), (186472894, 185, [])]
+ONCE_WRONG = [
+    (2035748102, 1521, ["--small"]),
+    (87315160, 537, ["--small"]),
+    (186472894, 185, []),
+]
 SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or secrets.randbits(31)
 #: What has to happen in so many interleavings at least, or the simulation does not look where
 #: faults are. About a third of what it is.

@@ -35,7 +35,7 @@ class Script:
         self.history = history
         self.over = False
         self.at = "has not begun"
-        #: Executions that a save has entered and then not written to: the next one takes over.
+        #: Executions that a save or a claim has entered, and then failed: the next save takes over.
         self._entered_only: dict[str, Entry] = {}
 
     def __str__(self) -> str:
@@ -83,6 +83,13 @@ class Script:
             if entry.agent == self.agent.name and entry.began == self._began:
                 entry.returned = self.scheduler.now
 
+    def _enters_later(self, execution: str) -> None:
+        """A call has failed in which the agent may have entered an execution: the take-over is over
+        with its next save."""
+        for entry in self.history.entries:
+            if entry.agent == self.agent.name and entry.began == self._began:
+                self._entered_only[execution] = entry
+
     def save(self, execution: str) -> None:
         """Save a state."""
         agent = self.agent
@@ -105,9 +112,7 @@ class Script:
         except JournalError:  # full, or the disk has failed
             write.refused, write.returned = True, self.scheduler.now
             self._enters()
-            for entry in self.history.entries:
-                if entry.agent == agent.name and entry.began == self._began:
-                    self._entered_only[execution] = entry
+            self._enters_later(execution)
             return
         write.returned = self.scheduler.now
         self._enters()
@@ -142,9 +147,13 @@ class Script:
     def claim(self, execution: str) -> None:
         """Take an execution over explicitly."""
         self._began = self.scheduler.now
-        with contextlib.suppress(FencedError, ServiceUnavailableError, JournalError):
+        try:
             self.agent.engine.claim_sync(execution)
-        self._enters()
+        except (FencedError, ServiceUnavailableError, JournalError):
+            self._enters()
+            self._enters_later(execution)
+        else:
+            self._enters()
 
     def sync(self, _execution: str) -> None:
         """The background thread syncs."""

@@ -135,6 +135,9 @@ class SimStore(Store):
     def drop_nodes(self, execution_id: str, node_ids: Collection[str]) -> DroppedNodes:
         raise NotImplementedError
 
+    def dropped_upto(self, execution_id: str) -> tuple[int, int] | None:
+        raise NotImplementedError
+
     def delete_execution(self, execution_id: str) -> int:
         raise NotImplementedError
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livingai import CheckpointEngine
+from livingai.errors import ConfigurationError
 from tests.support.agents import Agent
 from tests.support.place import Place, _descriptors
 from tests.support.postgres_servers import shared_url
@@ -62,6 +63,17 @@ def place(
     monkeypatch.setenv(TAG, made.tag)
     yield made
     made.finish()
+
+
+def refuses_odd_places(make: Callable[..., object], engine: CheckpointEngine) -> None:
+    """See that a class of an adapter takes an engine, and a level of durability, and nothing else
+    in their places. ``make`` gets the engine and the keyword ``durability``."""
+    for odd in ("agent.db", None, 7):
+        with pytest.raises(ConfigurationError, match="engine must be a CheckpointEngine"):
+            make(odd)
+    for level in ("fsync", 1):
+        with pytest.raises(ConfigurationError, match=r"durability must be a .*Durability"):
+            make(engine, durability=level)
 
 
 def other_process(place: Place, **settings: Any) -> Agent:

@@ -243,8 +243,10 @@ def _read_log(history: History, agent: str, host: str, log: Path) -> None:
             history.reads.append(
                 Read(note["execution"], agent, host, note["began"], at, note["key"], note["sound"])
             )
-        if kind in ("saved", "refused", "claimed"):
+        if kind in ("saved", "claimed"):
+            execution = writes[note["key"]].execution if kind == "saved" else note["execution"]
             for entry in entered:
-                entry.returned = min(entry.returned, at) if entry.began <= at else entry.returned
+                if entry.execution == execution and entry.began <= at:
+                    entry.returned = min(entry.returned, at)
     history.writes += writes.values()
     history.entries += entered

@@ -133,9 +133,8 @@ class SoakAgent:
         try:
             self.engine.claim_sync(execution)
         except (FencedError, ServiceUnavailableError):
-            return
-        finally:
-            self.note(kind="claimed", began=self.began, at=time.monotonic_ns())
+            return  # it has taken the execution over with its next save of it
+        self.note(kind="claimed", execution=execution, at=time.monotonic_ns())
 
     def tidy(self, _execution: str) -> None:
         """Housekeeping, beside what others write."""

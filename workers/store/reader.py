@@ -101,11 +101,37 @@ class ReaderRole(Role):
         self, execution_id: str, wire: list[Any], max_bytes: int = DEFAULT_MAX_STATE_BYTES
     ) -> list[Any]:
         """The nodes of a range, with their versions and states, and whether more may follow. Ends
-        early once they have :data:`_PAGE_BYTES`. The store is asked for a few, and then for as many
-        as may fit: it reads all states of an answer at once."""
-        asked = NodeRange.from_wire(wire)
+        early once they have :data:`_PAGE_BYTES`."""
+        decoder = self._decoder(execution_id, max_bytes)
+        return self._page(execution_id, NodeRange.from_wire(wire), decoder)[0]
+
+    def do_node_pages(
+        self, execution_id: str, wires: list[Any], max_bytes: int = DEFAULT_MAX_STATE_BYTES
+    ) -> list[Any]:
+        """As :meth:`do_nodes_between`, of several ranges. Once all have :data:`_PAGE_BYTES`, those
+        that are left are not looked at: empty, and more may follow."""
+        ranges = [NodeRange.from_wire(wire) for wire in wires]
+        decoder = self._decoder(execution_id, max_bytes)
+        pages: list[Any] = []
+        room = _PAGE_BYTES
+        for asked in ranges:
+            page, size = [[], True], 0
+            if room > 0:
+                page, size = self._page(execution_id, asked, decoder, room)
+            pages.append(page)
+            room -= size
+        return pages
+
+    def _decoder(self, execution_id: str, max_bytes: int) -> StateDecoder:
+        return StateDecoder(self._open(), execution_id, max_bytes=max_bytes, remembered=_REMEMBERED)
+
+    def _page(
+        self, execution_id: str, asked: NodeRange, decoder: StateDecoder, room: int = _PAGE_BYTES
+    ) -> tuple[list[Any], int]:
+        """The nodes of a range, and whether more may follow; and how large they are (bytes). The
+        store is asked for a few, and then for as many as may fit: it reads all states of an answer
+        at once."""
         store = self._open()
-        decoder = StateDecoder(store, execution_id, max_bytes=max_bytes, remembered=_REMEMBERED)
         page: list[list[Any]] = []
         size = 0
         part = _FIRST_PART if asked.states else asked.limit
@@ -121,13 +147,24 @@ class ReaderRole(Role):
                 section = serial.pack(entry.wire)
                 page.append([section, entry.epoch, entry.seq, *entry.first, entry.state_kind, raw])
                 size += len(section) + len(raw or b"")
-                if size > _PAGE_BYTES:
-                    return [page, True]
+                if size > room:
+                    return [page, True], size
             if len(found) < wanted or len(page) == asked.limit:
-                return [page, len(found) == wanted]
+                return [page, len(found) == wanted], size
             rest = rest.rest(found[-1].node_id)
             # As many as fit if they are as large as those so far.
-            part = max(1, (_PAGE_BYTES - size) * len(page) // max(1, size))
+            part = max(1, (room - size) * len(page) // max(1, size))
+
+    def do_checkpoints(self, execution_id: str) -> list[list[Any]]:
+        """What is known of an execution's checkpoints, oldest first; fields of
+        :class:`~livingai.protocol.verbs.StateSize`. Empty where there is no such execution."""
+        store = self._open()
+        with rows_of(execution_id, store.url):
+            return [
+                [c.node_id, c.epoch, c.seq, c.raw_bytes, c.stored_bytes, c.base_hash is not None,
+                 c.saved_at]
+                for c in store.checkpoints(execution_id, blobs=False)
+            ]  # fmt: skip
 
     def do_costs(self, group: str, prefix: str) -> list[list[Any]]:
         """Sums; fields of :class:`~livingai.stores.base.CostLine`."""

@@ -1,38 +1,27 @@
 """The entries of a thread's log: a checkpoint each, the writes of a task each, and marks.
 
 A thread is one execution, whose log all its namespaces share, so checkpoints and writes are stored
-in the order in which they were handed over. Ids of entries are ``<execution>/<kind> ...``, with
-fields that are separated by a space and escaped so that ids sort as their fields do:
+in the order in which they were handed over. Their ids are those of
+:mod:`livingai.adapters.langgraph.ids`.
 
-===========================================  =====================================================
-``/c <namespace> <checkpoint id> <unique>``  a checkpoint; its state holds the channels' values
-``/w <namespace> <checkpoint id> <unique>``  the writes of one task, in the node's output
-``/m <unique>``                              a mark: the thread is a copy, was deleted, or pruned
-``/k <unique>``                              a mark: another thread is a copy of this one
-===========================================  =====================================================
-
-An entry is never changed. Where the same checkpoint is put again, the newest entry counts.
+An entry is never changed. Where the same checkpoint is put again, the entry that the store got last
+counts.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
-
-import xxhash
+from typing import Any, Final
 
 from livingai import codecs, serial
-from livingai.adapters.names import behind_prefix, execution_name, is_shortened
+from livingai.adapters.langgraph.ids import FRAMEWORK, LONG_NAME, ThreadName, prefix
+from livingai.adapters.names import is_shortened
 from livingai.config import DEFAULT_MAX_STATE_BYTES
-from livingai.errors import ConfigurationError, CorruptRowError
+from livingai.errors import CorruptRowError
 from livingai.node import ExecutionNode, NodeType, Status, new_id
 from livingai.protocol.ranges import RangedNode
 
-#: What all threads' executions begin with.
-FRAMEWORK: Final = "langgraph"
 #: A value as the serializer gives it: the name of its format, and bytes.
 Typed = tuple[str, bytes]
 
@@ -40,88 +29,15 @@ _FORMAT: Final = 1
 #: Values from so many bytes on come first in a state, the largest at the front: where they grow at
 #: their end, all before that is equal to the last state's.
 _LARGE: Final = 4096
-#: Longest checkpoint id (UTF-8 bytes, escaped): ids of nodes are limited.
-_MAX_CHECKPOINT_ID: Final = 200
-_MAX_NAMESPACE: Final = 100
-#: Entry of a node's metadata: the thread's id, where that of the execution does not say it.
-_LONG: Final = "thread"
-_LOW: Final = re.compile(r"[\x00-\x21]")
-
-
-class ThreadName(NamedTuple):
-    """A thread, and the id of the execution that is its log."""
-
-    thread_id: str
-    execution_id: str
-
-    @classmethod
-    def of(cls, thread_id: str) -> ThreadName:
-        """The name of a thread."""
-        return cls(thread_id, execution_name(FRAMEWORK, thread_id))
-
-    @classmethod
-    def of_execution(cls, execution_id: str, any_entry: ExecutionNode) -> ThreadName:
-        """The name of the thread whose log has that entry.
-
-        Raises:
-            CorruptRowError: it is no log of a thread.
-        """
-        thread_id = any_entry.metadata.get(_LONG)
-        if thread_id is None:
-            thread_id = unquote(execution_id.partition(":")[2], errors="surrogatepass")
-        name = cls.of(str(thread_id))
-        if name.execution_id != execution_id:
-            raise CorruptRowError(f"execution {execution_id} is no log of a thread")
-        return name
-
-
-def prefix(execution_id: str, kind: str, namespace: str | None = None, checkpoint: str = "") -> str:
-    """What the ids of entries begin with: all of a kind, of a namespace, of a checkpoint."""
-    parts = f"{execution_id}/{kind} "
-    if namespace is not None:
-        parts += f"{_namespace(namespace)} "
-        if checkpoint:
-            parts += f"{_checkpoint(checkpoint)} "
-    return parts
-
-
-def below(execution_id: str, kind: str, namespace: str, checkpoint: str) -> str:
-    """The end of the range of entries whose checkpoint ids are below one."""
-    return prefix(execution_id, kind, namespace, checkpoint)
-
-
-def behind_checkpoint(execution_id: str, kind: str, namespace: str, checkpoint: str) -> str:
-    """The end of the range of entries whose checkpoint ids are not above one."""
-    return behind_prefix(prefix(execution_id, kind, namespace, checkpoint))
-
-
-def _escape(text: str) -> str:
-    """``text`` without spaces and control characters; sorts as ``text`` does."""
-    return _LOW.sub(lambda found: "!" + chr(0x40 + ord(found[0])), text)
-
-
-def _checkpoint(checkpoint_id: str) -> str:
-    escaped = _escape(checkpoint_id)
-    if len(escaped.encode("utf-8", "surrogatepass")) > _MAX_CHECKPOINT_ID:
-        raise ConfigurationError(
-            f"a checkpoint id has at most {_MAX_CHECKPOINT_ID} bytes; this one begins with "
-            f"{checkpoint_id[:40]!r}"
-        )
-    return escaped
-
-
-def _namespace(namespace: str) -> str:
-    escaped = _escape(namespace)
-    if len(escaped.encode("utf-8", "surrogatepass")) <= _MAX_NAMESPACE:
-        return escaped
-    return f"!!{xxhash.xxh3_128_hexdigest(namespace.encode('utf-8', 'surrogatepass'))}"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointEntry:
     """A checkpoint, its values serialized each on its own; ``checkpoint`` is the rest of it.
     ``parents`` are the checkpoints of outer namespaces that it belongs to, ``delta_channels`` those
-    whose value has to be built from ancestors, ``run_id`` is the run that made it."""
+    whose value has to be built from ancestors, ``run_id`` is the run that made it. ``takes_sends``:
+    it is of a LangGraph that did not put tasks which were sent into the checkpoint: they are among
+    the writes of its parent."""
 
     namespace: str
     checkpoint_id: str
@@ -132,6 +48,7 @@ class CheckpointEntry:
     parents: Mapping[str, str] = field(default_factory=dict)
     delta_channels: tuple[str, ...] = ()
     run_id: str | None = None
+    takes_sends: bool = False
 
     @property
     def is_dropped(self) -> bool:
@@ -151,6 +68,8 @@ class CheckpointEntry:
             about["delta"] = list(self.delta_channels)
         if self.run_id is not None:
             about["run_id"] = self.run_id
+        if self.takes_sends:
+            about["takes_sends"] = True
         node = _node(thread, start + new_id(), about)
         node.input = list(self.metadata)
         large = sorted(
@@ -183,6 +102,7 @@ class CheckpointEntry:
                 None if parent is None else _text(parent), _typed(found.node.input), rest, values,
                 {_text(key): _text(item) for key, item in about.get("parents", {}).items()},
                 tuple(map(_text, about.get("delta", ()))), about.get("run_id"),
+                bool(about.get("takes_sends")),
             )  # fmt: skip
 
 
@@ -243,6 +163,12 @@ class WritesEntry:
             )  # fmt: skip
 
 
+def place_of(found: RangedNode) -> tuple[str, str]:
+    """The namespace and the id of the checkpoint that an entry is of, or follows from."""
+    about = found.node.metadata
+    return str(about.get("namespace", "")), str(about.get("checkpoint", ""))
+
+
 def merge_writes(entries: Iterable[WritesEntry]) -> list[tuple[str, TaskWrite]]:
     """The writes that count, with their tasks, in the order in which live execution applies them:
     by task path, task, index. ``entries`` come in the order in which they were stored."""
@@ -268,7 +194,7 @@ def mark_node(
 
 def _node(thread: ThreadName, node_id: str, about: dict[str, Any]) -> ExecutionNode:
     if is_shortened(thread.execution_id):
-        about[_LONG] = thread.thread_id
+        about[LONG_NAME] = thread.thread_id
     execution_id = thread.execution_id
     return ExecutionNode(execution_id, NodeType.MEMORY, Status.SUCCESS, id=node_id, metadata=about)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
@@ -16,20 +14,23 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
     get_checkpoint_id,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from livingai.adapters.langgraph import upkeep
-from livingai.adapters.langgraph.entries import (
-    CheckpointEntry,
-    TaskWrite,
-    ThreadName,
-    WritesEntry,
+from livingai.adapters.langgraph.conversion import (
+    checkpoint_entry,
+    config_of,
+    next_version,
+    place_in,
+    tuple_beside,
+    tuple_of,
+    writes_entry,
 )
 from livingai.adapters.langgraph.history import delta_history
+from livingai.adapters.langgraph.ids import ThreadName
 from livingai.adapters.langgraph.listing import Listing
-from livingai.adapters.langgraph.thread import Checkpointed, Thread
+from livingai.adapters.langgraph.loading import Checkpointed
+from livingai.adapters.langgraph.thread_upkeep import ThreadUpkeep
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Steps, take, take_sync
 from livingai.engine.engine import CheckpointEngine
@@ -39,10 +40,9 @@ from livingai.outcome import Durability
 
 #: Where LangGraph tells a saver which durability the caller asked for; absent where none was.
 _ASKED_DURABILITY = "__pregel_durability"
-_STRATEGIES = ("keep_latest", "delete")
 
 
-class LivingAISaver(BaseCheckpointSaver[str]):
+class LivingAISaver(ThreadUpkeep, BaseCheckpointSaver[str]):
     """A checkpointer: ``graph = builder.compile(checkpointer=LivingAISaver(engine))``.
 
     Args:
@@ -137,21 +137,10 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     def _checkpoint(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> tuple[ExecutionNode, list[Any], RunnableConfig]:
-        thread_id, namespace = _place(config)
-        about: Mapping[str, Any] = get_checkpoint_metadata(config, metadata)
-        dump = self.serde.dumps_typed
-        values = {name: dump(value) for name, value in checkpoint["channel_values"].items()}
-        rest = {**checkpoint, "channel_values": {}}
-        parents = about.get("parents") or {}
-        counters = about.get("counters_since_delta_snapshot") or {}
-        run_id = about.get("run_id")
-        entry = CheckpointEntry(
-            namespace, checkpoint["id"], get_checkpoint_id(config), dump(about), dump(rest), values,
-            {str(key): str(value) for key, value in parents.items()},
-            tuple(map(str, counters)), None if run_id is None else str(run_id),
-        )  # fmt: skip
+        thread_id, namespace = place_in(config)
+        entry = checkpoint_entry(config, checkpoint, metadata, self.serde)
         node, state = entry.node(ThreadName.of(thread_id))
-        return node, state, _named(thread_id, namespace, checkpoint["id"])
+        return node, state, config_of(thread_id, namespace, checkpoint["id"])
 
     def _writes(
         self,
@@ -162,15 +151,8 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     ) -> ExecutionNode | None:
         if not writes:
             return None
-        thread_id, namespace = _place(config)
-        entry = WritesEntry(
-            namespace, str(config["configurable"]["checkpoint_id"]), task_id, task_path,
-            all(channel in WRITES_IDX_MAP for channel, _ in writes),
-            tuple(
-                TaskWrite(WRITES_IDX_MAP.get(channel, at), channel, self.serde.dumps_typed(value))
-                for at, (channel, value) in enumerate(writes)
-            ),
-        )  # fmt: skip
+        thread_id, _ = place_in(config)
+        entry = writes_entry(config, writes, task_id, task_path, self.serde)
         return entry.node(ThreadName.of(thread_id))
 
     # -- reading --
@@ -178,14 +160,18 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that ``config`` names, or the latest of its thread and namespace; None:
         there is none."""
-        return take_sync(self._get(config))
+        found = take_sync(self._get(config))
+        return None if found is None else tuple_of(*found, self.serde)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As :meth:`get_tuple`."""
-        return await take(self._get(config))
+        found = await take(self._get(config))
+        return None if found is None else await tuple_beside(*found, self.serde)
 
-    def _get(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        thread_id, namespace = _place(config)
+    def _get(
+        self, config: RunnableConfig
+    ) -> Steps[tuple[str, Checkpointed, RunnableConfig | None] | None]:
+        thread_id, namespace = place_in(config)
         thread = self._thread(thread_id)
         checkpoint_id = get_checkpoint_id(config)
         if checkpoint_id:
@@ -194,7 +180,7 @@ class LivingAISaver(BaseCheckpointSaver[str]):
             checkpointed = yield from thread.latest(namespace)
         if checkpointed is None or checkpointed.found.entry.is_dropped:
             return None
-        return self._tuple(thread_id, checkpointed, config if checkpoint_id else None)
+        return thread_id, checkpointed, config if checkpoint_id else None
 
     def list(
         self,
@@ -207,13 +193,9 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         """Checkpoints, the newest (by id) first: of the thread in ``config``, of its namespace if
         it names one, of all threads if it is None; those whose metadata have the entries of
         ``filter``, with an id below that of ``before``; at most ``limit``."""
-        listing = self._listing(config, filter, before)
-        while limit is None or limit > 0:
-            found = take_sync(listing.next())
-            if found is None:
-                return
-            yield self._tuple(*found)
-            limit = None if limit is None else limit - 1
+        listing = self._listing(config, filter, before, limit)
+        while (found := take_sync(listing.next())) is not None:
+            yield tuple_of(*found, None, self.serde)
 
     async def alist(
         self,
@@ -224,23 +206,20 @@ class LivingAISaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As :meth:`list`."""
-        listing = self._listing(config, filter, before)
-        while limit is None or limit > 0:
-            found = await take(listing.next())
-            if found is None:
-                return
-            yield self._tuple(*found)
-            limit = None if limit is None else limit - 1
+        listing = self._listing(config, filter, before, limit)
+        while (found := await take(listing.next())) is not None:
+            yield await tuple_beside(*found, None, self.serde)
 
     def _listing(
         self,
         config: RunnableConfig | None,
         wanted: dict[str, Any] | None,
         before: RunnableConfig | None,
+        limit: int | None,
     ) -> Listing:
         asked = dict(config["configurable"]) if config is not None else None
         limit_id = get_checkpoint_id(before) if before is not None else None
-        return Listing(self._log, asked, limit_id, wanted or {}, self.serde)
+        return Listing(self._log, asked, limit_id, wanted or {}, self.serde, limit)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -260,96 +239,14 @@ class LivingAISaver(BaseCheckpointSaver[str]):
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         if not channels:
             return {}
-        thread_id, namespace = _place(config)
+        thread_id, namespace = place_in(config)
         return (
             yield from delta_history(
                 self._thread(thread_id), namespace, get_checkpoint_id(config), channels, self.serde
             )
         )
 
-    def _thread(self, thread_id: str) -> Thread:
-        thread = Thread(self._log, ThreadName.of(thread_id))
-        self._log.check(thread.execution_id)
-        return thread
-
-    def _tuple(
-        self, thread_id: str, checkpointed: Checkpointed, config: RunnableConfig | None = None
-    ) -> CheckpointTuple:
-        load = self.serde.loads_typed
-        entry = checkpointed.found.entry
-        checkpoint = load(entry.checkpoint)
-        checkpoint["channel_values"] = {name: load(typed) for name, typed in entry.values.items()}
-        parent = entry.parent_id
-        return CheckpointTuple(
-            config or _named(thread_id, entry.namespace, entry.checkpoint_id),
-            checkpoint,
-            load(entry.metadata),
-            None if not parent else _named(thread_id, entry.namespace, parent),
-            [(task, write.channel, load(write.value)) for task, write in checkpointed.writes],
-        )
-
-    # -- threads as a whole --
-
-    def delete_thread(self, thread_id: str) -> None:
-        """Remove a thread, with what is queued for it. Its copies keep what they have."""
-        take_sync(upkeep.delete(self._log, self._thread(str(thread_id))))
-
-    async def adelete_thread(self, thread_id: str) -> None:
-        """As :meth:`delete_thread`."""
-        await take(upkeep.delete(self._log, self._thread(str(thread_id))))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Give a thread all that another one has now, in a time that does not depend on how much
-        that is; what either gets later is its own."""
-        take_sync(self._copy(source_thread_id, target_thread_id))
-
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """As :meth:`copy_thread`."""
-        await take(self._copy(source_thread_id, target_thread_id))
-
-    def _copy(self, source: str, target: str) -> Steps[None]:
-        return upkeep.copy(self._log, self._thread(str(source)), self._thread(str(target)))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Remove the checkpoints that these runs made, with their writes. It looks at all threads.
-
-        A thread that goes on behind such a checkpoint loses what its delta channels are built from
-        there.
-        """
-        take_sync(self._remove_runs(run_ids))
-
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """As :meth:`delete_for_runs`."""
-        await take(self._remove_runs(run_ids))
-
-    def _remove_runs(self, run_ids: Sequence[str]) -> Steps[None]:
-        runs = set(_ids(run_ids, "run_ids"))
-        if not runs:
-            return
-        for thread in (yield from Thread.all(self._log)):
-            yield from upkeep.remove_runs(self._log, thread, runs)
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """``keep_latest``: of each thread and namespace keep the latest checkpoint, with its writes
-        and the ancestors that its delta channels are built from. ``delete``: remove the threads.
-        What is saved meanwhile stays.
-
-        Raises:
-            TypeError: ``thread_ids`` is a single text.
-            ValueError: there is no such strategy.
-        """
-        take_sync(self._prune(thread_ids, strategy))
-
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """As :meth:`prune`."""
-        await take(self._prune(thread_ids, strategy))
-
-    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
-        if strategy not in _STRATEGIES:
-            raise ValueError(f"strategy is one of {', '.join(_STRATEGIES)}, not {strategy!r}")
-        work = upkeep.prune if strategy == "keep_latest" else upkeep.delete
-        for thread_id in _ids(thread_ids, "thread_ids"):
-            yield from work(self._log, self._thread(thread_id))
+    # -- the database --
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the database has all that this process has put.
@@ -366,27 +263,4 @@ class LivingAISaver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The next version of a channel: a number that sorts as text, and a random part."""
-        number = 0 if current is None else int(str(current).split(".", maxsplit=1)[0])
-        return f"{number + 1:032}.{random.random():016}"
-
-
-def _place(config: RunnableConfig) -> tuple[str, str]:
-    """Thread id and namespace."""
-    configurable = config["configurable"]
-    return str(configurable["thread_id"]), str(configurable.get("checkpoint_ns") or "")
-
-
-def _named(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    return {
-        "configurable": {
-            "thread_id": thread_id,
-            "checkpoint_ns": namespace,
-            "checkpoint_id": checkpoint_id,
-        }
-    }
-
-
-def _ids(values: Sequence[str], name: str) -> list[str]:
-    if isinstance(values, str):
-        raise TypeError(f"{name} is a sequence of ids, not a text")
-    return [str(value) for value in values]
+        return next_version(current)

@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from livingai.adapters.langgraph.cursor import CheckpointCursor, FoundCheckpoint, Merged
-from livingai.adapters.langgraph.entries import (
-    FRAMEWORK,
-    CheckpointEntry,
-    TaskWrite,
-    ThreadName,
-    WritesEntry,
-    behind_checkpoint,
-    merge_writes,
-    prefix,
+from livingai.adapters.langgraph.cursor import (
+    CheckpointCursor,
+    FoundCheckpoint,
+    Merged,
+    newest_visible,
 )
-from livingai.adapters.langgraph.view import NO_MARKS, Layer, Marks, read_marks
-from livingai.adapters.names import behind_prefix
+from livingai.adapters.langgraph.entries import CheckpointEntry, merge_writes
+from livingai.adapters.langgraph.ids import FRAMEWORK, ThreadName, prefix
+from livingai.adapters.langgraph.loading import (
+    Checkpointed,
+    exactly,
+    in_layer,
+    load,
+    rest_of,
+    writes_of,
+)
+from livingai.adapters.langgraph.view import NO_MARKS, Layer, Marks, Place, read_marks
+from livingai.adapters.names import behind_prefix, is_shortened
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
 from livingai.errors import CorruptRowError
 from livingai.protocol.executions import MAX_PAGE
 from livingai.protocol.ranges import NodePage, RangedNode
-from livingai.stores.ranges import MAX_NODES, NodeRange, Version
+from livingai.stores.ranges import NodeRange, Version
 
 _log = logging.getLogger("livingai")
 #: Writes that are read along with a latest checkpoint, before it is known which one that is.
@@ -36,13 +41,6 @@ _LIKELY_WRITES: Final = 64
 _MARKS: Final = 1000
 #: Logs that a thread can be made of: its own, and those of the copies that it is a copy of.
 MAX_LAYERS: Final = 100
-
-
-class Checkpointed(NamedTuple):
-    """A checkpoint, and the writes that follow from it, each with its task."""
-
-    found: FoundCheckpoint
-    writes: list[tuple[str, TaskWrite]]
 
 
 class Thread:
@@ -63,16 +61,12 @@ class Thread:
                 log.engine, "executions", prefix=f"{FRAMEWORK}:", after=after, limit=MAX_PAGE
             )
             for info in page:
-                start = f"{info.execution_id}/"
-                asked = NodeRange(start, behind_prefix(start), 1, states=False)
-                found = yield Step(log, "nodes_between", info.execution_id, asked)
-                for one in found:
-                    try:
-                        name = ThreadName.of_execution(info.execution_id, one.node)
-                    except CorruptRowError as error:
-                        _log.warning("%s; it is left out", error)
-                    else:
-                        threads.append(cls(log, name))
+                try:
+                    name = yield from _name_of(log, info.execution_id)
+                except CorruptRowError as error:
+                    _log.warning("%s; it is left out", error)
+                else:
+                    threads.append(cls(log, name))
             after = page.next_after
             if after is None:
                 return threads
@@ -83,70 +77,89 @@ class Thread:
         """The checkpoint with the highest id in a namespace; None: there is none."""
         own = self.execution_id
         start = prefix(own, "c", namespace)
-        newest = NodeRange(start, behind_prefix(start), 1, backwards=True)
+        behind = behind_prefix(start)
+        newest = NodeRange(start, behind, 1, backwards=True)
+        two = NodeRange(start, behind, 2, backwards=True, states=False)
         start = prefix(own, "w", namespace)
-        likely = NodeRange(start, behind_prefix(start), _LIKELY_WRITES, backwards=True)
-        marked, found, writes = yield from self._pages([_marks(own), newest, likely])
-        if not marked:
-            if not found:
-                return None
-            head = _found(found.nodes[0], NO_MARKS.own_layer(own))
-            if not writes.rest or writes.nodes[-1].node.id < prefix(
-                own, "w", namespace, head.entry.checkpoint_id
-            ):
-                return Checkpointed(head, merge_writes(_writes_of(head.entry, writes)))
-            return (yield from self._with_writes(head))
-        layers = yield from self._layers((yield from self._marks_of(own, marked)))
-        checkpoints = Merged(
-            [CheckpointCursor(self.log, layer, namespace, page=1) for layer in layers]
+        likely = NodeRange(
+            start, behind_prefix(start), _LIKELY_WRITES, backwards=True, states=False
         )
-        newest_found = yield from checkpoints.next()
-        if newest_found is None:
+        # Entries are read before states: so a state is there, or a newer one is.
+        marked, entries, loaded, writes = yield from self._pages([_marks(own), two, newest, likely])
+        if marked:
+            marks = yield from self._marks_of(own, marked)
+            return (yield from self._newest((yield from self._layers(marks)), namespace))
+        if not entries:
             return None
-        return (yield from self._with_writes(newest_found, layers))
+        head = entries.nodes[0]
+        layer = NO_MARKS.own_layer(own)
+        place = namespace, str(head.node.metadata.get("checkpoint"))
+        ids = [each.node.metadata.get("checkpoint") for each in entries]
+        if ids.count(place[1]) > 1 or [each.node.id for each in loaded] != [head.node.id]:
+            return (yield from self._newest([layer], namespace))
+        if writes.rest is not None and writes.nodes[-1].node.id >= prefix(own, "w", *place):
+            (writes,) = yield from self._pages([exactly(own, "w", *place)])
+        else:
+            writes = NodePage(writes.nodes)
+        return (yield from self._complete(place, layer, loaded, writes))
+
+    def _newest(self, layers: Sequence[Layer], namespace: str) -> Steps[Checkpointed | None]:
+        merged = Merged(self.cursors(layers, [namespace], wanted=1))
+        while True:
+            found = yield from merged.next()
+            if found is None:
+                return None
+            for loaded in (yield from load(self.log, [found], layers)):
+                return loaded
 
     def checkpoint(self, namespace: str, checkpoint_id: str) -> Steps[Checkpointed | None]:
         """The checkpoint with that id; None: there is none."""
         own = self.execution_id
-        asked = [_marks(own), _exact(own, "c", namespace, checkpoint_id, 1),
-                 _exact(own, "w", namespace, checkpoint_id, MAX_NODES)]  # fmt: skip
-        marked, found, writes = yield from self._pages(asked)
-        if not marked:
-            if not found:
-                return None
-            head = _found(found.nodes[0], NO_MARKS.own_layer(own))
-            more = yield from self._rest(own, writes)
-            return Checkpointed(head, merge_writes(_writes_of(head.entry, more)))
-        layers = yield from self._layers((yield from self._marks_of(own, marked)))
-        for layer in layers:
-            asked = [_in_layer(_exact(layer.execution_id, "c", namespace, checkpoint_id, 1), layer)]
-            (page,) = yield from self._pages(asked, layer.execution_id)
-            for each in page:
-                head = _found(each, layer)
-                if layer.shows((namespace, checkpoint_id), each.first):
-                    return (yield from self._with_writes(head, layers))
+        place = namespace, checkpoint_id
+        asked = [_marks(own), exactly(own, "c", *place),
+                 exactly(own, "c", *place, limit=1, states=True),
+                 exactly(own, "w", *place)]  # fmt: skip
+        marked, entries, loaded, writes = yield from self._pages(asked)
+        if marked:
+            layers = yield from self._layers((yield from self._marks_of(own, marked)))
+            return (yield from self._of_layers(place, layers))
+        if not entries:
+            return None
+        layer = NO_MARKS.own_layer(own)
+        if len(entries) > 1 or [each.node.id for each in loaded] != [entries.nodes[0].node.id]:
+            return (yield from self._of_layers(place, [layer]))
+        return (yield from self._complete(place, layer, loaded, writes))
+
+    def _complete(
+        self, place: Place, layer: Layer, loaded: NodePage, writes: NodePage
+    ) -> Steps[Checkpointed | None]:
+        """A checkpoint of a thread without marks, of whose writes that is the first page."""
+        found = newest_visible(layer, loaded)
+        if found is None:
+            return None
+        if found.entry.takes_sends:
+            return next(iter((yield from load(self.log, [found], [layer]))), None)
+        nodes = yield from rest_of(self.log, self.execution_id, writes)
+        return Checkpointed(found, merge_writes(writes_of(place, nodes)))
+
+    def _of_layers(self, place: Place, layers: Sequence[Layer]) -> Steps[Checkpointed | None]:
+        for found in (yield from self.places(place, layers)):
+            for loaded in (yield from load(self.log, [found], layers)):
+                return loaded
         return None
 
-    def writes(
-        self, found: FoundCheckpoint, layers: Sequence[Layer]
-    ) -> Steps[list[tuple[str, TaskWrite]]]:
-        """The writes that follow from a checkpoint, from all layers."""
-        entry = found.entry
-        merged: list[WritesEntry] = []
-        for layer in reversed(layers):  # the log itself comes last: what it has is newer
-            asked = _exact(layer.execution_id, "w", entry.namespace, entry.checkpoint_id, MAX_NODES)
-            (page,) = yield from self._pages([_in_layer(asked, layer)], layer.execution_id)
-            nodes = yield from self._rest(layer.execution_id, page)
-            merged += _writes_of(entry, nodes)
-        return merge_writes(merged)
+    # -- which checkpoints there are --
 
-    def _with_writes(
-        self, found: FoundCheckpoint, layers: Sequence[Layer] | None = None
-    ) -> Steps[Checkpointed]:
-        writes = yield from self.writes(found, layers or [found.layer])
-        return Checkpointed(found, writes)
-
-    # -- many --
+    def places(self, place: Place, layers: Sequence[Layer]) -> Steps[list[FoundCheckpoint]]:
+        """Where a checkpoint is, without its state: none, or in the first layer that shows it."""
+        for layer in layers:
+            asked = in_layer(exactly(layer.execution_id, "c", *place), layer)
+            (page,) = yield from self._pages([asked], layer.execution_id)
+            nodes = yield from rest_of(self.log, layer.execution_id, page)
+            found = newest_visible(layer, nodes)
+            if found is not None:
+                return [found]
+        return []
 
     def layers(self) -> Steps[list[Layer]]:
         """What belongs to the thread: its own log first, then what it was copied with, the newest
@@ -161,7 +174,7 @@ class Thread:
             behind = behind_prefix(start)
             while True:
                 asked = NodeRange(start, behind, 1, states=False)
-                (page,) = yield from self._pages([_in_layer(asked, layer)], layer.execution_id)
+                (page,) = yield from self._pages([in_layer(asked, layer)], layer.execution_id)
                 if not page:
                     break
                 namespace = CheckpointEntry.read(page.nodes[0]).namespace
@@ -174,12 +187,11 @@ class Thread:
         layers: Sequence[Layer],
         namespaces: Iterable[str],
         before: str | None = None,
-        *,
-        states: bool = True,
+        wanted: int | None = None,
     ) -> list[CheckpointCursor]:
-        """Cursors over these namespaces in all layers."""
+        """Cursors over these namespaces in all layers; see :class:`CheckpointCursor`."""
         return [
-            CheckpointCursor(self.log, layer, namespace, before, states=states)
+            CheckpointCursor(self.log, layer, namespace, before, wanted)
             for namespace in namespaces
             for layer in layers
         ]
@@ -194,9 +206,7 @@ class Thread:
         self, execution_id: str, page: NodePage | None = None, upto: Version | None = None
     ) -> Steps[Marks]:
         """The marks of a log, of which ``page`` is the first page."""
-        if page is None:
-            (page,) = yield from self._pages([_marks(execution_id)], execution_id)
-        return read_marks((yield from self._rest(execution_id, page)), upto)
+        return (yield from marks_of(self.log, execution_id, page, upto))
 
     def _layers(self, marks: Marks) -> Steps[list[Layer]]:
         layers = [marks.own_layer(self.execution_id)]
@@ -216,8 +226,6 @@ class Thread:
             waiting += [(each, theirs.for_copy(each) + hidden) for each in theirs.copied]
         return layers
 
-    # -- pages --
-
     def _pages(
         self, asked: Sequence[NodeRange], execution_id: str | None = None
     ) -> Steps[list[NodePage]]:
@@ -226,13 +234,16 @@ class Thread:
         )
         return pages
 
-    def _rest(self, execution_id: str, page: NodePage) -> Steps[list[RangedNode]]:
-        """The nodes of a page and of all that follow it."""
-        nodes = list(page)
-        while page.rest is not None:
-            page = yield Step(self.log, "nodes_between", execution_id, page.rest)
-            nodes += page
-        return nodes
+
+def marks_of(
+    log: SharedLog, execution_id: str, page: NodePage | None = None, upto: Version | None = None
+) -> Steps[Marks]:
+    """The marks of a log, of which ``page`` is the first page (None: it was not read yet); of those
+    whose version is not above ``upto``."""
+    if page is None:
+        page = yield Step(log, "nodes_between", execution_id, _marks(execution_id))
+    nodes: list[RangedNode] = yield from rest_of(log, execution_id, page)
+    return read_marks(nodes, upto)
 
 
 def _marks(execution_id: str) -> NodeRange:
@@ -240,34 +251,12 @@ def _marks(execution_id: str) -> NodeRange:
     return NodeRange(start, behind_prefix(start), _MARKS, states=False)
 
 
-def _exact(
-    execution_id: str, kind: str, namespace: str, checkpoint_id: str, limit: int
-) -> NodeRange:
-    """Entries of one checkpoint, the newest first."""
-    start = prefix(execution_id, kind, namespace, checkpoint_id)
-    behind = behind_checkpoint(execution_id, kind, namespace, checkpoint_id)
-    return NodeRange(start, behind, limit, backwards=True, states=kind == "c")
-
-
-def _in_layer(asked: NodeRange, layer: Layer) -> NodeRange:
-    return NodeRange(
-        asked.first, asked.behind, asked.limit, asked.backwards, asked.states, layer.after,
-        layer.upto,
-    )  # fmt: skip
-
-
-def _found(each: RangedNode, layer: Layer) -> FoundCheckpoint:
-    return FoundCheckpoint(CheckpointEntry.read(each), layer, each.first, each.node.id)
-
-
-def _writes_of(entry: CheckpointEntry, nodes: Iterable[RangedNode]) -> list[WritesEntry]:
-    """The entries that are writes of that checkpoint, in the order in which they were stored."""
-    ordered: list[tuple[Version, WritesEntry]] = []
-    for each in nodes:
-        about = each.node.metadata
-        if (about.get("checkpoint"), about.get("namespace")) == (
-            entry.checkpoint_id, entry.namespace,
-        ):  # fmt: skip
-            ordered.append((each.first, WritesEntry.read(each)))
-    ordered.sort(key=lambda each: each[0])
-    return [each for _, each in ordered]
+def _name_of(log: SharedLog, execution_id: str) -> Steps[ThreadName]:
+    """The name of the thread whose log an execution is; of a long one any entry says it."""
+    if not is_shortened(execution_id):
+        return ThreadName.of_execution(execution_id)
+    start = f"{execution_id}/"
+    page = yield Step(
+        log, "nodes_between", execution_id, NodeRange(start, behind_prefix(start), 1, states=False)
+    )
+    return ThreadName.of_execution(execution_id, *(each.node for each in page))

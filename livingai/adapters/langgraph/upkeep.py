@@ -5,44 +5,53 @@ Rules:
 1. A log is removed, in whole or in part, only while no copy reads it; else marks hide what goes.
 2. What is decided about a thread holds for what its log had at one version. So an entry ``began``
    is appended first, and its version is the one; what is saved meanwhile stays.
-3. A mark is stored before anything is removed. Killed between the two, the thread shows what it
-   should, and the next prune removes the rest.
+3. A mark is stored before anything is removed, and it alone decides what the thread shows. So
+   whoever is killed leaves the old thread or the new one, and the next delete or prune removes the
+   rest (:mod:`livingai.adapters.langgraph.removal`).
 4. A copy says so in its own log before the source's log names it, so whoever finds the name can see
    whether that copy is alive. One that was killed half-way keeps its source until it is deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, Final
 
 from livingai.adapters.langgraph.cursor import FoundCheckpoint, Merged
-from livingai.adapters.langgraph.entries import mark_node, prefix
+from livingai.adapters.langgraph.entries import mark_node, place_of
+from livingai.adapters.langgraph.ids import prefix
+from livingai.adapters.langgraph.loading import load
+from livingai.adapters.langgraph.removal import (
+    drop,
+    has_copies,
+    release_sources,
+    remove_deleted,
+    remove_hidden,
+    remove_leftover,
+)
 from livingai.adapters.langgraph.thread import MAX_LAYERS, Thread
-from livingai.adapters.langgraph.view import Layer, Marks, Place, read_marks
+from livingai.adapters.langgraph.view import Layer, Place
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
 from livingai.errors import ConfigurationError, ExecutionNotFoundError
+from livingai.failpoint import failpoint
 from livingai.node import ExecutionNode, new_id
 from livingai.outcome import Durability
-from livingai.protocol.ranges import RangedNode
-from livingai.stores.ranges import MAX_NODES, NodeRange, Version
+from livingai.stores.ranges import NodeRange, Version
 
-#: Nodes that are removed in one request.
+#: Nodes that are read in one request.
 _CHUNK: Final = 1000
 
 
 def delete(log: SharedLog, thread: Thread) -> Steps[None]:
     """Remove a thread. Its copies keep what they have."""
-    own, *copied = yield from thread.layers()
+    failpoint("thread.before_delete")
     # Before anybody is looked for: a copy that is made meanwhile sees it, or is seen.
     node = mark_node(thread.name, "m", {"mark": "deleted"})
     yield Step(log, "append", node, durability=Durability.STORE)
-    if not (yield from _has_copies(log, own.execution_id)):
-        yield from _remove(log, own.execution_id)
-    for layer in copied:
-        yield from _collect(log, layer.execution_id)
+    failpoint("thread.delete_marked")
+    yield from remove_deleted(log, thread.execution_id)
 
 
 def copy(log: SharedLog, source: Thread, target: Thread) -> Steps[None]:
@@ -58,10 +67,13 @@ def copy(log: SharedLog, source: Thread, target: Thread) -> Steps[None]:
     token = new_id()
     content: dict[str, Any] = {"mark": "copying", "from": source.execution_id, "token": token}
     yield Step(log, "append", mark_node(target.name, "m", content), durability=Durability.STORE)
+    failpoint("thread.copy_begun")
     node = mark_node(source.name, "k", {"to": target.execution_id}, token)
     upto = yield from _append_located(log, node)
+    failpoint("thread.copy_named")
     content = {**content, "mark": "copied", "upto": list(upto)}
     yield Step(log, "append", mark_node(target.name, "m", content), durability=Durability.STORE)
+    failpoint("thread.copy_done")
 
 
 def prune(log: SharedLog, thread: Thread) -> Steps[None]:
@@ -72,6 +84,7 @@ def prune(log: SharedLog, thread: Thread) -> Steps[None]:
     """
     layers = yield from thread.layers()
     if not (yield from _has_any(thread, layers)):
+        yield from remove_leftover(log, thread.execution_id)
         return
     upto = yield from _begin(log, thread)
     layers = _bounded((yield from thread.layers()), upto)
@@ -84,7 +97,7 @@ def prune(log: SharedLog, thread: Thread) -> Steps[None]:
     root = next((head for head in heads if not head.entry.namespace), None)
     for head in heads:
         if not (yield from _went_with_root(thread, head, root)):
-            keep |= yield from _needed(thread, head)
+            keep |= yield from _needed(thread, layers, head)
     content = {"mark": "pruned", "upto": list(upto), "keep": sorted(map(list, keep))}
     yield from _hide(log, thread, content)
 
@@ -114,7 +127,7 @@ def _of_runs(thread: Thread, layers: list[Layer], run_ids: Collection[str]) -> S
         while rest is not None:
             page = yield Step(thread.log, "nodes_between", layer.execution_id, rest)
             for each in page:
-                place = _place(each)
+                place = place_of(each)
                 if each.node.metadata.get("run_id") in run_ids and layer.shows(place, each.first):
                     found.add(place)
             rest = page.rest
@@ -135,31 +148,35 @@ def _went_with_root(
     return saved is not None
 
 
-def _needed(thread: Thread, head: FoundCheckpoint) -> Steps[set[Place]]:
+def _needed(thread: Thread, layers: list[Layer], head: FoundCheckpoint) -> Steps[set[Place]]:
     """The head, and its ancestors as far as its delta channels need them: down to the one that has
-    the channel's value."""
-    needed = {(head.entry.namespace, head.entry.checkpoint_id)}
-    missing = {channel for channel in head.entry.delta_channels if channel not in head.entry.values}
-    found: FoundCheckpoint | None = head
-    while missing and found is not None and found.entry.parent_id is not None:
-        of = yield from thread.checkpoint(found.entry.namespace, found.entry.parent_id)
-        if of is None:
-            break
-        parent = of.found
-        place = (parent.entry.namespace, parent.entry.checkpoint_id)
-        if place in needed:
-            break  # put again under a descendant of its own: a circle
-        needed.add(place)
-        missing -= set(parent.entry.values)
-        found = parent
-    return needed
+    the channel's value. And the parent, if the head takes tasks from its writes."""
+    needed = {head.place}
+    if not head.entry.delta_channels and not head.entry.takes_sends:
+        return needed
+    loaded = yield from load(thread.log, [head], layers)
+    entry = loaded[0].found.entry if loaded else head.entry
+    if loaded and loaded[0].sends:
+        needed.add((entry.namespace, str(entry.parent_id)))
+    walked = {head.place}
+    missing = {channel for channel in entry.delta_channels if channel not in entry.values}
+    while missing and entry.parent_id is not None:
+        of = yield from thread.checkpoint(entry.namespace, entry.parent_id)
+        if of is None or of.found.place in walked:
+            break  # in a circle, where it was put again under a descendant of its own
+        walked.add(of.found.place)
+        entry = of.found.entry
+        missing -= set(entry.values)
+    return needed | walked
 
 
-# -- marks, and removing what they hide --
+# -- marks --
 
 
 def _begin(log: SharedLog, thread: Thread) -> Steps[Version]:
-    return (yield from _append_located(log, mark_node(thread.name, "m", {"mark": "began"})))
+    upto = yield from _append_located(log, mark_node(thread.name, "m", {"mark": "began"}))
+    failpoint("thread.prune_begun")
+    return upto
 
 
 def _append_located(log: SharedLog, node: ExecutionNode) -> Steps[Version]:
@@ -178,113 +195,14 @@ def _hide(log: SharedLog, thread: Thread, content: dict[str, Any]) -> Steps[None
     before = yield from thread.marks()
     node = mark_node(thread.name, "m", content)
     yield Step(log, "append", node, durability=Durability.STORE)
-    if (yield from _has_copies(log, thread.execution_id)):
+    failpoint("thread.prune_marked")
+    if (yield from has_copies(log, thread.execution_id)):
         return
-    gone = yield from _hidden_nodes(thread)
-    yield from _drop(log, thread.execution_id, gone)
+    yield from remove_hidden(thread)
     if content["mark"] == "pruned":  # it keeps nothing that an earlier mark hides
-        yield from _drop(log, thread.execution_id, before.removable)
-
-
-def _hidden_nodes(thread: Thread) -> Steps[list[str]]:
-    """The nodes of the log itself that are hidden: checkpoints, and their writes."""
-    layer = (yield from thread.marks()).own_layer(thread.execution_id)
-    nodes: list[str] = []
-    hidden: set[Place] = set()
-    shown: set[Place] = set()
-    for kind in "cw":
-        start = prefix(thread.execution_id, kind)
-        rest: NodeRange | None = NodeRange(start, behind_prefix(start), _CHUNK, states=False)
-        while rest is not None:
-            page = yield Step(thread.log, "nodes_between", thread.execution_id, rest)
-            for each in page:
-                place = _place(each)
-                old = layer.after is not None and each.first <= layer.after
-                if kind == "w":
-                    if old or (place in hidden and place not in shown):
-                        nodes.append(each.node.id)
-                elif old or not layer.shows(place, each.first):
-                    hidden.add(place)
-                    nodes.append(each.node.id)
-                else:
-                    shown.add(place)
-            rest = page.rest
-    return nodes
-
-
-def _place(found: RangedNode) -> Place:
-    about = found.node.metadata
-    return str(about.get("namespace", "")), str(about.get("checkpoint", ""))
-
-
-def _drop(log: SharedLog, execution_id: str, node_ids: Iterable[str]) -> Steps[None]:
-    """Remove nodes, the newest first: states of later ones build on those of earlier ones. Those
-    that others need all the same stay, and are removed the next time."""
-    ids = list(node_ids)[::-1]
-    for at in range(0, len(ids), _CHUNK):
-        yield Step(log.engine, "drop_nodes", execution_id, ids[at : at + _CHUNK])
-
-
-# -- copies --
-
-
-def _has_copies(log: SharedLog, execution_id: str, seen: set[str] | None = None) -> Steps[bool]:
-    """Whether there are threads that still read this log. ``seen`` are logs that were looked at:
-    threads may be copies of each other."""
-    seen = {execution_id} if seen is None else seen
-    start = prefix(execution_id, "k")
-    rest: NodeRange | None = NodeRange(start, behind_prefix(start), _CHUNK, states=False)
-    while rest is not None:
-        page = yield Step(log, "nodes_between", execution_id, rest)
-        for each in page:
-            copied = str(each.node.output["to"])
-            theirs = yield from _marks_of(log, copied)
-            if each.node.id.removeprefix(start) in theirs.tokens:
-                return True
-            if copied not in seen:
-                seen.add(copied)
-                if (yield from _has_copies(log, copied, seen)):  # deleted, and read by its copies
-                    return True
-        rest = page.rest
-    return False
-
-
-def _collect(log: SharedLog, execution_id: str) -> Steps[None]:
-    """Remove what a log was kept for, if none of its copies is left. Its nodes one by one, because
-    somebody may use the thread again at this moment."""
-    marks = yield from _marks_of(log, execution_id)
-    if marks.after is None or marks.tokens or (yield from _has_copies(log, execution_id)):
-        return
-    for kind in "cwk":
-        start = prefix(execution_id, kind)
-        rest: NodeRange | None = NodeRange(
-            start, behind_prefix(start), _CHUNK, states=False, upto=marks.after
-        )
-        old: list[str] = []
-        while rest is not None:
-            page = yield Step(log, "nodes_between", execution_id, rest)
-            old += [each.node.id for each in page]
-            rest = page.rest
-        yield from _drop(log, execution_id, old)
-
-
-def _remove(log: SharedLog, execution_id: str) -> Steps[None]:
-    """Remove a log that nobody reads, and its name from the logs that it was copied from."""
-    marks = yield from _marks_of(log, execution_id)
-    for source, token in marks.sources:
-        yield Step(log.engine, "drop_nodes", source, [prefix(source, "k") + token])
-    yield Step(log.engine, "delete", execution_id)
-
-
-def _marks_of(log: SharedLog, execution_id: str) -> Steps[Marks]:
-    start = prefix(execution_id, "m")
-    rest: NodeRange | None = NodeRange(start, behind_prefix(start), MAX_NODES, states=False)
-    found: list[RangedNode] = []
-    while rest is not None:
-        page = yield Step(log, "nodes_between", execution_id, rest)
-        found += page
-        rest = page.rest
-    return read_marks(found)
+        yield from drop(log, thread.execution_id, before.removable)
+    failpoint("thread.prune_unmarked")
+    yield from release_sources(log, thread.execution_id)
 
 
 def _has_any(thread: Thread, layers: list[Layer]) -> Steps[bool]:

@@ -12,12 +12,13 @@ removed when no copy reads it any more; until then marks hide what was deleted o
 ``removed``  the checkpoints in ``ids``, up to the version ``upto``, do not
 ``began``    nothing: its version is the ``upto`` of a mark that follows
 
-The writes of a checkpoint belong to a thread if the checkpoint does.
+The writes of a checkpoint belong to a thread if the checkpoint does. Those that a mark has hidden
+with it stay hidden if it is put again; writes that came before their checkpoint did are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from livingai.errors import CorruptRowError
@@ -40,6 +41,10 @@ class Hiding(NamedTuple):
         """Whether a checkpoint is hidden."""
         if self.upto is not None and first > self.upto:
             return False
+        return self.is_about(place)
+
+    def is_about(self, place: Place) -> bool:
+        """Whether the checkpoint with that name is hidden, if it was there."""
         return place not in self.keep if self.keep is not None else place in self.ids
 
 
@@ -55,6 +60,29 @@ class Layer(NamedTuple):
     def shows(self, place: Place, first: Version) -> bool:
         """Whether a checkpoint of the window is visible."""
         return not any(each.hides(place, first) for each in self.hidden)
+
+    def keeps_alone(self, place: Place, first: Version, parent: Place) -> bool:
+        """Whether a checkpoint was kept where its parent went."""
+        return any(
+            each.keep is not None and place in each.keep and parent not in each.keep
+            for each in self.hidden
+            if each.upto is None or first <= each.upto
+        )
+
+
+def hidden_writes(
+    place: Place, entries: Iterable[tuple[Layer, Iterable[Version]]]
+) -> Callable[[Layer, Version], bool]:
+    """Which writes of a checkpoint are hidden: a function of their layer and version. ``entries``
+    are the versions of all entries of the checkpoint, hidden or not, in each layer."""
+    was_hidden = any(
+        not layer.shows(place, first) for layer, versions in entries for first in versions
+    )
+
+    def is_hidden(layer: Layer, first: Version) -> bool:
+        return was_hidden and not layer.shows(place, first)
+
+    return is_hidden
 
 
 class CopyMark(NamedTuple):

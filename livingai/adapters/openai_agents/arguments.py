@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from livingai.adapters.moments import Moments
 from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError
@@ -11,6 +12,8 @@ from livingai.outcome import Durability
 
 #: In the ids of executions, and in ``metadata["framework"]`` of nodes.
 FRAMEWORK: Final = "openai-agents"
+#: Those of this process's entries. What a forked child makes differs in the random digits.
+MOMENTS: Final = Moments()
 
 
 def check_place(engine: object, name: object, what: str) -> None:

@@ -10,8 +10,12 @@ from typing import Any, Self
 from agents import RunHooks
 
 from livingai.adapters.names import execution_name
-from livingai.adapters.openai_agents.arguments import FRAMEWORK, check_durability, check_place
-from livingai.adapters.openai_agents.order import IDS
+from livingai.adapters.openai_agents.arguments import (
+    FRAMEWORK,
+    MOMENTS,
+    check_durability,
+    check_place,
+)
 from livingai.adapters.shared_log import SharedLog
 from livingai.engine.engine import CheckpointEngine
 from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
@@ -156,7 +160,7 @@ class LivingAIHooks(RunHooks):
         self, kind: NodeType, name: str, status: Status = Status.RUNNING, **about: Any
     ) -> ExecutionNode:
         return ExecutionNode(
-            self.execution_id, kind, status, id=f"{self.execution_id}/node/{IDS.new()}",
+            self.execution_id, kind, status, id=f"{self.execution_id}/node/{MOMENTS.next()}",
             metadata={"framework": FRAMEWORK, "name": name, **about},
         )  # fmt: skip
 

@@ -19,9 +19,13 @@ from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
 from livingai.adapters.names import behind_prefix, execution_name
-from livingai.adapters.openai_agents.arguments import FRAMEWORK, check_durability, check_place
+from livingai.adapters.openai_agents.arguments import (
+    FRAMEWORK,
+    MOMENTS,
+    check_durability,
+    check_place,
+)
 from livingai.adapters.openai_agents.items import decode_items, encode, without_orphans
-from livingai.adapters.openai_agents.order import IDS
 from livingai.adapters.shared_log import SharedLog
 from livingai.engine.engine import CheckpointEngine
 from livingai.node import ExecutionNode, NodeType, Status
@@ -125,7 +129,7 @@ class LivingAISession:
             self._log.check(self.execution_id)
             return
         text = encode(list(items), "an item of the session")
-        node = self._node(f"{self._entries}{IDS.new()}", "items", count=len(items))
+        node = self._node(f"{self._entries}{MOMENTS.next()}", "items", count=len(items))
         await self._log.append(node, text, durability=self.durability)
 
     async def pop_item(self, *, wrapper: Any = None) -> Any | None:
@@ -155,7 +159,8 @@ class LivingAISession:
         self._log.check(self.execution_id)
         # Tools that were called before are no part of what begins now (ToolLedger).
         node = ExecutionNode(
-            self._clears, NodeType.MEMORY, Status.SUCCESS, id=f"{self._clears}/clear/{IDS.new()}",
+            self._clears, NodeType.MEMORY, Status.SUCCESS,
+            id=f"{self._clears}/clear/{MOMENTS.next()}",
             metadata={"framework": FRAMEWORK, "name": "clear_session"},
         )  # fmt: skip
         await self._log.append(node, durability=self.durability)
@@ -218,7 +223,7 @@ class LivingAISession:
         found = []
         for each in page:
             entry = each.node.id.removeprefix(self._entries)
-            IDS.met(entry)
+            MOMENTS.saw(entry)
             values = decode_items(each.state, each.node.id)
             found.append([_Item(entry, place, value) for place, value in enumerate(values)])
         return [item for items in found for item in (items[::-1] if backwards else items)]
@@ -246,7 +251,7 @@ class LivingAISession:
     async def _take(self, item: _Item) -> bool:
         """Mark an item; whether this mark is the first one."""
         prefix = f"{self._marks}{item.name}/"
-        mark = self._node(f"{prefix}{IDS.new()}", "pop_item", item=item.name)
+        mark = self._node(f"{prefix}{MOMENTS.next()}", "pop_item", item=item.name)
         await self._log.append(mark, durability=Durability.STORE)
         page = await self._log.nodes_between(
             self.execution_id, NodeRange(prefix, behind_prefix(prefix), MAX_NODES, states=False)

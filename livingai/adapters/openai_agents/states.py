@@ -12,9 +12,13 @@ from typing import Any, NamedTuple
 from agents import RunState
 
 from livingai.adapters.names import behind_prefix, execution_name
-from livingai.adapters.openai_agents.arguments import FRAMEWORK, check_durability, check_place
+from livingai.adapters.openai_agents.arguments import (
+    FRAMEWORK,
+    MOMENTS,
+    check_durability,
+    check_place,
+)
 from livingai.adapters.openai_agents.items import decode, encode
-from livingai.adapters.openai_agents.order import IDS
 from livingai.adapters.shared_log import SharedLog
 from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
@@ -63,7 +67,7 @@ async def save_run_state(
     text = encode(state.to_json(**options), "the run's state")
     execution = _execution(key)
     waiting = [str(item.tool_name) for item in state.get_interruptions()]
-    node = _node(execution, f"{execution}/paused/{IDS.new()}", "paused", waits_for=waiting)
+    node = _node(execution, f"{execution}/paused/{MOMENTS.next()}", "paused", waits_for=waiting)
     await SharedLog(engine).append(node, text, durability=durability)
 
 
@@ -119,14 +123,14 @@ async def _newest(log: SharedLog, execution: str, key: str) -> _Paused:
         raise ExecutionNotFoundError(f"no paused run is stored under {key!r}")
     found = page.nodes[0]
     version = found.node.id.removeprefix(prefix)
-    IDS.met(version)
+    MOMENTS.saw(version)
     return _Paused(version, decode(found.state, found.node.id))
 
 
 async def _claimed(log: SharedLog, execution: str, version: str, *, again: bool) -> bool:
     """Claim a version; whether nobody else had."""
     prefix = f"{execution}/resumed/{version}/"
-    node = _node(execution, f"{prefix}{IDS.new()}", "resumed", again=again)
+    node = _node(execution, f"{prefix}{MOMENTS.next()}", "resumed", again=again)
     asked = NodeRange(prefix, behind_prefix(prefix), MAX_NODES, states=False)
     if not again and (await log.nodes_between(execution, asked)).nodes:
         return False  # do not add to what is decided

@@ -28,7 +28,7 @@ from livingai.errors import ConfigurationError
 from tests.frameworks.agent_framework import workflows
 from tests.frameworks.agent_framework.workflows import Color, Odd, Order, Part
 from tests.support.agents import AgentDied
-from tests.support.framework_places import other_process
+from tests.support.framework_places import other_process, refuses_odd_places
 from tests.support.place import Place
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -157,8 +157,7 @@ async def test_arguments_that_cannot_work(file_place: Place) -> None:
         for odd in (Odd, "module:Class"):
             with pytest.raises(ConfigurationError, match="allowed_types"):
                 LivingAICheckpointStorage(engine, allowed_types=[odd])  # type: ignore[list-item]
-        with pytest.raises(ConfigurationError, match="CheckpointEngine"):
-            LivingAICheckpointStorage("a.db")  # type: ignore[arg-type]
+        refuses_odd_places(LivingAICheckpointStorage, engine)
         with pytest.raises(WorkflowCheckpointException, match="no WorkflowCheckpoint"):
             await LivingAICheckpointStorage(engine).save({})
 

@@ -13,7 +13,7 @@ from livingai.adapters.agent_framework import LivingAIHistoryProvider
 from livingai.errors import ConfigurationError, CorruptRowError
 from tests.frameworks.agent_framework import workflows
 from tests.support.agents import AgentDied
-from tests.support.framework_places import other_process
+from tests.support.framework_places import other_process, refuses_odd_places
 from tests.support.place import Place
 
 
@@ -47,8 +47,7 @@ async def test_what_makes_no_sense_is_refused(file_place: Place) -> None:
         history = LivingAIHistoryProvider(engine)
         with pytest.raises(ConfigurationError, match="session's id"):
             await history.get_messages("")
-        with pytest.raises(ConfigurationError, match="CheckpointEngine"):
-            LivingAIHistoryProvider("a.db")  # type: ignore[arg-type]
+        refuses_odd_places(LivingAIHistoryProvider, engine)
         run = "agent-framework:history/default/s"
         for number, output in enumerate((5, ["text"], [{"role": {}}], [{"type": "os:system"}])):
             entry = f"{run}/messages/{number:016x}-{'0' * 8}"

@@ -26,7 +26,7 @@ from livingai.errors import (
 )
 from tests.frameworks.crewai import flows
 from tests.support.agents import AgentDied
-from tests.support.framework_places import other_process
+from tests.support.framework_places import other_process, refuses_odd_places
 from tests.support.place import Place
 
 
@@ -110,10 +110,7 @@ def test_what_cannot_be_stored_is_refused(file_place: Place) -> None:
 
 def test_arguments_that_cannot_work(file_place: Place) -> None:
     with file_place.engine() as engine:
-        with pytest.raises(ConfigurationError, match="CheckpointEngine"):
-            LivingAIFlowPersistence("agent.db")  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="durability"):
-            LivingAIFlowPersistence(engine, durability="fsync")  # type: ignore[arg-type]
+        refuses_odd_places(LivingAIFlowPersistence, engine)
         with pytest.raises(ConfigurationError, match="flow's id"):
             LivingAIFlowPersistence(engine).save_state("", "m", {})
 

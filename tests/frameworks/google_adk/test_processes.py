@@ -98,7 +98,7 @@ async def test_shared_state_of_a_process_that_died_before_it_came_to_that(
         async def killed(*_: object) -> None:
             raise SystemExit
 
-        monkeypatch.setattr(dying, "_change_scopes", killed)
+        monkeypatch.setattr(dying._writer, "change_scopes", killed)
         session = await acts.load(dying, "s")
         with pytest.raises(SystemExit):
             await dying.append_event(session, acts.event("e", {"app:a": 1, "user:b": 2, "c": 3}))

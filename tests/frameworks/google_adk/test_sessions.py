@@ -25,8 +25,10 @@ from google.genai import types
 from livingai import CheckpointEngine, Durability
 from livingai.adapters.google_adk import LivingAISessionService
 from livingai.adapters.google_adk.entries import session_execution
-from livingai.errors import ConfigurationError, CorruptRowError
+from livingai.adapters.owned_log import OwnedLog
+from livingai.errors import CorruptRowError
 from livingai.node import ExecutionNode
+from tests.support.framework_places import refuses_odd_places
 from tests.support.place import Place
 
 USER = "test_user"
@@ -406,6 +408,31 @@ async def test_of_two_writers_with_the_same_view_one_is_stale(
     assert len(final.events) == len(final.state) == 8
 
 
+async def test_an_append_whose_end_is_not_known_counts(
+    service: LivingAISessionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait that is cancelled leaves the event in the session, or not; the next append looks."""
+    session = await create(service, "s")
+    await service.append_event(session, said(invocation_id="one"))
+    owned, append_under = service._writer._owned, OwnedLog.append_under
+
+    async def cancelled(*arguments: Any, **keywords: Any) -> bool:
+        await append_under(owned, *arguments, **keywords)
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owned, "append_under", cancelled)
+        with pytest.raises(asyncio.CancelledError):
+            await service.append_event(session, said(invocation_id="two"))
+    with pytest.raises(ValueError, match="modified in storage"):
+        await service.append_event(session, said(invocation_id="three"))
+    again = await got(service, "s")
+    assert [each.invocation_id for each in again.events] == ["one", "two"]
+    await service.append_event(again, said(invocation_id="three"))
+    found = await got(service, "s")
+    assert [each.invocation_id for each in found.events] == ["one", "two", "three"]
+
+
 async def test_tasks_that_share_a_session_object_are_not_stale(
     service: LivingAISessionService,
 ) -> None:
@@ -531,10 +558,7 @@ async def test_an_append_can_wait_for_the_store(engine: CheckpointEngine) -> Non
 
 
 async def test_arguments_that_cannot_work_are_refused(engine: CheckpointEngine) -> None:
-    with pytest.raises(ConfigurationError, match="engine"):
-        LivingAISessionService("sqlite:///x")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="durability"):
-        LivingAISessionService(engine, durability="store")  # type: ignore[arg-type]
+    refuses_odd_places(LivingAISessionService, engine)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_one_moment_of_a_database_in_use(dsn: str, file_place: Place) -> None:
 def test_what_cannot_be_imported_is_said(dsn: str, file_place: Place) -> None:
     def told(options: str = "--json") -> str:
         done = run_import(file_place, KIND, dsn, options)
-        assert (done.returncode, "Traceback" in done.stderr) == (65, False)
+        assert (done.returncode, "Traceback" in done.stderr) == (4, False)
         return done.stderr
 
     assert "no database of LangGraph's PostgreSQL saver" in told()
@@ -145,4 +145,4 @@ def test_what_cannot_be_imported_is_said(dsn: str, file_place: Place) -> None:
         connection.execute("DELETE FROM checkpoint_migrations WHERE v >= 9")
     assert "older saver" in told()
     done = run_import(file_place, KIND, "postgresql://nobody@127.0.0.1:1/none")
-    assert (done.returncode, "ImportSourceError" in done.stderr) == (65, True)
+    assert (done.returncode, "ImportSourceError" in done.stderr) == (4, True)

@@ -177,7 +177,7 @@ def test_a_dry_run_writes_nothing(file_place: Place, tmp_path: Path) -> None:
         assert contents(LivingAISaver(engine), INTERRUPTED) == []
         assert len(contents(LivingAISaver(engine), DONE)) == 24
     told = run_import(file_place, KIND, path, "--thread", "nobody")
-    assert (told.returncode, "no thread 'nobody'" in told.stderr) == (65, True)
+    assert (told.returncode, "no thread 'nobody'" in told.stderr) == (4, True)
 
 
 def test_parents_come_before_children_whatever_their_ids(file_place: Place, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_task_that_failed_again_has_its_newest_error(file_place: Place, tmp_pa
             LivingAISaver(engine).put_writes({"configurable": place}, [(RESUME, ["yes"])], "task-1")
         saver.put_writes({"configurable": place}, [(ERROR, "third")], "task-1", "~path")
     told = run_import(file_place, KIND, path)
-    assert (told.returncode, "pending writes" in told.stderr) == (65, True)
+    assert (told.returncode, "pending writes" in told.stderr) == (4, True)
     with file_place.engine() as engine:
         found = contents(LivingAISaver(engine), "many")
         assert ("task-1", ERROR, "second") in found[0][4]
@@ -240,7 +240,7 @@ def test_what_differs_in_the_store_is_named(file_place: Place, tmp_path: Path) -
             config, _checkpoint("00000001", {"text": "other"}), {"source": "loop"}, {}
         )
     told = run_import(file_place, KIND, path, "--json")
-    assert told.returncode == 65
+    assert told.returncode == 4
     assert json.loads(told.stdout)["error"] == "ImportMismatchError"
     assert "checkpoint 00000001 of thread 'many'" in told.stderr
     assert "channel 'text'" in told.stderr
@@ -270,7 +270,7 @@ def test_what_cannot_be_imported_is_said(
 ) -> None:
     path = _changed(tmp_path / "checkpoints.db", *statements)
     told = run_import(file_place, KIND, path)
-    assert (told.returncode, "Traceback" in told.stderr) == (65, False)
+    assert (told.returncode, "Traceback" in told.stderr) == (4, False)
     assert sentence in " ".join(told.stderr.split())
 
 
@@ -279,7 +279,7 @@ def test_other_files_are_refused(file_place: Place, tmp_path: Path) -> None:
     text.write_text("no database " * 100)
     for path, sentence in ((text, "not a database"), (tmp_path / "none.db", "there is no file")):
         told = run_import(file_place, KIND, path)
-        assert (told.returncode, sentence in told.stderr) == (65, True)
+        assert (told.returncode, sentence in told.stderr) == (4, True)
 
 
 def test_a_database_from_before_task_paths_is_read_as_it_is(
@@ -319,7 +319,7 @@ def test_what_the_first_savers_wrote_is_read(file_place: Place, tmp_path: Path) 
     assert found[0][1]["channel_values"]["text"][0].content == "hello"
     path = _as_json(tmp_path / "other.db", "app", "models", "Order")
     told = run_import(file_place, KIND, path)
-    assert (told.returncode, "app.models.Order" in told.stderr) == (65, True)
+    assert (told.returncode, "app.models.Order" in told.stderr) == (4, True)
 
 
 def test_strict_refuses_a_type_that_strict_deserialization_would_not_make(
@@ -327,11 +327,11 @@ def test_strict_refuses_a_type_that_strict_deserialization_would_not_make(
 ) -> None:
     path = graphs.made_sqlite(tmp_path / "checkpoints.db")
     told = run_import(file_place, KIND, path, "--strict")
-    assert told.returncode == 65
+    assert told.returncode == 4
     assert f"{graphs.__name__}.Verdict" in told.stderr
     assert "UnreadableValueError" in told.stderr
     env = {"LANGGRAPH_STRICT_MSGPACK": "true"}
-    assert run_import(file_place, KIND, path, env=env).returncode == 65
+    assert run_import(file_place, KIND, path, env=env).returncode == 4
 
 
 def test_memory_holds_a_few_checkpoints(file_place: Place, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
-from livingai.adapters.langgraph import LivingAISaver
+from livingai.adapters.langgraph import LivingAISaver, removal
 from tests.support.agent_main import AgentSide
 
 STEPS = ("one", "two", "three", "four")
@@ -108,6 +108,38 @@ def ids_of(agent: AgentSide, thread_id: str) -> list[str]:
     return [found.checkpoint["id"] for found in saver.list(config_of(thread_id))]
 
 
+def delete_thread(agent: AgentSide, thread_id: str, chunk: int) -> None:
+    """Delete a thread, ``chunk`` nodes in one request."""
+    removal.CHUNK = chunk  # type: ignore[misc]
+    LivingAISaver(agent.engine).delete_thread(thread_id)
+
+
+def copy_thread(agent: AgentSide, thread_id: str, chunk: int) -> None:
+    """Copy a thread's source to it."""
+    LivingAISaver(agent.engine).copy_thread(f"{thread_id}-source", thread_id)
+
+
+def prune_thread(agent: AgentSide, thread_id: str, chunk: int) -> None:
+    """Prune a thread, ``chunk`` nodes in one request."""
+    removal.CHUNK = chunk  # type: ignore[misc]
+    LivingAISaver(agent.engine).prune([thread_id])
+
+
+def delete_run(agent: AgentSide, thread_id: str, chunk: int) -> None:
+    """Remove one of a thread's runs, ``chunk`` nodes in one request."""
+    removal.CHUNK = chunk  # type: ignore[misc]
+    LivingAISaver(agent.engine).delete_for_runs([f"{thread_id}-odd"])
+
+
+def named(thread_id: str, checkpoint_id: str) -> Any:
+    """The config that names a checkpoint of the root namespace."""
+    return {
+        "configurable": {
+            "thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id,
+        }
+    }  # fmt: skip
+
+
 def put(
     saver: LivingAISaver,
     thread_id: str,
@@ -117,15 +149,24 @@ def put(
     parent: str | None = None,
     namespace: str = "",
     metadata: dict[str, Any] | None = None,
+    version: int = 4,
 ) -> Any:
     """Put a checkpoint; the config that names it."""
     configurable = {"thread_id": thread_id, "checkpoint_ns": namespace}
     if parent is not None:
         configurable["checkpoint_id"] = parent
     checkpoint: Any = {
-        "v": 4, "id": checkpoint_id, "ts": "2026-01-01T00:00:00+00:00", "channel_values": values,
-        "channel_versions": dict.fromkeys(values, 1), "versions_seen": {}, "updated_channels": None,
+        "v": version, "id": checkpoint_id, "ts": "2026-01-01T00:00:00+00:00",
+        "channel_values": values, "channel_versions": dict.fromkeys(values, 1),
+        "versions_seen": {}, "updated_channels": None,
     }  # fmt: skip
     about: Any = {"source": "loop", "step": 0, "parents": {}, **(metadata or {})}
     config: Any = {"configurable": configurable}
     return saver.put(config, checkpoint, about, dict.fromkeys(values, 1))
+
+
+def put_one(agent: AgentSide, thread_id: str, checkpoint_id: str, value: str) -> None:
+    """Put a checkpoint with a value, and wait until it is stored."""
+    saver = LivingAISaver(agent.engine)
+    put(saver, thread_id, checkpoint_id, {"value": value})
+    saver.flush(60)

@@ -14,6 +14,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from livingai.adapters.langgraph import LivingAISaver
 from tests.support.place import Place
 
+pytestmark = pytest.mark.conformance
+
 
 @pytest.mark.parametrize("strict", [False, True])
 async def test_the_suite_passes_in_full(place: Place, strict: bool) -> None:

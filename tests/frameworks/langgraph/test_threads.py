@@ -9,11 +9,13 @@ import pytest
 
 pytest.importorskip("langgraph")
 
+from langgraph.checkpoint.serde.types import TASKS
+
 from livingai import CheckpointEngine, Retention
 from livingai.adapters.langgraph import LivingAISaver
 from livingai.adapters.langgraph.thread import MAX_LAYERS
 from livingai.errors import ConfigurationError, CorruptRowError
-from tests.frameworks.langgraph.graphs import config_of, put
+from tests.frameworks.langgraph.graphs import config_of, named, put
 from tests.support.place import Place
 
 
@@ -37,27 +39,27 @@ def test_a_copy_and_its_source_go_different_ways(place: Place) -> None:
                 {"at": number},
                 parent=f"{number - 1}" if number else None,
             )
-        saver.put_writes(_named("old", "2"), [("at", "before")], "task")
+        saver.put_writes(named("old", "2"), [("at", "before")], "task")
         saver.copy_thread("old", "new")
         put(saver, "old", "3-old", {"at": "old"}, parent="2")
-        saver.put_writes(_named("old", "2"), [("at", "after")], "task 2")
+        saver.put_writes(named("old", "2"), [("at", "after")], "task 2")
         put(saver, "old", "1", {"at": "changed"})
         put(saver, "new", "3-new", {"at": "new"}, parent="2")
-        saver.put_writes(_named("new", "2"), [("at", "here")], "task 3")
+        saver.put_writes(named("new", "2"), [("at", "here")], "task 3")
 
         assert ids(saver, "old") == ["3-old", "2", "1", "0"]
         assert ids(saver, "new") == ["3-new", "2", "1", "0"]
-        assert ids(saver, "new", before=_named("new", "2"), limit=1) == ["1"]
-        copied = saver.get_tuple(_named("new", "2"))
+        assert ids(saver, "new", before=named("new", "2"), limit=1) == ["1"]
+        copied = saver.get_tuple(named("new", "2"))
         assert copied is not None
         assert copied.config["configurable"]["thread_id"] == "new"
         assert copied.parent_config is not None
         assert copied.parent_config["configurable"]["thread_id"] == "new"
         assert copied.pending_writes == [("task", "at", "before"), ("task 3", "at", "here")]
-        first = saver.get_tuple(_named("new", "1"))
+        first = saver.get_tuple(named("new", "1"))
         assert first is not None
         assert first.checkpoint["channel_values"] == {"at": 1}
-        again = saver.get_tuple(_named("old", "1"))
+        again = saver.get_tuple(named("old", "1"))
         assert again is not None
         assert again.checkpoint["channel_values"] == {"at": "changed"}
 
@@ -123,7 +125,7 @@ def test_what_retention_dropped_is_not_shown(place: Place) -> None:
         left = ids(saver, "t")
         assert left[0] == "19"
         assert len(left) < 20
-        assert saver.get_tuple(_named("t", "00")) is None
+        assert saver.get_tuple(named("t", "00")) is None
         with pytest.raises(CorruptRowError, match="retention"):
             saver.get_delta_channel_history(config=config_of("t"), channels=["log"])
 
@@ -139,7 +141,7 @@ def test_pruning_keeps_the_latest_and_what_copies_have(place: Place) -> None:
                 {"at": number},
                 parent=f"{number - 1:02}" if number else None,
             )
-            saver.put_writes(_named("t", f"{number:02}"), [("at", number)], "task")
+            saver.put_writes(named("t", f"{number:02}"), [("at", number)], "task")
         saver.copy_thread("t", "copy")
         saver.prune(["t"])
         assert ids(saver, "t") == ["29"]
@@ -147,7 +149,7 @@ def test_pruning_keeps_the_latest_and_what_copies_have(place: Place) -> None:
         kept = saver.get_tuple(config_of("t"))
         assert kept is not None
         assert kept.pending_writes == [("task", "at", 29)]
-        assert saver.get_tuple(_named("t", "28")) is None
+        assert saver.get_tuple(named("t", "28")) is None
         before = nodes_of(engine, "t")
         saver.delete_thread("copy")
         saver.prune(["t"])
@@ -161,7 +163,7 @@ def test_pruning_leaves_writes_whose_checkpoint_comes_later(place: Place) -> Non
     with place.engine() as engine:
         saver = LivingAISaver(engine)
         put(saver, "t", "1", {})
-        saver.put_writes(_named("t", "2"), [("early", 1)], "task")
+        saver.put_writes(named("t", "2"), [("early", 1)], "task")
         saver.prune(["t"])
         put(saver, "t", "2", {}, parent="1")
         latest = saver.get_tuple(config_of("t"))
@@ -177,7 +179,7 @@ def test_pruning_keeps_what_delta_channels_are_built_from(place: Place) -> None:
             metadata = {} if snapshot else {"counters_since_delta_snapshot": {"log": [1, 1]}}
             put(saver, "t", f"{number}", {"log": [number]} if snapshot else {},
                 parent=f"{number - 1}" if number else None, metadata=metadata)  # fmt: skip
-            saver.put_writes(_named("t", f"{number}"), [("log", number)], "task")
+            saver.put_writes(named("t", f"{number}"), [("log", number)], "task")
         history = saver.get_delta_channel_history(config=config_of("t"), channels=["log", "other"])
         saver.prune(["t"])
         assert ids(saver, "t") == ["7", "6", "5", "4"]
@@ -246,14 +248,58 @@ def test_ids_sort_as_text(place: Place) -> None:
         assert latest is not None
         assert latest.checkpoint["id"] == max(odd)
         for each in odd:
-            found = saver.get_tuple(_named("t", each))
+            found = saver.get_tuple(named("t", each))
             assert found is not None
             assert found.checkpoint["channel_values"] == {"id": each}
 
 
-def _named(thread_id: str, checkpoint_id: str) -> Any:
-    return {
-        "configurable": {
-            "thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id,
-        }
-    }  # fmt: skip
+def test_a_kept_checkpoint_has_no_parent_where_that_went(place: Place) -> None:
+    with place.engine() as engine:
+        saver = LivingAISaver(engine)
+        for number in range(3):
+            put(saver, "t", f"{number}", {}, parent=f"{number - 1}" if number else None)
+        saver.copy_thread("t", "copy")
+        saver.prune(["t"])
+        for found in (saver.get_tuple(config_of("t")), *saver.list(config_of("t"))):
+            assert found is not None
+            assert (found.checkpoint["id"], found.parent_config) == ("2", None)
+        copied = saver.get_tuple(config_of("copy"))
+        assert copied is not None
+        assert copied.parent_config == named("copy", "1")
+
+
+def test_checkpoints_of_an_earlier_langgraph_take_what_was_sent(place: Place) -> None:
+    """Before version 4 a checkpoint did not hold the tasks that its parent's writes sent."""
+    with place.engine() as engine:
+        saver = LivingAISaver(engine)
+        for number, version in ((0, 3), (1, 3), (2, 4)):
+            parent = f"{number - 1}" if number else None
+            put(saver, "t", f"{number}", {}, parent=parent, version=version)
+            saver.put_writes(named("t", f"{number}"), [(TASKS, f"b{number}")], "task 2")
+            sent = [(TASKS, f"a{number}"), (TASKS, f"A{number}")]
+            saver.put_writes(named("t", f"{number}"), sent, "task 1")
+
+        def values() -> list[Any]:
+            listed = list(saver.list(config_of("t")))
+            got = [saver.get_tuple(each.config) for each in listed]
+            shown = [each.checkpoint["channel_values"] for each in listed]
+            assert [each and each.checkpoint["channel_values"] for each in got] == shown
+            assert all(
+                TASKS in each.checkpoint["channel_versions"]
+                for each in listed
+                if each.checkpoint["channel_values"]
+            )
+            return shown
+
+        assert values() == [{}, {TASKS: ["a0", "A0", "b0"]}, {}]
+        saver.copy_thread("t", "copy")
+        saver.prune(["t"])
+        assert values() == [{}]
+        put(saver, "u", "0", {}, version=3)
+        saver.put_writes(named("u", "0"), [(TASKS, "sent")], "task")
+        put(saver, "u", "1", {}, parent="0", version=3)
+        saver.prune(["u"])
+        assert ids(saver, "u") == ["1", "0"], "its parent holds what it takes"
+        latest = saver.get_tuple(config_of("u"))
+        assert latest is not None
+        assert latest.checkpoint["channel_values"] == {TASKS: ["sent"]}

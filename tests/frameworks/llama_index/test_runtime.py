@@ -24,7 +24,7 @@ from livingai.errors import (
 )
 from tests.frameworks.llama_index import runs
 from tests.support.agents import AgentDied
-from tests.support.framework_places import other_process
+from tests.support.framework_places import other_process, refuses_odd_places
 from tests.support.place import Place
 from tests.support.waiting import until
 
@@ -75,8 +75,9 @@ async def test_handles(file_place: Place) -> None:
             await two.copy_from_handle({"run_id": "one"})  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="run's id"):
             LivingAIStateStorage(engine, "")
-        with pytest.raises(ConfigurationError, match="CheckpointEngine"):
-            LivingAIStateStorage("a.db", "run")  # type: ignore[arg-type]
+        refuses_odd_places(
+            lambda given, **keywords: LivingAIStateStorage(given, "run", **keywords), engine
+        )
 
 
 async def test_a_row_of_another_program_is_not_taken_for_a_state(file_place: Place) -> None:
@@ -131,8 +132,7 @@ async def test_a_run_has_its_state_and_can_be_handed_on(place: Place, tmp_path: 
         assert await LivingAIStateStorage(engine, "run-1").load() is not None
         with pytest.raises(ExecutionNotFoundError, match="no run nothing is recorded"):
             await runtime.resume(workflow, "nothing")
-        with pytest.raises(ConfigurationError, match="CheckpointEngine"):
-            LivingAIRuntime("a.db")  # type: ignore[arg-type]
+        refuses_odd_places(LivingAIRuntime, engine)
 
 
 @pytest.mark.parametrize("die_in", runs.STEPS)

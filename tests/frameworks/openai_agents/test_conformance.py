@@ -9,6 +9,8 @@ pytest.importorskip("livingai.adapters.openai_agents")
 
 from livingai.testing import AdapterConformance
 
+pytestmark = pytest.mark.conformance
+
 
 class TestOpenAIAgents(AdapterConformance):
     """With the SDK's own scripted model."""

@@ -18,8 +18,8 @@ from agents.testing import ScriptedModel, assistant_message
 
 from livingai import CheckpointEngine, Durability, ExecutionNode
 from livingai.adapters.openai_agents import LivingAISession
+from livingai.adapters.openai_agents.arguments import MOMENTS
 from livingai.adapters.openai_agents.items import ANSWERS, without_orphans
-from livingai.adapters.openai_agents.order import IDS
 from livingai.adapters.shared_log import SharedLog
 from livingai.errors import (
     ConfigurationError,
@@ -28,6 +28,7 @@ from livingai.errors import (
     StateEncodingError,
 )
 from tests.frameworks.openai_agents.programs import call_items, message
+from tests.support.framework_places import refuses_odd_places
 from tests.support.place import Place
 
 
@@ -224,8 +225,8 @@ async def test_sessions_do_not_see_each_other(engine: CheckpointEngine) -> None:
 
 async def test_what_is_added_to_an_entry_read_sorts_behind_it(session: LivingAISession) -> None:
     """Another machine's clock may be an hour ahead."""
-    ahead = int(IDS.new()[:16], 16) + 3_600 * 10**9
-    node_id = f"{session.execution_id}/items/{ahead:016x}-000000000000"
+    ahead = int(MOMENTS.next()[:16], 16) + 3_600 * 10**9
+    node_id = f"{session.execution_id}/items/{ahead:016x}-00000000"
     await SharedLog(session.engine).append(
         ExecutionNode(session.execution_id, id=node_id), '[{"role":"user","content":"ahead"}]'
     )
@@ -239,7 +240,7 @@ async def test_what_is_added_to_an_entry_read_sorts_behind_it(session: LivingAIS
 async def test_what_the_store_holds_is_validated(
     session: LivingAISession, state: Any, request: pytest.FixtureRequest
 ) -> None:
-    node_id = f"{session.execution_id}/items/{IDS.new()}"
+    node_id = f"{session.execution_id}/items/{MOMENTS.next()}"
     await SharedLog(session.engine).append(ExecutionNode(session.execution_id, id=node_id), state)
     for limit in (None, 1):
         with pytest.raises(CorruptRowError, match="restore it"):
@@ -249,7 +250,7 @@ async def test_what_the_store_holds_is_validated(
 async def test_a_foreign_id_is_refused(session: LivingAISession) -> None:
     node_id = f"{session.execution_id}/items/zzz"
     await SharedLog(session.engine).append(ExecutionNode(session.execution_id, id=node_id), "[]")
-    with pytest.raises(CorruptRowError, match="no id that this adapter makes"):
+    with pytest.raises(CorruptRowError, match="which is no moment"):
         await session.get_items()
 
 
@@ -282,8 +283,6 @@ async def test_durability_is_passed_on(engine: CheckpointEngine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((None, "s"), "engine"),
-        (("sqlite:///x", "s"), "engine"),
         (("engine", ""), "session_id"),
         (("engine", 7), "session_id"),
     ],
@@ -294,8 +293,7 @@ async def test_arguments_that_cannot_work(
     given = engine if arguments[0] == "engine" else arguments[0]
     with pytest.raises(ConfigurationError, match=said):
         LivingAISession(given, arguments[1])
-    with pytest.raises(ConfigurationError, match="durability"):
-        LivingAISession(engine, "s", durability="fsync")  # type: ignore[arg-type]
+    refuses_odd_places(lambda given, **keywords: LivingAISession(given, "s", **keywords), engine)
 
 
 def test_one_log_for_all_sessions_of_an_engine(engine: CheckpointEngine) -> None:

@@ -28,10 +28,10 @@ from pydantic_ai_harness.step_persistence import (
 )
 
 from livingai.adapters.pydantic_ai_harness import LivingAIStepStore
-from livingai.errors import ConfigurationError, CorruptRowError
+from livingai.errors import CorruptRowError
 from livingai.node import ExecutionNode, NodeType, Status
 from tests.frameworks.pydantic_ai_harness import runs
-from tests.support.framework_places import other_process
+from tests.support.framework_places import other_process, refuses_odd_places
 from tests.support.place import Place
 
 
@@ -160,11 +160,8 @@ def test_of_processes_that_register_one_run_one_succeeds(place: Place) -> None:
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_what_another_program_wrote_is_refused(place: Place) -> None:
-    with pytest.raises(ConfigurationError, match="engine"):
-        LivingAIStepStore("x")  # type: ignore[arg-type]
     async with place.engine(directory=place.directory.path) as engine:
-        with pytest.raises(ConfigurationError, match="durability"):
-            LivingAIStepStore(engine, durability=1)  # type: ignore[arg-type]
+        refuses_odd_places(LivingAIStepStore, engine)
         store = LivingAIStepStore(engine)
         for kind in ("begin", "event", "snapshot", "tool"):
             node = ExecutionNode("pydantic-ai:run/r", id=f"pydantic-ai:run/r/{kind}/0")

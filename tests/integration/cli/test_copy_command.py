@@ -130,5 +130,5 @@ def test_one_store_under_two_names(tmp_path: Path) -> None:
     os.symlink("a.db", tmp_path / "b.db")
     for name in ("a.db", "here/a.db", "b.db", f"sqlite:///{tmp_path}/a.db"):
         told = copy(tmp_path, "a.db", name)
-        assert (told.returncode, told.stdout) == (1, "")
+        assert (told.returncode, told.stdout) == (2, "")
         assert "source and target are the same store" in told.stderr

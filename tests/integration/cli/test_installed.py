@@ -21,7 +21,7 @@ import importlib.resources, json
 import livingai
 from livingai import CheckpointEngine, ExecutionNode, SQLiteStore
 
-with CheckpointEngine(SQLiteStore("agent.db")) as engine:
+with CheckpointEngine(SQLiteStore("agent.db"), idle_s=60) as engine:
     outcome = engine.save_sync(ExecutionNode("run-1"), b"state").result(30)
 scripts = importlib.resources.files("livingai.stores.redis")
 print(json.dumps({

@@ -59,6 +59,20 @@ def test_what_the_cursor_has_passed_is_in_the_store(stored: Stored) -> None:
     assert missing.what.startswith("record 2 of execution run-2")
 
 
+def test_removed_nodes_are_not_missed(stored: Stored) -> None:
+    """What was lost behind them is."""
+    found = stored.sql("SELECT node_id FROM nodes WHERE execution_id = 'run-2' ORDER BY seq")
+    steps = [node_id for (node_id,) in found]
+    with stored.store() as store:
+        assert store.drop_nodes("run-2", steps[1:3]).nodes == 2
+    assert stored.check().findings == []
+    stored.sql("DELETE FROM nodes WHERE node_id = ?", steps[3])
+    stored.sql("UPDATE executions SET nodes = nodes - 1 WHERE execution_id = 'run-2'")
+    (missing,) = stored.check().findings
+    assert missing.code is Code.NOT_STORED
+    assert f"node {steps[3]}," in missing.what
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_what_is_found(stored: Stored, case: Case) -> None:
     case.act(stored)

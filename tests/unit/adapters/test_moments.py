@@ -41,7 +41,17 @@ def test_what_was_seen_is_older(monkeypatch: pytest.MonkeyPatch) -> None:
     assert moments.next() > ahead
 
 
-@pytest.mark.parametrize("odd", ["", "zzz", "0" * 16, "0" * 16 + "-0000000G", "0" * 17 + "-0" * 4])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "",
+        "zzz",
+        "0" * 16,
+        "0" * 16 + "-0000000G",
+        "0" * 17 + "-0" * 4,
+        "f" + "0" * 15 + "-00000000",
+    ],
+)
 def test_what_is_none_is_refused(odd: str) -> None:
     with pytest.raises(CorruptRowError, match="no moment"):
         Moments().saw(odd)

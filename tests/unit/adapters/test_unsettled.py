@@ -4,10 +4,12 @@ Receipts are real ones and settled as the engine settles them."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -200,6 +202,62 @@ def test_each_of_several_is_told() -> None:
         with pytest.raises(RecordRefusedError):
             journal.entries.check_any()
     journal.entries.check_any()
+
+
+def test_all_failures_of_one_execution_are_told() -> None:
+    journal = Journal()
+    for number in range(25):
+        told(journal.append(f"node {number}", "one"), REFUSED)
+    with pytest.raises(RecordRefusedError) as raised:
+        journal.entries.check("one")
+    for number in range(21):
+        assert f"(node {number})" in str(raised.value)
+    assert "24 more failed" in str(raised.value)
+    assert str(raised.value).endswith("; and 4 more")
+    journal.entries.check("one")
+    told(journal.append("later", "one"), REFUSED)
+    with pytest.raises(RecordRefusedError, match="later"):
+        journal.entries.check_any()
+    journal.entries.check_any()
+
+
+def test_a_wait_for_a_receipt_may_end_before_its_observers_are_called() -> None:
+    journal = Journal()
+    for outcome in (FENCED, REFUSED):
+        entry = LogEntry(ExecutionNode("x", id=outcome.status), None)
+        receipt = Receipt("x", entry.node.id, next(journal.lsn), 0, lambda receipt: None)
+        journal.entries.add(receipt, entry)
+        settle([(receipt, outcome)])
+        # As in an append: what the observers are going to say is said here.
+        if outcome is FENCED:
+            journal.entries.settled(receipt, outcome)
+            journal.entries.wait_saved_again(deadline())
+            assert journal.entries.following(entry, receipt, outcome) is entry.receipt
+            continue
+        with pytest.raises(RecordRefusedError, match=r"accepted.*too ugly"):
+            journal.entries.following(entry, receipt, outcome)
+        journal.entries.settled(receipt, outcome)  # now they are called
+        journal.entries.check("x")
+
+
+async def test_waits_in_an_event_loop_hold_no_thread() -> None:
+    journal = Journal()
+    journal.may.clear()
+    told(journal.append("a"), FENCED)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    with pytest.raises(FlushTimeoutError, match="1 entries"):
+        await journal.entries.saved_again(time.monotonic() + 0.01)
+    waits = [asyncio.create_task(journal.entries.saved_again(deadline())) for _ in range(50)]
+    gone = asyncio.create_task(journal.entries.saved_again(deadline()))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await asyncio.to_thread(lambda: 7) == 7, "no thread is left"
+    assert not any(wait.done() for wait in waits)
+    journal.may.set()
+    await asyncio.gather(*waits)
+    assert journal.saved == ["a"]
+    await journal.entries.saved_again(deadline())
 
 
 def test_a_failing_save_is_tried_again() -> None:

@@ -138,3 +138,36 @@ def test_a_message_that_the_socket_takes_in_parts(
         connection.request("size", text := "".join(map(str, range(1_000_000))))
         connection.request("size", 2)
         assert [m[3] for m in heard.until(3)[1:]] == [[text], [2]]
+
+
+def test_the_thread_is_woken_for_a_request_only_if_it_has_to_be(
+    directory: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is no connection, it tries again at once; else who asks sends by itself what the
+    socket takes."""
+    nudged: list[str] = []
+    nudge = ServiceConnection._nudge
+
+    def noted(connection: ServiceConnection) -> None:
+        nudged.append(connection.state)
+        nudge(connection)
+
+    monkeypatch.setattr(ServiceConnection, "_nudge", noted)
+    with connected(directory, tmp_path) as connection:
+        connection.request("size", 1)
+        assert len(nudged) == 1
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            with directory.socket_address() as address:
+                listening.bind(address)
+            listening.listen()
+            listening.settimeout(_DEADLINE_S)
+            with closing(Heard(listening)) as heard:
+                heard.greet()
+                heard.until(2)
+                until(lambda: connection.state == "connected", what="the greeting is read")
+                connection.request("size", 2)
+                assert [m[3] for m in heard.until(3)[1:]] == [[1], [2]]
+                assert len(nudged) == 1
+                connection.request("size", "x" * 10_000_000)
+                assert len(nudged) == 2
+                assert len(heard.until(4)[3][3][0]) == 10_000_000

@@ -16,6 +16,7 @@ from livingai.failpoint import KINDS, NAMES
 from tests.support.agents import ROOT, environment
 from tests.support.kill_matrix import IO, ONCE, cells
 from tests.support.patience import patience
+from tests.support.thread_kills import POINTS
 
 
 def in_code() -> Counter[str]:
@@ -36,7 +37,8 @@ def test_the_table_and_the_code_name_the_same_places() -> None:
 
 def test_every_failpoint_has_its_cells() -> None:
     walked = {(cell.name, cell.kind) for cell in cells() if cell.action == "kill"}
-    assert walked == {(name, kind) for name, kinds in NAMES.items() for kind in kinds}
+    of_threads = {(name, "agent") for points in POINTS.values() for name, _ in points}
+    assert walked | of_threads == {(name, kind) for name, kinds in NAMES.items() for kind in kinds}
     assert all(kinds and set(kinds) <= set(KINDS) for kinds in NAMES.values())
     assert NAMES.keys() >= ONCE | set(IO)
 

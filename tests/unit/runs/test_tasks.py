@@ -241,3 +241,29 @@ def test_threads_of_a_run_that_were_pushed_out_together(engine: CheckpointEngine
             assert not failed
             assert run.epoch == 1
     assert len(done.calls) == 80
+
+
+async def test_a_scope_across_tasks_is_the_same_from_any_task(engine: CheckpointEngine) -> None:
+    """Of the program, and of a call; in the second life the tasks are others."""
+    done, run_id = Counter(), new_id()
+
+    async def life(deep: bool) -> list[int]:
+        async with engine.run(run_id) as run:
+
+            async def charge(name: str) -> int:
+                with run.scope(name, across_tasks=True):
+                    return await run.tool("charge", done.add, name)
+
+            async def wrapped(name: str) -> int:
+                return await asyncio.create_task(charge(name)) if deep else await charge(name)
+
+            async def inside() -> int:
+                return await asyncio.create_task(wrapped("inner"))
+
+            return [await wrapped("one"), await wrapped("two"), await run.step("in", inside)]
+
+    assert await life(False) == await life(True) == [1, 2, 3]
+    assert [args for args, _ in done.calls] == [("one",), ("two",), ("inner",)]
+    paths = [node.metadata["call"] for node in await engine.nodes(run_id)
+             if node.metadata["name"] == "charge"]  # fmt: skip
+    assert paths == ["(one).0", "(two).0", "0.(inner).0"]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from livingai import codecs
+from livingai.errors import ServiceError
 from livingai.node import Status
 from livingai.protocol import verbs
 from livingai.protocol.history import History, unpack_history
-from livingai.protocol.ranges import unpack_page
+from livingai.protocol.ranges import RangesAsked, unpack_page
 from livingai.stores.base import NodeRange, Row, StoredCheckpoint
 from livingai.stores.sqlite import SQLiteStore
 from livingai.testing.rows import commit, make_row, state
@@ -122,6 +123,34 @@ def test_a_page_ends_where_its_states_are_large(store: SQLiteStore, backwards: b
     assert [name for page in pages for name in page] == names[:: -1 if backwards else 1]
     assert {len(page) for page in pages[:-1]} == {9}, "8 MB and the one that is beyond"
     assert max(count for count, _ in answers) == 16
+
+
+def test_ranges_that_do_not_fit_into_an_answer_are_asked_again(store: SQLiteStore) -> None:
+    """Each has its first node in the end, and none is taken for empty."""
+    names = [f"{number:03}" for number in range(30)]
+    for seq, name in enumerate(names):
+        commit(store, [whole(seq, name, b"%03d" % seq + bytes(1_000_000))])
+    ranges = [NodeRange(name, name + "\0", 1) for name in names]
+    ranges += [NodeRange("x"), NodeRange(limit=20), NodeRange(states=False)]
+    asked = RangesAsked(RUN, ranges)
+    answers = 0
+    with closing(ReaderRole(SQLiteStore(store.path))) as role:
+        while asked.left:
+            pages = verbs.NODE_PAGES.read(role.do_node_pages(RUN, asked.to_wire()))
+            assert sum(len(entry.state or b"") for page in pages for entry in page.entries) < 10e6
+            asked.take(pages)
+            answers += 1
+    found = [[each.node.id for each in page] for page in asked.pages]
+    assert found == [*([name] for name in names), [], names[:6], names]
+    assert asked.pages[-2].rest == NodeRange("005\0", limit=20)
+    assert [page.rest for page in asked.pages[:31]] == [
+        *(NodeRange(f"{name}\0", f"{name}\0", 1) for name in names), None,
+    ]  # fmt: skip
+    assert answers == 5
+    with pytest.raises(ServiceError, match="0 pages to 1 ranges"):
+        RangesAsked(RUN, ranges[:1]).take([])
+    with pytest.raises(ServiceError, match="1 pages to 1 ranges"):
+        RangesAsked(RUN, ranges[:1]).take([verbs.PackedPage([], more=True)])
 
 
 @pytest.mark.parametrize("limit", [1, 15, 16, 17, 100, 150, 151])

@@ -132,9 +132,20 @@ def test_range_of_evicted_and_foreign_keys(
     with pytest.raises(CorruptRecordError, match="evicted"):
         store.nodes_between("run", NodeRange())
     restore()
-    client.delete(keys.run)  # its nodes are gone, as for all other reads
-    assert ids(store, NodeRange()) == [] == list(store.nodes("run"))
+    client.delete(keys.run)
+    for again in (False, True):
+        if again:  # as a writer does that has not noticed
+            commit(store, [make_row(seq=9, node_id=IDS[2], claim="claim-a")])
+        with pytest.raises(CorruptRecordError, match="evicted"):
+            store.nodes_between("run", NodeRange())
+        with pytest.raises(CorruptRecordError, match="evicted"):
+            list(store.nodes("run"))
     restore()
+    commit(store, [make_row("lone", 1, node_id="lone")])
+    client.delete(Keys(prefix_for(tmp_path)).of("lone").run)
+    commit(store, [make_row("lone", 2, node_id="lone")])  # it would be there twice
+    with pytest.raises(CorruptRecordError, match="evicted"):
+        list(store.nodes("lone"))
     client.delete(Keys(prefix_for(tmp_path)).blob("run", "claim-a", 2))
     with pytest.raises(CorruptRecordError, match="evicted"):
         store.nodes_between("run", NodeRange())

@@ -1,61 +1,49 @@
-"""Pydantic AI's harness: a ``StepStore`` on a livingai engine.
-
-``StepPersistence(store=LivingAIStepStore(engine))`` records each run of an agent: what it did, the
-message histories from which it can be continued, and which tool calls were begun and not ended. See
-``docs/frameworks/pydantic-ai-harness.md``.
-
-A run is an execution, ``pydantic-ai:run/<run id>``. Its registration, events and snapshots are
-entries that never change; what is left out because it was recorded twice is decided when they are
-read, in the store's order, so everybody decides alike. A tool call is a TOOL node: RUNNING until it
-has ended, as in a run of the engine's own.
-
-Raises:
-    FrameworkVersionError: pydantic-ai-harness is not installed, or not in a supported version.
-"""
+"""The harness's ``StepStore`` on a livingai engine."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import time
-from collections.abc import Iterable
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from livingai.adapters.versions import require
-
-require("pydantic-ai-harness", at_least="0.62", below="0.63", extra="pydantic-ai-harness")
-
-from pydantic import TypeAdapter, ValidationError  # noqa: E402
-from pydantic_ai.messages import ModelMessagesTypeAdapter  # noqa: E402
-from pydantic_ai_harness.step_persistence import (  # noqa: E402
+from pydantic import ValidationError
+from pydantic_ai.messages import ModelMessagesTypeAdapter
+from pydantic_ai_harness.step_persistence import (
     ContinuableSnapshot,
     RunRecord,
     StepEvent,
     ToolEffectRecord,
 )
 
-from livingai.adapters.names import behind_prefix, execution_name, part_name  # noqa: E402
-from livingai.adapters.owned_log import OwnedLog  # noqa: E402
-from livingai.adapters.shared_log import SharedLog  # noqa: E402
-from livingai.adapters.turns import Turns  # noqa: E402
-from livingai.asked import shown  # noqa: E402
-from livingai.engine.engine import CheckpointEngine  # noqa: E402
-from livingai.errors import ConfigurationError, CorruptRowError  # noqa: E402
-from livingai.node import ExecutionNode, NodeType, Status  # noqa: E402
-from livingai.outcome import Durability  # noqa: E402
-from livingai.protocol.ranges import RangedNode  # noqa: E402
-from livingai.stores.ranges import NodeRange  # noqa: E402
+from livingai.adapters.names import behind_prefix, part_name
+from livingai.adapters.owned_log import OwnedLog
+from livingai.adapters.pydantic_ai_harness.records import (
+    EFFECT,
+    EVENT,
+    FRAMEWORK,
+    RUN,
+    SNAPSHOT,
+    corrupt,
+    entry_of,
+    first_of_each_key,
+    in_sequence,
+    record_of,
+    run_execution,
+)
+from livingai.adapters.shared_log import SharedLog
+from livingai.adapters.turns import Turns
+from livingai.asked import shown
+from livingai.engine.engine import CheckpointEngine
+from livingai.errors import ConfigurationError
+from livingai.node import ExecutionNode, NodeType, Status
+from livingai.outcome import Durability
+from livingai.protocol.ranges import RangedNode
+from livingai.stores.ranges import NodeRange
 
-T = TypeVar("T")
-FRAMEWORK: Final = "pydantic-ai"
 _PREFIX: Final = f"{FRAMEWORK}:run/"
 _PAGE: Final = 1000
 #: Runs that are read at once for a list.
 _AT_ONCE: Final = 32
-_RUN: Final[TypeAdapter[Any]] = TypeAdapter(RunRecord)
-_EVENT: Final[TypeAdapter[Any]] = TypeAdapter(StepEvent)
-_EFFECT: Final[TypeAdapter[Any]] = TypeAdapter(ToolEffectRecord)
 _STATUSES: Final = {
     "started": Status.RUNNING, "completed": Status.SUCCESS, "failed": Status.FAILED,
 }  # fmt: skip
@@ -93,8 +81,8 @@ class LivingAIStepStore:
         Raises:
             ValueError: there is another run of that id.
         """
-        execution_id = _execution(record.run_id)
-        node = _node(execution_id, "begin", _RUN.dump_python(record, mode="json"))
+        execution_id = run_execution(record.run_id)
+        node = entry_of(execution_id, "begin", RUN.dump_python(record, mode="json"))
         if self._pid != os.getpid():  # a forked child, whose parent may have the turn
             self._pid, self._turns = os.getpid(), Turns()
         async with self._turns.of(execution_id):
@@ -112,7 +100,7 @@ class LivingAIStepStore:
         if found is None:
             return False
         same = record.registration_id is not None
-        known = _record(_RUN, found)
+        known = record_of(RUN, found)
         if found.id == node.id or (same and known.registration_id == record.registration_id):
             return True
         raise ValueError(
@@ -121,8 +109,8 @@ class LivingAIStepStore:
 
     async def get_run(self, *, run_id: str) -> RunRecord | None:
         """A run's registration; None: there is none."""
-        found = await self._first(_execution(run_id))
-        return None if found is None else _record(_RUN, found)
+        found = await self._first(run_execution(run_id))
+        return None if found is None else record_of(RUN, found)
 
     async def _first(self, execution_id: str) -> ExecutionNode | None:
         self._log.check(execution_id)
@@ -144,7 +132,7 @@ class LivingAIStepStore:
         while True:
             page = await self._log.engine.executions(prefix=_PREFIX, after=after, limit=_PAGE)
             found = await asyncio.gather(*(first(each.execution_id) for each in page))
-            runs += [_record(_RUN, node) for node in found if node is not None]
+            runs += [record_of(RUN, node) for node in found if node is not None]
             after = page.next_after
             if after is None:
                 break
@@ -162,14 +150,14 @@ class LivingAIStepStore:
 
     async def append_event(self, event: StepEvent) -> None:
         """Record an event; of those with the same idempotency key, the first one counts."""
-        node = _node(_execution(event.run_id), "event", _EVENT.dump_python(event, mode="json"))
+        node = entry_of(run_execution(event.run_id), "event", EVENT.dump_python(event, mode="json"))
         node.metadata |= {"name": event.kind, "key": event.idempotency_key}
         await self._log.append(node, durability=self._durability)
 
     async def list_events(self, *, run_id: str) -> list[StepEvent]:
         """A run's events in the order in which they were recorded."""
-        found = await self._entries(_execution(run_id), "event")
-        return [_record(_EVENT, each.node) for each in _first_of_each_key(found)]
+        found = await self._entries(run_execution(run_id), "event")
+        return [record_of(EVENT, each.node) for each in first_of_each_key(found)]
 
     # -- snapshots --
 
@@ -182,7 +170,7 @@ class LivingAIStepStore:
             "agent_name": snapshot.agent_name, "timestamp": snapshot.timestamp.isoformat(),
             "state": snapshot.state, "idempotency_key": snapshot.idempotency_key,
         }  # fmt: skip
-        node = _node(_execution(snapshot.run_id), "snapshot", about)
+        node = entry_of(run_execution(snapshot.run_id), "snapshot", about)
         node.metadata |= {"state": snapshot.state, "key": snapshot.idempotency_key}
         messages = ModelMessagesTypeAdapter.dump_python(snapshot.messages, mode="json")
         await self._log.append(node, messages, durability=self._durability)
@@ -203,7 +191,7 @@ class LivingAIStepStore:
         return [await self._snapshot(each.node) for each in entries]
 
     async def _snapshots(self, run_id: str, include_interrupted: bool) -> list[RangedNode]:
-        entries = _in_sequence(await self._entries(_execution(run_id), "snapshot"))
+        entries = in_sequence(await self._entries(run_execution(run_id), "snapshot"))
         return [
             each
             for each in entries
@@ -218,20 +206,20 @@ class LivingAIStepStore:
         about = node.output if isinstance(node.output, dict) else {}
         try:
             history = ModelMessagesTypeAdapter.validate_python(messages)
-            return _SNAPSHOT.validate_python({**about, "messages": history})
+            return SNAPSHOT.validate_python({**about, "messages": history})
         except ValidationError as error:
-            raise _corrupt(node, error) from error
+            raise corrupt(node, error) from error
 
     # -- tool calls --
 
     async def record_tool_effect(self, record: ToolEffectRecord) -> None:
         """Record how far a tool call has come."""
-        execution_id = _execution(record.run_id)
+        execution_id = run_execution(record.run_id)
         node = ExecutionNode(
             execution_id, NodeType.TOOL, _STATUSES[record.status],
             id=f"{execution_id}/tool/{part_name(record.tool_call_id)}",
             input={"name": record.tool_name, "call_id": record.tool_call_id},
-            output=_EFFECT.dump_python(record, mode="json"),
+            output=EFFECT.dump_python(record, mode="json"),
             metadata={"framework": FRAMEWORK, "name": record.tool_name},
             created_at=record.started_at.timestamp(),
         )  # fmt: skip
@@ -242,16 +230,16 @@ class LivingAIStepStore:
 
     async def get_tool_effect(self, *, run_id: str, tool_call_id: str) -> ToolEffectRecord | None:
         """What is recorded of a tool call; None: nothing."""
-        execution_id = _execution(run_id)
+        execution_id = run_execution(run_id)
         node_id = f"{execution_id}/tool/{part_name(tool_call_id)}"
         asked = NodeRange(node_id, node_id + "\0", limit=1, states=False)
         page = await self._log.nodes_between(execution_id, asked)
-        return _record(_EFFECT, page.nodes[0].node) if page.nodes else None
+        return record_of(EFFECT, page.nodes[0].node) if page.nodes else None
 
     async def list_unresolved_tool_effects(self, *, run_id: str) -> list[ToolEffectRecord]:
         """The tool calls that have begun and not ended, the oldest first."""
-        found = await self._entries(_execution(run_id), "tool")
-        effects = [_record(_EFFECT, each.node) for each in found]
+        found = await self._entries(run_execution(run_id), "tool")
+        effects = [record_of(EFFECT, each.node) for each in found]
         return [each for each in effects if each.status == "started"]
 
     async def flush(self) -> None:
@@ -272,59 +260,3 @@ class LivingAIStepStore:
             found += page.nodes
             asked = page.rest
         return sorted(found, key=lambda each: each.first)
-
-
-_SNAPSHOT: Final[TypeAdapter[Any]] = TypeAdapter(ContinuableSnapshot)
-
-
-def _execution(run_id: str) -> str:
-    return execution_name(FRAMEWORK, "run", run_id)
-
-
-def _node(execution_id: str, kind: str, output: Any) -> ExecutionNode:
-    now = time.time()
-    return ExecutionNode(
-        execution_id, NodeType.MEMORY, Status.SUCCESS, output=output,
-        id=f"{execution_id}/{kind}/{time.time_ns():016x}-{secrets.token_hex(6)}",
-        metadata={"framework": FRAMEWORK, "kind": kind}, created_at=now, completed_at=now,
-    )  # fmt: skip
-
-
-def _first_of_each_key(entries: Iterable[RangedNode]) -> list[RangedNode]:
-    seen: set[object] = set()
-    counting = []
-    for entry in entries:
-        key = entry.node.metadata.get("key")
-        if key is None or key not in seen:
-            counting.append(entry)
-            seen.add(key)
-    return counting
-
-
-def _in_sequence(entries: Iterable[RangedNode]) -> list[RangedNode]:
-    """Without those that a run which was replayed has saved again: a key is ``<number>:...``, and
-    the numbers of a run ascend."""
-    highest = -1
-    counting = []
-    for entry in _first_of_each_key(entries):
-        number, colon, _ = str(entry.node.metadata.get("key")).partition(":")
-        if colon and number.isascii() and number.isdigit():
-            if int(number) < highest:
-                continue
-            highest = int(number)
-        counting.append(entry)
-    return counting
-
-
-def _record(kind: TypeAdapter[T], node: ExecutionNode) -> T:
-    try:
-        return kind.validate_python(node.output)
-    except ValidationError as error:
-        raise _corrupt(node, error) from error
-
-
-def _corrupt(node: ExecutionNode, error: ValidationError) -> CorruptRowError:
-    return CorruptRowError(
-        f"{node.id} holds no record that this version of pydantic-ai-harness takes; another "
-        f"program, or a newer version, has written it: {error}"
-    )

@@ -1,0 +1,129 @@
+"""How commands print: tables and lines for a person, JSON lines for a program.
+
+Rules:
+
+1. What comes from a run (ids, names, errors) may be hostile. Nothing of it reaches a terminal that
+   this would obey: control characters, and those that turn the direction of text, are escaped.
+2. On a terminal a line is cut to its width, and marked with ``…``. Into a file or a pipe it is not,
+   unless ``COLUMNS`` says how wide it may be.
+3. Colours only on a terminal, and not where ``NO_COLOR`` is set (https://no-color.org).
+4. ``--json``: one object a line, keys as documented, times in seconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+from rich.cells import cell_len, set_cell_size
+
+#: Categories of characters that are shown as ``\\x..``: controls, formats (direction marks), lone
+#: surrogates, line and paragraph separators.
+_ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_STATUS_COLOURS: Final = {"failed": "red", "running": "yellow", "success": "green"}
+_UNITS: Final = ("B", "KB", "MB", "GB", "TB")
+_KILO: Final = 1000
+_MINUTE_S: Final = 60.0
+_HOUR_S: Final = 3600.0
+_DAY_S: Final = 86400.0
+
+
+def printable(text: str) -> str:
+    """``text`` without anything that a terminal obeys."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def printable_lines(text: str) -> str:
+    """As :func:`printable`, of a text whose lines stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in _ESCAPED:
+        return character
+    number = ord(character)
+    return f"\\x{number:02x}" if number <= 0xFF else f"\\u{number:04x}"
+
+
+def json_line(value: Any) -> None:
+    """Print an object on a line of its own."""
+    click.echo(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
+
+
+def width() -> int | None:
+    """How wide a line may be; None: as wide as it is."""
+    if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def line(text: str, *, mark: str = "") -> None:
+    """Print a line that may be cut; ``mark``: a status whose colour it has."""
+    limit = width()
+    if limit is not None and cell_len(text) > limit:
+        text = set_cell_size(text, limit - 1).rstrip() + "…"
+    click.echo(coloured(text, mark))
+
+
+def coloured(text: str, status: str) -> str:
+    """``text`` in the colour of a status, if there are colours."""
+    colour = _STATUS_COLOURS.get(status)
+    if colour is None or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return click.style(text, fg=colour)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print rows of text below a head, each column as wide as it has to be; those in ``right`` are
+    numbers. The last column is cut first, as :func:`line` does. The second is the status."""
+    cleaned = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(head, *cleaned, strict=True)]
+    for row in (head, *cleaned):
+        cells = [
+            " " * (widths[at] - cell_len(cell)) + cell
+            if at in right
+            else cell + " " * (widths[at] - cell_len(cell))
+            for at, cell in enumerate(row)
+        ]
+        line("  ".join(cells).rstrip(), mark=row[1] if row is not head else "")
+
+
+def size(count: float) -> str:
+    """Bytes for a person: ``812 B``, ``3.4 KB`` (1 KB is 1,000 B)."""
+    for unit in _UNITS:
+        if count < _KILO or unit == _UNITS[-1]:
+            break
+        count /= _KILO
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def moment(at: float | None) -> str:
+    """A time in local time; empty for None."""
+    if at is None:
+        return ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):  # a row that another program has changed
+        return "?"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a person: ``4 ms``, ``2.5 s``, ``3 min``, ``1.2 h``; empty for None."""
+    if seconds is None:
+        return ""
+    for limit, of, unit in (
+        (1.0, 1e-3, "ms"), (_MINUTE_S, 1.0, "s"), (_HOUR_S, _MINUTE_S, "min"),
+        (_DAY_S, _HOUR_S, "h"),
+    ):  # fmt: skip
+        if seconds < limit:
+            return f"{seconds / of:.0f} {unit}" if unit == "ms" else f"{seconds / of:.1f} {unit}"
+    return f"{seconds / _DAY_S:.1f} d"

@@ -1,0 +1,141 @@
+"""`livingai recover` and `resolve`, on runs whose process was really killed in a tool."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agents import environment
+from tests.support.patience import patience
+from tests.support.place import Place
+
+#: A program that charges a card: its file of charges is the outside world.
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from livingai import CheckpointEngine, SQLiteStore
+
+def plan(what):
+    return ["charge", what]
+
+def charge(amount):
+    with Path("charges").open("a") as file:
+        file.write(f"{amount}\\n")
+    if sys.argv[1:] == ["die"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"charged": amount}
+
+with CheckpointEngine(SQLiteStore("agent.db")) as engine:
+    with engine.run_sync("order-1") as run:
+        steps = run.step("plan", plan, what="card")
+        result = run.tool("charge", charge, amount=5)
+        print("result:", result)
+"""
+
+
+def command(place: Place, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, output and error text."""
+    done = subprocess.run(
+        [sys.executable, "-m", "livingai.cli", *arguments],
+        env={**environment(), "LIVINGAI_STORE": "agent.db"}, cwd=place.folder,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience(60), check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def program(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program once."""
+    path = place.folder / "program.py"
+    path.write_text(PROGRAM)
+    return subprocess.run(
+        [sys.executable, str(path), *arguments], env=environment(), cwd=place.folder,
+        capture_output=True, text=True, timeout=patience(60), check=False,
+    )  # fmt: skip
+
+
+def charges(place: Place) -> int:
+    """How often the card was charged."""
+    return len(Path(place.folder, "charges").read_text().splitlines())
+
+
+@pytest.fixture
+def killed(state_dir: Place) -> Place:
+    """A run that was killed in its tool, behind the charge."""
+    assert program(state_dir, "die").returncode == -signal.SIGKILL
+    assert charges(state_dir) == 1
+    return state_dir
+
+
+def test_a_plan_names_what_is_in_doubt(killed: Place) -> None:
+    status, out, err = command(killed, "recover", "order-1")
+    assert status == 1, err
+    assert "resumes at the beginning" in out
+    assert 'charge {"args":[],"kwargs":{"amount":5}}' in out
+    assert "in doubt" in out
+    status, out, _ = command(killed, "recover", "--json")
+    plan: dict[str, Any] = json.loads(out)
+    assert status == 1
+    assert (plan["run"], plan["status"], len(plan["in_doubt"])) == ("order-1", "running", 1)
+    assert len(plan["again"]) == 1, "the plan may be made again"
+    assert "order-1" in command(killed, "recover")[1]
+    assert command(killed, "recover", "--prefix", "other") == (0, "", "no run is unfinished\n")
+
+
+def resumed(place: Place) -> str:
+    """What the program prints as it is run again."""
+    done = program(place)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_done(killed: Place) -> None:
+    status, out, err = command(
+        killed, "resolve", "order-1", "charge", "--done", '{"charged": 7}', "--yes"
+    )
+    assert status == 0, err
+    assert out.startswith("settled charge")
+    assert resumed(killed) == "result: {'charged': 7}\n"
+    assert charges(killed) == 1
+    assert command(killed, "recover") == (0, "", "no run is unfinished\n")
+
+
+def test_retry(killed: Place) -> None:
+    assert command(killed, "resolve", "order-1", "charge", "--retry", "--yes")[0] == 0
+    status, out, _ = command(killed, "recover", "order-1")
+    assert status == 0
+    assert "was not begun" in out
+    assert resumed(killed) == "result: {'charged': 5}\n"
+    assert charges(killed) == 2, "somebody said that it had not happened"
+
+
+def test_give_up(killed: Place) -> None:
+    assert command(killed, "resolve", "order-1", "1", "--give-up", "refunded", "--yes")[0] == 0
+    done = program(killed)
+    assert done.returncode == 1
+    assert "refunded" in done.stderr
+    assert charges(killed) == 1
+
+
+def test_what_resolve_refuses(killed: Place) -> None:
+    for arguments, expected, says in (
+        (["order-1", "charge", "--retry"], 2, "add --yes"),
+        (["order-1", "charge", "--yes"], 2, "say what came of it"),
+        (["order-1", "charge", "--yes", "--retry", "--done", "1"], 2, "say what came of it"),
+        (["order-1", "charge", "--yes", "--done", "text"], 2, "is no JSON"),
+        (["order-1", "plan", "--yes", "--retry"], 1, "no call 'plan' in doubt"),
+        (["order-2", "charge", "--yes", "--retry"], 1, "there is no run 'order-2'"),
+    ):
+        status, out, err = command(killed, "resolve", *arguments)
+        assert (status, out) == (expected, ""), arguments
+        assert says in err
+    assert command(killed, "resolve", "order-1", "charge", "--done", "null", "--yes")[0] == 0
+    status, _, err = command(killed, "resolve", "order-1", "charge", "--retry", "--yes")
+    assert status == 1
+    assert "no call 'charge' in doubt" in err
