@@ -7,10 +7,12 @@ import importlib
 import logging
 import multiprocessing
 import os
+import sqlite3
 import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -91,6 +93,8 @@ class Side:
         if self._service is not None:
             self._service.stop(timeout=_PATIENCE_S)
             self._service = None
+        for path in self._data.rglob("*.db"):
+            _empty_log(path)
         return cpu_s, sum(path.stat().st_size for path in self._data.rglob("*") if path.is_file())
 
     def close(self) -> None:
@@ -118,6 +122,13 @@ class Side:
         if isinstance(answer, str):
             raise SideError(f"{self.name} failed:\n{answer}")
         return answer
+
+
+def _empty_log(database: Path) -> None:
+    """Bring what is left in an SQLite database's log into the database: whether there is some
+    depends on which process has closed it last."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _main(pipe: Connection, parent: int, case: Case, name: str, folder: Path) -> None:
