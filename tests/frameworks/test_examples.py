@@ -8,9 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.agents import ROOT
 from tests.support.patience import patience
@@ -30,6 +33,23 @@ def imported(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
     return {name for name in names if name.partition(".")[0] not in OURS}
+
+
+def of_another_version(source: str) -> list[str]:
+    """The frameworks whose adapters a program imports, and that are here in a version that these
+    refuse: the other environment has the right one."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    adapters = re.findall(r"^from livingai\.adapters\.(\w+)", source, flags=re.MULTILINE)
+    needed = [
+        Requirement(each) for name in adapters for each in extras.get(name.replace("_", "-"), ())
+    ]
+    return [
+        f"{each.name} {version(each.name)}"
+        for each in needed
+        if not each.specifier.contains(version(each.name))
+    ]
 
 
 def foreign(source: str) -> set[str]:
@@ -63,6 +83,8 @@ def test_example(path: Path, tmp_path: Path) -> None:
     missing = [name for name in sorted(imported(source)) if not is_installed(name)]
     if missing:
         pytest.skip(f"{', '.join(missing)}: not installed here")
+    if others := of_another_version(source):
+        pytest.skip(f"{', '.join(others)}: not a version for its adapter")
     assert f"python examples/frameworks/{path.name}" in source
     folder = tmp_path / "empty"
     folder.mkdir()

@@ -227,7 +227,7 @@ async def test_clearing_a_session_forgets_what_was_lost(
         return "ticket"
 
     await ToolLedger(session).call("charge", "c1", "{}", charged)
-    monkeypatch.setattr("livingai.adapters.openai_agents.ledger._lives", lambda life: False)
+    monkeypatch.setattr("livingai.adapters.openai_agents.ledger.is_alive", lambda life: False)
     only_ids = ToolLedger(session, same_arguments=False)
     assert await only_ids.call("charge", "c2", "{}", charged) == "ticket"
     assert len(made) == 2
