@@ -38,12 +38,12 @@ def imported(source: str) -> set[str]:
 def of_another_version(source: str) -> list[str]:
     """The frameworks whose adapters a program imports, and that are here in a version that these
     refuse: the other environment has the right one."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     adapters = re.findall(r"^from livingai\.adapters\.(\w+)", source, flags=re.MULTILINE)
     needed = [
-        Requirement(each) for name in adapters for each in extras.get(name.replace("_", "-"), ())
+        Requirement(each)
+        for name in adapters
+        for each in project["optional-dependencies"].get(name.replace("_", "-"), ())
     ]
     return [
         f"{each.name} {version(each.name)}"

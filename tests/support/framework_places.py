@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,14 @@ def place(
     made.finish()
 
 
-def refuses_odd_places(make: Callable[..., object], engine: CheckpointEngine) -> None:
+def refuses_odd_places(
+    make: Callable[..., object],
+    engine: CheckpointEngine,
+    odd_engines: Sequence[object] = ("agent.db", None, 7),
+) -> None:
     """See that a class of an adapter takes an engine, and a level of durability, and nothing else
     in their places. ``make`` gets the engine and the keyword ``durability``."""
-    for odd in ("agent.db", None, 7):
+    for odd in odd_engines:
         with pytest.raises(ConfigurationError, match="engine must be a CheckpointEngine"):
             make(odd)
     for level in ("fsync", 1):

@@ -110,7 +110,7 @@ def test_what_cannot_be_stored_is_refused(file_place: Place) -> None:
 
 def test_arguments_that_cannot_work(file_place: Place) -> None:
     with file_place.engine() as engine:
-        refuses_odd_places(LivingAIFlowPersistence, engine)
+        refuses_odd_places(LivingAIFlowPersistence, engine, ("agent.db", 7))  # None: a living one's
         with pytest.raises(ConfigurationError, match="flow's id"):
             LivingAIFlowPersistence(engine).save_state("", "m", {})
 
