@@ -6,6 +6,7 @@ neither the engine nor a store.
 
 from __future__ import annotations
 
+import errno
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,3 +65,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except LivingAIError as error:
             raise CommandError.of(error) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise CommandError(f"there is no space left: {error}") from error

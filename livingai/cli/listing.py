@@ -23,6 +23,8 @@ from livingai.stores.base import ExecutionFilter, ExecutionInfo
 
 _UNITS: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)")
+#: As JSON writes numbers; ``007``, ``nan`` and ``1_000`` are texts.
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _HEAD: Final = ("RUN", "STATUS", "NODES", "STATES", "STORED", "UPDATED", "TOOK", "ERROR")
 _NUMBERS: Final = (2, 3, 4, 6)
 #: What comes first: the newest, or the largest.
@@ -85,12 +87,9 @@ def _plain(text: str) -> str | int | float | bool:
         return text[1:-1]
     if text in ("true", "false"):
         return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    if not _NUMBER.fullmatch(text):
+        return text
+    return float(text) if set(text) & set(".eE") else int(text)
 
 
 @click.command(name="list")
@@ -138,8 +137,8 @@ def list_runs(
     if not shown:
         click.echo("no runs" if after is None else "no more runs", err=True)
     if len(found) > len(shown):
-        hint = f"--after '{shown[-1].execution_id}'" if sort == "id" else "--all"
-        click.echo(output.printable(f"there are more: {hint}, or --limit N"), err=True)
+        hint = f"--after {output.shell_word(shown[-1].execution_id)}" if sort == "id" else "--all"
+        click.echo(f"there are more: {hint}, or --limit N", err=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 from rich.cells import cell_len, set_cell_size
@@ -28,6 +28,10 @@ from rich.cells import cell_len, set_cell_size
 #: surrogates, line and paragraph separators.
 _ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _STATUS_COLOURS: Final = {"failed": "red", "running": "yellow", "success": "green"}
+#: A control character that JSON may have as it is.
+_DELETE: Final = 0x7F
+#: The last character that four digits name.
+_BASIC: Final = 0xFFFF
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 _KILO: Final = 1000
 _MINUTE_S: Final = 60.0
@@ -42,16 +46,40 @@ def printable(text: str) -> str:
     return "".join(map(_escaped, text))
 
 
-def printable_lines(text: str) -> str:
-    """As :func:`printable`, of a text whose lines stay."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
 def _escaped(character: str) -> str:
     if unicodedata.category(character) not in _ESCAPED:
         return character
     number = ord(character)
+    if number > _BASIC:
+        return f"\\U{number:08x}"
     return f"\\x{number:02x}" if number <= 0xFF else f"\\u{number:04x}"
+
+
+def printable_json(text: str) -> str:
+    """JSON ``text`` without anything that a terminal obeys but its ends of lines. It means the
+    same: what is escaped can only be in its strings."""
+    return "\n".join("".join(map(_escaped_in_json, line)) for line in text.split("\n"))
+
+
+def _escaped_in_json(character: str) -> str:
+    if unicodedata.category(character) not in _ESCAPED:
+        return character
+    return json.dumps(character)[1:-1] if ord(character) != _DELETE else "\\u007f"
+
+
+def shell_word(text: str) -> str:
+    """``text`` as one word for a shell, which nothing in it is a command for. What is not printable
+    is escaped in ``$'...'``, which bash, zsh and ksh read."""
+    if printable(text) == text:
+        return "'" + text.replace("'", "'\\''") + "'"
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(map(_escaped_for_shell, quoted)) + "'"
+
+
+def _escaped_for_shell(character: str) -> str:
+    if unicodedata.category(character) not in _ESCAPED:
+        return character
+    return f"\\U{ord(character):08x}"
 
 
 def json_line(value: Any) -> None:
@@ -61,9 +89,15 @@ def json_line(value: Any) -> None:
 
 def width() -> int | None:
     """How wide a line may be; None: as wide as it is."""
-    if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
+    if os.environ.get("COLUMNS", "").isdigit() or _is_terminal():
         return shutil.get_terminal_size().columns
     return None
+
+
+def _is_terminal() -> bool:
+    """Whether a terminal shows what is printed; a command's output may also be closed."""
+    stream: TextIO | None = sys.stdout
+    return stream is not None and stream.isatty()
 
 
 def line(text: str, *, mark: str = "") -> None:
@@ -77,7 +111,7 @@ def line(text: str, *, mark: str = "") -> None:
 def coloured(text: str, status: str) -> str:
     """``text`` in the colour of a status, if there are colours."""
     colour = _STATUS_COLOURS.get(status)
-    if colour is None or os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+    if colour is None or os.environ.get("NO_COLOR") or not _is_terminal():
         return text
     return click.style(text, fg=colour)
 

@@ -6,21 +6,23 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
+from livingai import serial
 from livingai.cli import output
 from livingai.cli.exit_status import CommandError, ExitStatus
 from livingai.cli.place import looking_at, store_option
 from livingai.cli.where import engine_on
 from livingai.engine.engine import CheckpointEngine
+from livingai.errors import ExecutionNotFoundError, StateEncodingError
 from livingai.inspection.view import RunsView
 from livingai.node import ExecutionNode, Status
-from livingai.outcome import Durability
+from livingai.outcome import Durability, OutcomeStatus
 from livingai.runs.calls import CALL
-from livingai.runs.in_doubt import resolved_node
+from livingai.runs.in_doubt import node_to_retry, resolved_node
 from livingai.runs.policy import Resolution
 from livingai.runs.recovery import RecoveryEngine, RecoveryPlan
 from livingai.stores.base import ExecutionInfo
@@ -57,9 +59,13 @@ def recover(store: str, run: str | None, prefix: str, as_json: bool) -> None:
     It changes nothing: a program inside `engine.run` recovers as it is run again. Exit status 1 if
     a tool is in doubt, so that somebody has to decide.
     """
+    damaged: list[ExecutionInfo] = []
     with looking_at(store) as view:
-        chosen = _open_runs(view, prefix) if run is None else [view.execution(run)]
-        found = [PlannedRun(info, view.plan(info.execution_id)) for info in chosen]
+        chosen = _open_runs(view, prefix, damaged) if run is None else [view.execution(run)]
+        planned = (PlannedRun(info, view.plan(info.execution_id)) for info in chosen)
+        found = [each for each in planned if each.plan.found]  # one may be deleted meanwhile
+    if run is not None and not found:
+        raise CommandError(f"there is no run {run!r}")
     if as_json:
         for each in found:
             output.json_line(_object(each))
@@ -67,16 +73,35 @@ def recover(store: str, run: str | None, prefix: str, as_json: bool) -> None:
         _print_plan(found[0].plan)
     elif found:
         output.table(_HEAD, [_row(each) for each in found], right=(3, 4, 5))
-    else:
+    elif not damaged:
         click.echo("no run is unfinished", err=True)
+    for info in damaged:
+        told = f"{info.execution_id} is damaged, so nothing is known of it: {info.damage}"
+        click.echo(output.printable(told), err=True)
     if any(each.plan.in_doubt_nodes for each in found):
         sys.exit(ExitStatus.PROBLEM)
+    if damaged:
+        sys.exit(ExitStatus.DATA)
 
 
-def _open_runs(view: RunsView, prefix: str) -> Iterator[ExecutionInfo]:
-    return (
-        info for info in view.executions(prefix=prefix) if not info.damage and info.status in _OPEN
-    )
+def _open_runs(
+    view: RunsView, prefix: str, damaged: list[ExecutionInfo]
+) -> Iterator[ExecutionInfo]:
+    """Runs that have not ended well. Of a program that records its own nodes the status is that of
+    the newest one, whatever others are; so it is looked at for tools in doubt."""
+    for info in view.executions(prefix=prefix):
+        if info.damage:
+            damaged.append(info)
+        elif info.status in _OPEN or (not info.is_run and _has_doubt(view, info.execution_id)):
+            yield info
+
+
+def _has_doubt(view: RunsView, execution_id: str) -> bool:
+    try:
+        nodes = view.nodes(execution_id)
+    except ExecutionNotFoundError:  # deleted meanwhile
+        return False
+    return any(found.node.status is Status.RUNNING and not found.node.idempotent for found in nodes)
 
 
 def _object(found: PlannedRun) -> dict[str, Any]:
@@ -152,10 +177,19 @@ def resolve(
 
 
 def _value(text: str) -> Any:
+    """What was typed, checked before anything is taken over for it."""
     try:
-        return json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, parse_constant=_no_json)
+        serial.pack(value, "--done", "give")
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f'--done {text!r} is no JSON ({error}); text is "text"') from error
+    except StateEncodingError as error:
+        raise click.UsageError(f"--done cannot be recorded: {error}") from error
+    return value
+
+
+def _no_json(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")
 
 
 def _in_doubt(plan: RecoveryPlan, call: str) -> ExecutionNode:
@@ -176,12 +210,20 @@ def _settle(engine: CheckpointEngine, node: ExecutionNode, resolution: Resolutio
     """Take the run over, look again, and record the decision in the store."""
     engine.claim_sync(node.execution_id)
     history = engine.history_sync(node.execution_id)
-    now = next(each.node for each in history.nodes if each.node.id == node.id)
+    now = next((each.node for each in history.nodes if each.node.id == node.id), None)
+    if now is None:
+        raise CommandError(f"{_named(node)} was removed meanwhile")
     if now.status is not Status.RUNNING:
         raise CommandError(f"{_named(now)} has ended meanwhile: it is {now.status}")
     if resolution == Resolution.retry():
-        metadata = {**now.metadata, "resolved": resolution.action.value}
-        settled = replace(now, status=Status.PENDING, metadata=metadata)
+        settled = node_to_retry(now)
     else:
         settled = resolved_node(now, resolution)
-    engine.save_sync(settled, durability=Durability.STORE).result()
+    outcome = engine.save_sync(settled, durability=Durability.STORE).result()
+    if outcome.status is OutcomeStatus.FENCED:
+        raise CommandError(
+            f"nothing was settled: a process took {node.execution_id} over meanwhile. See whether "
+            f"{_named(now)} is still in doubt (livingai recover), then decide again"
+        )
+    if not outcome.stored:
+        raise CommandError(f"{_named(now)} was not settled ({outcome.status}): {outcome.reason}")

@@ -12,7 +12,7 @@ from livingai.cli import output
 from livingai.cli.exit_status import CommandError, ExitStatus
 from livingai.cli.place import looking_at, store_option
 from livingai.inspection.view import RunsView
-from livingai.runs.diff import differences
+from livingai.runs.diff import NOTHING, differences
 from livingai.stores.shared.human import human_json
 
 _MOST: Final = 1000
@@ -68,14 +68,14 @@ def state(store: str, run: str, node_id: str | None, raw: bool, as_json: bool) -
     if raw:
         if not isinstance(found, bytes | bytearray):
             raise CommandError(f"the state is a {type(found).__name__}, not bytes; leave out --raw")
-        sys.stdout.buffer.write(found)
+        click.echo(bytes(found), nl=False)
         return
     text = human_json(found) or "null"
     if as_json:
         output.json_line({"run": run, "node": carrier, "state": json.loads(text)})
     else:
         click.echo(
-            output.printable_lines(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
+            output.printable_json(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
         )
 
 
@@ -94,11 +94,9 @@ def diff(store: str, one: str, other: str, as_json: bool) -> None:
     found = differences(first.state, second.state, limit=_MOST)
     for difference in found:
         if as_json:
-            output.json_line({
-                "path": difference.path,
-                "one": _described(difference.recorded),
-                "other": _described(difference.replayed),
-            })  # fmt: skip
+            sides = {"one": difference.recorded, "other": difference.replayed}
+            there = {name: _described(side) for name, side in sides.items() if side is not NOTHING}
+            output.json_line({"path": difference.path, **there})
         else:
             output.line(output.printable(str(difference)))
     if len(found) == _MOST:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -142,7 +141,8 @@ def _print_values(nodes: list[Recorded]) -> None:
     for recorded in nodes:
         node = recorded.node
         click.echo("")
-        output.line(f"{node.id} {node.metadata.get('name', '')}".rstrip(), mark=str(node.status))
+        title = f"{node.id} {node.metadata.get('name', '')}".rstrip()
+        output.line(output.printable(title), mark=str(node.status))
         error = node.error and (node.error.traceback or f"{node.error.type}: {node.error.message}")
         for label, value in (("input", node.input), ("output", node.output)):
             if value is not None:
@@ -189,4 +189,3 @@ def _follow(view: RunsView, info: ExecutionInfo, nodes: list[Recorded], as_json:
                 cells = (output.moment(time.time()), str(node.status), str(node.type), name,
                          notes(node))  # fmt: skip
                 output.line(output.printable("  ".join(filter(None, cells))), mark=str(node.status))
-        sys.stdout.flush()

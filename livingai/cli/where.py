@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from livingai.cli.exit_status import CommandError, ExitStatus
 from livingai.engine.engine import CheckpointEngine
 from livingai.inspection.directories import (
     DirectoryView,
@@ -37,19 +38,19 @@ class Days(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
 
 
 def find(where: str) -> DirectoryView:
-    """The state directory that ``where`` means; a ClickException if there is none."""
+    """The state directory that ``where`` means; a CommandError if there is none."""
     try:
         return find_directory(where)
     except NothingThereError as error:
-        raise click.ClickException(str(error)) from error
+        raise CommandError(str(error), ExitStatus.UNREACHABLE) from error
 
 
 def store_at(where: str) -> Store:
-    """The store that ``where`` names; a ClickException if it is a file that does not exist."""
+    """The store that ``where`` names; a CommandError if it is a file that does not exist."""
     try:
         return existing_store(where)
     except NothingThereError as error:
-        raise click.ClickException(str(error)) from error
+        raise CommandError(str(error), ExitStatus.UNREACHABLE) from error
 
 
 def engine_on(where: str) -> CheckpointEngine:

@@ -114,11 +114,13 @@ def find_directory(where: str) -> DirectoryView:
     else:
         _refuse_folder(where)
         # The database need not exist: what was saved waits in the directory until it does.
-        directory = StateDirectory(open_store(where).default_directory())
+        store = open_store(where)
+        directory = StateDirectory(store.default_directory())
         if not os.path.exists(os.path.join(directory.path, MANIFEST)):
             existing_store(where)
+            named = where if isinstance(store, SQLiteStore) else store.url  # without credentials
             raise NothingThereError(
-                f"{where} has no state directory here ({directory.path} would be it): no agent on "
+                f"{named} has no state directory here ({directory.path} would be it): no agent on "
                 "this machine has used it, or one did with directory=...; then name that directory"
             )
     return DirectoryView(directory, str(directory.manifest().get("store")))

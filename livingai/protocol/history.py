@@ -75,7 +75,8 @@ def pack_history(
         parts.append(wire)
         versions += _VERSION.pack(epoch, seq, has_state)
     array = _ARRAY.pack(_ARRAY32, len(parts)) + b"".join(parts)
-    return [checkpoint, state, array, marked, bytes(versions)]
+    place = None if checkpoint is None else list(checkpoint)  # as it is behind a connection
+    return [place, state, array, marked, bytes(versions)]
 
 
 def unpack_history(message: list[Any], cached: Cached | None, execution_id: str = "") -> History:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from livingai.errors import InDoubtError, ResultEncodingError
 from livingai.node import ExecutionNode, Status, shown
@@ -11,6 +12,9 @@ from livingai.runs.effects import Work
 from livingai.runs.failures import RAISED, describe, is_own
 from livingai.runs.invoking import Invoke
 from livingai.runs.policy import Resolution, ResolutionAction, Resolver
+
+#: Metadata of a node that was in doubt: what was decided about it.
+RESOLVED: Final = "resolved"
 
 
 def is_lost(recorded: ExecutionNode) -> bool:
@@ -55,7 +59,7 @@ def _undecided(node: ExecutionNode, what: str) -> InDoubtError:
 
 def resolved_node(recorded: ExecutionNode, resolution: Resolution) -> ExecutionNode:
     """The node of a tool in doubt, as a resolver decided it (not for ``retry``)."""
-    metadata = {**recorded.metadata, "resolved": resolution.action.value}
+    metadata = {**recorded.metadata, RESOLVED: resolution.action.value}
     node = ExecutionNode(
         recorded.execution_id, recorded.type, Status.SUCCESS, recorded.input, resolution.output,
         parent_id=recorded.parent_id, cost_tokens=recorded.cost_tokens, metadata=metadata,
@@ -66,6 +70,19 @@ def resolved_node(recorded: ExecutionNode, resolution: Resolution) -> ExecutionN
         error = resolution.error or RuntimeError("a resolver decided that it failed")
         node.error, metadata[RAISED] = describe(error)
     return node
+
+
+def node_to_retry(recorded: ExecutionNode) -> ExecutionNode:
+    """The node of a tool in doubt of which somebody has decided that it did not happen: it has not
+    begun."""
+    metadata = {**recorded.metadata, RESOLVED: ResolutionAction.RETRY.value}
+    return replace(recorded, status=Status.PENDING, metadata=metadata)
+
+
+def is_to_retry(recorded: ExecutionNode) -> bool:
+    """Whether a node is one of :func:`node_to_retry`."""
+    resolved = recorded.metadata.get(RESOLVED)
+    return recorded.status is Status.PENDING and resolved == ResolutionAction.RETRY.value
 
 
 def in_doubt_error(execution_id: str, nodes: list[ExecutionNode]) -> InDoubtError:

@@ -30,7 +30,7 @@ from livingai.protocol.history import History, Recorded, without_collector
 from livingai.runs.calls import CHECKPOINT, ROLE, RUN
 from livingai.runs.effects import ReadHistory, Save, Work, do, drive, drive_sync
 from livingai.runs.failures import RAISED, describe
-from livingai.runs.in_doubt import ask, in_doubt_error, resolved_node
+from livingai.runs.in_doubt import ask, in_doubt_error, is_to_retry, resolved_node
 from livingai.runs.invoking import Invoke
 from livingai.runs.ownership import Ownership
 from livingai.runs.policy import ResolutionAction, Resolver
@@ -71,7 +71,8 @@ class Recovery:
 
     ``plan`` is that of the moment of the takeover, ``outputs`` the outputs by node id of what is
     not to be done again (and, after :meth:`RecoveryEngine.replay`, of what was), ``errors`` the
-    decided failures, ``retry_nodes`` tools that the resolver said to call again.
+    decided failures, ``retry_nodes`` tools that the resolver said to call again, now or before
+    (``livingai resolve --retry``).
     """
 
     plan: RecoveryPlan
@@ -169,7 +170,7 @@ class RecoveryEngine:
     ) -> Work[Recovery]:
         outputs = {node.id: node.output for node in plan.skipped_nodes}
         errors: dict[str, Exception] = {}
-        retry: list[ExecutionNode] = []
+        retry = [node for node in plan.pending_nodes if is_to_retry(node)]
         undecided: list[ExecutionNode] = []
         for node in plan.in_doubt_nodes:
             resolution = yield from ask(resolver, node)

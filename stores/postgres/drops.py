@@ -2,7 +2,8 @@
 
 The table is made when it is first needed and is no part of the schema's version, so a livingai that
 does not know it can use the schema as before. It may then leave a line behind when it deletes an
-execution; later writes have later versions, so that line says nothing about them.
+execution; later writes have later versions, so that line says nothing about them. Roles get the
+rights on it that they have on the table of nodes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ CREATE TABLE IF NOT EXISTS {s}.livingai_drops (
     epoch         bigint NOT NULL,
     seq           bigint NOT NULL
 )
+"""
+#: Who may do what with the table of nodes, its owner included.
+_RIGHTS: Final = """
+SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+    string_agg(DISTINCT privilege_type, ', ')
+FROM pg_class, aclexplode(coalesce(relacl, acldefault('r', relowner)))
+WHERE pg_class.oid = to_regclass(%s) GROUP BY grantee
 """
 _LACKS: Final = "SELECT to_regclass(%s) IS NULL"
 _NOTE: Final = """
@@ -52,6 +60,9 @@ class PostgresDrops:
             lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
             run(lock, ("livingai " + self._schema.strip('"'),))
             run(_TABLE.replace("{s}", self._schema))
+            # Whoever may delete or read nodes has to reach the lines about them, too.
+            for grantee, rights in run(_RIGHTS, (f"{self._schema}.nodes",)):
+                run(f"GRANT {rights} ON {self._schema}.livingai_drops TO {grantee}")
 
     def note(self, run: Run, execution_key: str, version: tuple[int, int]) -> None:
         """Inside a transaction (``run`` executes a statement with its arguments), with the table

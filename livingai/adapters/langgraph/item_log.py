@@ -137,19 +137,22 @@ class ItemLog:
     def clean(self, groups: Sequence[str]) -> Steps[None]:
         """Remove what nobody needs any more of some items."""
         for at in range(0, len(groups), _AT_ONCE):
+            now = time.time()
             items = yield from self.read(groups[at : at + _AT_ONCE])
-            yield from self._clean(items)
+            yield from self._clean(items, now)
 
     def sweep(self) -> Steps[int]:
         """Remove all items that have expired, and what nobody needs any more of the others; how
         many had expired."""
-        walk, expired = self.walk(self.names.below(())), 0
+        walk, expired, now = self.walk(self.names.below(())), 0, time.time()
         while (items := (yield from walk.next())) is not None:
-            expired += yield from self._clean(items)
+            expired += yield from self._clean(items, now)
         return expired
 
-    def _clean(self, items: Iterable[StoredItem]) -> Steps[int]:
-        now, expired = time.time(), 0
+    def _clean(self, items: Iterable[StoredItem], now: float) -> Steps[int]:
+        """``now``: a time before the items were read. An item that had not expired by then may have
+        been touched since, so it stays."""
+        expired = 0
         gone: list[str] = []
         for item in items:
             born = item.born(self.names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from langgraph.store.base import TTLConfig
 
 from livingai import CheckpointEngine
 from livingai.adapters.langgraph import LivingAIStore, item_log, store
+from livingai.adapters.steps import Steps, take_sync
 from livingai.errors import ConfigurationError
 from tests.support.place import Place
 from tests.support.waiting import until
@@ -86,6 +88,35 @@ def test_reading_gives_an_item_its_full_time_again(
         assert sorted(item.key for item in items.search(())) == ["found", "got"]
         later(11)
         assert items.search(()) == []
+
+
+@pytest.mark.parametrize("sweeps", [True, False])
+def test_what_is_read_while_it_is_swept_stays(
+    place: Place, later: Callable[[float], None], *, sweeps: bool
+) -> None:
+    """A sweep reads the item; a reader gives it its full time; only then the time comes at which
+    it would have expired."""
+    with place.engine() as engine:
+        items = LivingAIStore(engine, ttl={"default_ttl": 10})
+        items.put(("a",), "k", {"n": 1})
+        items.put(("a",), "last", {}, ttl=None)  # the newest one is never dropped
+        log = items._items
+        group = log.names.group(("a",), "k")
+        later(9)
+        steps = log.sweep() if sweeps else log.clean([group])
+        reading = next(steps)
+        found = getattr(reading.target, f"{reading.method}_sync")(*reading.arguments)
+        assert items.get(("a",), "k") is not None
+        later(2)
+        take_sync(resumed(steps, found))
+        assert items.get(("a",), "k") is not None
+
+
+def resumed(steps: Steps[Any], value: Any) -> Steps[None]:
+    """The rest of a generator whose first step was taken."""
+    with suppress(StopIteration):
+        while True:
+            value = yield steps.send(value)
 
 
 def test_a_put_after_the_end_is_a_new_item(

@@ -60,7 +60,8 @@ def fill(engine: CheckpointEngine) -> None:
     engine.save_sync(left, {"step": 2, "notes": ["a"]})
     engine.save_sync(right)
     error = ErrorInfo("ValueError", "no such city")
-    failed = node("weather", "ask", status=Status.FAILED, error=error, metadata={"tenant": "t1"})
+    metadata = {"tenant": "t1", "zip": "007", "size": "nan", "floor": -15.0}
+    failed = node("weather", "ask", status=Status.FAILED, error=error, metadata=metadata)
     engine.save_sync(failed, {"step": 1, "notes": ["b"]})
     engine.save_sync(node(HOSTILE, "only"), b"\x00\xff" * 10)
     for number in range(3):
@@ -123,6 +124,9 @@ FILTERS = [
     (["--query", "z1"], ["z1"]),
     (["--meta", "tenant=t1"], ["weather"]),
     (["--meta", "tenant=t2"], []),
+    (["--meta", "zip=007"], ["weather"]),
+    (["--meta", "size=nan"], ["weather"]),
+    (["--meta", "floor=-1.5e1"], ["weather"]),
     (["--before", "2001-01-01"], []),
     (["--since", "2h", "--prefix", "c"], ["chat"]),
     (["--sort", "nodes", "-n", "1"], ["chat"]),
@@ -187,6 +191,60 @@ def test_values_of_a_run(state_dir: Place) -> None:
     assert "  output [1,2]" in out
 
 
+#: Characters that JSON may have and a terminal obeys, in and beyond the first 65,536.
+CONTROLS = "soft\xad del\x7f csi\x9b[2J round\u202e \U000e0041 \u2028 \ttab"
+
+
+def test_hostile_values_of_a_run(state_dir: Place) -> None:
+    with state_dir.engine() as engine:
+        saved = node(f"x{HOSTILE}", CONTROLS, input={CONTROLS: [CONTROLS]})
+        engine.save_sync(saved, {"text": CONTROLS, CONTROLS: ["é", 1.5]}).result(patience(60))
+    status, out, _ = looked(state_dir, "show", f"x{HOSTILE}", "--values")
+    assert status == 0
+    assert not set(CONTROLS + HOSTILE) & set(map(chr, range(0x7F, 0x110000))) & set(out)
+    assert "\x1b" not in out
+    status, out, _ = looked(state_dir, "state", f"x{HOSTILE}")
+    assert status == 0
+    assert not {"\x1b", *"\xad\x7f\x9b\u202e\U000e0041\u2028\t"} & set(out)
+    assert json.loads(out) == {"text": CONTROLS, CONTROLS: ["é", 1.5]}
+
+
+def test_the_next_page_of_hostile_ids(state_dir: Place) -> None:
+    """What is shown for the next page can be given to a shell."""
+    ids = ["a'; touch owned; '", "b\x1b[2J$(touch owned)\\'", "c"]
+    with state_dir.engine() as engine:
+        for run in ids:
+            engine.save_sync(node(run, "n"))
+    for at, run in enumerate(ids[:2]):
+        _, _, err = looked(state_dir, "list", "-n", str(at + 1))
+        word = err.partition("--after ")[2].rpartition(", or --limit")[0]
+        assert "\x1b" not in err
+        told = subprocess.run(
+            ["bash", "-c", f'printf "%s" {word}'], cwd=state_dir.folder, capture_output=True,
+            text=True, check=True, timeout=patience(60),
+        )  # fmt: skip
+        assert told.stdout == run
+    assert not (state_dir.folder / "owned").exists()
+
+
+CLOSED = [["list"], ["list", "--json"], ["show", "chat", "--values"], ["state", HOSTILE, "--raw"],
+          ["state", "chat"], ["recover"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["&-", "/dev/full"])
+def test_output_that_goes_nowhere(filled: Place, to: str) -> None:
+    for arguments in CLOSED:
+        told = subprocess.run(
+            ["sh", "-c", f'"$0" -m livingai.cli "$@" >{to}', sys.executable, *arguments,
+             "-s", "agent.db"],
+            env=environment(), cwd=filled.folder, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=patience(60),
+        )  # fmt: skip
+        assert "Traceback" not in told.stderr, told.stderr
+        if to == "/dev/full":
+            assert (told.returncode, "no space left" in told.stderr) == (1, True), arguments
+
+
 def test_states(filled: Place) -> None:
     def state(*arguments: str) -> Any:
         status, out, err = looked(filled, "state", *arguments)
@@ -212,7 +270,7 @@ def test_differences(filled: Place) -> None:
     assert looked(filled, "diff", "chat@chat/left", "chat") == (0, "", "")
     status, out, _ = looked(filled, "diff", "chat@chat/plan", "weather", "--json")
     assert status == 1
-    assert json.loads(out)["path"] == "notes"
+    assert json.loads(out) == {"path": "notes", "other": ["b"]}, "one side has nothing there"
 
 
 MISTAKES = [
@@ -227,6 +285,7 @@ MISTAKES = [
     (["list", "--reverse"], 2, "--reverse needs --sort"),
     (["list", "--limit", "0"], 2, "limit"),
     (["list", "-s", "nope.db"], 3, "there is no database"),
+    (["resolve", "-s", "nope.db", "chat", "right", "--retry", "--yes"], 3, "there is no database"),
     (["list", "-s", "other.db"], 4, "is not an SQLite database"),
 ]
 
@@ -264,6 +323,22 @@ def test_looking_starts_nothing_where_all_is_stored(state_dir: Place) -> None:
     assert looked(state_dir, "show", "chat")[0] == 0
     assert state_dir.service_processes() == []
     assert sorted(os.listdir(state_dir.folder)) == before
+
+
+def test_a_service_and_the_store_say_the_same(state_dir: Place) -> None:
+    asked = [
+        ["list"], ["list", "--sort", "updated"], ["show", "chat", "--values"], ["state", "chat"],
+        ["state", "chat", "--at", "chat/plan"], ["diff", "chat", "weather"],
+        ["recover"], ["recover", "chat"],
+    ]  # fmt: skip
+    with state_dir.service(), state_dir.engine() as engine:
+        fill(engine)
+        told = [looked(state_dir, *arguments) for arguments in asked]
+    assert "chat/right" in told[-1][1]
+    state_dir.empty()
+    assert state_dir.service_processes() == []
+    for arguments, before in zip(asked, told, strict=True):
+        assert looked(state_dir, *arguments) == before
 
 
 def test_a_service_that_does_not_answer(state_dir: Place) -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from livingai import (
+    CheckpointEngine,
+    ExecutionNode,
+    NodeType,
+    RecoveryEngine,
+    SQLiteStore,
+    Status,
+)
+from livingai.cli.exit_status import CommandError
+from livingai.cli.recovering import _settle
+from livingai.runs.policy import Resolution
+from tests.support import acts
 from tests.support.agents import environment
 from tests.support.patience import patience
 from tests.support.place import Place
@@ -139,3 +153,82 @@ def test_what_resolve_refuses(killed: Place) -> None:
     status, _, err = command(killed, "resolve", "order-1", "charge", "--retry", "--yes")
     assert status == 1
     assert "no call 'charge' in doubt" in err
+
+
+def test_a_takeover_meanwhile_settles_nothing(killed: Place) -> None:
+    """What :func:`resolve` saves is fenced: it must not say that it has decided."""
+    other = killed.agent()
+    with killed.engine() as engine:
+
+        class Overtaken(CheckpointEngine):
+            def history_sync(self, execution_id: str, **settings: Any) -> Any:
+                found = super().history_sync(execution_id, **settings)
+                other.call(acts.claim, execution_id)
+                return found
+
+        (node,) = RecoveryEngine(engine).plan_sync("order-1").in_doubt_nodes
+        with (
+            Overtaken(SQLiteStore(str(killed.database))) as overtaken,
+            pytest.raises(CommandError, match="nothing was settled"),
+        ):
+            _settle(overtaken, node, Resolution.retry())
+        (still,) = RecoveryEngine(engine).plan_sync("order-1").in_doubt_nodes
+        assert still == node
+
+
+def test_what_cannot_be_recorded_takes_nothing_over(killed: Place) -> None:
+    def epoch() -> int:
+        return int(json.loads(command(killed, "list", "--json")[1])["epoch"])
+
+    before = epoch()
+    for value in ("NaN", "[" * 100_000):
+        status, _, err = command(killed, "resolve", "order-1", "1", "--done", value, "--yes")
+        assert status == 2
+        assert "--done" in err
+    assert epoch() == before
+
+
+def own_nodes(place: Place, run: str) -> ExecutionNode:
+    """A program that records its own nodes was killed in a tool, while another one ended."""
+    charge = ExecutionNode(run, NodeType.TOOL, Status.RUNNING, metadata={"name": "charge"})
+    with place.engine() as engine:
+        engine.save_sync(charge)
+        engine.save_sync(ExecutionNode(run, status=Status.SUCCESS), {"step": 1})
+        engine.flush_sync()
+    return charge
+
+
+def test_a_program_that_records_its_own_nodes(state_dir: Place) -> None:
+    """Its status is that of its newest node, and yet it is not overlooked; and a retry that was
+    decided is a retry."""
+    charge = own_nodes(state_dir, "own")
+    status, out, err = command(state_dir, "recover", "--json")
+    assert (status, err) == (1, "")
+    assert json.loads(out)["in_doubt"] == [charge.id]
+    assert command(state_dir, "resolve", "own", "charge", "--retry", "--yes")[0] == 0
+    called = []
+
+    def handler(node: ExecutionNode) -> str:
+        called.append(node.id)
+        return "charged"
+
+    with state_dir.engine() as engine:
+        recovery = RecoveryEngine(engine).replay_sync("own", handler)
+        assert called == [charge.id]
+        assert recovery.outputs[charge.id] == "charged"
+        assert [node.id for node in recovery.retry_nodes] == [charge.id]
+    assert command(state_dir, "recover", "own")[0] == 0
+    with state_dir.engine() as engine:
+        RecoveryEngine(engine).replay_sync("own", handler)
+    assert called == [charge.id], "it is called once"
+
+
+@pytest.mark.damaged("execution-damaged")
+def test_what_is_damaged_is_not_passed_over(state_dir: Place) -> None:
+    own_nodes(state_dir, "own")
+    state_dir.empty()
+    with closing(sqlite3.connect(state_dir.database)) as database, database:
+        database.execute("UPDATE executions SET nodes = 'many'")
+    status, out, err = command(state_dir, "recover")
+    assert (status, out) == (4, "")
+    assert "own is damaged" in err

@@ -94,6 +94,31 @@ def test_missing_rights(server: PostgresServer, admin: psycopg.Connection[Any]) 
         commit(store, rows())
 
 
+def test_roles_with_the_rights_of_others(
+    store: PostgresStore, server: PostgresServer, admin: psycopg.Connection[Any], schema: str
+) -> None:
+    """Who may write or read nodes may note and read that some were removed, though the table for
+    that is made later, and by another role."""
+    commit(store, [make_row("run", seq, node_id=f"run/{seq}") for seq in range(4)])
+    for role, rights in (('"a writer"', "ALL"), ("reader", "SELECT")):
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'".encode())
+        admin.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}".encode())
+        admin.execute(f"GRANT {rights} ON ALL TABLES IN SCHEMA {schema} TO {role}".encode())
+    with (
+        PostgresStore(server.tcp_url(user="a%20writer", password="x"), schema=schema) as writer,
+        PostgresStore(server.tcp_url(user="reader", password="x"), schema=schema) as reader,
+    ):
+        with pytest.raises(StoreAuthenticationError, match="GRANT"):
+            writer.drop_nodes("run", ["run/0"])  # it may make no table
+        assert store.drop_nodes("run", ["run/0"]).nodes == 1
+        upto = store.dropped_upto("run")
+        assert upto is not None
+        assert reader.dropped_upto("run") == upto
+        assert writer.drop_nodes("run", ["run/1"]).nodes == 1
+        assert writer.delete_execution("run") == 2
+        assert reader.dropped_upto("run") is None
+
+
 def test_newer_schema(
     store: PostgresStore, server: PostgresServer, admin: psycopg.Connection[Any], schema: str
 ) -> None:
