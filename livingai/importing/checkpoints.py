@@ -23,7 +23,7 @@ from livingai.adapters.langgraph.entries import TaskWrite, WritesEntry
 from livingai.adapters.langgraph.ids import ThreadName
 from livingai.adapters.shared_log import SharedLog
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ImportSourceError, UnreadableValueError
+from livingai.errors import ImportSourceError, LivingAIError, UnreadableValueError
 from livingai.importing.kinds import ImportOptions, ImportSummary, Progress
 from livingai.importing.verbatim import VerbatimSerializer
 from livingai.importing.verify import verify_namespace
@@ -151,7 +151,7 @@ class _NamespaceMove:
 
     def _move(self, checkpoint_id: str, parent_id: str | None, summary: ImportSummary) -> None:
         named = config_of(self._thread_id, self._namespace, checkpoint_id)
-        found = self._source.saver.get_tuple(named)
+        found = self._read(named)
         writes = self._source.writes(self._thread_id, self._namespace, checkpoint_id)
         summary.checkpoints += 1
         summary.writes += len(writes)
@@ -165,6 +165,21 @@ class _NamespaceMove:
         summary.added_writes += len(new)
         if self._target is not None and not self._dry_run:
             self._add_writes(checkpoint_id, new)
+
+    def _read(self, named: dict[str, Any]) -> Any:
+        """The checkpoint, as the source's saver gives it."""
+        try:
+            found = self._source.saver.get_tuple(named)
+            if not isinstance(found.checkpoint, dict) or not isinstance(found.metadata, dict):
+                raise TypeError("it is no dict")
+        except (ValueError, TypeError, LookupError) as error:
+            if isinstance(error, LivingAIError):
+                raise
+            raise UnreadableValueError(
+                f"the framework's saver fails on it ({type(error).__name__}: {error}), so its row "
+                "is damaged, or another program wrote it"
+            ) from error
+        return found
 
     def _missing(self, writes: Iterable[StoredWrite], there: Any) -> list[StoredWrite]:
         """The writes that the target does not have."""

@@ -16,6 +16,7 @@ require("langgraph-checkpoint-postgres", at_least="3.2", below="4", extra="langg
 
 import psycopg  # noqa: E402 - behind the checks
 from langgraph.checkpoint.postgres import PostgresSaver  # noqa: E402
+from psycopg.conninfo import conninfo_to_dict  # noqa: E402
 from psycopg.rows import dict_row  # noqa: E402
 
 from livingai.importing.checkpoints import StoredWrite, import_checkpoints  # noqa: E402
@@ -39,6 +40,13 @@ def run(
 def _opened(dsn: str) -> Iterator[Any]:
     """A connection in one transaction, which cannot write and sees the database as it was at its
     first read."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:  # it quotes what it could not read, which may be a password
+        raise ImportSourceError(
+            "the DSN cannot be read. It is postgresql://user:password@host:port/database (special "
+            "characters percent-encoded, @ is %40), or key=value pairs"
+        ) from None
     with psycopg.connect(dsn, row_factory=dict_row, prepare_threshold=0) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

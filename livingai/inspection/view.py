@@ -22,6 +22,7 @@ from livingai.inspection.directories import (
     NothingThereError,
     existing_store,
     find_directory,
+    is_directory,
 )
 from livingai.node import ExecutionNode
 from livingai.protocol import verbs
@@ -31,6 +32,7 @@ from livingai.protocol.ranges import unpack_page
 from livingai.protocol.verbs import Answer, StateSize, Verb
 from livingai.runs.recovery import RecoveryPlan, make_plan
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, NodeRange, Store
+from livingai.stores.opening import open_store
 from livingai.workers.store.reader import ReaderRole
 
 #: Seconds that a service has for an answer.
@@ -135,7 +137,8 @@ def runs_view(where: str) -> Iterator[RunsView]:
         store = existing_store(where)  # no agent of this machine has used it
         source = _ServiceOrStore(None, store)
     else:
-        store = directory.open_store()
+        # A URL may bring credentials, which the directory does not have.
+        store = directory.open_store() if is_directory(where) else open_store(where)
         source = _ServiceOrStore(directory, store)
     try:
         yield RunsView(source, store.url)

@@ -146,3 +146,7 @@ def test_what_cannot_be_imported_is_said(dsn: str, file_place: Place) -> None:
     assert "older saver" in told()
     done = run_import(file_place, KIND, "postgresql://nobody@127.0.0.1:1/none")
     assert (done.returncode, "ImportSourceError" in done.stderr) == (4, True)
+    secret = "postgresql:/nobody:secret@127.0.0.1/none"  # a slash is missing
+    done = run_import(file_place, KIND, secret)
+    assert (done.returncode, "DSN cannot be read" in done.stderr) == (4, True)
+    assert "secret" not in done.stderr + done.stdout

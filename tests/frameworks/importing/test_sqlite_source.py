@@ -322,6 +322,21 @@ def test_what_the_first_savers_wrote_is_read(file_place: Place, tmp_path: Path) 
     assert (told.returncode, "app.models.Order" in told.stderr) == (4, True)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE checkpoints SET metadata = 'no JSON'",
+        "UPDATE checkpoints SET checkpoint = NULL",
+        "UPDATE checkpoints SET checkpoint = x'01', type = 'msgpack'",
+    ],
+)
+def test_a_damaged_row_is_named(file_place: Place, tmp_path: Path, damage: str) -> None:
+    path = _changed(tmp_path / "checkpoints.db", damage)
+    told = run_import(file_place, KIND, path)
+    assert (told.returncode, "Traceback" in told.stderr) == (4, False), told.stderr
+    assert "checkpoint 00000000 of thread 'many'" in told.stderr
+
+
 def test_strict_refuses_a_type_that_strict_deserialization_would_not_make(
     file_place: Place, tmp_path: Path
 ) -> None:
