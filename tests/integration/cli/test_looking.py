@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from livingai import CheckpointEngine, ErrorInfo, ExecutionNode, NodeType, Status
-from livingai.stores.opening import open_store
 from tests.support import acts
 from tests.support.agents import environment
 from tests.support.patience import patience
 from tests.support.place import Place
-from tests.support.postgres_servers import shared_server
-from tests.support.redis_servers import prefix_for
 from tests.support.waiting import frozen, kill
 
 #: What a terminal would obey: an escape sequence, a mark that turns text round, a second line.
@@ -342,32 +339,6 @@ def test_a_service_and_the_store_say_the_same(state_dir: Place) -> None:
     assert state_dir.service_processes() == []
     for arguments, before in zip(asked, told, strict=True):
         assert looked(state_dir, *arguments) == before
-
-
-@pytest.fixture
-def with_password() -> str:
-    """The URL of a server; asked for before the place, whose child the server is not."""
-    return shared_server().tcp_url()
-
-
-@pytest.mark.postgres
-def test_a_url_brings_the_password(
-    with_password: str, state_dir: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no service runs, the store is read with what the URL says, not with what the state
-    directory remembers of it."""
-    url = f"{with_password}?schema={prefix_for(state_dir.folder).replace('-', '_')}"
-    monkeypatch.setenv("XDG_STATE_HOME", str(state_dir.folder / "home"))
-    with CheckpointEngine(open_store(url)) as engine:
-        fill(engine)
-    stopped = looked(state_dir, "stop", url)
-    assert (stopped[0], state_dir.service_processes()) == (0, [])
-    assert len(lines(state_dir, "list", "-s", url)) == 6
-    for arguments in (["show", "chat"], ["state", "chat"], ["diff", "chat@chat/plan", "chat"]):
-        status, out, err = looked(state_dir, *arguments, "-s", url)
-        assert (status, bool(out), err) == (int(arguments[0] == "diff"), True, "")
-    status, out, _ = looked(state_dir, "recover", "-s", url)
-    assert (status, "chat" in out) == (1, True)
 
 
 def test_a_service_that_does_not_answer(state_dir: Place) -> None:
