@@ -37,7 +37,13 @@ ON CONFLICT (execution_id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.
 WHERE (d.epoch, d.seq) < (excluded.epoch, excluded.seq)
 """
 _ONE: Final = "SELECT epoch, seq FROM {s}.livingai_drops WHERE execution_id = %s"
-_FORGET: Final = "DELETE FROM {s}.livingai_drops WHERE execution_id = %s RETURNING epoch"
+#: Not what was removed since the deletion, of what came behind it.
+_FORGET: Final = """
+DELETE FROM {s}.livingai_drops AS d USING {s}.owners AS o
+WHERE d.execution_id = %s AND o.execution_id = d.execution_id AND o.claim IS NULL
+    AND d.epoch <= o.epoch
+RETURNING d.epoch
+"""
 
 
 class PostgresDrops:
