@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,4 +69,7 @@ class Commands(click.Group):
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
+            # What is still in the buffer would fail once more as Python ends, with a status of its
+            # own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise CommandError(f"there is no space left: {error}") from error

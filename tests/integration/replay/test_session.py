@@ -280,7 +280,7 @@ def test_import_runs_by_the_command_line(state_dir: Place, engine: CheckpointEng
     assert len(engine.nodes_sync("one")) == len(run.messages)
     record(engine, "x/one")
     failed = imported("--prefix", "x/")
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "that is not this run" in failed.stderr
     write_lines(path, "no json")
     failed = imported()

@@ -430,7 +430,7 @@ def test_a_greeting_that_the_first_services_refuse(state_dir: Place, first: Earl
     with pytest.raises(VersionMismatchError, match=expected):
         new.call(acts.steps, "old")
     told = command(state_dir, "stop", state_dir.database)
-    assert told.returncode == 1
+    assert told.returncode == 4
     assert f"process {before}, SIGTERM" in told.stderr
     until(lambda: "of another version" in trouble(new), what="it says what to do")
     old.call(acts.save, "old", 1)
