@@ -80,7 +80,7 @@ class SharedValues:
         """The newest entry of each group, in one round trip."""
         self.log.check(execution_id)
         asked = [_newest(_prefix(execution_id, group)) for group in groups]
-        pages: list[NodePage] = yield Step(self.log, "node_pages", execution_id, asked)
+        pages: list[NodePage] = yield Step(self.log, "pages", execution_id, asked)
         newest = [page.nodes[0] if page.nodes else None for page in pages]
         for entry in newest:
             if entry is not None:
