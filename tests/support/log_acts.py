@@ -114,6 +114,18 @@ def read_soon(agent: AgentSide, log: str = LOG) -> list[str]:
     return names
 
 
+def read_soon_saying(agent: AgentSide, asked: str) -> list[str]:
+    """As :func:`read_soon`; makes the file ``asked`` when its first question is on its way."""
+    ask = agent.engine.stored_pages_sync
+
+    def saying(*arguments: Any) -> Any:
+        Path(asked).touch()
+        return ask(*arguments)
+
+    agent.engine.stored_pages_sync = saying  # type: ignore[method-assign,assignment]
+    return read_soon(agent)
+
+
 def append_and_read(agent: AgentSide, prefix: str, count: int, said: str) -> int:
     """Append entries, and write each to the file ``said`` once it is accepted; between them, look
     for all that anybody has written there. How many reads did not wait."""

@@ -208,6 +208,21 @@ def test_a_deleted_log_stays_deleted(state_dir: Place) -> None:
     assert first.call(log_acts.read) == ["d", "e"]
 
 
+def test_a_read_that_does_not_wait_beside_a_delete(state_dir: Place) -> None:
+    """What it would put in was stored, and deleted, while its question was on its way."""
+    first, second = state_dir.agent(), state_dir.agent()
+    first.call(log_acts.append, "a")
+    assert first.call(log_acts.read) == second.call(log_acts.read) == ["a"]
+    asked, pids = state_dir.folder / "asked", state_dir.pids()
+    with frozen([pids["reader"]]):
+        with frozen(pids["writers"]):
+            first.call(log_acts.append, "b")
+            first.send(log_acts.read_soon_saying, str(asked))
+            until(asked.exists, what="the question")
+        second.call(log_acts.delete)
+    assert first.receive() == []
+
+
 # -- several machines --
 
 

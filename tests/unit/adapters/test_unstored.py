@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from livingai import ExecutionNode, NodeRange
@@ -61,6 +61,8 @@ RANGES = st.builds(
 )
 
 
+@example(stored={"a0", "a2"}, unstored=["a1", "b0"], asked=NodeRange(), early=1)
+@example(stored={"a2", "b1"}, unstored=["a1", "b0"], asked=NodeRange(backwards=True), early=1)
 @given(
     stored=st.sets(st.sampled_from(NAMES)),
     unstored=st.lists(st.sampled_from(NAMES), unique=True),
