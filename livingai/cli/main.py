@@ -32,6 +32,7 @@ COMMANDS = {
     "fork": LazyCommand("store", "fork", "Copy an execution under a new id."),
     "copy": LazyCommand("store", "copy", "Copy everything from one store to another."),
     "relocate": LazyCommand("relocate", "relocate", "Follow a database that was moved."),
+    "mcp": LazyCommand("assistant", "mcp", "Serve an assistant that looks at runs."),
     "import": LazyCommand("importing", "import_data", "Import another saver's checkpoints."),
     "import-runs": LazyCommand("runs", "import_runs", "Import recorded message runs (JSONL)."),
 }

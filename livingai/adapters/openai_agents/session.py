@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
+from livingai.adapters.arguments import check_durability
 from livingai.adapters.names import behind_prefix, execution_name
 from livingai.adapters.openai_agents.arguments import (
     FRAMEWORK,
     MOMENTS,
-    check_durability,
     check_place,
 )
 from livingai.adapters.openai_agents.items import decode_items, encode, without_orphans
