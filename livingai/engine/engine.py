@@ -98,8 +98,8 @@ class CheckpointEngine(EngineUpkeep):
         small dict) travel with the record to the store.
 
         Raises:
-            InvalidNodeError, StateEncodingError, StateTooLargeError, ConfigurationError (an option
-                that cannot work): nothing was saved.
+            InvalidNodeError, StateEncodingError, StateTooLargeError: nothing was saved.
+            ConfigurationError: an option that cannot work; nothing was saved.
             JournalFullError, DiskFullError, JournalError: no room, nothing was saved; see
                 ``on_full``. All that was saved before is kept.
             StoreFormatError and other store errors: the store cannot be used at all.
