@@ -48,6 +48,12 @@ class StateDecoder:
         """
         return self._decode(found, expected_hash, 0)
 
+    def decode_next(self, found: SizedBlob, expected_hash: bytes | None) -> bytes:
+        """As :meth:`decode`; the state is remembered, as the next one's base."""
+        state = self._decode(found, expected_hash, 0)
+        self._remember(state)
+        return state
+
     def verify(self, found: SizedBlob, expected_hash: bytes | None) -> None:
         """Decode a state and remember it; raises as :meth:`decode`."""
         self._remember(self._decode(found, expected_hash, 0))
