@@ -32,6 +32,7 @@ _READS: Final = 20
 #: A run whose checkpoints were dropped while they were read is read once more.
 _ATTEMPTS: Final = 2
 _REMEMBERED: Final = 2
+_REMEMBERED_BYTES: Final = 64 << 20
 
 
 @dataclass(slots=True)
@@ -138,7 +139,10 @@ class _Moment:
 
     def writes(self, max_bytes: int) -> Iterator[ExportedWrite]:
         """Its writes, in order."""
-        decoder = StateDecoder(self._store, self._run, max_bytes=max_bytes, remembered=_REMEMBERED)
+        decoder = StateDecoder(
+            self._store, self._run, max_bytes=max_bytes, remembered=_REMEMBERED,
+            remembered_bytes=_REMEMBERED_BYTES,
+        )  # fmt: skip
         claims = dict(self._store.owners(self._run))
         same = Renamer(self._run, None, None)
         for row, checkpoint in copied_rows(self._checkpoints(), self.nodes, claims, same):

@@ -6,6 +6,7 @@ that name is replaced then, not before.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -35,6 +36,8 @@ def new_path(path: str) -> Iterator[str]:
     """A path beside ``path``, whose file takes its place at the end; removed on an error."""
     path = os.path.realpath(path)
     folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(errno.ENOTDIR, "there is no such folder", folder)
     beside = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE))

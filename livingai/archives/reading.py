@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Final
 
-from livingai.archives.events import RunBegins, RunEnds, Event, RunLeftOut, events
+from livingai.archives.events import Event, RunBegins, RunEnds, RunLeftOut, events
 from livingai.archives.lines import ExportedWrite
 from livingai.archives.staging import Imported, Stage
 from livingai.errors import ImportSourceError

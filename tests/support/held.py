@@ -14,8 +14,8 @@ from livingai.stores.states import StateDecoder
 
 def held(url: str) -> dict[str, Any]:
     """Everything that a reader of the store sees of its executions: lines, nodes in their order,
-    states decoded, owners, sums of costs. Without how it is encoded, and without ``updated_at``: a
-    store does not keep when a write without a state was saved, so a copy says when its node ended."""
+    states decoded, owners, sums of costs. Without how it is encoded, and without ``updated_at``: no
+    store keeps when a write without a state was saved, so a copy says when its node ended."""
     with open_store(url) as store:
         runs = [info.execution_id for info in store.list_executions(limit=10_000)]
         costs = sorted(store.costs(group="execution"), key=lambda line: line.group)
@@ -25,7 +25,7 @@ def held(url: str) -> dict[str, Any]:
 def _run(store: Store, run: str) -> dict[str, Any]:
     info = find_execution(store, run)
     assert info is not None
-    decoder = StateDecoder(store, run, max_bytes=1 << 30, remembered=2)
+    decoder = StateDecoder(store, run, max_bytes=1 << 30, remembered=2, remembered_bytes=1 << 28)
     return {
         "line": (info.epoch, info.seq, info.nodes, info.checkpoints, info.status, info.is_run,
                  info.error, info.entered_at, info.ended_at),

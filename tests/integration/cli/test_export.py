@@ -300,7 +300,7 @@ def test_while_agents_write_and_what_waits_is_stored_first(state_dir: Place) -> 
     """Each run is exported as it stood at one moment: its newest state is that of its newest save
     up to then, with all before it."""
     agent = state_dir.agent()
-    agent.call(acts.start, "busy")
+    agent.call(acts.start, ["busy"], interval_s=0.02)
     acts_seen = agent.call(acts.saved, 20)
     assert acts_seen >= 20
     done = ran(state_dir.folder, "export", "-s", "agent.db", "-o", "out.jsonl", "--json")
