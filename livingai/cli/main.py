@@ -33,7 +33,10 @@ COMMANDS = {
     "copy": LazyCommand("store", "copy", "Copy everything from one store to another."),
     "relocate": LazyCommand("relocate", "relocate", "Follow a database that was moved."),
     "mcp": LazyCommand("assistant", "mcp", "Serve an assistant that looks at runs."),
-    "import": LazyCommand("importing", "import_data", "Import another saver's checkpoints."),
+    "backup": LazyCommand("backups", "backup", "Copy a store into a file, while agents write."),
+    "restore": LazyCommand("backups", "restore", "Restore a backup."),
+    "export": LazyCommand("exporting", "export", "Export runs as JSON lines."),
+    "import": LazyCommand("importing", "import_data", "Import an export or another's checkpoints."),
     "import-runs": LazyCommand("runs", "import_runs", "Import recorded message runs (JSONL)."),
 }
 
@@ -43,6 +46,7 @@ COMMANDS = {
 def main() -> None:
     """Write-behind persistence for AI agents.
 
-    WHERE is a state directory, or the file or URL of the store it belongs to.
+    STORE is the file or URL of a store, or its state directory: an argument or --store, else the
+    environment variable LIVINGAI_STORE, else `store` in livingai.toml or [tool.livingai].
     """
     enter_process("command")

@@ -6,16 +6,17 @@ import os
 import signal
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import click
 import psutil
 
 from livingai._version import __version__
-from livingai.cli.where import find
+from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.where import config_of, find, store_at
 from livingai.config import EngineConfig
 from livingai.errors import ServiceUnavailableError
-from livingai.inspection.directories import DirectoryView
+from livingai.inspection.directories import DirectoryView, is_directory
 from livingai.inspection.quarantine import list_aside
 from livingai.protocol.status import ServiceStatus
 from livingai.protocol.verbs import STATUS
@@ -27,8 +28,8 @@ from livingai.stores.opening import open_store
 _PATIENCE_S = 5.0
 
 
-@click.command()
-@click.argument("store", metavar="STORE")
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--directory", help="State directory (default: derived from the store).")
 @click.option(
     "--compressors",
@@ -42,22 +43,27 @@ _PATIENCE_S = 5.0
 )
 @click.option(
     "--codec",
-    default="auto",
-    show_default=True,
-    help="Codec of stored states.",
+    help="Codec of stored states (default: auto).",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
 def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
-) -> None:
+    store: str, directory: str | None, compressors: int | None, writers: int | None,
+    codec: str | None,
+) -> None:  # fmt: skip
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
     everything is stored; the rest waits in the state directory.
     """
-    config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
-    _serve(open_store(store), directory, config)
+    config = config_of(store)
+    config = replace(
+        config, compressors=compressors or config.compressors, writers=writers or config.writers,
+        codec=codec or config.codec,
+    )  # fmt: skip
+    if is_directory(store):
+        directory = directory or store
+    _serve(store_at(store) if is_directory(store) else open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
@@ -93,8 +99,8 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 def status(where: str) -> None:
     """Show what the service of a state directory is doing, and what is quarantined."""
     view = find(where)
@@ -155,8 +161,8 @@ def _described(now: ServiceStatus) -> list[tuple[str, str]]:
     return lines
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 def stop(where: str) -> None:
     """Have the service of a state directory store what is queued, and end it.
 
