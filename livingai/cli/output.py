@@ -89,12 +89,12 @@ def json_line(value: Any) -> None:
 
 def width() -> int | None:
     """How wide a line may be; None: as wide as it is."""
-    if os.environ.get("COLUMNS", "").isdigit() or _is_terminal():
+    if os.environ.get("COLUMNS", "").isdigit() or is_terminal():
         return shutil.get_terminal_size().columns
     return None
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
     """Whether a terminal shows what is printed; a command's output may also be closed."""
     stream: TextIO | None = sys.stdout
     return stream is not None and stream.isatty()
@@ -111,7 +111,7 @@ def line(text: str, *, mark: str = "") -> None:
 def coloured(text: str, status: str) -> str:
     """``text`` in the colour of a status, if there are colours."""
     colour = _STATUS_COLOURS.get(status)
-    if colour is None or os.environ.get("NO_COLOR") or not _is_terminal():
+    if colour is None or os.environ.get("NO_COLOR") or not is_terminal():
         return text
     return click.style(text, fg=colour)
 
