@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from livingai.runs.recovery import RecoveryEngine, RecoveryPlan
     from livingai.runs.run import Run, SyncRun
     from livingai.service.service import Service
+    from livingai.settings import FileSettings, load_settings
     from livingai.stores.opening import open_store
     from livingai.stores.postgres import PostgresStore
     from livingai.stores.ranges import NodeRange
@@ -52,6 +53,7 @@ _HOMES = {
     "ExecutionInfo": "livingai.stores.records",
     "ExecutionNode": "livingai.node",
     "ExecutionPage": "livingai.protocol.executions",
+    "FileSettings": "livingai.settings",
     "LivingAIError": "livingai.errors",
     "NodePage": "livingai.protocol.ranges",
     "NodeRange": "livingai.stores.ranges",
@@ -79,6 +81,7 @@ _HOMES = {
     "SyncRun": "livingai.runs.run",
     "TieredStore": "livingai.stores.tiered",
     "current_run": "livingai.runs.base",
+    "load_settings": "livingai.settings",
     "open_store": "livingai.stores.opening",
     "register_exception": "livingai.runs.exceptions.hooks",
     "step": "livingai.runs.decorators",
@@ -98,6 +101,7 @@ __all__ = [
     "ExecutionInfo",
     "ExecutionNode",
     "ExecutionPage",
+    "FileSettings",
     "LivingAIError",
     "NodePage",
     "NodeRange",
@@ -126,6 +130,7 @@ __all__ = [
     "TieredStore",
     "__version__",
     "current_run",
+    "load_settings",
     "open_store",
     "register_exception",
     "step",

@@ -12,22 +12,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from livingai.cli.exit_status import CommandError
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import engine_on
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ImportMismatchError, ImportSourceError
 from livingai.importing.kinds import KINDS, ImportOptions, ImportSummary, load
 from livingai.inspection.directories import NothingThereError, existing_store, is_directory
-from livingai.stores.opening import open_store
 
 _STRICT = os.getenv("LANGGRAPH_STRICT_MSGPACK", "false").lower() in ("1", "true", "yes")
 
 
-@click.command(name="import")
+@click.command(name="import", cls=PlacedCommand)
 @click.option(
     "--from", "kind", type=click.Choice(list(KINDS)), required=True, help="What SOURCE is."
 )
 @click.argument("source")
-@click.argument("store", metavar="STORE")
+@store_argument("store")
 @click.option("--thread", "threads", multiple=True, help="Only this thread; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Read everything, write nothing.")
 @click.option(
@@ -68,14 +68,12 @@ def import_data(
 
 def _engine_for(store: str, dry_run: bool) -> CheckpointEngine | None:
     """An engine on the store; None for a dry run into one that does not exist."""
-    if is_directory(store):
-        return engine_on(store)
-    if not dry_run:
-        return CheckpointEngine(open_store(store))
-    try:
-        return CheckpointEngine(existing_store(store))
-    except NothingThereError:
-        return None
+    if dry_run and not is_directory(store):
+        try:
+            existing_store(store)
+        except NothingThereError:
+            return None
+    return engine_on(store, new=True)
 
 
 @contextmanager

@@ -45,6 +45,7 @@ COMMANDS = {
 def main() -> None:
     """Write-behind persistence for AI agents.
 
-    WHERE is a state directory, or the file or URL of the store it belongs to.
+    STORE is the file or URL of a store, or its state directory: an argument or --store, else the
+    environment variable LIVINGAI_STORE, else `store` in livingai.toml or [tool.livingai].
     """
     enter_process("command")

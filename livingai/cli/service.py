@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import click
 
@@ -12,8 +13,10 @@ from livingai.cli import output
 from livingai.cli.ending import end_service
 from livingai.cli.health import exit_status, print_health
 from livingai.cli.live import Seconds, fresh_screen, ticks, until_stopped
-from livingai.cli.where import find
+from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.where import config_of, find, store_at
 from livingai.config import EngineConfig
+from livingai.inspection.directories import is_directory
 from livingai.inspection.health import health_of
 from livingai.service.service import Service
 from livingai.stores.base import Store
@@ -23,8 +26,8 @@ from livingai.stores.opening import open_store
 _PATIENCE_S = 5.0
 
 
-@click.command()
-@click.argument("store", metavar="STORE")
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--directory", help="State directory (default: derived from the store).")
 @click.option(
     "--compressors",
@@ -38,22 +41,27 @@ _PATIENCE_S = 5.0
 )
 @click.option(
     "--codec",
-    default="auto",
-    show_default=True,
-    help="Codec of stored states.",
+    help="Codec of stored states (default: auto).",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
 def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
-) -> None:
+    store: str, directory: str | None, compressors: int | None, writers: int | None,
+    codec: str | None,
+) -> None:  # fmt: skip
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
     everything is stored; the rest waits in the state directory.
     """
-    config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
-    _serve(open_store(store), directory, config)
+    config = config_of(store)
+    config = replace(
+        config, compressors=compressors or config.compressors, writers=writers or config.writers,
+        codec=codec or config.codec,
+    )  # fmt: skip
+    if is_directory(store):
+        directory = directory or store
+    _serve(store_at(store) if is_directory(store) else open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
@@ -89,8 +97,8 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a look, in one line.")
 @click.option("--watch", type=Seconds(), is_flag=False, flag_value=2.0, metavar="[SECONDS]",
               help="Look again every so many seconds (2), until Ctrl-C.")  # fmt: skip
@@ -116,8 +124,8 @@ def status(where: str, as_json: bool, watch: float | None) -> None:
     sys.exit(exit_status(health))
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 def stop(where: str) -> None:
     """Have the service of a state directory store what is queued, and end it.
 
