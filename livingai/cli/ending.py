@@ -63,9 +63,10 @@ def drain(store: str, timeout: float, keep: bool) -> None:
     """Wait until everything that was accepted so far is stored, then end the service.
 
     What agents save meanwhile is stored, too, as far as the store takes it; what they save later
-    starts the next service. Exit status 1 if that takes longer than --timeout: nothing is lost, what is left waits in the
-    state directory, and the service goes on storing it. Where no service runs and records wait, one
-    is started for them. For a preStop hook or ExecStop=, with a time-out shorter than theirs.
+    starts the next service. Exit status 1 if that takes longer than --timeout: nothing is lost,
+    what is left waits in the state directory, and the service goes on storing it. Where no service
+    runs and records wait, one is started for them. For a preStop hook or ExecStop=, with a time-out
+    shorter than theirs.
     """
     view = find(store)
     deadline = time.monotonic() + timeout

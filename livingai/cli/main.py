@@ -26,6 +26,7 @@ COMMANDS = {
     "status": LazyCommand("service", "status", "Show the service's state and what is quarantined."),
     "stop": LazyCommand("service", "stop", "Have the service store what is queued, and end it."),
     "drain": LazyCommand("ending", "drain", "Have everything stored, then end the service."),
+    "doctor": LazyCommand("doctor", "doctor", "Explain what is wrong, and what to do."),
     "stat": LazyCommand("stat", "stat", "Show what the service does, a line a second."),
     "tail": LazyCommand("tail", "tail", "Show the outcomes of saves as they come."),
     "check": LazyCommand("check", "check", "Verify the files of a state directory."),
