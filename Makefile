@@ -25,7 +25,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo test test-frameworks coverage lint format bench bench-frameworks bench-gate bench-quick \
-	drawings faults soak simulate fuzz mutants build clean
+	drawings man faults soak simulate fuzz mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-frameworks: $(FRAMEWORKS)-a/.ready $(FRAMEWORKS)-b/.ready ## Measure livin
 		echo "$(FRAMEWORKS)-$$each"; \
 		$(FRAMEWORKS)-$$each/bin/python -m bench.frameworks $(ARGS) || status=$$?; \
 	done; exit $$status
+
+man: $(VENV)/.dev ## Make the manual page, build/man/livingai.1, from the texts of the commands
+	$(BIN)/python -m docs.manual
 
 drawings: $(VENV)/.dev ## Make the drawings of docs/ARCHITECTURE.md anew from its tables
 	$(BIN)/python -m docs.draw

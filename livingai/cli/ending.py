@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Final
 
 import click
@@ -26,6 +26,8 @@ _END_S: Final = 60.0
 #: Seconds between two lines that say how much is left, and between two attempts to ask.
 _SAY_EVERY_S: Final = 5.0
 _LOOK_S: Final = 0.1
+#: Seconds between two looks whether it has ended.
+_LOOK_END_S: Final = 0.02
 
 
 def end_service(view: DirectoryView, timeout_s: float = _END_S) -> bool:
@@ -42,15 +44,16 @@ def end_service(view: DirectoryView, timeout_s: float = _END_S) -> bool:
             f"the service runs in another container, where its supervisor is process {pid}: run "
             "this command there"
         )
-    try:
-        if here is not None:
-            supervisor = psutil.Process(pid)
-            supervisor.terminate()
-            supervisor.wait(timeout_s)
-    except psutil.NoSuchProcess:
-        pass  # it ended before the signal
-    except psutil.TimeoutExpired:
-        return False
+    if here is None:
+        return True
+    deadline = time.monotonic() + timeout_s
+    with suppress(psutil.NoSuchProcess):  # it has ended before the signal
+        psutil.Process(pid).terminate()
+    # By its lock: a process that its parent has not waited for seems to be there.
+    while view.supervisor() == pid:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_END_S)
     return True
 
 

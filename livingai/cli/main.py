@@ -28,6 +28,9 @@ COMMANDS = {
     "drain": LazyCommand("ending", "drain", "Have everything stored, then end the service."),
     "doctor": LazyCommand("doctor", "doctor", "Explain what is wrong, and what to do."),
     "stat": LazyCommand("stat", "stat", "Show what the service does, a line a second."),
+    "top": LazyCommand("top", "top", "Show processes and queue on a live screen."),
+    "bench": LazyCommand("bench", "bench", "Measure what saving costs here."),
+    "completion": LazyCommand("completion", "completion", "Print a shell's completion script."),
     "tail": LazyCommand("tail", "tail", "Show the outcomes of saves as they come."),
     "check": LazyCommand("check", "check", "Verify the files of a state directory."),
     "requeue": LazyCommand("requeue", "requeue", "Queue quarantined records again."),
@@ -41,7 +44,19 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Commands, lazy=COMMANDS)
+#: What the commands are for, in the order of ``livingai --help``; others come last.
+PURPOSES = {
+    "Look at runs": ("list", "show", "state", "diff", "recover", "replay"),
+    "Decide and change": ("resolve", "signal", "cancel", "fork", "delete", "prune"),
+    "Watch the service": ("status", "stat", "tail", "top", "doctor", "check", "bench"),
+    "Run the service": ("serve", "drain", "stop", "requeue"),
+    "Move data": (
+        "copy", "export", "import", "import-runs", "backup", "restore", "relocate",
+    ),
+}  # fmt: skip
+
+
+@click.group(cls=Commands, lazy=COMMANDS, purposes=PURPOSES)
 @click.version_option(__version__)
 def main() -> None:
     """Write-behind persistence for AI agents.

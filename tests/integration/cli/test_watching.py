@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import pairwise
-from typing import IO
+from itertools import islice, pairwise
+from typing import IO, Any
 
 import pytest
 
@@ -25,16 +26,23 @@ from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import leave_a_record
 from tests.support.sqlite import refusing
-from tests.support.waiting import ended, frozen, until
+from tests.support.waiting import ended, frozen, kill, until
 
 HOSTILE = "run \x1b[2J\u202e"
+
+
+def _environment() -> dict[str, str]:
+    """The store by its variable, and lines that are not cut."""
+    env = {**environment(), "LIVINGAI_STORE": "agent.db"}
+    env.pop("COLUMNS", None)
+    return env
 
 
 def run(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command on the place's database, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "livingai.cli", *arguments],
-        env={**environment(), "LIVINGAI_STORE": "agent.db"}, cwd=place.folder,
+        env=_environment(), cwd=place.folder,
         capture_output=True, text=True, timeout=patience(90), check=False,
     )  # fmt: skip
 
@@ -44,7 +52,7 @@ def running(place: Place, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that goes on, its output in pipes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "livingai.cli", *arguments],
-        env={**environment(), "LIVINGAI_STORE": "agent.db"}, cwd=place.folder,
+        env=_environment(), cwd=place.folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -70,21 +78,25 @@ def save(engine: CheckpointEngine, name: str, count: int = 1) -> None:
     receipt.result(patience(60))
 
 
-def watched(place: Place) -> bool:
-    """Whether the service notes outcomes for somebody: a page is asked for as a watcher would, and
-    has what came before only then."""
-    page = ask_service(place.directory, place.store().url, verbs.WATCH, 0, 0.0)
-    return bool(page.outcomes)
-
-
-def watching(place: Place, engine: CheckpointEngine) -> None:
-    """Wait until a watcher has asked its first question."""
+def watching(command: subprocess.Popen[str], engine: CheckpointEngine, name: str) -> str:
+    """Save until the command, which has to show executions of that name, has shown the first one;
+    its line. Others of them may follow."""
 
     def seen() -> bool:
-        save(engine, "warm-up")
-        return watched(place)
+        assert command.poll() is None, pipe(command.stderr).read()
+        save(engine, name)
+        return bool(select.select([pipe(command.stdout)], [], [], 0.05)[0])
 
-    until(seen, what="a watcher")
+    until(seen, what="the first line")
+    return pipe(command.stdout).readline()
+
+
+def lines(command: subprocess.Popen[str], but: str) -> Iterator[dict[str, Any]]:
+    """What it prints from now on, without that execution."""
+    while True:
+        line = json.loads(pipe(command.stdout).readline())
+        if line["execution_id"] != but:
+            yield line
 
 
 # -- status --
@@ -192,22 +204,25 @@ def test_tail_shows_the_outcomes_of_all_agents(state_dir: Place) -> None:
     one, other = state_dir.agent(), state_dir.agent()
     with (
         state_dir.service(), state_dir.engine() as engine,
-        running(state_dir, "tail", "--json", "--prefix", "seen-", "-n", "3") as command,
+        running(state_dir, "tail", "--json", "--prefix", "seen-") as command,
     ):  # fmt: skip
-        watching(state_dir, engine)
+        watching(command, engine, "seen-first")
         save(engine, "unseen")
         node = one.call(acts.save, "seen-1", 0, node={"type": "tool"})
+        one.settled(1)
         other.call(acts.save, "seen-2", 0)
+        other.settled(1)
         save(engine, f"seen-{HOSTILE}")
-        assert ended(command) == 0
-        found = {(line := json.loads(text))["execution_id"]: line for text in command.stdout or ()}
-        assert set(found) == {"seen-1", "seen-2", f"seen-{HOSTILE}"}
-        line = found["seen-1"]
+        found = list(islice(lines(command, "seen-first"), 3))
+        assert [line["execution_id"] for line in found] == ["seen-1", "seen-2", f"seen-{HOSTILE}"]
+        line = found[0]
         assert (line["node_id"], line["type"], line["status"]) == (node, "tool", "success")
         assert line["outcome"] in ("met", "late")
         assert line["level"] == "store"
         assert line["latency_ms"] > 0
         assert line["record_bytes"] > 128
+        command.terminate()
+        assert ended(command) == 0
         for agent in (one, other):
             agent.leave()
 
@@ -217,9 +232,7 @@ def test_tail_escapes_what_a_terminal_would_obey(state_dir: Place) -> None:
         state_dir.service(), state_dir.engine() as engine,
         running(state_dir, "tail", "--prefix", "run", "-n", "1") as command,
     ):  # fmt: skip
-        watching(state_dir, engine)
-        save(engine, HOSTILE)
-        line = pipe(command.stdout).readline()
+        line = watching(command, engine, HOSTILE)
         assert r"run \x1b[2J\u202e" in line
         assert line.rstrip("\n").isprintable()
         assert ended(command) == 0
@@ -228,44 +241,53 @@ def test_tail_escapes_what_a_terminal_would_obey(state_dir: Place) -> None:
 def test_tail_shows_why_a_record_is_quarantined(state_dir: Place) -> None:
     with (
         state_dir.service(), state_dir.engine() as engine,
-        running(state_dir, "tail", "--bad", "--json", "-n", "1") as tail,
+        running(state_dir, "tail", "--bad", "--json") as command,
     ):  # fmt: skip
-        watching(state_dir, engine)
+        save(engine, "there is a database")
         with refusing(state_dir.database):
-            save(engine, "run-1")
-        line = json.loads(pipe(tail.stdout).readline())
+            line = json.loads(watching(command, engine, "run-1"))
         assert (line["outcome"], line["level"]) == ("quarantined", "journal")
         assert "refused by the store" in line["reason"]
-        assert ended(tail) == 0
 
 
 def test_tail_goes_on_with_the_next_service(state_dir: Place) -> None:
-    state_dir.tracebacks_allowed = True
-    with running(state_dir, "tail", "--json", "--prefix", "run-") as command:
+    with state_dir.service():
+        pass
+    with running(state_dir, "tail", "--json") as command:
         assert "no service runs" in pipe(command.stderr).readline()
         for number in range(2):
             with state_dir.service(), state_dir.engine() as engine:
-                watching(state_dir, engine)
-                save(engine, f"run-{number}")
-                line = json.loads(pipe(command.stdout).readline())
-                assert line["execution_id"] == f"run-{number}"
+                watching(command, engine, f"run-{number}")
             assert "no service runs" in pipe(command.stderr).readline()
         command.send_signal(signal.SIGINT)
         assert ended(command) == 0
+        rest = pipe(command.stdout).read().splitlines()
+        assert {json.loads(line)["execution_id"] for line in rest} <= {"run-0", "run-1"}
+
+
+def test_tail_says_that_the_dispatcher_was_killed(state_dir: Place) -> None:
+    with (
+        state_dir.service(), state_dir.engine() as engine,
+        running(state_dir, "tail", "--json") as command,
+    ):  # fmt: skip
+        watching(command, engine, "run-0")
+        kill(state_dir.pids()["dispatcher"])
+        assert "not shown" in pipe(command.stderr).readline()
+        seen = watching(command, engine, "run-1")
+        while json.loads(seen)["execution_id"] != "run-1":
+            seen = pipe(command.stdout).readline()
 
 
 def test_tail_keeps_no_service_alive(state_dir: Place) -> None:
     """One that agents have started ends although somebody watches."""
-    agent = state_dir.agent()
-    agent.call(acts.save, "run-1", 0)
-    agent.settled(1)
-    with running(state_dir, "tail") as command:
-        with state_dir.engine() as engine:
-            watching(state_dir, engine)
-        agent.leave()
-        assert "no service runs" in pipe(command.stderr).readline()
-        command.terminate()
-        assert ended(command) == 0
+    with state_dir.engine() as engine:
+        save(engine, "run-1")
+        with running(state_dir, "tail") as command:
+            watching(command, engine, "run-2")
+            engine.close_sync()
+            assert "no service runs" in pipe(command.stderr).readline()
+            command.terminate()
+            assert ended(command) == 0
     state_dir.empty()
 
 
@@ -330,7 +352,7 @@ def test_drain_gives_up_in_time_and_loses_nothing(state_dir: Place) -> None:
             assert "1 records are not stored" in told.stderr
             assert "nothing is lost" in told.stderr
             assert service.status().pids.supervisor, "it goes on"
-        assert agent.settled(1)
+        assert agent.settled(2).keys() <= {"met", "late"}
         agent.leave()
     assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
 
