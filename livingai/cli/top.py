@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import click
 from rich.console import Console, Group
@@ -94,8 +94,10 @@ def _level(health: Health, rates: Rates | None) -> str:
 
 def _processes(uses: list[Usage]) -> Table:
     table = Table(box=None, pad_edge=False, expand=False)
-    for head, right in (("PROCESS", False), ("PID", True), ("CPU %", True), ("RSS", True)):
-        table.add_column(head, justify="right" if right else "left", no_wrap=True)
+    for head, least in (("PROCESS", 11), ("PID", 7), ("CPU %", 6), ("RSS", 8)):
+        side: Literal["left", "right"] = "left" if head == "PROCESS" else "right"
+        # The least widths: else a long command takes the room of all others.
+        table.add_column(head, justify=side, no_wrap=True, min_width=least)
     table.add_column("COMMAND", no_wrap=True, overflow="ellipsis")
     for use in uses:
         table.add_row(
