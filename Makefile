@@ -25,7 +25,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo test test-frameworks coverage lint format bench bench-frameworks bench-gate bench-quick \
-	docs drawings faults soak simulate fuzz mutants build clean
+	docs drawings man faults soak simulate fuzz mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-frameworks: $(FRAMEWORKS)-a/.ready $(FRAMEWORKS)-b/.ready ## Measure livin
 docs: $(VENV)/.docs ## Build the site of the documentation into site/ (whatever is not right fails)
 	$(BIN)/python -m docs.pages
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+man: $(VENV)/.dev ## Make the manual page, build/man/livingai.1, from the texts of the commands
+	$(BIN)/python -m docs.manual
 
 drawings: $(VENV)/.dev ## Make the drawings of docs/ARCHITECTURE.md anew from its tables
 	$(BIN)/python -m docs.draw

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords, checked
 from livingai.outcome import Durability
-from livingai.queue.journal import JournalLimits
+from livingai.queue.space import JournalLimits
 from livingai.stores.base import Store, StoreSpec
 from livingai.stores.retention import Retention
 

@@ -25,6 +25,13 @@ COMMANDS = {
     "serve": LazyCommand("service", "serve", "Run the writer service in the foreground."),
     "status": LazyCommand("service", "status", "Show the service's state and what is quarantined."),
     "stop": LazyCommand("service", "stop", "Have the service store what is queued, and end it."),
+    "drain": LazyCommand("ending", "drain", "Have everything stored, then end the service."),
+    "doctor": LazyCommand("doctor", "doctor", "Explain what is wrong, and what to do."),
+    "stat": LazyCommand("stat", "stat", "Show what the service does, a line a second."),
+    "top": LazyCommand("top", "top", "Show processes and queue on a live screen."),
+    "bench": LazyCommand("bench", "bench", "Measure what saving costs here."),
+    "completion": LazyCommand("completion", "completion", "Print a shell's completion script."),
+    "tail": LazyCommand("tail", "tail", "Show the outcomes of saves as they come."),
     "check": LazyCommand("check", "check", "Verify the files of a state directory."),
     "requeue": LazyCommand("requeue", "requeue", "Queue quarantined records again."),
     "prune": LazyCommand("store", "prune", "Drop old checkpoints."),
@@ -41,7 +48,19 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Commands, lazy=COMMANDS)
+#: What the commands are for, in the order of ``livingai --help``; others come last.
+PURPOSES = {
+    "Look at runs": ("list", "show", "state", "diff", "recover", "replay"),
+    "Decide and change": ("resolve", "signal", "cancel", "fork", "delete", "prune"),
+    "Watch the service": ("status", "stat", "tail", "top", "doctor", "check", "bench"),
+    "Run the service": ("serve", "drain", "stop", "requeue"),
+    "Move data": (
+        "copy", "export", "import", "import-runs", "backup", "restore", "relocate",
+    ),
+}  # fmt: skip
+
+
+@click.group(cls=Commands, lazy=COMMANDS, purposes=PURPOSES)
 @click.version_option(__version__)
 def main() -> None:
     """Write-behind persistence for AI agents.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from livingai.config import EngineConfig
 from livingai.errors import (
@@ -31,10 +31,12 @@ from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import Recorded, unpack_history
 from livingai.protocol.ranges import unpack_page
 from livingai.protocol.verbs import Answer, StateSize, Verb
-from livingai.runs.recovery import RecoveryPlan, make_plan
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, NodeRange, Store
 from livingai.stores.opening import open_store
 from livingai.workers.store.reader import ReaderRole
+
+if TYPE_CHECKING:
+    from livingai.runs.recovery import RecoveryPlan
 
 #: Seconds that a service has for an answer.
 _PATIENCE_S = 15.0
@@ -100,6 +102,8 @@ class RunsView:
     def plan(self, execution_id: str) -> RecoveryPlan:
         """Where it would resume, and what of it would be repeated; as
         :meth:`~livingai.RecoveryEngine.plan`."""
+        from livingai.runs.recovery import RecoveryPlan, make_plan  # noqa: PLC0415 - imports much
+
         try:
             message = self._ask(verbs.HISTORY, execution_id, None, True)
         except ExecutionNotFoundError:

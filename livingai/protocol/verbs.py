@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from livingai.errors import LivingAIError, ServiceError
 from livingai.protocol.executions import executions_from_wire
 from livingai.protocol.history import checked_message
+from livingai.protocol.watched import WatchedPage, page_from_wire
 from livingai.stores.records import CostLine, DroppedNodes, ExecutionInfo
 from livingai.stores.retention import Dropped, Pruned
 
@@ -215,6 +216,7 @@ CLAIM: Final = Verb[int]("claim", Barrier.ONE, _WRITER, int)
 DRAIN: Final = Verb[None]("drain", Barrier.ALL, _DISPATCHER, _nothing)
 READY: Final = Verb[None]("ready", Barrier.NONE, _DISPATCHER, _nothing)
 STATUS: Final = Verb["ServiceStatus"]("status", Barrier.NONE, _DISPATCHER, _status)
+WATCH: Final = Verb[WatchedPage]("watch", Barrier.NONE, _DISPATCHER, page_from_wire)
 
 
 def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
@@ -224,7 +226,7 @@ def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
 #: What agents and commands ask the service.
 VERBS: Final = _by_name((
     LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, STORED_PAGES, EXECUTIONS, CHECKPOINTS,
-    COSTS, SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
+    COSTS, SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS, WATCH,
 ))  # fmt: skip
 #: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
 INTERNAL: Final = _by_name((

@@ -23,6 +23,7 @@ from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.protocol.status import ServicePids, ServiceStatus
+from livingai.protocol.watched import WatchedPage
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.patch import is_patch
@@ -36,6 +37,7 @@ from livingai.workers.dispatcher.delta_bases import MAX_CHAIN, MIN_CHAIN, Bases
 from livingai.workers.dispatcher.elsewhere import Elsewhere
 from livingai.workers.dispatcher.ending import Ending, Farewell
 from livingai.workers.dispatcher.feed import Feed, Item
+from livingai.workers.dispatcher.flow import flow_through
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.journals import Journals
 from livingai.workers.dispatcher.outcomes import Outcomes
@@ -304,8 +306,8 @@ class Dispatcher:
 
     @property
     def has_agents(self) -> bool:
-        """Whether a process is connected."""
-        return bool(self.server.agents)
+        """Whether a process is connected that does not only look on."""
+        return any(not agent.looks_on for agent in self.server.agents)
 
     def look_around(self, *, now: bool = False) -> None:
         """Look for new journals and writers that do not answer; once in a while, or ``now``, for
@@ -390,7 +392,12 @@ class Dispatcher:
             batches=sum(writer.writing for writer in self.writers),
             outcomes={str(s): count for s, count in self.outcomes.counts.items()},
             trouble=self.trouble,
+            flow=flow_through(list(feeds), self.writers),
         )
+
+    async def watched(self, number: int, wait_s: float) -> WatchedPage:
+        """See :meth:`.watch.Watch.after`."""
+        return await self.outcomes.watch.after(number, wait_s)
 
     # -- outcomes --
 

@@ -25,6 +25,7 @@ from livingai.queue.tail import Damage
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.ports import OutcomePort, OwnerPort
+from livingai.workers.dispatcher.watch import Watch
 
 _log = logging.getLogger("livingai.service")
 #: Seconds between attempts to write to the quarantine.
@@ -51,6 +52,7 @@ class Outcomes:
         self._port = port
         #: Outcomes since the service began.
         self.counts = dict.fromkeys(OutcomeStatus, 0)
+        self.watch = Watch()
         self._untold: dict[Feed, list[tuple[int, int]]] = {}
         self._reasons: dict[Feed, dict[int, str]] = {}
         #: Why the quarantine takes nothing now; "" while it does.
@@ -79,6 +81,8 @@ class Outcomes:
         word = item.feed.settle(item, status, latency_us)
         failpoint("dispatcher.after_outcome")
         self.counts[STATUS_BY_CODE[status]] += 1
+        if self.watch.active:
+            self.watch.note(item, status, latency_us, reason)
         self._untold.setdefault(item.feed, []).append((header.lsn, word))
         if reason:
             self._reasons.setdefault(item.feed, {})[header.lsn] = reason

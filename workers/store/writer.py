@@ -68,9 +68,10 @@ class WriterRole(Role):
         """What waits for this store in other state directories of this machine."""
         return look_elsewhere(self._open(), self._directory) if self._directory is not None else ""
 
-    def do_commit(self, records: list[list[Any]]) -> list[list[Any]]:
+    def do_commit(self, records: list[list[Any]], sizes: bool = False) -> list[list[Any]]:
         """Commit records; for each one ``[row status, epoch, reason, commit time (CLOCK_MONOTONIC
-        ns)]``. A record is
+        ns)]``, with ``sizes`` (dispatchers from revision 5 on) followed by the bytes of its state
+        and of what the store was given for that. A record is
 
         * ``[journal, position, base's position]``: its state is encoded here, against the state of
           the record at that position (0: alone), or left to a compressor (``UNENCODED``); with
@@ -107,15 +108,17 @@ class WriterRole(Role):
         done = self._open().commit(rows) if rows else []
         failpoint("writer.after_commit")
         now = time.monotonic_ns()
-        results = iter(done)
+        results = zip(rows, done, strict=True)
         answer: list[list[Any]] = []
         for number in range(len(records)):
             if number in left:
                 status, reason = left[number]
                 answer.append([status, 0, reason, now])
             else:
-                result = next(results)
+                row, result = next(results)
                 answer.append([int(result.status), result.epoch, result.reason, now])
+                if sizes:
+                    answer[-1] += [row.raw_bytes, len(row.blob or b"")]
         self._keep_places(
             {
                 (row.execution_id, row.claim): None

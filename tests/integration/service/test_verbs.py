@@ -28,6 +28,7 @@ ARGUMENTS: dict[Verb[Any], list[Any]] = {
     verbs.STORED_PAGES: ["run-1", [NodeRange().to_wire()]], verbs.DROP_NODES: ["run-1", ["x"]],
     verbs.FORK: ["run-1", "run-9"], verbs.PRUNE: [{"keep_last": 1}, True],
     verbs.CLAIM: ["run-1", "someone"], verbs.DRAIN: [], verbs.READY: [], verbs.STATUS: [],
+    verbs.WATCH: [-1, 0.0],
 }  # fmt: skip
 
 
