@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 from dataclasses import fields
+from typing import Unpack
 
 import click
 import psutil
 
 from livingai._version import __version__
 from livingai.cli.where import find
-from livingai.config import EngineConfig
+from livingai.config import EngineConfig, ServiceKeywords
 from livingai.errors import ServiceUnavailableError
 from livingai.inspection.directories import DirectoryView
 from livingai.inspection.quarantine import list_aside
@@ -47,17 +48,31 @@ _PATIENCE_S = 5.0
     help="Codec of stored states.",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
-def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
-) -> None:
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Serve /metrics for Prometheus, /livez and /readyz there (needs livingai[metrics]).",
+)
+@click.option(
+    "--metrics-file",
+    metavar="NAME.prom",
+    help="Write metrics there every 15 s, for node_exporter's textfile collector.",
+)
+@click.option(
+    "--log-format",
+    default="text",
+    show_default=True,
+    help="How the service writes its log.",
+    type=click.Choice(["text", "json"]),
+)
+def serve(store: str, directory: str | None, **settings: Unpack[ServiceKeywords]) -> None:
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
     everything is stored; the rest waits in the state directory.
     """
-    config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
-    _serve(open_store(store), directory, config)
+    _serve(open_store(store), directory, EngineConfig(**settings))
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:

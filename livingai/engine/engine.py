@@ -203,7 +203,7 @@ class CheckpointEngine(EngineUpkeep):
             receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
             handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, owned))
             self._pending[at.lsn] = receipt
-            self._sla.saves += 1
+            self._sla.accepted(len(raw), len(wire) + len(ext))
         handle.connection.appended(receipt, budget_us, self._linger_ns)
         handle.sync_soon()
         return receipt
@@ -218,14 +218,18 @@ class CheckpointEngine(EngineUpkeep):
         """Try again as the store makes room, for as long as ``on_full`` says."""
         room = _Room(self.open_handle(), self.config)
         while True:
+            began = time.monotonic()
             try:
                 receipt = self._append(node, encoded, budget_ms, history)
             except JournalFullError:
                 oldest, wait_s = room.look()
                 if wait_s <= 0:
                     raise
-                with contextlib.suppress(TimeoutError, OutcomeUnknownError):
-                    yield WaitFor(oldest, wait_s)
+                try:
+                    with contextlib.suppress(TimeoutError, OutcomeUnknownError):
+                        yield WaitFor(oldest, wait_s)
+                finally:
+                    self._waited(time.monotonic() - began)
             else:
                 if room.write_through:
                     yield WaitFor(receipt, None)

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from livingai.config import EngineConfig
 from livingai.engine.handle import DirectoryHandle
+from livingai.engine.metrics import EngineMetrics
 from livingai.engine.observers import Observers, OutcomeObserver
 from livingai.engine.registry import acquire_handle, release_handle
 from livingai.engine.sla import Sla, SlaRecorder
@@ -188,6 +189,19 @@ class EngineLifecycle:
         reported (see :meth:`flush`), and a forked child begins without observers.
         """
         return self._observers.add(observer)
+
+    @property
+    def metrics(self) -> EngineMetrics:
+        """What this engine has done so far: writes by outcome and level, latencies, bytes, time
+        spent in front of a full journal. A snapshot; it asks no other process."""
+        return self._sla.metrics(len(self._pending))
+
+    def _waited(self, seconds: float) -> None:
+        """A save has waited so long for room in the journal."""
+        self._sla.waited(seconds)
+        handle = self._handle
+        if handle is not None and handle.journal is not None:
+            handle.journal.add_waited(seconds)
 
     def sla(self) -> Sla:
         """Counts and latency quantiles of this engine's writes so far."""

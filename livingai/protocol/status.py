@@ -59,6 +59,10 @@ class ServiceStatus:
     outcomes: dict[str, int] = field(default_factory=dict)
     #: Why writes are not stored now; "" if all is well.
     trouble: str = ""
+    #: The same where the store is the cause; "" else.
+    store_trouble: str = ""
+    #: Age in seconds of the oldest record that the service has taken and the store has not.
+    store_lag_s: float = 0.0
 
     def to_wire(self) -> dict[str, Any]:
         """The record as plain values for a message or for JSON."""
