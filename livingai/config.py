@@ -13,6 +13,7 @@ from livingai.queue.journal import JournalLimits
 from livingai.stores.base import Store, StoreSpec
 from livingai.stores.retention import Retention
 
+Traces = Literal["off", "saves", "nodes"]
 LogFormat = Literal["text", "json"]
 OnFull = Literal["block", "raise", "write_through"]
 ServiceMode = Literal["auto", "attach"]
@@ -59,6 +60,7 @@ class ServiceKeywords(TypedDict, total=False):
     metrics: str | None
     metrics_file: str | None
     log_format: LogFormat
+    traces: Traces
 
 
 class EngineKeywords(ServiceKeywords, total=False):
@@ -133,6 +135,9 @@ class EngineConfig:
     metrics_file: str | None = None
     #: How the service of this engine writes its log: "text", or "json", one object a line.
     log_format: LogFormat = "text"
+    #: Spans of OpenTelemetry: "saves" for saves and their commits, "nodes" for prompts and tools
+    #: that are saved as ended, too. Needs livingai[otel], and an SDK that the program sets up.
+    traces: Traces = "off"
 
     @classmethod
     def build(
@@ -185,6 +190,8 @@ class EngineConfig:
             raise ConfigurationError(f"service must be auto or attach, got {self.service!r}")
         if self.log_format not in ("text", "json"):
             raise ConfigurationError(f"log_format must be text or json, got {self.log_format!r}")
+        if self.traces not in ("off", "saves", "nodes"):
+            raise ConfigurationError(f"traces must be off, saves or nodes, got {self.traces!r}")
 
     def _validate_metrics(self) -> None:
         if self.metrics is not None:

@@ -81,7 +81,7 @@ class ExtensionKey(StrEnum):
     OWNER = "_owner"
     #: Tenant that the execution belongs to. Reserved.
     TENANT = "_tenant"
-    #: W3C trace context of the save. Reserved.
+    #: W3C trace context of the save: the text of a ``traceparent``.
     TRACE = "_trace"
     #: Content hash of the state that the state section is a delta against. Reserved.
     BASE = "_base"

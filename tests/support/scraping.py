@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import NamedTuple
 
@@ -86,3 +87,15 @@ def scrape(address: str) -> Scrape:
     if answer.status != 200:
         raise OSError(answer.text)
     return Scrape(answer.text)
+
+
+def scrape_until(
+    address: str, fits: Callable[[Scrape], object], *, what: str, timeout: float = 30.0
+) -> Scrape:
+    """The first page that fits."""
+
+    def look() -> list[Scrape]:
+        page = scrape(address)
+        return [page] if fits(page) else []
+
+    return until(look, what=what, timeout=timeout)[0]

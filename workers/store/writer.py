@@ -219,6 +219,7 @@ class WriterRole(Role):
             raise ValueError("its epoch or its number within the claim is out of range")
         wire: Any = serial.unpack(node)
         tags: Any = serial.unpack(ext) if ext else {}
+        tags.pop(ExtensionKey.TRACE, None)
         owner = tags.pop(ExtensionKey.OWNER, None) or owner_token(header.journal_id, header.claim)
         return Row(
             execution_id=wire[NodeField.EXECUTION_ID], node_id=wire[NodeField.ID], claim=owner,

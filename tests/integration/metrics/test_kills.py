@@ -13,7 +13,7 @@ from livingai import Service
 from livingai.inspection.figures import look_at
 from tests.support import acts, peek
 from tests.support.place import Place
-from tests.support.scraping import Scrape, address_of, get, scrape
+from tests.support.scraping import Scrape, address_of, get, scrape, scrape_until
 from tests.support.waiting import joined, kill, until
 
 RUNS = ("run-a", "run-b", "run-c")
@@ -64,12 +64,6 @@ def drained(place: Place) -> bool:
     return False
 
 
-def up_to_date(place: Place) -> Scrape | None:
-    """A page that says of saves what the files say; None: not yet."""
-    page = scrape(address_of(place))
-    return page if page.saves() == outcomes(place) else None
-
-
 def test_counters_are_true_when_agents_and_dispatchers_are_killed(state_dir: Place) -> None:
     with metered(state_dir):
         watcher = Watcher(state_dir)
@@ -98,7 +92,11 @@ def test_counters_are_true_when_agents_and_dispatchers_are_killed(state_dir: Pla
             return found["met"] + found["late"] >= stored
 
         until(counted, what=f"{stored} counted")
-        page = until(lambda: up_to_date(state_dir), what="a page of what the files say")
+        page = scrape_until(
+            address_of(state_dir),
+            lambda found: found.saves() == outcomes(state_dir),
+            what="a page of what the files say",
+        )
         watcher.over.set()
         joined(watcher)
     saves = page.saves()

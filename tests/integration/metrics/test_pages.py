@@ -23,7 +23,7 @@ from tests.support.logs import own_text
 from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.ports import free_port
-from tests.support.scraping import Scrape, address_of, get, scrape
+from tests.support.scraping import Scrape, address_of, get, scrape, scrape_until
 from tests.support.waiting import frozen, gone, is_running, kill, until
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
@@ -31,6 +31,11 @@ OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 def service(place: Place, **settings: Any) -> Service:
     return Service(place.store(), place.directory.path, **{"metrics": "127.0.0.1:0", **settings})
+
+
+def is_down(page: Scrape) -> bool:
+    """Whether the store takes nothing."""
+    return not page['livingai_store_up{store="sqlite"}']
 
 
 def fill(engine: CheckpointEngine) -> None:
@@ -53,11 +58,7 @@ def test_all_is_well(state_dir: Place) -> None:
         assert status(state_dir, "/livez") == (200, "service: ok\n")
         assert status(state_dir, "/readyz") == (200, "store: ok\nroom: ok\n")
 
-        def settled() -> Scrape | None:
-            page = scrape(address)
-            return page if page.saves().total() == 20 else None
-
-        page = until(settled, what="20 saves")
+        page = scrape_until(address, lambda found: found.saves().total() == 20, what="20 saves")
         assert page['livingai_store_up{store="sqlite"}'] == 1
         assert page["livingai_service_up"] == page["livingai_agents"] == 1
         assert page["livingai_journals"] == 1
@@ -80,11 +81,7 @@ def test_a_store_that_takes_nothing(state_dir: Place) -> None:
             receipt = engine.save_sync(ExecutionNode("run-1"), b"waits")
             receipt.done()  # somebody waits for it
 
-            def down() -> Scrape | None:
-                page = scrape(address)
-                return None if page['livingai_store_up{store="sqlite"}'] else page
-
-            page = until(down, what="a store that is down", timeout=60)
+            page = scrape_until(address, is_down, what="a store that is down", timeout=60)
             assert page["livingai_queue_records"] == 1
             assert page["livingai_queue_oldest_age_seconds"] > 0
             assert page['livingai_store_lag_seconds{store="sqlite"}'] > 0
@@ -106,11 +103,9 @@ def test_a_service_that_hangs_is_said_to_be_down(state_dir: Place) -> None:
             for _ in range(3):
                 engine.save_sync(ExecutionNode("run-1"), b"more")
 
-            def hangs() -> Scrape | None:
-                page = scrape(address)
-                return None if page["livingai_service_up"] else page
-
-            page = until(hangs, what="a service that is down")
+            page = scrape_until(
+                address, lambda found: not found["livingai_service_up"], what="a service that hangs"
+            )
             assert page["livingai_queue_records"] >= 3, "what waits is seen all the same"
             assert not any(series.startswith("livingai_store_up") for series in page.samples)
         until(lambda: scrape(address)["livingai_service_up"], what="up again")
