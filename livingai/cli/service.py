@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -44,21 +45,30 @@ _PATIENCE_S = 5.0
     help="Codec of stored states (default: auto).",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
-def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None,
-    codec: str | None,
-) -> None:  # fmt: skip
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Serve /metrics for Prometheus, /livez and /readyz there (needs livingai[metrics]).",
+)
+@click.option(
+    "--metrics-file",
+    metavar="NAME.prom",
+    help="Write metrics there every 15 s, for node_exporter's textfile collector.",
+)
+@click.option(
+    "--log-format",
+    help="How the service writes its log (default: text).",
+    type=click.Choice(["text", "json"]),
+)
+def serve(store: str, directory: str | None, **settings: Any) -> None:
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
     everything is stored; the rest waits in the state directory.
     """
-    config = config_of(store)
-    config = replace(
-        config, compressors=compressors or config.compressors, writers=writers or config.writers,
-        codec=codec or config.codec,
-    )  # fmt: skip
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = replace(config_of(store), **given)
     if is_directory(store):
         directory = directory or store
     _serve(store_at(store) if is_directory(store) else open_store(store), directory, config)

@@ -28,6 +28,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.patch import is_patch
 from livingai.queue.record import RecordHeader
+from livingai.queue.tally import open_service_tally
 from livingai.service.logfile import trim_log
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
@@ -68,7 +69,8 @@ class Dispatcher:
         self.config = config
         self.directory = directory
         self.started_at = time.time()
-        self.intake = Intake(directory)
+        self._tally = open_service_tally(directory)
+        self.intake = Intake(directory, self._tally)
         self.server = AgentServer(directory, config, self.intake, self)
         self.barriers = Barriers(self.intake, self)
         self.outcomes = Outcomes(directory.quarantine, self.intake, self.server, self)
@@ -92,7 +94,7 @@ class Dispatcher:
         )
         self.writers = [BatchWriter(config, self) for _ in range(config.writers)]
         self.requests = Requests(config, self)
-        self._journals = Journals(directory, self.intake, config.cache_bytes)
+        self._journals = Journals(directory, self.intake, config.cache_bytes, self._tally)
         self._ending = Ending(directory, config, self.intake, self)
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
         #: Set once the writers are up, and the compressors unless they start when needed.
@@ -105,9 +107,13 @@ class Dispatcher:
     def trouble(self) -> str:
         """Why writes are not stored now, what keeps dying, or what waits elsewhere; "" if all is
         well."""
-        writers = (writer.trouble for writer in self.writers if writer.trouble)
         other = self.intake.unreadable.trouble or self.requests.trouble or self._elsewhere.trouble
-        return next(writers, "") or other
+        return self._store_trouble or other
+
+    @property
+    def _store_trouble(self) -> str:
+        """Why the store takes no writes now; "" while it does."""
+        return next((writer.trouble for writer in self.writers if writer.trouble), "")
 
     def misplaced(self, since_ns: int) -> LivingAIError | None:
         """The error if the store is not the one which the directory's records were accepted for, or
@@ -393,11 +399,20 @@ class Dispatcher:
             outcomes={str(s): count for s, count in self.outcomes.counts.items()},
             trouble=self.trouble,
             flow=flow_through(list(feeds), self.writers),
+            store_trouble=self._store_trouble,
+            store_lag_s=self._store_lag_s(),
         )
 
     async def watched(self, number: int, wait_s: float) -> WatchedPage:
         """See :meth:`.watch.Watch.after`."""
         return await self.outcomes.watch.after(number, wait_s)
+
+    def _store_lag_s(self) -> float:
+        """Age of the oldest record that was taken and is not in the store."""
+        now = time.monotonic_ns()
+        first = [feed.inflight[0].header for feed in self.intake.feeds.values()
+                 if feed.inflight and feed.same_boot]  # fmt: skip
+        return max((max(0, now - header.mono_ns) / 1e9 for header in first), default=0.0)
 
     # -- outcomes --
 
@@ -432,6 +447,8 @@ class Dispatcher:
         self.outcomes.set_damage_aside()
         left = self._journals.retire_all()
         self.intake.close()
+        if self._tally is not None:
+            self._tally.close()
         self._ending.close()
         self._wakeups.close()
         asked = self._drained
