@@ -18,11 +18,15 @@ ServiceMode = Literal["auto", "attach"]
 _MIB = 1 << 20
 #: Also what the reader decodes at most for an engine that does not say.
 DEFAULT_MAX_STATE_BYTES = 64 * _MIB
+#: Seconds that a service which is asked to end takes to store what is queued.
+DEFAULT_DRAIN_S = 10.0
 #: Times, in seconds or milliseconds, that fit into every clock: 31 years or 11 days.
 _LONGEST = 1e9
 #: In any case the dispatcher looks at its journals every 200 ms.
 _LONGEST_LINGER_MS = 100
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
+#: Settings of the service that only its dispatcher needs, and that earlier versions do not know.
+_OF_THE_DISPATCHER = ("linger_ms", "drain_s")
 
 
 class ServiceKeywords(TypedDict, total=False):
@@ -48,6 +52,7 @@ class ServiceKeywords(TypedDict, total=False):
     service_timeout_s: float
     retention: Retention | None
     idle_s: float
+    drain_s: float
     service: ServiceMode
     served_grace_s: float
     python: str | None
@@ -107,6 +112,9 @@ class EngineConfig:
     retention: Retention | None = None
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
+    #: A service that is asked to end stores what is queued for so long at most; what is left then
+    #: waits in the journals.
+    drain_s: float = DEFAULT_DRAIN_S
     #: "auto": an engine that finds no service starts one. "attach": it never does, and waits for
     #: the one that is run apart (``livingai serve``); writes wait in the journal.
     service: ServiceMode = "auto"
@@ -168,7 +176,9 @@ class EngineConfig:
             "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
             "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
         )  # fmt: skip
-        may_be_zero = ("linger_ms", "cache_bytes", "patch_from_bytes", "idle_s", "served_grace_s")
+        may_be_zero = (
+            "linger_ms", "cache_bytes", "patch_from_bytes", "idle_s", "drain_s", "served_grace_s",
+        )  # fmt: skip
         for name in (*positive, *may_be_zero):
             value = getattr(self, name)
             kinds = int if name.endswith("_bytes") else int | float
@@ -207,6 +217,7 @@ class ServiceConfig:
     served: bool = False
     retention: dict[str, Any] | None = None
     linger_ms: float = 25.0
+    drain_s: float = DEFAULT_DRAIN_S
 
     @classmethod
     def build(
@@ -235,19 +246,23 @@ class ServiceConfig:
             served=served,
             retention=config.retention.to_wire() if config.retention else None,
             linger_ms=config.linger_ms,
+            drain_s=config.drain_s,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the pipe; :meth:`from_dict` reads them. A process of an earlier livingai
         refuses what it does not know, so what is new is there only where it is not the default."""
         values = asdict(self)
-        if self.linger_ms == EngineConfig.__dataclass_fields__["linger_ms"].default:
-            del values["linger_ms"]
+        for name in _OF_THE_DISPATCHER:
+            if values[name] == EngineConfig.__dataclass_fields__[name].default:
+                del values[name]
         return values
 
     def for_workers(self) -> dict[str, Any]:
         """As :meth:`to_dict`, without what only the dispatcher needs."""
-        return {name: value for name, value in self.to_dict().items() if name != "linger_ms"}
+        return {
+            name: value for name, value in self.to_dict().items() if name not in _OF_THE_DISPATCHER
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ServiceConfig:

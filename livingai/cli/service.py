@@ -13,12 +13,15 @@ import psutil
 
 from livingai._version import __version__
 from livingai.cli.where import find
-from livingai.config import EngineConfig
+from livingai.config import DEFAULT_DRAIN_S, EngineConfig
 from livingai.errors import ServiceUnavailableError
 from livingai.inspection.directories import DirectoryView
 from livingai.inspection.quarantine import list_aside
 from livingai.protocol.status import ServiceStatus
 from livingai.protocol.verbs import STATUS
+from livingai.service.notify import ManagerSocket
+from livingai.service.orphans import Orphans
+from livingai.service.progress import ProgressReports
 from livingai.service.service import Service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
@@ -47,39 +50,59 @@ _PATIENCE_S = 5.0
     help="Codec of stored states.",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
+@click.option(
+    "--drain-timeout",
+    "drain_s",
+    type=click.FloatRange(0, 1e9),
+    default=DEFAULT_DRAIN_S,
+    show_default=True,
+    help="Seconds to store what is queued when asked to end.",
+)
 def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str
-) -> None:
+    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str,
+    drain_s: float,
+) -> None:  # fmt: skip
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
     everything is stored; the rest waits in the state directory.
+
+    Where a service manager runs it (systemd with Type=notify), that hears when it is ready, how it
+    is, and that its work goes on.
     """
-    config = EngineConfig(compressors=compressors, writers=writers, codec=codec)
+    config = EngineConfig(compressors=compressors, writers=writers, codec=codec, drain_s=drain_s)
     _serve(open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
+    manager = ManagerSocket.from_environment()
     service = Service(store, directory, config, verbose=True, served=True)
+    reports = ProgressReports(manager, service.status)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         service.start()
+        if os.getpid() == 1:
+            Orphans(service.supervisor_pid).adopt()
+        reports.ready()
         _say(f"serving {store.url} in {service.directory.path}; Ctrl-C drains and stops")
         code = service.wait()
     except KeyboardInterrupt:
         try:
+            reports.stopping()
             _say("draining; Ctrl-C again stops at once, what is left stays in the journals")
             service.stop()
         except KeyboardInterrupt:
             service.stop(drain=False)
         code = service.exit_code
+    left = service.unstored() if code else 0
+    reports.close(f"ended; {left} records wait in the journals" if left else "ended")
     if code:
         _say(
-            f"ended with {service.unstored()} records unstored; they wait in "
-            f"{service.directory.path}, the next service stores them"
+            f"ended with {left} records unstored; they wait in {service.directory.path}, the next "
+            "service stores them"
         )
     sys.exit(code)
 

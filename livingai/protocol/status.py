@@ -59,6 +59,11 @@ class ServiceStatus:
     outcomes: dict[str, int] = field(default_factory=dict)
     #: Why writes are not stored now; "" if all is well.
     trouble: str = ""
+    #: Turns that the dispatcher's main loop has taken, at least five a second. One that answers and
+    #: takes none hangs.
+    turns: int = 0
+    #: Seconds since the oldest of the records on their way was accepted; 0 if there is none.
+    lag_s: float = 0.0
 
     def to_wire(self) -> dict[str, Any]:
         """The record as plain values for a message or for JSON."""

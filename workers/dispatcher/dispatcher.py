@@ -76,6 +76,8 @@ class Dispatcher:
         self._bases = Bases(MAX_CHAIN if store.capabilities.embedded else MIN_CHAIN)
         self.inflight = 0
         self.inflight_bytes = 0
+        #: Turns of the main loop so far.
+        self._turns = 0
         #: The last turn has left records in the journals, for want of room.
         self._full = False
         #: Set while ending: done once what was accepted before is terminal.
@@ -198,6 +200,7 @@ class Dispatcher:
 
     def _turn(self) -> int:
         """Take what is there and hand it on; how many records that were."""
+        self._turns += 1
         taken = 0
         room = _MAX_INFLIGHT - self.inflight
         if self.inflight_bytes < _MAX_INFLIGHT_BYTES:
@@ -390,7 +393,17 @@ class Dispatcher:
             batches=sum(writer.writing for writer in self.writers),
             outcomes={str(s): count for s, count in self.outcomes.counts.items()},
             trouble=self.trouble,
+            turns=self._turns,
+            lag_s=self._lag_s(),
         )
+
+    def _lag_s(self) -> float:
+        """Seconds since the oldest record on its way was accepted, by the clock of the wall: it may
+        be of an earlier boot. The first of each journal is its oldest."""
+        oldest = [feed.inflight[0] for feed in self.intake.feeds.values() if feed.inflight]
+        if not oldest:
+            return 0.0
+        return max(0.0, time.time() - min(item.header.wall_ns for item in oldest) / 1e9)
 
     # -- outcomes --
 
