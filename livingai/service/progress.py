@@ -10,7 +10,7 @@ on what it answers:
                             did so last. One that hangs, is stopped or dies again and again is not
                             reported, and the manager ends and restarts the service
 ``STOPPING=1``              it was asked to end, and stores what is queued
-``EXTEND_TIMEOUT_USEC=...``  while it does so, and turns: the manager's limit for the stop is put off
+``EXTEND_TIMEOUT_USEC=``    while it does so, and turns: the manager waits longer for the end
 ==========================  =====================================================================
 
 A store that takes nothing is no reason for a restart: the dispatcher turns all the same, and its

@@ -219,7 +219,7 @@ class Service:
 
     @property
     def supervisor_pid(self) -> int:
-        """Process id of the supervisor, a child of this process; 0 if the service is not started."""
+        """Process id of the supervisor, a child of this process; 0: it is not started."""
         return self._process.pid if self._process is not None else 0
 
     def wait(self) -> int:

@@ -34,7 +34,7 @@ def test_ready_once_it_answers(state_dir: Place, abstract: bool) -> None:
         assert variables_of(served.process.pid) >= {"NOTIFY_SOCKET"}
         served.process.send_signal(signal.SIGTERM)
         heard = served.manager.hear_until("STATUS", "ended")
-        assert [each for each in heard if "STOPPING" in each][0]["STOPPING"] == "1"
+        assert next(each for each in heard if "STOPPING" in each)["STOPPING"] == "1"
         assert served.ended()[0] == 0
 
 
@@ -127,7 +127,7 @@ def test_a_second_signal_ends_it_at_once(state_dir: Place) -> None:
             assert (status, "7 records unstored" in said) == (4, True), said
             gone(pids["supervisor"], pids["dispatcher"])
         assert waiting_records(state_dir.directory) == 7
-    assert agent.end() is None
+    agent.end()
     again = state_dir.agent()
     again.call(acts.save, "run-3", 0)
     again.settled(1)
