@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords, checked
+from livingai.names_04 import refuse_old
 from livingai.outcome import Durability
 from livingai.queue.journal import JournalLimits
 from livingai.stores.base import Store, StoreSpec
@@ -136,6 +137,7 @@ class EngineConfig:
         """
         if config is not None and not isinstance(config, EngineConfig):
             raise ConfigurationError(f"config must be an EngineConfig, not {config!r:.200}")
+        refuse_old(settings, "CheckpointEngine")
         check_keywords(settings, cls.__dataclass_fields__, f"setting of {what}")
         config = replace(config or cls(), **settings)
         config.validate()
