@@ -31,7 +31,7 @@ _PATIENCE_S = 5.0
 
 
 @click.command()
-@click.argument("store", metavar="STORE")
+@click.argument("store", metavar="STORE", envvar="LIVINGAI_STORE")
 @click.option("--directory", help="State directory (default: derived from the store).")
 @click.option(
     "--compressors",
@@ -63,6 +63,9 @@ def serve(
     drain_s: float,
 ) -> None:  # fmt: skip
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
+
+    STORE may be left out where LIVINGAI_STORE names it: other users of the machine can read a
+    password that is on a command line.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
