@@ -114,7 +114,7 @@ class EngineConfig:
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
     #: A service that is asked to end stores what is queued for so long at most; what is left then
-    #: waits in the journals.
+    #: waits in the journals. One that is to take its place waits a minute for that.
     drain_s: float = DEFAULT_DRAIN_S
     #: "auto": an engine that finds no service starts one. "attach": it never does, and waits for
     #: the one that is run apart (``livingai serve``); writes wait in the journal.

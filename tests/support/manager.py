@@ -84,16 +84,20 @@ class Managed:
 @contextmanager
 def managed(
     place: Place, *options: str, watchdog_s: float = 0.0, abstract: bool = False,
-    prefix: tuple[str, ...] = (),
+    prefix: tuple[str, ...] = (), by_variable: bool = False,
 ) -> Iterator[Managed]:  # fmt: skip
-    """A service that a manager has started, killed with the block if it is still there."""
+    """A service that a manager has started, killed with the block if it is still there.
+    ``by_variable``: the store is not on its command line."""
     address = ABSTRACT.format(place.tag) if abstract else str(place.folder / "notify")
     manager = Manager(address)
     variables = {"NOTIFY_SOCKET": address}
+    store = [str(place.database)]
+    if by_variable:
+        variables["LIVINGAI_STORE"], store = store[0], []
     if watchdog_s:
         variables["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "livingai.cli", "serve", str(place.database), *options],
+        [*prefix, sys.executable, "-m", "livingai.cli", "serve", *store, *options],
         env=environment(**variables), cwd=place.folder, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

@@ -6,10 +6,16 @@ import subprocess
 import sys
 
 from tests.support.agents import environment
+from tests.support.manager import managed
 from tests.support.pages import programs
 from tests.support.patience import patience
 from tests.support.place import Place
 
+JOIN = """
+from livingai import ExecutionNode
+assert engine.save_sync(ExecutionNode("run-1"), {"step": 1}).result(60).stored
+print(engine.sla().service)
+"""
 CALL = """
 import json, os, signal, sys, function
 print(json.dumps(function.handler({"order": sys.argv[1]}, None)), flush=True)
@@ -62,3 +68,22 @@ def test_a_cell_that_is_run_twice(state_dir: Place) -> None:
         capture_output=True, check=False, timeout=patience(60),
     )  # fmt: skip
     assert told.stdout == "{'notes': ['first']} ['42', '42']\n", told
+
+
+def test_an_agent_beside_the_unit(state_dir: Place) -> None:
+    """The program of docs/running/systemd.md, with this place's store and directory."""
+    (program,) = programs("running/systemd.md")
+    for there, here in (
+        ("postgresql://livingai:secret@db/livingai", f"sqlite:///{state_dir.database}"),
+        ("/var/lib/livingai/state", state_dir.directory.path),
+    ):
+        assert there in program
+        program = program.replace(there, here)
+    with managed(state_dir) as served:
+        served.manager.hear_until("READY")
+        told = subprocess.run(
+            [sys.executable, "-c", program + JOIN], cwd=state_dir.folder, env=environment(),
+            text=True, capture_output=True, check=False, timeout=patience(60),
+        )  # fmt: skip
+        assert told.stdout == "connected\n", told
+        assert served.end()[0] == 0

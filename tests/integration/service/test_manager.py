@@ -52,6 +52,16 @@ def test_the_watchdog_is_fed_by_what_the_dispatcher_does(state_dir: Place) -> No
         assert served.end()[0] == 0
 
 
+def test_the_store_may_be_named_by_a_variable(state_dir: Place) -> None:
+    """Not on the command line, where others could read its password."""
+    with managed(state_dir, by_variable=True) as served:
+        served.manager.hear_until("READY")
+        state_dir.pids()
+        words = Path(f"/proc/{served.process.pid}/cmdline").read_bytes()
+        assert b"agent.db" not in words
+        assert served.end()[0] == 0
+
+
 def test_a_watchdog_of_another_process_is_not_fed(state_dir: Place) -> None:
     address = str(state_dir.folder / "notify")
     code = (

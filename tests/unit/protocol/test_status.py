@@ -17,7 +17,7 @@ FULL = ServiceStatus(
     compression="2 processes", started_at=1.5, pids=ServicePids(2, 3, (4, None), 5, None, (6, 7)),
     agents=1, journals=2,
     journals_of_dead_owners=1, inflight=10, inflight_bytes=99, batches=1,
-    outcomes={"met": 3, "late": 0}, trouble="the disk is full",
+    outcomes={"met": 3, "late": 0}, trouble="the disk is full", turns=12, lag_s=0.5,
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_the_names_on_the_wire() -> None:
     assert list(wire) == [
         "store", "version", "served", "foreground", "compression", "started_at", "pids", "agents",
         "journals", "journals_of_dead_owners", "inflight", "inflight_bytes", "batches", "outcomes",
-        "trouble",
+        "trouble", "turns", "lag_s",
     ]  # fmt: skip
     assert wire["pids"] == {
         "supervisor": 2, "dispatcher": 3, "writers": [4, None], "reader": 5, "housekeeper": None,
