@@ -20,7 +20,10 @@ trap 'exit 1' INT TERM HUP
 livingai copy "$store" "$work/copy.db"
 
 name="$folder/livingai-$(date -u +%Y%m%dT%H%M%S).db"
-[ ! -e "$name" ]
+if [ -e "$name" ]; then
+    echo "backup.sh: $name is there already" >&2
+    exit 1
+fi
 if [ -s "$work/copy.db-wal" ]; then
     echo "backup.sh: the copy is still in use" >&2
     exit 1
