@@ -146,6 +146,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
+        names_04 = importlib.import_module("livingai.names_04")
+        names_04.refuse_old_name(name)
         raise AttributeError(f"module 'livingai' has no attribute {name!r}")
     if sys.platform != "linux" and home not in _ANYWHERE:
         importlib.import_module("livingai._linux")  # raises what says so

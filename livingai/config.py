@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords, checked
+from livingai.names_04 import refuse_old
 from livingai.outcome import Durability
 from livingai.queue.space import JournalLimits
 from livingai.stores.base import Store, StoreSpec
@@ -20,14 +21,16 @@ ServiceMode = Literal["auto", "attach"]
 _MIB = 1 << 20
 #: Also what the reader decodes at most for an engine that does not say.
 DEFAULT_MAX_STATE_BYTES = 64 * _MIB
+#: Seconds that a service which is asked to end takes to store what is queued.
+DEFAULT_DRAIN_S = 10.0
 #: Times, in seconds or milliseconds, that fit into every clock: 31 years or 11 days.
 _LONGEST = 1e9
 #: In any case the dispatcher looks at its journals every 200 ms.
 _LONGEST_LINGER_MS = 100
 _LAST_PORT = 65535
 #: Settings of a service that earlier versions do not know, and those that its workers do not need.
-_LATER = ("linger_ms", "metrics", "metrics_file", "journal_bytes", "log_format")
-_NOT_FOR_THEM = ("linger_ms", "metrics", "metrics_file", "journal_bytes")
+_LATER = ("linger_ms", "drain_s", "metrics", "metrics_file", "journal_bytes", "log_format")
+_NOT_FOR_THEM = ("linger_ms", "drain_s", "metrics", "metrics_file", "journal_bytes")
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
 
 
@@ -54,6 +57,7 @@ class ServiceKeywords(TypedDict, total=False):
     service_timeout_s: float
     retention: Retention | None
     idle_s: float
+    drain_s: float
     service: ServiceMode
     served_grace_s: float
     python: str | None
@@ -117,6 +121,9 @@ class EngineConfig:
     retention: Retention | None = None
     #: The service ends this long after its last agent left and everything is stored.
     idle_s: float = 2.0
+    #: A service that is asked to end stores what is queued for so long at most; what is left then
+    #: waits in the journals. One that is to take its place waits a minute for that.
+    drain_s: float = DEFAULT_DRAIN_S
     #: "auto": an engine that finds no service starts one. "attach": it never does, and waits for
     #: the one that is run apart (``livingai serve``); writes wait in the journal.
     service: ServiceMode = "auto"
@@ -150,6 +157,7 @@ class EngineConfig:
         """
         if config is not None and not isinstance(config, EngineConfig):
             raise ConfigurationError(f"config must be an EngineConfig, not {config!r:.200}")
+        refuse_old(settings, "CheckpointEngine")
         check_keywords(settings, cls.__dataclass_fields__, f"setting of {what}")
         config = replace(config or cls(), **settings)
         config.validate()
@@ -217,7 +225,9 @@ class EngineConfig:
             "budget_ms", "cache_ttl_s", "journal_bytes", "segment_bytes", "max_state_bytes",
             "on_full_timeout_s", "fsync_interval_ms", "service_timeout_s",
         )  # fmt: skip
-        may_be_zero = ("linger_ms", "cache_bytes", "patch_from_bytes", "idle_s", "served_grace_s")
+        may_be_zero = (
+            "linger_ms", "cache_bytes", "patch_from_bytes", "idle_s", "drain_s", "served_grace_s",
+        )  # fmt: skip
         for name in (*positive, *may_be_zero):
             value = getattr(self, name)
             kinds = int if name.endswith("_bytes") else int | float
@@ -277,6 +287,7 @@ class ServiceConfig:
     metrics_file: str = ""
     journal_bytes: int = 0
     log_format: str = "text"
+    drain_s: float = DEFAULT_DRAIN_S
 
     @classmethod
     def build(
@@ -309,6 +320,7 @@ class ServiceConfig:
             metrics_file=os.path.abspath(config.metrics_file) if config.metrics_file else "",
             journal_bytes=config.journal_bytes if config.metrics else 0,
             log_format=config.log_format,
+            drain_s=config.drain_s,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,6 +30,9 @@ from livingai.stores.opening import open_store
 #: The kind of an export of livingai's own.
 _OWN: Final = "livingai"
 _STRICT = os.getenv("LANGGRAPH_STRICT_MSGPACK", "false").lower() in ("1", "true", "yes")
+#: What a source that is not LangGraph's has several of, and what these consist of.
+_LANGGRAPH = ("threads", "checkpoints")
+_NOUNS = {"livingai-0.4": ("executions", "saves")}
 
 
 @click.command(name="import", cls=PlacedCommand)
@@ -40,7 +43,8 @@ _STRICT = os.getenv("LANGGRAPH_STRICT_MSGPACK", "false").lower() in ("1", "true"
 @click.argument("source")
 @store_argument("store")
 @click.option("--prefix", default="", help="Put this before the id of each run of an export.")
-@click.option("--thread", "threads", multiple=True, help="Only this thread; may be repeated.")
+@click.option("--thread", "threads", multiple=True,
+              help="Only this thread (of livingai-0.4: execution); may be repeated.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Read everything, write nothing.")
 @click.option(
     "--strict", is_flag=True, default=_STRICT,
@@ -83,7 +87,7 @@ def import_data(
     if as_json:
         click.echo(json.dumps(summary.to_json() | {"dry_run": dry_run}, indent=2))
         return
-    for line in _lines(summary, dry_run):
+    for line in _lines(summary, dry_run, *_NOUNS.get(kind, _LANGGRAPH)):
         click.echo(line)
 
 
@@ -158,15 +162,18 @@ def _data_errors(as_json: bool) -> Iterator[None]:
         raise CommandError.of(error) from error
 
 
-def _lines(summary: ImportSummary, dry_run: bool) -> Iterator[str]:
-    added = f"{summary.added_checkpoints} checkpoints and {summary.added_writes} writes"
+def _lines(summary: ImportSummary, dry_run: bool, one: str, part: str) -> Iterator[str]:
+    """``one``: what the source has several of; ``part``: what these consist of."""
+    added = f"{summary.added_checkpoints} {part}"
+    if part == "checkpoints":
+        added += f" and {summary.added_writes} writes"
     there = summary.checkpoints - summary.added_checkpoints
-    of = f"{summary.threads} threads with {summary.checkpoints} checkpoints"
+    of = f"{summary.threads} {one} with {summary.checkpoints} {part}"
     if dry_run:
         yield f"{of}; would import {added}; nothing was written"
     else:
-        yield f"{of}; imported {added}; {there} checkpoints were there already"
-        yield f"read back: {summary.verified_checkpoints} checkpoints are the same in both"
+        yield f"{of}; imported {added}; {there} {part} were there already"
+        yield f"read back: {summary.verified_checkpoints} {part} are the same in both"
     if summary.writes_without_checkpoint:
         yield (
             f"{summary.writes_without_checkpoint} writes were left out, as the source does not "

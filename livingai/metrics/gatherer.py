@@ -98,7 +98,7 @@ class Gatherer:
             return None
         self._answered_at = time.monotonic()
         self._trouble = status.store_trouble
-        return ServiceFigures(not status.store_trouble, status.store_lag_s, status.agents)
+        return ServiceFigures(not status.store_trouble, status.flow.oldest_s, status.agents)
 
     async def figures(self) -> Figures:
         """All figures, now.

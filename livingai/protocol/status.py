@@ -81,8 +81,9 @@ class ServiceStatus:
     flow: ServiceFlow = field(default_factory=ServiceFlow)
     #: The same where the store is the cause; "" else.
     store_trouble: str = ""
-    #: Age in seconds of the oldest record that the service has taken and the store has not.
-    store_lag_s: float = 0.0
+    #: Turns that the dispatcher's main loop has taken, at least five a second. One that answers and
+    #: takes none hangs.
+    turns: int = 0
 
     def to_wire(self) -> dict[str, Any]:
         """The record as plain values for a message or for JSON."""

@@ -80,6 +80,8 @@ class Dispatcher:
         self._bases = Bases(MAX_CHAIN if store.capabilities.embedded else MIN_CHAIN)
         self.inflight = 0
         self.inflight_bytes = 0
+        #: Turns of the main loop so far.
+        self._turns = 0
         #: The last turn has left records in the journals, for want of room.
         self._full = False
         #: Set while ending: done once what was accepted before is terminal.
@@ -206,6 +208,7 @@ class Dispatcher:
 
     def _turn(self) -> int:
         """Take what is there and hand it on; how many records that were."""
+        self._turns += 1
         taken = 0
         room = _MAX_INFLIGHT - self.inflight
         if self.inflight_bytes < _MAX_INFLIGHT_BYTES:
@@ -400,19 +403,12 @@ class Dispatcher:
             trouble=self.trouble,
             flow=flow_through(list(feeds), self.writers),
             store_trouble=self._store_trouble,
-            store_lag_s=self._store_lag_s(),
+            turns=self._turns,
         )
 
     async def watched(self, number: int, wait_s: float) -> WatchedPage:
         """See :meth:`.watch.Watch.after`."""
         return await self.outcomes.watch.after(number, wait_s)
-
-    def _store_lag_s(self) -> float:
-        """Age of the oldest record that was taken and is not in the store."""
-        now = time.monotonic_ns()
-        first = [feed.inflight[0].header for feed in self.intake.feeds.values()
-                 if feed.inflight and feed.same_boot]  # fmt: skip
-        return max((max(0, now - header.mono_ns) / 1e9 for header in first), default=0.0)
 
     # -- outcomes --
 
