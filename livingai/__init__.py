@@ -15,6 +15,7 @@ from livingai._version import __version__
 if TYPE_CHECKING:
     from livingai.config import EngineConfig
     from livingai.engine.engine import CheckpointEngine
+    from livingai.engine.metrics import EngineMetrics, LatencyHistogram
     from livingai.engine.sla import Sla
     from livingai.errors import LivingAIError
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from livingai.runs.recovery import RecoveryEngine, RecoveryPlan
     from livingai.runs.run import Run, SyncRun
     from livingai.service.service import Service
+    from livingai.settings import FileSettings, load_settings
     from livingai.stores.opening import open_store
     from livingai.stores.postgres import PostgresStore
     from livingai.stores.ranges import NodeRange
@@ -47,11 +49,14 @@ _HOMES = {
     "CheckpointEngine": "livingai.engine.engine",
     "Durability": "livingai.outcome",
     "EngineConfig": "livingai.config",
+    "EngineMetrics": "livingai.engine.metrics",
     "ErrorInfo": "livingai.node",
     "ExecutionFilter": "livingai.stores.records",
     "ExecutionInfo": "livingai.stores.records",
     "ExecutionNode": "livingai.node",
     "ExecutionPage": "livingai.protocol.executions",
+    "FileSettings": "livingai.settings",
+    "LatencyHistogram": "livingai.engine.metrics",
     "LivingAIError": "livingai.errors",
     "NodePage": "livingai.protocol.ranges",
     "NodeRange": "livingai.stores.ranges",
@@ -79,6 +84,7 @@ _HOMES = {
     "SyncRun": "livingai.runs.run",
     "TieredStore": "livingai.stores.tiered",
     "current_run": "livingai.runs.base",
+    "load_settings": "livingai.settings",
     "open_store": "livingai.stores.opening",
     "register_exception": "livingai.runs.exceptions.hooks",
     "step": "livingai.runs.decorators",
@@ -93,11 +99,14 @@ __all__ = [
     "CheckpointEngine",
     "Durability",
     "EngineConfig",
+    "EngineMetrics",
     "ErrorInfo",
     "ExecutionFilter",
     "ExecutionInfo",
     "ExecutionNode",
     "ExecutionPage",
+    "FileSettings",
+    "LatencyHistogram",
     "LivingAIError",
     "NodePage",
     "NodeRange",
@@ -126,6 +135,7 @@ __all__ = [
     "TieredStore",
     "__version__",
     "current_run",
+    "load_settings",
     "open_store",
     "register_exception",
     "step",

@@ -8,12 +8,14 @@ from typing import Any, Literal, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords, checked
-from livingai.names_04 import refuse_old
+from livingai.names_04 import MEASURED, refuse_old
 from livingai.outcome import Durability
-from livingai.queue.journal import JournalLimits
+from livingai.queue.space import JournalLimits
 from livingai.stores.base import Store, StoreSpec
 from livingai.stores.retention import Retention
 
+Traces = Literal["off", "saves", "nodes"]
+LogFormat = Literal["text", "json"]
 OnFull = Literal["block", "raise", "write_through"]
 ServiceMode = Literal["auto", "attach"]
 _MIB = 1 << 20
@@ -25,9 +27,11 @@ DEFAULT_DRAIN_S = 10.0
 _LONGEST = 1e9
 #: In any case the dispatcher looks at its journals every 200 ms.
 _LONGEST_LINGER_MS = 100
+_LAST_PORT = 65535
+#: Settings of a service that earlier versions do not know, and those that its workers do not need.
+_LATER = ("linger_ms", "drain_s", "metrics", "metrics_file", "journal_bytes", "log_format")
+_NOT_FOR_THEM = ("linger_ms", "drain_s", "metrics", "metrics_file", "journal_bytes")
 _MAY_BE_ENDLESS = ("budget_ms", "on_full_timeout_s")
-#: Settings of the service that only its dispatcher needs, and that earlier versions do not know.
-_OF_THE_DISPATCHER = ("linger_ms", "drain_s")
 
 
 class ServiceKeywords(TypedDict, total=False):
@@ -57,6 +61,10 @@ class ServiceKeywords(TypedDict, total=False):
     service: ServiceMode
     served_grace_s: float
     python: str | None
+    metrics: str | None
+    metrics_file: str | None
+    log_format: LogFormat
+    traces: Traces
 
 
 class EngineKeywords(ServiceKeywords, total=False):
@@ -125,6 +133,18 @@ class EngineConfig:
     #: The Python that runs the service, for programs that are none (frozen, embedded); it must be
     #: able to import livingai. None: the one that runs this program.
     python: str | None = None
+    #: "HOST:PORT" (":9464" is this machine alone, port 0 a free one): where the service that this
+    #: engine starts serves its metrics to Prometheus, and /livez and /readyz. None: nowhere. Needs
+    #: livingai[metrics]. See docs/METRICS.md.
+    metrics: str | None = None
+    #: A file "NAME.prom" that the service of this engine replaces with its metrics every 15 s, for
+    #: the textfile collector of Prometheus' node_exporter. Needs livingai[metrics].
+    metrics_file: str | None = None
+    #: How the service of this engine writes its log: "text", or "json", one object a line.
+    log_format: LogFormat = "text"
+    #: Spans of OpenTelemetry: "saves" for saves and their commits, "nodes" for prompts and tools
+    #: that are saved as ended, too. Needs livingai[otel], and an SDK that the program sets up.
+    traces: Traces = "off"
 
     @classmethod
     def build(
@@ -158,12 +178,10 @@ class EngineConfig:
             raise ConfigurationError(
                 f"on_full must be block, raise or write_through, got {self.on_full!r}"
             )
-        if self.codec not in ("auto", "zstd", "zlib", "raw"):
-            raise ConfigurationError(f"codec must be auto, zstd, zlib or raw, got {self.codec!r}")
-        if self.service not in ("auto", "attach"):
-            raise ConfigurationError(f"service must be auto or attach, got {self.service!r}")
+        self._validate_choices()
         if self.python is not None and not (self.python and isinstance(self.python, str)):
             raise ConfigurationError(f"python must be the path of a Python, got {self.python!r}")
+        self._validate_metrics()
         if not isinstance(self.durability, Durability):
             raise ConfigurationError("durability must be a livingai.Durability")
         if self.retention is not None:
@@ -172,6 +190,40 @@ class EngineConfig:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and 1 <= value <= 64):
                 raise ConfigurationError(f"{name} must be between 1 and 64, or None")
+
+    def _validate_choices(self) -> None:
+        if self.codec not in ("auto", "zstd", "zlib", "raw"):
+            raise ConfigurationError(f"codec must be auto, zstd, zlib or raw, got {self.codec!r}")
+        if self.service not in ("auto", "attach"):
+            raise ConfigurationError(f"service must be auto or attach, got {self.service!r}")
+        if self.log_format not in ("text", "json"):
+            raise ConfigurationError(f"log_format must be text or json, got {self.log_format!r}")
+        if self.traces not in ("off", "saves", "nodes"):
+            raise ConfigurationError(f"traces must be off, saves or nodes, got {self.traces!r}")
+
+    def _validate_metrics(self) -> None:
+        if self.metrics is not None and not isinstance(self.metrics, str):
+            raise ConfigurationError(
+                f"metrics must be 'HOST:PORT' or None, not {self.metrics!r:.100}; in livingai 0.4 "
+                f"it was an object, instead of which there is now {MEASURED}"
+            )
+        if self.metrics is not None:
+            parse_address(self.metrics, "metrics")
+        file = self.metrics_file
+        if file is not None and not (isinstance(file, str) and file.endswith(".prom")):
+            raise ConfigurationError(
+                f"metrics_file must be a path that ends in .prom (node_exporter reads no others), "
+                f"got {file!r}"
+            )
+        if self.metrics is None and file is None:
+            return
+        from importlib.util import find_spec  # noqa: PLC0415 - most engines need it not
+
+        if find_spec("prometheus_client") is None:
+            raise ConfigurationError(
+                "metrics need prometheus_client, which is not installed: "
+                "pip install 'livingai[metrics]'"
+            )
 
     def _validate_numbers(self) -> None:
         positive = (
@@ -201,6 +253,21 @@ class EngineConfig:
         )
 
 
+def parse_address(text: str, what: str) -> tuple[str, int]:
+    """Host and port of "HOST:PORT"; an IPv6 host stands in brackets, no host is 127.0.0.1.
+
+    Raises:
+        ConfigurationError: it is no such text; ``what`` is it.
+    """
+    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > _LAST_PORT:
+        raise ConfigurationError(f"{what} must be HOST:PORT, such as 127.0.0.1:9464, got {text!r}")
+    if ":" in host and not bracketed:
+        raise ConfigurationError(f"{what}: an IPv6 address stands in brackets, got {text!r}")
+    return (host[1:-1] if bracketed else host) or "127.0.0.1", int(port)
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """What the service's processes need to know; sent to them through a pipe, never on a command
@@ -219,6 +286,12 @@ class ServiceConfig:
     served: bool = False
     retention: dict[str, Any] | None = None
     linger_ms: float = 25.0
+    #: Where the exporter serves metrics, and the file that it writes; "": neither. And how much the
+    #: journals of agents may hold, as far as is known here: for /readyz.
+    metrics: str = ""
+    metrics_file: str = ""
+    journal_bytes: int = 0
+    log_format: str = "text"
     drain_s: float = DEFAULT_DRAIN_S
 
     @classmethod
@@ -248,6 +321,10 @@ class ServiceConfig:
             served=served,
             retention=config.retention.to_wire() if config.retention else None,
             linger_ms=config.linger_ms,
+            metrics=config.metrics or "",
+            metrics_file=os.path.abspath(config.metrics_file) if config.metrics_file else "",
+            journal_bytes=config.journal_bytes if config.metrics else 0,
+            log_format=config.log_format,
             drain_s=config.drain_s,
         )
 
@@ -255,16 +332,14 @@ class ServiceConfig:
         """Plain values for the pipe; :meth:`from_dict` reads them. A process of an earlier livingai
         refuses what it does not know, so what is new is there only where it is not the default."""
         values = asdict(self)
-        for name in _OF_THE_DISPATCHER:
-            if values[name] == EngineConfig.__dataclass_fields__[name].default:
-                del values[name]
+        for each in fields(self):
+            if each.name in _LATER and values[each.name] == each.default:
+                del values[each.name]
         return values
 
     def for_workers(self) -> dict[str, Any]:
-        """As :meth:`to_dict`, without what only the dispatcher needs."""
-        return {
-            name: value for name, value in self.to_dict().items() if name not in _OF_THE_DISPATCHER
-        }
+        """As :meth:`to_dict`, without what only others need."""
+        return {name: value for name, value in self.to_dict().items() if name not in _NOT_FOR_THEM}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ServiceConfig:

@@ -9,14 +9,16 @@ plain ones, taken by a ``with`` statement, which no signal interrupts, or used b
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 _log = logging.getLogger("livingai")
 T = TypeVar("T")
@@ -84,6 +86,8 @@ class Promise:
 
     def in_loop(self) -> asyncio.Future[None]:
         """A future of the running event loop that is done when this is over."""
+        import asyncio  # noqa: PLC0415 - who has no event loop does not pay for it
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         waiter = (loop, future)

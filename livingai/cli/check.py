@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import find, store_at
 from livingai.errors import LivingAIError
 from livingai.inspection.check import check_directory
@@ -23,14 +24,15 @@ class _CouldNotLookError(click.ClickException):
     exit_code = 2
 
 
-@click.command()
-@click.argument("where")
-@click.option("--store", metavar="STORE", help="Verify what the store (file or URL) holds, too.")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
+@click.option("--store", "-s", metavar="STORE", help="Verify what the store holds, too.")
 @click.option("--repair", is_flag=True, help="Move damage aside; nothing is deleted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(where: str, store: str | None, repair: bool, as_json: bool) -> None:
     """Verify journals, cursors, outcomes and index; with --store also every node and state in the
-    store, and that it has what the journals say is stored. Without --repair changes nothing.
+    store, and that it has what the journals say is stored; the directory is that of this store,
+    unless an argument names another. Without --repair changes nothing.
 
     --repair needs a directory that no agent and no service uses. Exit status 0: no damage, 1:
     damage (after a repair: damage that is left, or records that are lost), 2: it could not be

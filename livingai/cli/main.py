@@ -25,6 +25,13 @@ COMMANDS = {
     "serve": LazyCommand("service", "serve", "Run the writer service in the foreground."),
     "status": LazyCommand("service", "status", "Show the service's state and what is quarantined."),
     "stop": LazyCommand("service", "stop", "Have the service store what is queued, and end it."),
+    "drain": LazyCommand("ending", "drain", "Have everything stored, then end the service."),
+    "doctor": LazyCommand("doctor", "doctor", "Explain what is wrong, and what to do."),
+    "stat": LazyCommand("stat", "stat", "Show what the service does, a line a second."),
+    "top": LazyCommand("top", "top", "Show processes and queue on a live screen."),
+    "bench": LazyCommand("bench", "bench", "Measure what saving costs here."),
+    "completion": LazyCommand("completion", "completion", "Print a shell's completion script."),
+    "tail": LazyCommand("tail", "tail", "Show the outcomes of saves as they come."),
     "check": LazyCommand("check", "check", "Verify the files of a state directory."),
     "requeue": LazyCommand("requeue", "requeue", "Queue quarantined records again."),
     "prune": LazyCommand("store", "prune", "Drop old checkpoints."),
@@ -32,16 +39,33 @@ COMMANDS = {
     "fork": LazyCommand("store", "fork", "Copy an execution under a new id."),
     "copy": LazyCommand("store", "copy", "Copy everything from one store to another."),
     "relocate": LazyCommand("relocate", "relocate", "Follow a database that was moved."),
-    "import": LazyCommand("importing", "import_data", "Import another saver's checkpoints."),
+    "mcp": LazyCommand("assistant", "mcp", "Serve an assistant that looks at runs."),
+    "backup": LazyCommand("backups", "backup", "Copy a store into a file, while agents write."),
+    "restore": LazyCommand("backups", "restore", "Restore a backup."),
+    "export": LazyCommand("exporting", "export", "Export runs as JSON lines."),
+    "import": LazyCommand("importing", "import_data", "Import an export or another's checkpoints."),
     "import-runs": LazyCommand("runs", "import_runs", "Import recorded message runs (JSONL)."),
 }
 
 
-@click.group(cls=Commands, lazy=COMMANDS)
+#: What the commands are for, in the order of ``livingai --help``; others come last.
+PURPOSES = {
+    "Look at runs": ("list", "show", "state", "diff", "recover", "replay"),
+    "Decide and change": ("resolve", "signal", "cancel", "fork", "delete", "prune"),
+    "Watch the service": ("status", "stat", "tail", "top", "doctor", "check", "bench"),
+    "Run the service": ("serve", "drain", "stop", "requeue"),
+    "Move data": (
+        "copy", "export", "import", "import-runs", "backup", "restore", "relocate",
+    ),
+}  # fmt: skip
+
+
+@click.group(cls=Commands, lazy=COMMANDS, purposes=PURPOSES)
 @click.version_option(__version__)
 def main() -> None:
     """Write-behind persistence for AI agents.
 
-    WHERE is a state directory, or the file or URL of the store it belongs to.
+    STORE is the file or URL of a store, or its state directory: an argument or --store, else the
+    environment variable LIVINGAI_STORE, else `store` in livingai.toml or [tool.livingai].
     """
     enter_process("command")

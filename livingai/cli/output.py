@@ -34,6 +34,8 @@ _DELETE: Final = 0x7F
 _BASIC: Final = 0xFFFF
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 _KILO: Final = 1000
+#: Characters of a cell that are shown on a terminal of any width.
+_LEAST_CELL: Final = 20
 _MINUTE_S: Final = 60.0
 _HOUR_S: Final = 3600.0
 _DAY_S: Final = 86400.0
@@ -89,12 +91,12 @@ def json_line(value: Any) -> None:
 
 def width() -> int | None:
     """How wide a line may be; None: as wide as it is."""
-    if os.environ.get("COLUMNS", "").isdigit() or _is_terminal():
+    if os.environ.get("COLUMNS", "").isdigit() or is_terminal():
         return shutil.get_terminal_size().columns
     return None
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
     """Whether a terminal shows what is printed; a command's output may also be closed."""
     stream: TextIO | None = sys.stdout
     return stream is not None and stream.isatty()
@@ -111,15 +113,20 @@ def line(text: str, *, mark: str = "") -> None:
 def coloured(text: str, status: str) -> str:
     """``text`` in the colour of a status, if there are colours."""
     colour = _STATUS_COLOURS.get(status)
-    if colour is None or os.environ.get("NO_COLOR") or not _is_terminal():
+    if colour is None or os.environ.get("NO_COLOR") or not is_terminal():
         return text
     return click.style(text, fg=colour)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Print rows of text below a head, each column as wide as it has to be; those in ``right`` are
-    numbers. The last column is cut first, as :func:`line` does. The second is the status."""
+    numbers. Where lines are cut, a cell that takes more than half of one (an id that somebody
+    made up) is cut to it, then lines from their end, as :func:`line` does. The second column is the
+    status."""
     cleaned = [[printable(cell) for cell in row] for row in rows]
+    if (limit := width()) is not None:
+        most = max(_LEAST_CELL, limit // 2)
+        cleaned = [[*(_cut(cell, most) for cell in row[:-1]), row[-1]] for row in cleaned]
     widths = [max(map(cell_len, column)) for column in zip(head, *cleaned, strict=True)]
     for row in (head, *cleaned):
         cells = [
@@ -129,6 +136,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence
             for at, cell in enumerate(row)
         ]
         line("  ".join(cells).rstrip(), mark=row[1] if row is not head else "")
+
+
+def _cut(cell: str, most: int) -> str:
+    return cell if cell_len(cell) <= most else set_cell_size(cell, most - 1).rstrip() + "…"
 
 
 def size(count: float) -> str:

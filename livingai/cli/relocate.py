@@ -6,13 +6,14 @@ import sys
 
 import click
 
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import store_at
 from livingai.service.relocation import Misplaced, bring, find_misplaced
 from livingai.stores.base import Store
 
 
-@click.command()
-@click.argument("store", metavar="STORE")
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--directory", help="The state directory (default: all that are known to belong).")
 @click.option("--yes", is_flag=True, help="Also a directory whose records are of another database.")
 def relocate(store: str, directory: str | None, yes: bool) -> None:

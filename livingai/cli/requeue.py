@@ -7,13 +7,14 @@ import sys
 
 import click
 
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import engine_on, find
 from livingai.errors import LivingAIError
 from livingai.inspection import quarantine
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 @click.argument("records", nargs=-1)
 def requeue(where: str, records: tuple[str, ...]) -> None:
     """Queue quarantined records again (all of them, or the named files).

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from livingai.adapters.messages import import_run_sync, read_runs
-from livingai.engine.engine import CheckpointEngine
-from livingai.stores.opening import open_store
+from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.where import engine_on
 
 
-@click.command(name="import-runs")
+@click.command(name="import-runs", cls=PlacedCommand)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.argument("store", metavar="STORE")
+@store_argument("store")
 @click.option("--prefix", default="", help="Put this before the id of each run.")
 @click.option(
     "--idempotent",
@@ -25,7 +25,7 @@ def import_runs(file: str, store: str, prefix: str, idempotent: tuple[str, ...])
     A run that STORE already has is skipped, so an interrupted import can be run again.
     """
     done = there = messages = 0
-    with CheckpointEngine(open_store(store)) as engine:
+    with engine_on(store, new=True) as engine:
         for run in read_runs(file, prefix):
             if import_run_sync(engine, run, idempotent):
                 done += 1

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from dataclasses import fields
+from dataclasses import replace
+from typing import Any
 
 import click
-import psutil
 
-from livingai._version import __version__
-from livingai.cli.where import find
+from livingai.cli import output
+from livingai.cli.ending import end_service
+from livingai.cli.health import exit_status, print_health
+from livingai.cli.live import Seconds, fresh_screen, ticks, until_stopped
+from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.where import config_of, find, store_at
 from livingai.config import DEFAULT_DRAIN_S, EngineConfig
-from livingai.errors import ServiceUnavailableError
-from livingai.inspection.directories import DirectoryView
-from livingai.inspection.quarantine import list_aside
-from livingai.protocol.status import ServiceStatus
-from livingai.protocol.verbs import STATUS
+from livingai.inspection.directories import is_directory
+from livingai.inspection.health import health_of
 from livingai.service.notify import ManagerSocket
 from livingai.service.orphans import Orphans
 from livingai.service.progress import ProgressReports
@@ -30,8 +30,8 @@ from livingai.stores.opening import open_store
 _PATIENCE_S = 5.0
 
 
-@click.command()
-@click.argument("store", metavar="STORE", envvar="LIVINGAI_STORE")
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--directory", help="State directory (default: derived from the store).")
 @click.option(
     "--compressors",
@@ -45,23 +45,31 @@ _PATIENCE_S = 5.0
 )
 @click.option(
     "--codec",
-    default="auto",
-    show_default=True,
-    help="Codec of stored states.",
+    help="Codec of stored states (default: auto).",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
+)
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Serve /metrics for Prometheus, /livez and /readyz there (needs livingai[metrics]).",
+)
+@click.option(
+    "--metrics-file",
+    metavar="NAME.prom",
+    help="Write metrics there every 15 s, for node_exporter's textfile collector.",
+)
+@click.option(
+    "--log-format",
+    help="How the service writes its log (default: text).",
+    type=click.Choice(["text", "json"]),
 )
 @click.option(
     "--drain-timeout",
     "drain_s",
     type=click.FloatRange(0, 1e9),
-    default=DEFAULT_DRAIN_S,
-    show_default=True,
-    help="Seconds to store what is queued when asked to end.",
+    help=f"Seconds to store what is queued when asked to end (default: {DEFAULT_DRAIN_S:g}).",
 )
-def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None, codec: str,
-    drain_s: float,
-) -> None:  # fmt: skip
+def serve(store: str, directory: str | None, **settings: Any) -> None:
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
 
     STORE may be left out where LIVINGAI_STORE names it: other users of the machine can read a
@@ -74,8 +82,11 @@ def serve(
     Where a service manager runs it (systemd with Type=notify), that hears when it is ready, how it
     is, and that its work goes on.
     """
-    config = EngineConfig(compressors=compressors, writers=writers, codec=codec, drain_s=drain_s)
-    _serve(open_store(store), directory, config)
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = replace(config_of(store), **given)
+    if is_directory(store):
+        directory = directory or store
+    _serve(store_at(store) if is_directory(store) else open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
@@ -119,70 +130,35 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-@click.command()
-@click.argument("where")
-def status(where: str) -> None:
-    """Show what the service of a state directory is doing, and what is quarantined."""
+@click.command(cls=PlacedCommand)
+@store_argument("where")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a look, in one line.")
+@click.option("--watch", type=Seconds(), is_flag=False, flag_value=2.0, metavar="[SECONDS]",
+              help="Look again every so many seconds (2), until Ctrl-C.")  # fmt: skip
+def status(where: str, as_json: bool, watch: float | None) -> None:
+    """Show what the service of a state directory is doing, and what is quarantined.
+
+    Exit status 0 if it is healthy, 1 if it is in trouble or something is quarantined, 3 if no
+    service answers. With --watch, that of the last look.
+    """
     view = find(where)
-    lines: list[tuple[str, str]] = [("state directory", view.path)]
-    try:
-        lines += _described(view.ask(STATUS, timeout_s=_PATIENCE_S))
-    except ServiceUnavailableError:
-        if owner := view.owner():
-            what = f"process {owner.pid} does not answer (stopped, or starting, or ending)"
-        else:
-            what = "not running (the next save or read starts it)"
-        lines += [("store", view.store_url), ("service", what), *_without_service(view)]
-    aside = list_aside(view.directory)
-    lines.append(("quarantined", str(len(aside))))
-    for label, value in lines:
-        click.echo(f"{label:16} {value}".rstrip())
-    for record in aside:
-        name = f"{record.execution_id} {record.node_id}" if record.execution_id else "unreadable"
-        click.echo(f"  {os.path.basename(record.path)}  {name}: {record.reason}")
+    health = health_of(view, _PATIENCE_S)
+    if watch is None:
+        print_health(health, as_json=as_json)
+    else:
+        with until_stopped():
+            for passed in ticks(watch):
+                health = health_of(view, _PATIENCE_S) if passed else health
+                if not as_json:
+                    fresh_screen()
+                print_health(health, as_json=as_json)
+                if not (as_json or output.is_terminal()):
+                    click.echo("")
+    sys.exit(exit_status(health))
 
 
-def _without_service(view: DirectoryView) -> list[tuple[str, str]]:
-    """What can be seen while no service answers: how the last one ended, and what waits."""
-    report = view.report()
-    lines = [("journals", str(view.journals()))]
-    waiting = view.waiting()
-    hint = "; `livingai serve`, or the next agent's service, stores them" if waiting else ""
-    lines.append(("not stored yet", f"{waiting} records{hint}"))
-    if report.ended_at:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.ended_at))
-        left = f", with {report.left} records unstored" if report.left else ""
-        lines.append(("last service", f"ended {when}{left}"))
-    if report.trouble:
-        lines.append(("trouble", report.trouble))
-    return lines
-
-
-def _described(now: ServiceStatus) -> list[tuple[str, str]]:
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now.started_at))
-    lines = [("store", now.store), ("service", f"running since {since}")]
-    for each in fields(now.pids):
-        pid = getattr(now.pids, each.name)
-        listed = ", ".join(map(str, pid)) if isinstance(pid, tuple) else str(pid or "not started")
-        lines.append((f"  {each.name}", listed))
-    counts = ", ".join(f"{count} {name}" for name, count in now.outcomes.items() if count)
-    lines += [
-        ("agents", str(now.agents)),
-        ("journals", f"{now.journals} ({now.journals_of_dead_owners} of dead owners)"),
-        ("on their way", f"{now.inflight} ({now.inflight_bytes} bytes)"),
-        ("outcomes", counts or "none yet"),
-    ]
-    if now.compression:  # a service of an earlier version does not say
-        lines.append(("compression", now.compression))
-    if now.version not in ("", __version__):
-        lines.append(("version", f"{now.version}, this command has {__version__}"))
-    if now.trouble:
-        lines.append(("trouble", now.trouble))
-    return lines
-
-
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 def stop(where: str) -> None:
     """Have the service of a state directory store what is queued, and end it.
 
@@ -193,23 +169,7 @@ def stop(where: str) -> None:
     if view.owner() is None:
         click.echo("no service is running")
         return
-    pid = view.ask(STATUS, timeout_s=_PATIENCE_S).pids.supervisor
-    here = view.supervisor()
-    if here not in (pid, None):  # None: it has just ended
-        raise click.ClickException(
-            f"the service runs in another container, where its supervisor is process {pid}: run "
-            "`livingai stop` there"
-        )
-    try:
-        if here is not None:
-            supervisor = psutil.Process(pid)
-            supervisor.terminate()
-            supervisor.wait(60)
-    except psutil.NoSuchProcess:
-        pass  # it ended before the signal
-    except psutil.TimeoutExpired:
-        raise click.ClickException(
-            f"process {pid} is still draining; see `livingai status`"
-        ) from None
+    if not end_service(view):
+        raise click.ClickException("the service is still draining; see `livingai status`")
     left = view.waiting()
     click.echo(f"stopped; {left} records wait in {view.path}" if left else "stopped")

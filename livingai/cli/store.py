@@ -8,18 +8,16 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from livingai.cli.where import Days, engine_on, store_at
-from livingai.engine.engine import CheckpointEngine
-from livingai.inspection.directories import default_directory
+from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.where import Days, drain, engine_on, store_at
 from livingai.node import Status
-from livingai.stores.base import Store
 from livingai.stores.copying import copy_store, refuse_same
 from livingai.stores.opening import open_store
 from livingai.stores.retention import Dropped, Retention
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 @click.option(
     "--keep-last", type=click.IntRange(min=1), help="Keep this many checkpoints of each execution."
 )
@@ -68,8 +66,8 @@ def _would_drop(dropped: Dropped) -> str:
     return f"would drop {size} of {dropped.execution_id}: {versions}"
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 @click.argument("execution_id")
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted; delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask. Without a terminal, no question is asked.")
@@ -92,8 +90,8 @@ def delete(where: str, execution_id: str, dry_run: bool, yes: bool) -> None:
         click.echo(f"deleted {deleted} nodes of {execution_id}")
 
 
-@click.command()
-@click.argument("where")
+@click.command(cls=PlacedCommand)
+@store_argument("where")
 @click.argument("execution_id")
 @click.argument("new_id")
 def fork(where: str, execution_id: str, new_id: str) -> None:
@@ -102,8 +100,8 @@ def fork(where: str, execution_id: str, new_id: str) -> None:
         click.echo(f"copied {engine.fork_sync(execution_id, new_id)} nodes to {new_id}")
 
 
-@click.command()
-@click.argument("source")
+@click.command(cls=PlacedCommand)
+@store_argument("source", "[SOURCE]")
 @click.argument("target")
 @click.option("--prefix", default="", help="Only executions whose id begins with this.")
 def copy(source: str, target: str, prefix: str) -> None:
@@ -114,8 +112,8 @@ def copy(source: str, target: str, prefix: str) -> None:
     """
     with store_at(source) as have, open_store(target) as want:
         refuse_same(have, want)
-    _drain(have)
-    _drain(want)
+    drain(source)
+    drain(target)
     screen = Console(stderr=True)
     with have, want, Progress(console=screen, disable=not screen.is_terminal) as bar:
         task = bar.add_task("executions", total=None)
@@ -129,10 +127,3 @@ def copy(source: str, target: str, prefix: str) -> None:
     )
     if copied.left_out:
         click.echo(f"{copied.left_out} checkpoints that the target has dropped were left out")
-
-
-def _drain(store: Store) -> None:
-    """Have the store's service store what waits in its journals, if there are any."""
-    if default_directory(store).journals():
-        with CheckpointEngine(store) as engine:
-            engine.drain_sync()

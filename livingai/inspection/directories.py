@@ -97,33 +97,39 @@ class DirectoryView:
         return open_store(store_url_here(self.directory))
 
 
+def directory_view(path: str, store_url: str) -> DirectoryView:
+    """The state directory at this path, whatever its manifest says."""
+    return DirectoryView(StateDirectory(path), store_url)
+
+
 def is_directory(where: str) -> bool:
     """Whether ``where`` is the path of a state directory (it has a manifest)."""
     return os.path.isfile(os.path.join(where, MANIFEST))
 
 
-def find_directory(where: str) -> DirectoryView:
-    """The state directory that ``where`` means: its path, or the path or URL of its store.
+def find_directory(where: str, directory: str | None = None) -> DirectoryView:
+    """The state directory that ``where`` means: its path, or the path or URL of its store, which is
+    used with ``directory`` unless that is None.
 
     Raises:
         NothingThereError: there is no such directory or database.
         DirectoryError: its manifest cannot be read.
     """
     if is_directory(where):
-        directory = StateDirectory(where)
+        found = StateDirectory(where)
     else:
         _refuse_folder(where)
         # The database need not exist: what was saved waits in the directory until it does.
         store = open_store(where)
-        directory = StateDirectory(store.default_directory())
-        if not os.path.exists(os.path.join(directory.path, MANIFEST)):
+        found = StateDirectory(directory or store.default_directory())
+        if not os.path.exists(os.path.join(found.path, MANIFEST)):
             existing_store(where)
             named = where if isinstance(store, SQLiteStore) else store.url  # without credentials
             raise NothingThereError(
-                f"{named} has no state directory here ({directory.path} would be it): no agent on "
+                f"{named} has no state directory here ({found.path} would be it): no agent on "
                 "this machine has used it, or one did with directory=...; then name that directory"
             )
-    return DirectoryView(directory, str(directory.manifest().get("store")))
+    return DirectoryView(found, str(found.manifest().get("store")))
 
 
 def default_directory(store: Store) -> DirectoryView:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from livingai.config import EngineConfig
 from livingai.errors import (
     ExecutionNotFoundError,
     NodeNotFoundError,
@@ -30,10 +31,12 @@ from livingai.protocol.executions import ExecutionPage, page_of, page_request
 from livingai.protocol.history import Recorded, unpack_history
 from livingai.protocol.ranges import unpack_page
 from livingai.protocol.verbs import Answer, StateSize, Verb
-from livingai.runs.recovery import RecoveryPlan, make_plan
 from livingai.stores.base import ExecutionFilter, ExecutionInfo, NodeRange, Store
 from livingai.stores.opening import open_store
 from livingai.workers.store.reader import ReaderRole
+
+if TYPE_CHECKING:
+    from livingai.runs.recovery import RecoveryPlan
 
 #: Seconds that a service has for an answer.
 _PATIENCE_S = 15.0
@@ -99,6 +102,8 @@ class RunsView:
     def plan(self, execution_id: str) -> RecoveryPlan:
         """Where it would resume, and what of it would be repeated; as
         :meth:`~livingai.RecoveryEngine.plan`."""
+        from livingai.runs.recovery import RecoveryPlan, make_plan  # noqa: PLC0415 - imports much
+
         try:
             message = self._ask(verbs.HISTORY, execution_id, None, True)
         except ExecutionNotFoundError:
@@ -123,8 +128,9 @@ class RunsView:
 
 
 @contextmanager
-def runs_view(where: str) -> Iterator[RunsView]:
-    """A view of what ``where`` means: a store's file or URL, or a state directory.
+def runs_view(where: str, config: EngineConfig | None = None) -> Iterator[RunsView]:
+    """A view of what ``where`` means: a store's file or URL, or a state directory. ``config`` has
+    the settings of its agents.
 
     Raises:
         NothingThereError: there is no such thing.
@@ -132,14 +138,14 @@ def runs_view(where: str) -> Iterator[RunsView]:
             and nobody can store them.
     """
     try:
-        directory = find_directory(where)
+        directory = find_directory(where, config.directory if config is not None else None)
     except NothingThereError:
         store = existing_store(where)  # no agent of this machine has used it
-        source = _ServiceOrStore(None, store)
+        source = _ServiceOrStore(None, store, config)
     else:
         # A URL may bring credentials, which the directory does not have.
         store = directory.open_store() if is_directory(where) else open_store(where)
-        source = _ServiceOrStore(directory, store)
+        source = _ServiceOrStore(directory, store, config)
     try:
         yield RunsView(source, store.url)
     finally:
@@ -149,9 +155,12 @@ def runs_view(where: str) -> Iterator[RunsView]:
 class _ServiceOrStore:
     """Asks the service as long as one runs, then reads the store."""
 
-    def __init__(self, directory: DirectoryView | None, store: Store) -> None:
+    def __init__(
+        self, directory: DirectoryView | None, store: Store, config: EngineConfig | None
+    ) -> None:
         self._directory = directory
         self._store = store
+        self._config = config
         self._reader: ReaderRole | None = None
 
     def __call__(self, verb: Verb[Answer], *arguments: Any) -> Answer:
@@ -172,7 +181,9 @@ class _ServiceOrStore:
             if directory is not None and directory.waiting():
                 from livingai.engine.engine import CheckpointEngine  # noqa: PLC0415 - it is rare
 
-                with CheckpointEngine(self._store, directory=directory.path) as engine:
+                with CheckpointEngine(
+                    self._store, self._config, directory=directory.path
+                ) as engine:
                     engine.drain_sync()
             self._reader = ReaderRole(
                 self._store, directory.directory if directory is not None else None

@@ -35,8 +35,8 @@ import msgpack
 
 PROTOCOL_VERSION = 1
 #: 1: errors come with their families. 2: a writer encodes states. 3: records may be patches. 4: the
-#: service says its revision, too.
-REVISION = 4
+#: service says its revision, too. 5: a writer says how many bytes it has stored.
+REVISION = 5
 LENGTH = struct.Struct("<I")
 #: (lsn, outcome word) pairs of an OUTCOMES message.
 OUTCOME_PAIR = struct.Struct("<QQ")

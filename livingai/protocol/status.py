@@ -28,6 +28,25 @@ class ServicePids:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceFlow:
+    """What flows through a service. Counts are since its dispatcher started; two statuses give
+    rates. All 0: an earlier version, which does not say."""
+
+    #: Accepted records that have no outcome yet, those that were not read from a journal included.
+    queued: int = 0
+    #: Seconds since the oldest of them was accepted; of those that were read.
+    oldest_s: float = 0.0
+    #: Bytes of records that are neither stored nor synced: what a power loss would take now. Those
+    #: that were not read yet count as much as the newest one that was.
+    unsynced_bytes: int = 0
+    #: Batches that the store has committed.
+    commits: int = 0
+    #: Bytes of the states that were stored, and of what the store was given for them.
+    raw_bytes: int = 0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceStatus:
     """What a service was doing at one moment. The defaults are those of a field which an earlier
     version of the service does not send."""
@@ -59,11 +78,12 @@ class ServiceStatus:
     outcomes: dict[str, int] = field(default_factory=dict)
     #: Why writes are not stored now; "" if all is well.
     trouble: str = ""
+    flow: ServiceFlow = field(default_factory=ServiceFlow)
+    #: The same where the store is the cause; "" else.
+    store_trouble: str = ""
     #: Turns that the dispatcher's main loop has taken, at least five a second. One that answers and
     #: takes none hangs.
     turns: int = 0
-    #: Seconds since the oldest of the records on their way was accepted; 0 if there is none.
-    lag_s: float = 0.0
 
     def to_wire(self) -> dict[str, Any]:
         """The record as plain values for a message or for JSON."""
@@ -83,7 +103,8 @@ class ServiceStatus:
         pids = _known(ServicePids, values.pop("pids", {}), "status.pids")
         for name in pids.keys() & {"writers", "compressors"}:
             pids[name] = tuple(pids[name])
-        return cls(pids=ServicePids(**pids), **values)
+        flow = ServiceFlow(**_known(ServiceFlow, values.pop("flow", {}), "status.flow"))
+        return cls(pids=ServicePids(**pids), flow=flow, **values)
 
 
 #: Types of the values on the wire, by the annotation of the field.
@@ -91,6 +112,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,), "bool": (bool,), "int": (int,), "float": (float, int),
     "int | None": (int, type(None)), "tuple[int, ...]": (list, tuple),
     "tuple[int | None, ...]": (list, tuple), "dict[str, int]": (dict,), "ServicePids": (dict,),
+    "ServiceFlow": (dict,),
 }  # fmt: skip
 
 

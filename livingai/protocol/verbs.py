@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 from livingai.errors import LivingAIError, ServiceError
 from livingai.protocol.executions import executions_from_wire
 from livingai.protocol.history import checked_message
+from livingai.protocol.watched import WatchedPage, page_from_wire
 from livingai.stores.records import CostLine, DroppedNodes, ExecutionInfo
 from livingai.stores.retention import Dropped, Pruned
 
@@ -199,6 +200,8 @@ HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, checked_messag
 LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
 NODES_BETWEEN: Final = Verb[PackedPage]("nodes_between", Barrier.ONE, _READER, _page)
 NODE_PAGES: Final = Verb[list[PackedPage]]("node_pages", Barrier.ONE, _READER, _pages)
+#: As NODE_PAGES, of what is stored at that moment.
+STORED_PAGES: Final = Verb[list[PackedPage]]("stored_pages", Barrier.NONE, _READER, _pages)
 EXECUTIONS: Final = Verb[list[ExecutionInfo]](
     "executions", Barrier.ALL, _READER, executions_from_wire
 )
@@ -213,6 +216,7 @@ CLAIM: Final = Verb[int]("claim", Barrier.ONE, _WRITER, int)
 DRAIN: Final = Verb[None]("drain", Barrier.ALL, _DISPATCHER, _nothing)
 READY: Final = Verb[None]("ready", Barrier.NONE, _DISPATCHER, _nothing)
 STATUS: Final = Verb["ServiceStatus"]("status", Barrier.NONE, _DISPATCHER, _status)
+WATCH: Final = Verb[WatchedPage]("watch", Barrier.NONE, _DISPATCHER, page_from_wire)
 
 
 def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
@@ -221,8 +225,8 @@ def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
 
 #: What agents and commands ask the service.
 VERBS: Final = _by_name((
-    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, EXECUTIONS, CHECKPOINTS, COSTS,
-    SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS,
+    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, STORED_PAGES, EXECUTIONS, CHECKPOINTS,
+    COSTS, SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS, WATCH,
 ))  # fmt: skip
 #: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
 INTERNAL: Final = _by_name((

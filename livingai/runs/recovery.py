@@ -138,8 +138,8 @@ class RecoveryEngine:
         again, in the order of the record; each output is recorded under its node.
 
         Raises:
-            What :meth:`recover` and the handler raise. If the handler raises for a tool, the tool
-            is recorded as FAILED; other nodes stay as they are.
+            Exception: what :meth:`recover` and the handler raise. If the handler raises for a tool,
+                the tool is recorded as FAILED; other nodes stay as they are.
         """
         return await drive(self.engine, self._replay(execution_id, handler, resolver))
 

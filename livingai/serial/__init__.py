@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgpack import Packer, unpackb
+from msgpack import Packer, Unpacker, unpackb
 
 from livingai.errors import CorruptRecordError, StateEncodingError
 from livingai.serial.careful import pack_carefully
@@ -54,7 +54,7 @@ from livingai.serial.scalars import (
 )
 from livingai.serial.shape import is_ambiguous, is_whole
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "unpack", "unpack_first"]
 
 _PREFIX_BYTE: Final = MARKED_PREFIX[0]
 #: So few bytes can ask for 3 MB at most.
@@ -191,3 +191,23 @@ def _decode(body: memoryview, ext_hook: object, list_hook: object) -> object:
         max_map_len=body.nbytes,
     )
     return value
+
+
+def unpack_first(data: bytes, count: int) -> list[object]:
+    """The first ``count`` items of a packed list, which are plain values, from its beginning alone:
+    ``data`` may end anywhere behind them.
+
+    Raises:
+        CorruptRecordError: they are not there.
+    """
+    start = len(MARKED_PREFIX) if data[: len(MARKED_PREFIX)] == MARKED_PREFIX else 0
+    unpacker = Unpacker(max_buffer_size=len(data) + 1, unicode_errors="surrogatepass")
+    unpacker.feed(data[start:])
+    try:
+        if unpacker.read_array_header() < count:
+            raise CorruptRecordError(f"the list has fewer than {count} items")
+        return [unpacker.unpack() for _ in range(count)]
+    except CorruptRecordError:
+        raise
+    except Exception as error:  # msgpack has no common base for what it raises
+        raise CorruptRecordError(f"no list begins here: {error}") from error

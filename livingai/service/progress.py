@@ -116,6 +116,6 @@ def described(now: ServiceStatus, *, draining: bool = False) -> str:
     if not now.inflight:
         what = "all stored"
     else:
-        what = f"{now.inflight} records on their way, the oldest for {now.lag_s:.1f} s"
+        what = f"{now.inflight} records on their way, the oldest for {now.flow.oldest_s:.1f} s"
     text = f"{doing} {now.agents} agents; {what}"
     return f"{text}; trouble: {now.trouble}" if now.trouble else text

@@ -37,9 +37,10 @@ _MAX_SPARED = 2
 #: Seconds after which a store that does not answer is reported.
 _SILENT_S = 5.0
 
-#: The revisions from which on a writer encodes states, and knows patches.
+#: The revisions from which on a writer encodes states, knows patches, and says sizes.
 _ENCODES = 2
 _KNOWS_PATCHES = 3
+_SAYS_SIZES = 5
 
 _OLD_WRITER = (
     "the service runs with a newer version of livingai than the one that is installed now, whose "
@@ -72,6 +73,8 @@ class BatchWriter:
         self.error: LivingAIError | None = None
         #: When the last attempt began, and the last one that failed (CLOCK_MONOTONIC).
         self._tried_ns = self._failed_ns = 0
+        #: Batches that the store has committed, bytes of their states and of what it was given.
+        self.commits = self.raw_bytes = self.stored_bytes = 0
         self._hurry = asyncio.Event()
 
     def adopt(self, spawned: Spawned) -> None:
@@ -180,7 +183,8 @@ class BatchWriter:
         rows = [_request(item, writer.revision) for item in sent]
         self._sent_at = time.monotonic()
         try:
-            results = await writer.ask("commit", rows)
+            sizes = [True] if writer.revision >= _SAYS_SIZES else []
+            results = await writer.ask("commit", rows, *sizes)
         except LivingAIError as error:
             # The store's own trouble passes; anything else may be a row that breaks the writer.
             passes = isinstance(error, StoreError) and not isinstance(error, CorruptRecordError)
@@ -189,6 +193,7 @@ class BatchWriter:
         finally:
             self._sent_at = 0.0
         if any(status < DAMAGED for status, *_ in results):  # the store was asked
+            self.commits += 1
             self._note(None)
             self._backoff.reset()
         return self._decide(batch, shadows, zip(sent, results, strict=True))
@@ -205,10 +210,13 @@ class BatchWriter:
         baseless: list[Item] = []
         unencoded: list[Item] = []
         again: set[Item] = set()
-        for item, (status, _epoch, reason, when_ns) in results:
+        for item, (status, _epoch, reason, when_ns, *sizes) in results:
             overtook = shadows.get(item, [])
             if status == RowStatus.STORED:
                 decided.append((item, _MET, when_ns, ""))
+                if sizes:
+                    self.raw_bytes += sizes[0]
+                    self.stored_bytes += sizes[1]
                 decided.extend((older, _SUPERSEDED, when_ns, "") for older in overtook)
                 continue
             again.update(overtook)

@@ -23,10 +23,12 @@ from livingai.errors import LivingAIError, RecordsLeftError, StoreMismatchError
 from livingai.failpoint import failpoint
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.protocol.status import ServicePids, ServiceStatus
+from livingai.protocol.watched import WatchedPage
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.patch import is_patch
 from livingai.queue.record import RecordHeader
+from livingai.queue.tally import open_service_tally
 from livingai.service.logfile import trim_log
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
@@ -36,6 +38,7 @@ from livingai.workers.dispatcher.delta_bases import MAX_CHAIN, MIN_CHAIN, Bases
 from livingai.workers.dispatcher.elsewhere import Elsewhere
 from livingai.workers.dispatcher.ending import Ending, Farewell
 from livingai.workers.dispatcher.feed import Feed, Item
+from livingai.workers.dispatcher.flow import flow_through
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.journals import Journals
 from livingai.workers.dispatcher.outcomes import Outcomes
@@ -66,7 +69,8 @@ class Dispatcher:
         self.config = config
         self.directory = directory
         self.started_at = time.time()
-        self.intake = Intake(directory)
+        self._tally = open_service_tally(directory)
+        self.intake = Intake(directory, self._tally)
         self.server = AgentServer(directory, config, self.intake, self)
         self.barriers = Barriers(self.intake, self)
         self.outcomes = Outcomes(directory.quarantine, self.intake, self.server, self)
@@ -92,7 +96,7 @@ class Dispatcher:
         )
         self.writers = [BatchWriter(config, self) for _ in range(config.writers)]
         self.requests = Requests(config, self)
-        self._journals = Journals(directory, self.intake, config.cache_bytes)
+        self._journals = Journals(directory, self.intake, config.cache_bytes, self._tally)
         self._ending = Ending(directory, config, self.intake, self)
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
         #: Set once the writers are up, and the compressors unless they start when needed.
@@ -105,9 +109,13 @@ class Dispatcher:
     def trouble(self) -> str:
         """Why writes are not stored now, what keeps dying, or what waits elsewhere; "" if all is
         well."""
-        writers = (writer.trouble for writer in self.writers if writer.trouble)
         other = self.intake.unreadable.trouble or self.requests.trouble or self._elsewhere.trouble
-        return next(writers, "") or other
+        return self._store_trouble or other
+
+    @property
+    def _store_trouble(self) -> str:
+        """Why the store takes no writes now; "" while it does."""
+        return next((writer.trouble for writer in self.writers if writer.trouble), "")
 
     def misplaced(self, since_ns: int) -> LivingAIError | None:
         """The error if the store is not the one which the directory's records were accepted for, or
@@ -307,8 +315,8 @@ class Dispatcher:
 
     @property
     def has_agents(self) -> bool:
-        """Whether a process is connected."""
-        return bool(self.server.agents)
+        """Whether a process is connected that does not only look on."""
+        return any(not agent.looks_on for agent in self.server.agents)
 
     def look_around(self, *, now: bool = False) -> None:
         """Look for new journals and writers that do not answer; once in a while, or ``now``, for
@@ -393,17 +401,14 @@ class Dispatcher:
             batches=sum(writer.writing for writer in self.writers),
             outcomes={str(s): count for s, count in self.outcomes.counts.items()},
             trouble=self.trouble,
+            flow=flow_through(list(feeds), self.writers),
+            store_trouble=self._store_trouble,
             turns=self._turns,
-            lag_s=self._lag_s(),
         )
 
-    def _lag_s(self) -> float:
-        """Seconds since the oldest record on its way was accepted, by the clock of the wall: it may
-        be of an earlier boot. The first of each journal is its oldest."""
-        oldest = [feed.inflight[0] for feed in self.intake.feeds.values() if feed.inflight]
-        if not oldest:
-            return 0.0
-        return max(0.0, time.time() - min(item.header.wall_ns for item in oldest) / 1e9)
+    async def watched(self, number: int, wait_s: float) -> WatchedPage:
+        """See :meth:`.watch.Watch.after`."""
+        return await self.outcomes.watch.after(number, wait_s)
 
     # -- outcomes --
 
@@ -438,6 +443,8 @@ class Dispatcher:
         self.outcomes.set_damage_aside()
         left = self._journals.retire_all()
         self.intake.close()
+        if self._tally is not None:
+            self._tally.close()
         self._ending.close()
         self._wakeups.close()
         asked = self._drained

@@ -25,6 +25,7 @@ from livingai.queue.tail import Damage
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.ports import OutcomePort, OwnerPort
+from livingai.workers.dispatcher.watch import Watch
 
 _log = logging.getLogger("livingai.service")
 #: Seconds between attempts to write to the quarantine.
@@ -51,6 +52,7 @@ class Outcomes:
         self._port = port
         #: Outcomes since the service began.
         self.counts = dict.fromkeys(OutcomeStatus, 0)
+        self.watch = Watch()
         self._untold: dict[Feed, list[tuple[int, int]]] = {}
         self._reasons: dict[Feed, dict[int, str]] = {}
         #: Why the quarantine takes nothing now; "" while it does.
@@ -59,9 +61,9 @@ class Outcomes:
 
     def known(self, item: Item) -> bool:
         """Whether an earlier life of the service has settled the record; the cursor may move."""
-        if item.feed.outcome_of(item) is None:
+        if (outcome := item.feed.outcome_of(item)) is None:
             return False
-        item.done = True
+        item.done, item.outcome = True, outcome
         item.feed.skip()
         self._untold.setdefault(item.feed, [])
         return True
@@ -79,6 +81,8 @@ class Outcomes:
         word = item.feed.settle(item, status, latency_us)
         failpoint("dispatcher.after_outcome")
         self.counts[STATUS_BY_CODE[status]] += 1
+        if self.watch.active:
+            self.watch.note(item, status, latency_us, reason)
         self._untold.setdefault(item.feed, []).append((header.lsn, word))
         if reason:
             self._reasons.setdefault(item.feed, {})[header.lsn] = reason
@@ -89,6 +93,8 @@ class Outcomes:
         if not self._untold:
             return
         untold, self._untold = self._untold, {}
+        for feed in untold:  # counted together, so that the tally is written once
+            feed.pass_done()
         for feed, outcomes in untold.items():
             if not feed.advance():
                 self._untold[feed] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from livingai.protocol.status import ServiceStatus
+from livingai.protocol.watched import WatchedPage
 from livingai.workers.dispatcher.feed import Feed, Item
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class RequestPort(TurnPort, Protocol):
 
     def status(self) -> ServiceStatus:
         """What the service is doing now."""
+
+    async def watched(self, number: int, wait_s: float) -> WatchedPage:
+        """Outcomes behind ``number``; see :meth:`.watch.Watch.after`."""
 
 
 class ServerPort(TurnPort, Protocol):

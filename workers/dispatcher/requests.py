@@ -22,6 +22,7 @@ from livingai.protocol.verbs import (
     Verb,
     verb_named,
 )
+from livingai.protocol.watched import page_to_wire
 from livingai.queue.record import execution_hash
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.ports import RequestPort
@@ -112,6 +113,10 @@ class Requests:
     async def do_status(self) -> dict[str, Any]:
         """The fields of :class:`~livingai.protocol.status.ServiceStatus`."""
         return self._port.status().to_wire()
+
+    async def do_watch(self, number: int, wait_s: float) -> list[Any]:
+        """A page of outcomes (:mod:`livingai.protocol.watched`)."""
+        return page_to_wire(await self._port.watched(int(number), float(wait_s)))
 
     def pids(self) -> dict[str, int | None]:
         """Process ids of the reader and the housekeeper; None: it was not needed so far."""

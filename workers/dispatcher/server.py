@@ -29,6 +29,7 @@ from livingai.protocol.frames import (
     frame,
     revision_of,
 )
+from livingai.protocol.verbs import WATCH
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
@@ -102,6 +103,8 @@ class AgentServer:
         elif kind == Message.ATTACH:
             self._attach(agent, message[1])
         elif kind == Message.REQUEST:
+            if message[2] == WATCH.name:
+                agent.looks_on = True
             self._port.kick()  # an agent that has something to send wakes nobody besides
             agent.run(self._port.answer(agent, *message[1:]))
         elif kind == Message.GOODBYE:

@@ -24,9 +24,11 @@ ARGUMENTS: dict[Verb[Any], list[Any]] = {
     verbs.COSTS: ["execution", ""], verbs.SIZE: [], verbs.DELETE: ["run-1"],
     verbs.NODES_BETWEEN: ["run-1", NodeRange().to_wire()],
     verbs.CHECKPOINTS: ["run-1"],
-    verbs.NODE_PAGES: ["run-1", [NodeRange().to_wire()]], verbs.DROP_NODES: ["run-1", ["x"]],
+    verbs.NODE_PAGES: ["run-1", [NodeRange().to_wire()]],
+    verbs.STORED_PAGES: ["run-1", [NodeRange().to_wire()]], verbs.DROP_NODES: ["run-1", ["x"]],
     verbs.FORK: ["run-1", "run-9"], verbs.PRUNE: [{"keep_last": 1}, True],
     verbs.CLAIM: ["run-1", "someone"], verbs.DRAIN: [], verbs.READY: [], verbs.STATUS: [],
+    verbs.WATCH: [-1, 0.0],
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from livingai.errors import ServiceUnavailableError
-from livingai.protocol.status import ServiceStatus
+from livingai.protocol.status import ServiceFlow, ServiceStatus
 from livingai.service.notify import ManagerSocket
 from livingai.service.progress import ProgressReports, described
 from tests.support.manager import Manager
@@ -98,7 +98,7 @@ def test_the_time_of_the_watchdog(usec: str, wanted: float) -> None:
 
 def test_a_service_in_a_line() -> None:
     assert described(ServiceStatus(agents=2)) == "serving 2 agents; all stored"
-    late = ServiceStatus(inflight=3, lag_s=1.26)
+    late = ServiceStatus(inflight=3, flow=ServiceFlow(oldest_s=1.26))
     assert described(late, draining=True) == (
         "draining 0 agents; 3 records on their way, the oldest for 1.3 s"
     )
