@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.place import PlacedCommand, known_store, store_argument
 from livingai.cli.where import Days, drain, engine_on, store_at
 from livingai.node import Status
 from livingai.stores.copying import copy_store, refuse_same
@@ -92,12 +92,18 @@ def delete(where: str, execution_id: str, dry_run: bool, yes: bool) -> None:
 
 @click.command(cls=PlacedCommand)
 @store_argument("where")
-@click.argument("execution_id")
-@click.argument("new_id")
-def fork(where: str, execution_id: str, new_id: str) -> None:
-    """Copy an execution under a new id."""
+@click.argument("execution_id", metavar="RUN")
+@click.argument("new_id", metavar="[NEW]", required=False)
+@click.option("--as", "named", metavar="NEW", help="Instead of the argument NEW.")
+def fork(where: str, execution_id: str, new_id: str | None, named: str | None) -> None:
+    """Copy RUN under the id NEW: `fork RUN --as NEW`, or `fork [STORE] RUN NEW`."""
+    if new_id is not None and named is not None:
+        raise click.UsageError("name the copy once: NEW, or --as NEW")
+    name = new_id or named
+    if name is None:  # of two arguments the first one is RUN
+        where, execution_id, name = known_store("Missing option '--as'"), where, execution_id
     with engine_on(where) as engine:
-        click.echo(f"copied {engine.fork_sync(execution_id, new_id)} nodes to {new_id}")
+        click.echo(f"copied {engine.fork_sync(execution_id, name)} nodes to {name}")
 
 
 @click.command(cls=PlacedCommand)
