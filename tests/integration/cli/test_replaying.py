@@ -196,3 +196,35 @@ def test_an_asynchronous_program(recorded: Place) -> None:
     assert nodes[0]["change"] == "same"
     assert result["counts"]["missing"] >= 2
     assert world(recorded) == ["asked", "paid 1040"]
+
+
+GO_ON = """
+import shop, sys
+from livingai import CheckpointEngine, SQLiteStore
+with CheckpointEngine(SQLiteStore("agent.db")) as engine:
+    with engine.run_sync(sys.argv[1]) as run:
+        print(shop.corrected(run))
+"""
+
+
+def test_a_fork_from_a_node_goes_on_with_another_program(recorded: Place) -> None:
+    before = held(str(recorded.database))["run-1"]
+    for _ in range(2):  # asked again, it is there
+        status, out, err = ran(recorded, "fork", "run-1", "--from", "choose", "--as", "other")
+        assert (status, err) == (0, ""), err
+        assert "as they were before" in out
+    listed = json.loads(ran(recorded, "list", "--prefix", "other", "--json")[1])
+    assert (listed["status"], listed["checkpoints"]) == ("running", 0)
+    done = subprocess.run(
+        [sys.executable, "-c", GO_ON, "other"], env=environment(PYTHONPATH=str(recorded.folder)),
+        cwd=recorded.folder, capture_output=True, text=True, timeout=patience(60), check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "{'paid': '980'}\n"), done.stderr
+    assert world(recorded) == ["asked", "paid 1040", "paid 980"], "the shop was not asked again"
+    assert held(str(recorded.database))["run-1"] == before
+    assert ran(recorded, "diff", "run-1", "other")[1] == "best: '1040' -> '980'\n"
+    status, _, err = ran(recorded, "fork", "run-1", "--from", "pay", "--as", "other")
+    assert (status, "other runs under the same ids" in err) == (1, True)
+    assert ran(recorded, "fork", "run-1", "--from", "nowhere", "--as", "x")[0] == 1
+    assert ran(recorded, "fork", "nobody", "--from", "pay", "--as", "x")[0] == 1
+    assert ran(recorded, "check", "--store", "agent.db")[0] == 0
