@@ -221,7 +221,8 @@ def test_damaged_lines(source: Path, tmp_path: Path) -> None:
         bytes(flipped), lines[number - 1][:-40] + b"\n", b"\n", b"[1]\n", b"[" * 100_000 + b"\n",
         b'{"write": 1}\n', edited(extra=1), edited(epoch=0), edited(seq=True), edited(seq=1 << 63),
         edited(node={}), edited(kind=1), edited(kind=77), edited(state_base64="AA=="),
-        edited(claim=None), edited(saved_at="x"), edited(node_base64={"id": "wQ=="}),
+        edited(claim=None), edited(saved_at="x"), edited(saved_at=1e400),
+        edited(claim="\ud800"), edited(node_base64={"id": "wQ=="}),
         lines[number - 2], lines[0], lines[-1], b"\xff\xfe\n",
     ):  # fmt: skip
         there = tmp_path / f"{secrets.token_hex(4)}.db"
