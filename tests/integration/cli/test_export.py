@@ -254,6 +254,9 @@ def test_damaged_lines(source: Path, tmp_path: Path) -> None:
 def test_an_edited_line_is_taken(source: Path, tmp_path: Path) -> None:
     lines = ran(tmp_path, "export", "-s", str(source), "failed").stdout.splitlines()
     at, line = next((i, json.loads(line)) for i, line in enumerate(lines) if b"between" in line)
+    changed = [*lines[:at], lines[at].replace(b"between", b"BETWEEN"), *lines[at + 1 :]]
+    done = ran(tmp_path, "import", "-", "there.db", stdin=b"\n".join(changed))
+    assert (done.returncode, b'by its "sum"' in done.stderr) == (4, True)
     line["write"]["state"] = {"edited": True}
     lines[at] = json.dumps(line).encode()
     done = ran(tmp_path, "import", "-", "there.db", stdin=b"\n".join(lines))
