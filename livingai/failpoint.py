@@ -89,6 +89,8 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "quarantine.after_write": _DISPATCHER,
     "requeue.after_append": _COMMAND,
     "requeue.before_unlink": _COMMAND,
+    "resolve.after_claim": _COMMAND,
+    "resolve.after_save": _COMMAND,
     "migrate.before_commit": _COMMAND,
     "migrate.after_commit": _COMMAND,
     "relocate.after_manifest": _COMMAND,

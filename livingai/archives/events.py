@@ -98,6 +98,7 @@ class Grammar:
             return None
         if kind != "run" or not isinstance(content, str) or not content:
             raise ValueError(f"{kind!r:.50} is not what comes here: a run begins, or the end")
+        content.encode()  # a UnicodeEncodeError is a ValueError
         self._run, self._writes, self._last = content, 0, (0, 0)
         return RunBegins(content)
 

@@ -50,6 +50,8 @@ FORMAT: Final = 1
 #: Fields of a node that a line names; the run's id is on its first line.
 _NAMES: Final = {field: field.name.lower() for field in NodeField if field}
 _SUM: Final = re.compile(rb',"sum":"([0-9a-f]{16})"}\Z')
+#: Seconds since the Unix epoch that every clock has.
+_LATEST: Final = 1e12
 _NUMBERS: Final = ("epoch", "seq")
 
 
@@ -140,7 +142,9 @@ def read_write(content: Any, run: str) -> ExportedWrite:
             raise ValueError(f"{name} is {content[name]!r:.100}, no positive number")
     if not isinstance(content["claim"], str) or not content["claim"]:
         raise ValueError(f"claim is {content['claim']!r:.100}, no text")
-    if type(content["saved_at"]) not in (int, float):
+    content["claim"].encode()  # a UnicodeEncodeError is a ValueError
+    at = content["saved_at"]
+    if type(at) not in (int, float) or not abs(at) < _LATEST:
         raise ValueError(f"saved_at is {content['saved_at']!r:.100}, no number")
     kind, state = _read_state(content)
     wire = _read_node(content["node"], content.get("node_base64", {}), run)

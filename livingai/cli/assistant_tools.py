@@ -6,19 +6,17 @@ Nothing here changes anything but :meth:`AssistantTools.replay`, which writes a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, Final
 
 from livingai.cli.exit_status import CommandError
 from livingai.cli.listing import Selection, as_object
 from livingai.cli.place import looking_at
 from livingai.cli.recovering import plan_object
+from livingai.cli.replaying import replayed
 from livingai.cli.states import state_at
 from livingai.cli.tree import node_object
-from livingai.cli.where import engine_on
 from livingai.node import ExecutionNode
-from livingai.replay.mode import ReplayMode
-from livingai.replay.session import ReplaySession
+from livingai.replay.mode import ReplayKeywords, ReplayMode
 from livingai.runs.diff import NOTHING, differences
 from livingai.stores.base import ExecutionFilter
 from livingai.stores.shared.human import human_json
@@ -36,7 +34,7 @@ class AssistantTools:
     Methods raise LivingAIError or CommandError, with a sentence that says what to do.
     """
 
-    def __init__(self, store: str, program: Callable[..., Any] | None = None) -> None:
+    def __init__(self, store: str, program: Any = None) -> None:
         """``program``: what :meth:`replay` runs."""
         self._store = store
         self._program = program
@@ -112,10 +110,9 @@ class AssistantTools:
         The record stays as it is; the replay is a new execution."""
         if self._program is None:
             raise CommandError("no program was given: livingai mcp --program module:function")
-        with engine_on(self._store) as engine:
-            session = ReplaySession(engine, run)
-            result = session.run_sync(self._program, mode=ReplayMode.MOCK_TOOLS)
-            engine.flush_sync()
+        result = replayed(
+            self._store, run, self._program, ReplayKeywords(mode=ReplayMode.MOCK_TOOLS)
+        )
         return {
             "same": result.same,
             "execution_id": result.execution_id,

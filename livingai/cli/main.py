@@ -21,6 +21,7 @@ COMMANDS = {
     "state": LazyCommand("states", "state", "Print the state of a run."),
     "diff": LazyCommand("states", "diff", "Compare the states of two runs."),
     "recover": LazyCommand("recovering", "recover", "Show what a resumed run would do."),
+    "replay": LazyCommand("replaying", "replay", "Replay a run as a new one, and compare the two."),
     "resolve": LazyCommand("recovering", "resolve", "Decide about a call that is in doubt."),
     "serve": LazyCommand("service", "serve", "Run the writer service in the foreground."),
     "status": LazyCommand("service", "status", "Show the service's state and what is quarantined."),

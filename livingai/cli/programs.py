@@ -1,40 +1,37 @@
-"""A program of the user's, named as ``module:function``."""
+"""A program of the user's, named as ``module:name``."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from livingai.cli.exit_status import CommandError, ExitStatus
+import click
+
+from livingai.cli import output
 
 
-def load_program(name: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names; modules of the working directory are found, too.
-
-    Importing runs the module. What that raises is the program's own fault, and comes out.
+def load_program(name: str) -> Any:
+    """The function, or dict of functions, that ``module:name`` names; modules of the working
+    directory are found, too. Importing runs the module.
 
     Raises:
-        CommandError: the name has another form, or there is no such module or function.
+        click.UsageError: the name has another form, names nothing of that kind, or its module
+            cannot be imported.
     """
-    module_name, sign, attribute = name.partition(":")
-    if not sign or not module_name or not attribute:
-        raise CommandError(f"{name!r} is not of the form module:function", ExitStatus.USAGE)
+    module, sign, path = name.partition(":")
+    if not sign or not module or not path:
+        raise click.UsageError(f"--program {name!r} is not MODULE:NAME")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
-        raise CommandError(
-            f"there is no module {module_name!r} here or where Python looks", ExitStatus.USAGE
-        ) from error
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise CommandError(f"{module_name!r} has no function {attribute!r}", ExitStatus.USAGE)
-    function: Callable[..., Any] = found
-    return function
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # a module may raise anything
+        what = output.printable(f"{type(error).__name__}: {error}")
+        raise click.UsageError(f"--program {name} cannot be imported: {what}") from error
+    if not (callable(found) or isinstance(found, dict)):
+        raise click.UsageError(f"--program {name} is a {type(found).__name__}, no function")
+    return found

@@ -18,6 +18,7 @@ from livingai.cli.place import looking_at, store_option
 from livingai.cli.where import engine_on
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ExecutionNotFoundError, StateEncodingError
+from livingai.failpoint import failpoint
 from livingai.inspection.view import RunsView
 from livingai.node import ExecutionNode, Status
 from livingai.outcome import Durability, OutcomeStatus
@@ -209,6 +210,7 @@ def _in_doubt(plan: RecoveryPlan, call: str) -> ExecutionNode:
 def _settle(engine: CheckpointEngine, node: ExecutionNode, resolution: Resolution) -> None:
     """Take the run over, look again, and record the decision in the store."""
     engine.claim_sync(node.execution_id)
+    failpoint("resolve.after_claim")
     history = engine.history_sync(node.execution_id)
     now = next((each.node for each in history.nodes if each.node.id == node.id), None)
     if now is None:
@@ -220,6 +222,7 @@ def _settle(engine: CheckpointEngine, node: ExecutionNode, resolution: Resolutio
     else:
         settled = resolved_node(now, resolution)
     outcome = engine.save_sync(settled, durability=Durability.STORE).result()
+    failpoint("resolve.after_save")
     if outcome.status is OutcomeStatus.FENCED:
         raise CommandError(
             f"nothing was settled: a process took {node.execution_id} over meanwhile. See whether "

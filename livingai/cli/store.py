@@ -8,10 +8,14 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli import output
+from livingai.cli.place import PlacedCommand, known_store, store_argument
 from livingai.cli.where import Days, drain, engine_on, store_at
-from livingai.node import Status
+from livingai.errors import ExecutionNotFoundError
+from livingai.node import MAX_ID_BYTES, ExecutionNode, Status
+from livingai.replay.recording import Recording
 from livingai.stores.copying import copy_store, refuse_same
+from livingai.stores.forking import fork_before
 from livingai.stores.opening import open_store
 from livingai.stores.retention import Dropped, Retention
 
@@ -92,12 +96,38 @@ def delete(where: str, execution_id: str, dry_run: bool, yes: bool) -> None:
 
 @click.command(cls=PlacedCommand)
 @store_argument("where")
-@click.argument("execution_id")
-@click.argument("new_id")
-def fork(where: str, execution_id: str, new_id: str) -> None:
-    """Copy an execution under a new id."""
-    with engine_on(where) as engine:
-        click.echo(f"copied {engine.fork_sync(execution_id, new_id)} nodes to {new_id}")
+@click.argument("execution_id", metavar="RUN")
+@click.argument("new_id", metavar="[NEW]", required=False)
+@click.option("--as", "named", metavar="NEW", help="Instead of the argument NEW.")
+@click.option("--from", "node", metavar="NODE", help="Only what was there before NODE began.")
+def fork(
+    where: str, execution_id: str, new_id: str | None, named: str | None, node: str | None
+) -> None:
+    """Copy RUN under the id NEW: `fork RUN --as NEW`, or `fork [STORE] RUN NEW`.
+
+    With --from the copy is as RUN was before NODE (its id, the path of its call, or its name): a
+    program that is run on it does NODE and all that follows anew. A tool that was under way at that
+    moment is in doubt in the copy.
+    """
+    if new_id is not None and named is not None:
+        raise click.UsageError("name the copy once: NEW, or --as NEW")
+    name = new_id or named
+    if name is None:  # of two arguments the first one is RUN
+        where, execution_id, name = known_store("Missing option '--as'"), where, execution_id
+    if not 0 < len(name.encode("utf-8", "replace")) <= MAX_ID_BYTES:
+        raise click.UsageError(f"NEW has 1 to {MAX_ID_BYTES} bytes")
+    if node is None:
+        with engine_on(where) as engine:
+            click.echo(f"copied {engine.fork_sync(execution_id, name)} nodes to {name}")
+        return
+    drain(where)
+    with store_at(where) as store:
+        found = [ExecutionNode.from_wire(each.wire) for each in store.nodes(execution_id)]
+        if not found:
+            raise ExecutionNotFoundError(f"no execution {execution_id!r} in {store.url}")
+        node_id = Recording(execution_id, found).named(node).id
+        copied = fork_before(store, execution_id, node_id, name)
+    click.echo(output.printable(f"copied {copied} nodes to {name}, as they were before {node_id}"))
 
 
 @click.command(cls=PlacedCommand)

@@ -91,7 +91,7 @@ class ReplaySession:
 
     def _replay(self, handler: Handler, request: Request) -> Work[ReplayResult]:
         recording = yield from self._read(self.execution_id)
-        request = _by_ids(request, recording)
+        request = by_ids(request, recording)
         state = yield from self._prepare(recording, request)
         name = request.new_id or self._new_name()
         if not is_program(handler):
@@ -173,7 +173,7 @@ class ReplaySession:
         return _checked((yield from do(Compute(compared))), replay.request)
 
 
-def _by_ids(request: Request, recording: Recording) -> Request:
+def by_ids(request: Request, recording: Recording) -> Request:
     """The request with ids of nodes instead of paths and names.
 
     Raises:

@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 
 import apsw
 
+from livingai import RecoveryEngine
 from livingai.failpoint import NAMES
 from livingai.inspection.check import check_directory
 from livingai.stores.sqlite.schema import SCHEMA_VERSION
-from tests.support import acts, peek
+from tests.support import acts, peek, programs
 from tests.support.agents import environment
 from tests.support.journals import flip
 from tests.support.kill_work import Witness, work
@@ -45,6 +46,7 @@ class Cell(NamedTuple):
 ONCE: Final = frozenset({
     "create.before_rename", "create.after_rename", "supervisor.before_start",
     "supervisor.after_start", "relocate.after_manifest", "relocate.before_done",
+    "resolve.after_claim", "resolve.after_save",
 })  # fmt: skip
 #: Where a step does I/O of its own that can fail.
 IO: Final = (
@@ -57,7 +59,7 @@ IO: Final = (
 #: Of these the store does not take part.
 _WITHOUT_STORE: Final = (
     "create", "takeover", "patch", "journal", "rotate", "supervisor", "compressor", "quarantine",
-    "requeue", "migrate", "relocate", "repair", "sqlite",
+    "requeue", "resolve", "migrate", "relocate", "repair", "sqlite",
 )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def scenario_of(cell: Cell) -> Callable[[Place, dict[str, str]], None]:
     family = cell.name.partition(".")[0]
     by_family = {
         "requeue": requeued, "quarantine": requeued, "migrate": migrated, "relocate": relocated,
-        "repair": repaired,
+        "repair": repaired, "resolve": resolved,
     }  # fmt: skip
     if cell.name == "repair.after_store":
         return stored_again
@@ -155,6 +157,29 @@ def requeued(place: Place, armed: dict[str, str]) -> None:
     for step, state in peek.stored_states(place.database, "run-1"):
         assert state == state_of("run-1", step)
     assert not list(Path(place.directory.quarantine).glob("*.record"))
+
+
+def resolved(place: Place, armed: dict[str, str]) -> None:
+    """A run was killed in a tool, and somebody decides that this has happened: either nothing is
+    settled, and it can be decided again, or the decision counts. The tool is never made again."""
+    world = str(place.folder / "world")
+    agent = place.agent()
+    agent.send(programs.perform, "run-1", world, "tool after effect 1")
+    assert agent.died(60) == -9
+    decide = ("resolve", "-s", "agent.db", "run-1", "charge", "--done", '"ticket 1"', "--yes")
+    assert _command(place, *decide, env=armed) == -9, "it died there"
+    with place.engine() as engine:
+        in_doubt = RecoveryEngine(engine).plan_sync("run-1").in_doubt_nodes
+    if "after_claim" in armed["LIVINGAI_FAILPOINTS"]:
+        assert [node.metadata["name"] for node in in_doubt] == ["charge"], "nothing is settled"
+        assert _command(place, *decide, env=armed) == 0
+    else:
+        assert not in_doubt, "it is settled"
+    successor = place.agent()
+    assert successor.call(programs.perform, "run-1", world) == programs.FINAL
+    assert successor.leave() == 0
+    assert {programs.effects(world)[f"tool {number}"] for number in range(programs.TOOLS)} == {1}
+    place.empty(60)
 
 
 def relocated(place: Place, armed: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from livingai import codecs, serial
+from livingai.archives.lines import ExportedWrite, parsed, read_write, write_line
 from livingai.errors import LivingAIError
 from livingai.node import ErrorInfo, ExecutionNode
 from livingai.protocol.frames import LENGTH, FrameBuffer, frame, parse
@@ -218,6 +219,17 @@ class Reader(NamedTuple):
     summed: Callable[[bytes], bytes] = bytes
 
 
+def _read_line(data: bytes) -> None:
+    kind, content = parsed(data)
+    if kind == "write":
+        read_write(content, "run")
+
+
+def _line() -> bytes:
+    state = serial.pack({"a": [1, "b"], "c": None})
+    return write_line(ExportedWrite(1, 1, "claim", 1.5, NODE.to_wire(), 2, state))
+
+
 READERS = {
     "record": Reader(_read_record, _record(), summed=hostile.summed_record),
     **{
@@ -235,6 +247,7 @@ READERS = {
         _in_file("x.record", lambda folder: read_aside(os.path.join(folder, "x.record"))),
         _from_file("", lambda folder: set_aside(folder, JOURNAL, 128, _record(), reason="why")),
     ),
+    "export": Reader(_read_line, _line(), (ValueError,)),
     "manifest": Reader(
         _in_file("manifest.json", read_manifest),
         _from_file("manifest.json", lambda folder: make_manifest(folder, "sqlite:///a.db")),

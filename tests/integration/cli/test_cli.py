@@ -77,7 +77,8 @@ def test_no_command_prints_a_password(
     monkeypatch.setenv("XDG_STATE_HOME", str(served.folder / "home"))
     for arguments in (
         ("status", url), ("stop", url), ("check", url), ("requeue", url), ("list", "-s", url),
-        ("recover", "-s", url), ("state", "-s", url, "run"),
+        ("recover", "-s", url), ("state", "-s", url, "run"), ("export", "-s", url),
+        ("backup", url, "saved"), ("replay", "-s", url, "run"), ("fork", url, "run", "--as", "x"),
     ):  # fmt: skip
         told = livingai(served, *arguments)
         assert told.returncode in (1, 2, 3), arguments

@@ -221,7 +221,8 @@ def test_damaged_lines(source: Path, tmp_path: Path) -> None:
         bytes(flipped), lines[number - 1][:-40] + b"\n", b"\n", b"[1]\n", b"[" * 100_000 + b"\n",
         b'{"write": 1}\n', edited(extra=1), edited(epoch=0), edited(seq=True), edited(seq=1 << 63),
         edited(node={}), edited(kind=1), edited(kind=77), edited(state_base64="AA=="),
-        edited(claim=None), edited(saved_at="x"), edited(node_base64={"id": "wQ=="}),
+        edited(claim=None), edited(saved_at="x"), edited(saved_at=1e400),
+        edited(claim="\ud800"), edited(node_base64={"id": "wQ=="}),
         lines[number - 2], lines[0], lines[-1], b"\xff\xfe\n",
     ):  # fmt: skip
         there = tmp_path / f"{secrets.token_hex(4)}.db"
@@ -253,6 +254,9 @@ def test_damaged_lines(source: Path, tmp_path: Path) -> None:
 def test_an_edited_line_is_taken(source: Path, tmp_path: Path) -> None:
     lines = ran(tmp_path, "export", "-s", str(source), "failed").stdout.splitlines()
     at, line = next((i, json.loads(line)) for i, line in enumerate(lines) if b"between" in line)
+    changed = [*lines[:at], lines[at].replace(b"between", b"BETWEEN"), *lines[at + 1 :]]
+    done = ran(tmp_path, "import", "-", "there.db", stdin=b"\n".join(changed))
+    assert (done.returncode, b'by its "sum"' in done.stderr) == (4, True)
     line["write"]["state"] = {"edited": True}
     lines[at] = json.dumps(line).encode()
     done = ran(tmp_path, "import", "-", "there.db", stdin=b"\n".join(lines))

@@ -194,7 +194,7 @@ async def test_an_assistant_replays_a_program_that_it_was_given(
 def test_what_cannot_be_served_is_said_at_once(state_dir: Place) -> None:
     for options, status, why in (
         (["-s", "nowhere.db"], None, "nowhere.db"),
-        (["-s", "agent.db", "--program", "nothing"], 2, "module:function"),
+        (["-s", "agent.db", "--program", "nothing"], 2, "MODULE:NAME"),
         (["-s", "agent.db", "--program", "no_such_module:agent"], 2, "no_such_module"),
         (["-s", "agent.db", "--program", "json:no_such"], 2, "no_such"),
     ):

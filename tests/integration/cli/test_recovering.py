@@ -26,6 +26,7 @@ from livingai.cli.recovering import _settle
 from livingai.runs.policy import Resolution
 from tests.support import acts
 from tests.support.agents import environment
+from tests.support.kill_matrix import Cell, run
 from tests.support.patience import patience
 from tests.support.place import Place
 
@@ -232,3 +233,9 @@ def test_what_is_damaged_is_not_passed_over(state_dir: Place) -> None:
     status, out, err = command(state_dir, "recover")
     assert (status, out) == (4, "")
     assert "own is damaged" in err
+
+
+@pytest.mark.parametrize("name", ["resolve.after_claim", "resolve.after_save"])
+def test_a_decision_that_is_killed(state_dir: Place, name: str) -> None:
+    """Between its claim and its save nothing is settled; behind the save it counts."""
+    run(Cell(name, "command", "kill", 1), state_dir)
