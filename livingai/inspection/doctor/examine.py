@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from importlib import metadata
 
 from livingai._version import __version__
@@ -56,10 +57,10 @@ def examine(where: str, directory: str | None = None) -> Examination:
 
 
 def _named(where: str, store: Store | None) -> str:
-    """What a command takes, without credentials: those come from the environment again."""
+    """The place as a word for a shell, without credentials."""
     if store is None or store.place is not None or is_directory(where):
-        return where
-    return store.url
+        return shlex.quote(where)
+    return shlex.quote(store.url)
 
 
 def _versions() -> list[str]:

@@ -278,14 +278,15 @@ def test_tail_says_that_the_dispatcher_was_killed(state_dir: Place) -> None:
             seen = pipe(command.stdout).readline()
 
 
-def test_tail_keeps_no_service_alive(state_dir: Place) -> None:
+@pytest.mark.parametrize("arguments", [["tail"], ["stat", "0.1"]], ids=lambda a: a[0])
+def test_who_looks_on_keeps_no_service_alive(state_dir: Place, arguments: list[str]) -> None:
     """One that agents have started ends although somebody watches."""
     with state_dir.engine() as engine:
         save(engine, "run-1")
-        with running(state_dir, "tail") as command:
+        with running(state_dir, *arguments) as command:
             watching(command, engine, "run-2")
             engine.close_sync()
-            assert "no service runs" in pipe(command.stderr).readline()
+            assert "no service" in pipe(command.stderr).readline()
             command.terminate()
             assert ended(command) == 0
     state_dir.empty()
