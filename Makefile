@@ -25,7 +25,7 @@ LONG := --timeout=7200 -o faulthandler_timeout=3600
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo test test-frameworks coverage lint format bench bench-frameworks bench-gate bench-quick \
-	drawings man faults soak simulate fuzz mutants build clean
+	docs drawings man faults soak simulate fuzz mutants build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,10 @@ bench-frameworks: $(FRAMEWORKS)-a/.ready $(FRAMEWORKS)-b/.ready ## Measure livin
 		$(FRAMEWORKS)-$$each/bin/python -m bench.frameworks $(ARGS) || status=$$?; \
 	done; exit $$status
 
+docs: $(VENV)/.docs ## Build the site of the documentation into site/ (whatever is not right fails)
+	$(BIN)/python -m docs.pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 man: $(VENV)/.dev ## Make the manual page, build/man/livingai.1, from the texts of the commands
 	$(BIN)/python -m docs.manual
 
@@ -116,7 +120,7 @@ build: $(VENV)/.dev ## Build the sdist and the wheel into dist/
 	@ls dist
 
 clean: ## Remove everything that was made here, .venv too
-	rm -rf $(VENV) $(FRAMEWORKS)-* build dist .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
+	rm -rf $(VENV) $(FRAMEWORKS)-* build dist site .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the virtual environment ------------------------------------------------------------------
@@ -144,6 +148,10 @@ $(VENV)/.main: $(VENV)/.made pyproject.toml livingai/_version.py
 $(VENV)/.dev: $(VENV)/.made pyproject.toml livingai/_version.py
 	$(BIN)/python -m pip install --quiet --editable '.[bench,test,lint]'
 	@touch $@ $(VENV)/.main
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 # CrewAI has no release for Python 3.14.
 $(FRAMEWORKS)-%/.ready: tests/frameworks/requirements-%.txt pyproject.toml livingai/_version.py

@@ -15,6 +15,7 @@ from livingai._version import __version__
 if TYPE_CHECKING:
     from livingai.config import EngineConfig
     from livingai.engine.engine import CheckpointEngine
+    from livingai.engine.metrics import EngineMetrics, LatencyHistogram
     from livingai.engine.sla import Sla
     from livingai.errors import LivingAIError
     from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
@@ -48,12 +49,14 @@ _HOMES = {
     "CheckpointEngine": "livingai.engine.engine",
     "Durability": "livingai.outcome",
     "EngineConfig": "livingai.config",
+    "EngineMetrics": "livingai.engine.metrics",
     "ErrorInfo": "livingai.node",
     "ExecutionFilter": "livingai.stores.records",
     "ExecutionInfo": "livingai.stores.records",
     "ExecutionNode": "livingai.node",
     "ExecutionPage": "livingai.protocol.executions",
     "FileSettings": "livingai.settings",
+    "LatencyHistogram": "livingai.engine.metrics",
     "LivingAIError": "livingai.errors",
     "NodePage": "livingai.protocol.ranges",
     "NodeRange": "livingai.stores.ranges",
@@ -96,12 +99,14 @@ __all__ = [
     "CheckpointEngine",
     "Durability",
     "EngineConfig",
+    "EngineMetrics",
     "ErrorInfo",
     "ExecutionFilter",
     "ExecutionInfo",
     "ExecutionNode",
     "ExecutionPage",
     "FileSettings",
+    "LatencyHistogram",
     "LivingAIError",
     "NodePage",
     "NodeRange",
@@ -141,6 +146,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
+        names_04 = importlib.import_module("livingai.names_04")
+        names_04.refuse_old_name(name)
         raise AttributeError(f"module 'livingai' has no attribute {name!r}")
     if sys.platform != "linux" and home not in _ANYWHERE:
         importlib.import_module("livingai._linux")  # raises what says so

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from livingai.errors import ConfigurationError
+from livingai.names_04 import refuse_old
 
 
 def check_keywords(given: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -40,6 +41,7 @@ def checked(what: str) -> Callable[[C], C]:
 
         @functools.wraps(build)
         def __init__(self: Any, *args: Any, **given: Any) -> None:
+            refuse_old(given, cls.__name__)
             check_keywords(given, untyped.__dataclass_fields__, what)
             build(self, *args, **given)
 

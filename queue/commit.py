@@ -37,6 +37,10 @@ class Log(Protocol):
         """The newest record."""
 
     @property
+    def tail(self) -> int:
+        """Position behind the newest record."""
+
+    @property
     def appended_bytes(self) -> int:
         """Bytes appended so far."""
 
@@ -94,7 +98,7 @@ class GroupCommit:
         """Sync segments with new records, and the folders if names have changed. Raises OSError."""
         log, space = self._log, self._space
         with log.lock:
-            lsn, appended = log.tail_lsn, log.appended_bytes
+            lsn, tail, appended = log.tail_lsn, log.tail, log.appended_bytes
             dirty = space.dirty.copy()
             space.dirty.clear()
             names = space.names_dirty
@@ -117,7 +121,7 @@ class GroupCommit:
         failpoint("journal.after_fsync")
         self.synced_bytes = appended
         self.synced_lsn = lsn
-        self._control.publish_synced(lsn)
+        self._control.publish_synced(lsn, tail)
         return lsn
 
     def _sync_names(self, *, first: bool) -> None:

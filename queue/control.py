@@ -35,11 +35,13 @@ from livingai.queue.segment import SegmentMap, segment_numbers
 
 NAME = "control"
 _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
-_TAIL, _TAIL_LSN, _SYNCED, _CLOSED = (
+_TAIL, _TAIL_LSN, _SYNCED, _CLOSED, _WAITED, _SYNCED_TAIL = (
     int(ControlWord.TAIL),
     int(ControlWord.TAIL_LSN),
     int(ControlWord.SYNCED_LSN),
     int(ControlWord.CLOSED),
+    int(ControlWord.WAITED_US),
+    int(ControlWord.SYNCED_TAIL),
 )
 
 
@@ -139,13 +141,18 @@ class Control:
         self._words[_TAIL_LSN] = lsn
         self._words[_TAIL] = tail
 
-    def publish_synced(self, lsn: int) -> None:
-        """All records up to ``lsn`` survive power loss."""
+    def publish_synced(self, lsn: int, tail: int) -> None:
+        """All records up to ``lsn``, before position ``tail``, survive power loss."""
         self._words[_SYNCED] = lsn
+        self._words[_SYNCED_TAIL] = tail
 
     def publish_closed(self) -> None:
         """The owner has closed the journal in order."""
         self._words[_CLOSED] = 1
+
+    def add_waited(self, waited_us: int) -> None:
+        """A save has waited for room for so long."""
+        self._words[_WAITED] += waited_us
 
     @property
     def tail(self) -> int:
@@ -177,6 +184,16 @@ class Control:
     def synced_lsn(self) -> int:
         """All records up to this one survive power loss."""
         return self._words[_SYNCED]
+
+    @property
+    def synced_tail(self) -> int:
+        """All records before this position survive power loss; 0 if the owner did not say."""
+        return self._words[_SYNCED_TAIL]
+
+    @property
+    def waited_us(self) -> int:
+        """Microseconds for which saves have waited for room in the journal."""
+        return self._words[_WAITED]
 
     @property
     def closed(self) -> bool:

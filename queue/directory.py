@@ -12,6 +12,8 @@
       service.log        what the service has to say
       service.report     how the service is, or how it ended, for when it does not answer
       service.succession why it could not be replaced by one of a newer livingai
+      service.tally      counters of all outcomes, and store.tally of all commits
+      service.metrics    where metrics are served, while they are
       journals/<id>/     one journal per agent process: owner.lock control cursor index *.seg
       quarantine/        records that the store refuses for good
 

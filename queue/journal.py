@@ -306,7 +306,18 @@ class Journal:
                 if self._closed or not self._space.drop_unused(horizon, self._segment):
                     return
 
+    def add_waited(self, seconds: float) -> None:
+        """Note, for all processes, that a save has waited so long for room."""
+        with self.lock:
+            if not self._closed:
+                self._control.add_waited(int(seconds * 1e6))
+
     # -- durability --
+
+    @property
+    def tail(self) -> int:
+        """Position behind the newest record."""
+        return position(self._segment.number, self._segment.used)
 
     @property
     def synced_lsn(self) -> int:

@@ -81,7 +81,7 @@ class ExtensionKey(StrEnum):
     OWNER = "_owner"
     #: Tenant that the execution belongs to. Reserved.
     TENANT = "_tenant"
-    #: W3C trace context of the save. Reserved.
+    #: W3C trace context of the save: the text of a ``traceparent``.
     TRACE = "_trace"
     #: Content hash of the state that the state section is a delta against. Reserved.
     BASE = "_base"
@@ -127,6 +127,11 @@ class ControlWord(IntEnum):
     SYNCED_LSN = 10
     #: 1 after the owner closed the journal in order.
     CLOSED = 11
+    #: Microseconds for which saves have waited for room in the journal. 0 of an owner of a livingai
+    #: that did not count them, as the next one.
+    WAITED_US = 12
+    #: :attr:`TAIL` as it was when the last fdatasync that has succeeded began.
+    SYNCED_TAIL = 13
 
 
 # --- cursor (written by the service) -------------------------------------------------------------
@@ -135,6 +140,15 @@ CURSOR_BYTES: Final = 4096
 #: generation, lsn, position, xxh3_64 of the three seeded with the journal id. Two slots.
 CURSOR_SLOT: Final = struct.Struct("<QQQQ")
 CURSOR_SLOT_OFFSETS: Final = (0, 64)
+
+# --- tallies (one written by the dispatcher, one by the writers) ----------------------------------
+
+TALLY_MAGIC: Final = b"LAITLY\0\1"
+TALLY_SLOT_BYTES: Final = 1 << 18
+#: magic, generation, number of counters, number of marks. Then counters, marks, and a checksum.
+TALLY_FIELDS: Final = struct.Struct("<8sQQQ")
+#: Journal id, the last lsn that is counted, the microseconds of ``WAITED_US`` that are counted.
+TALLY_MARK: Final = struct.Struct("<QQQ")
 
 # --- index (written by the owner; the "taken" word by the process that takes over) -----------
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import xxhash
 
 from livingai.node import NodeField
-from livingai.stores.base import Row, Store, StoredCheckpoint, StoredNode
+from livingai.stores.base import Row, StoredCheckpoint, StoredNode
 from livingai.stores.comparing import Version, copied_claim
 
 
@@ -36,14 +36,14 @@ class Renamer:
 
 
 def copied_rows(
-    source: Store,
-    execution_id: str,
+    checkpoints: Iterable[StoredCheckpoint],
     nodes: list[StoredNode],
     claims: dict[int, str | None],
     rename: Renamer,
 ) -> Iterator[tuple[Row, StoredCheckpoint | None]]:
     """Writes in order of (epoch, seq) that give the target the same nodes and checkpoints: each
-    node at its first and at its newest version, each checkpoint at its own."""
+    node at its first and at its newest version, each checkpoint at its own. ``checkpoints`` come in
+    that order, too."""
     bare: dict[Version, StoredNode] = {}
     for node in nodes:
         bare[node.epoch, node.seq] = node
@@ -68,7 +68,7 @@ def copied_rows(
         )  # fmt: skip
         return made, checkpoint
 
-    for checkpoint in source.checkpoints(execution_id):
+    for checkpoint in checkpoints:
         version = (checkpoint.epoch, checkpoint.seq)
         while at < len(waiting) and waiting[at][0] < version:
             yield row(waiting[at][0], waiting[at][1].wire)

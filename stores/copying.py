@@ -100,7 +100,8 @@ def copy_execution(
     newest = max(there.owners, default=0)
     batch: list[Row] = []
     size = 0
-    for row, checkpoint in copied_rows(source, execution_id, nodes, sent.owners, rename):
+    stored = source.checkpoints(execution_id)
+    for row, checkpoint in copied_rows(stored, nodes, sent.owners, rename):
         version = (row.epoch, row.seq)
         _note(sent, row)
         if checkpoint is not None:
@@ -229,7 +230,8 @@ def _renamed_holding(source: Store, execution_id: str, rename: Renamer) -> Holdi
     held = Holding(dict(source.owners(execution_id)))
     held.stateless = {(node.epoch, node.seq) for node in nodes if not node.has_state}
     hasher = Hasher(source, execution_id)
-    for row, checkpoint in copied_rows(source, execution_id, nodes, held.owners, rename):
+    stored = source.checkpoints(execution_id)
+    for row, checkpoint in copied_rows(stored, nodes, held.owners, rename):
         _note(held, row)
         if checkpoint is not None:
             held.states[row.epoch, row.seq] = hasher.print_of(checkpoint, row.node_id)

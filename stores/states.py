@@ -25,17 +25,21 @@ MAX_DEPTH: Final = 128
 class StateDecoder:
     """Decodes the checkpoints of one execution to states of at most ``max_bytes`` bytes.
 
-    ``remembered`` states, the last ones decoded, are kept: in the order of an execution's
-    checkpoints almost every delta's base is one of them.
+    ``remembered`` states, the last ones decoded, are kept, and more as long as all of them have no
+    more than ``remembered_bytes``: in the order of an execution's checkpoints almost every delta's
+    base is one of them, where none of many that were stored together is its base.
     """
 
     def __init__(
-        self, store: Store, execution_id: str, *, max_bytes: int, remembered: int = 0
-    ) -> None:
+        self, store: Store, execution_id: str, *, max_bytes: int, remembered: int = 0,
+        remembered_bytes: int = 0,
+    ) -> None:  # fmt: skip
         self._store = store
         self._execution_id = execution_id
         self._max_bytes = max_bytes
         self._remembered = remembered
+        self._remembered_bytes = remembered_bytes
+        self._bytes = 0
         self._states: OrderedDict[bytes, bytes] = OrderedDict()
 
     def decode(self, found: SizedBlob, expected_hash: bytes | None = None) -> bytes:
@@ -47,6 +51,12 @@ class StateDecoder:
             MissingBaseError: it is a delta and its base is not there.
         """
         return self._decode(found, expected_hash, 0)
+
+    def decode_next(self, found: SizedBlob, expected_hash: bytes | None) -> bytes:
+        """As :meth:`decode`; the state is remembered, as the next one's base."""
+        state = self._decode(found, expected_hash, 0)
+        self._remember(state)
+        return state
 
     def verify(self, found: SizedBlob, expected_hash: bytes | None) -> None:
         """Decode a state and remember it; raises as :meth:`decode`."""
@@ -66,9 +76,11 @@ class StateDecoder:
 
     def _remember(self, state: bytes) -> bytes:
         content = codecs.content_hash(state)
+        before = self._states.pop(content, b"")
         self._states[content] = state
-        while len(self._states) > self._remembered:
-            self._states.popitem(last=False)
+        self._bytes += len(state) - len(before)
+        while len(self._states) > self._remembered and self._bytes > self._remembered_bytes:
+            self._bytes -= len(self._states.popitem(last=False)[1])
         return content
 
     def _decode(self, found: SizedBlob, expected_hash: bytes | None, depth: int) -> bytes:

@@ -43,6 +43,7 @@ from livingai.workers.deaths import Deaths, how_it_ended
 
 if TYPE_CHECKING:
     from livingai.service.report import Reporter
+    from livingai.workers.companion import Companion
 
 _HEALTHY_S, _SOUND_S = 5.0, 60.0
 _MAX_EARLY, _MAX_DEATHS = 8, 20
@@ -52,6 +53,8 @@ _HAND_OVER_S, _LOOK_S = 60.0, 0.01
 #: Seconds that the last of the service's processes may take to end after the dispatcher.
 _REST_S = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
+#: "format": how this process writes to the log, once its settings say so.
+_VOICE: dict[str, str] = {}
 
 
 class Supervisor:
@@ -65,6 +68,7 @@ class Supervisor:
         self._child = 0
         self._deaths = Deaths("service's dispatcher")
         self._reporter: Reporter | None = None
+        self._companion: Companion | None = None
 
     def run(self) -> int:
         """Supervise until the dispatcher is done; the exit status."""
@@ -74,6 +78,7 @@ class Supervisor:
             started = time.monotonic()
             code, words = self._live_once()
             if code == ExitCode.RUNNING:
+                self._end_companion()
                 return code
             if "done" in words or self._stopping:
                 return self._finish(words)
@@ -88,6 +93,7 @@ class Supervisor:
             self._report(self._deaths.trouble)
             if early >= _MAX_EARLY or of_itself >= _MAX_DEATHS:
                 _say(f"giving up after {self._deaths.count} deaths, the last one: {reason}")
+                self._end_companion()
                 return ExitCode.FAILED
             _say(f"the dispatcher ended ({reason}); again in {delay:.2f} s")
             if self._pause(delay):
@@ -98,6 +104,7 @@ class Supervisor:
         left = int(words.get("left", 0))
         if self._reporter is not None:
             self._reporter.end(left)
+        self._end_companion()
         self._reap_rest()
         drained = bool(words.get("done"))
         if left and not drained:
@@ -149,6 +156,14 @@ class Supervisor:
             foreground=bool(config.get("foreground")),
         )
         self._reporter.begin()
+        if config.get("metrics") or config.get("metrics_file"):
+            from livingai.workers.companion import Companion  # noqa: PLC0415 - few have one
+
+            self._companion = Companion(self._settings, _say)
+
+    def _end_companion(self) -> None:
+        if self._companion is not None:
+            self._companion.close()
 
     def _report(self, trouble: str) -> None:
         if self._reporter is not None:
@@ -166,7 +181,8 @@ class Supervisor:
             left = healthy_at - time.monotonic()
             if left <= 0:
                 self._report("")
-            self._sleep(left if left > 0 else None)
+            due = self._companion.tick() if self._companion is not None else None
+            self._sleep(min((s for s in (left, due) if s is not None and s > 0), default=None))
 
     def _reap(self) -> int | None:
         """Collect children that have ended; the dispatcher's exit status if it is among them."""
@@ -180,6 +196,8 @@ class Supervisor:
             if pid == self._child:
                 self._child = 0
                 return os.waitstatus_to_exitcode(status)
+            if self._companion is not None:
+                self._companion.ended(pid, os.waitstatus_to_exitcode(status))
 
     def _reap_rest(self) -> None:
         """Collect what the dispatcher has left, such as the tracker of its semaphores."""
@@ -259,8 +277,13 @@ def _lock(directory: str, wait_s: float) -> bool:
 
 
 def _say(text: str) -> None:
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} supervisor {text}"
+    if _VOICE.get("format") == "json":
+        from livingai.service.logfile import json_line  # noqa: PLC0415 - as Reporter
+
+        line = json_line("supervisor", text)
     with contextlib.suppress(OSError):  # a terminal that hung up
-        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} supervisor {text}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
@@ -292,6 +315,7 @@ def main() -> int:
     if not line.strip():
         return ExitCode.FAILED
     settings = json.loads(line)
+    _VOICE["format"] = settings.get("log_format", "text")
     successor = None
     if "--follow" in sys.argv:  # imported before we detach: whoever starts us sees it fail
         from livingai.workers.successor import Successor  # noqa: PLC0415 - only who follows needs it

@@ -33,20 +33,26 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
+from livingai.adapters.sole_writer import SoleWriter
 from livingai.adapters.steps import Step, Steps, take, take_sync
 from livingai.adapters.unsettled import LogEntry, UnsettledEntries, seconds_left
+from livingai.adapters.unstored import with_unstored
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ConfigurationError, FlushTimeoutError, OutcomeUnknownError
+from livingai.errors import (
+    ConfigurationError,
+    FlushTimeoutError,
+    OutcomeUnknownError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 from livingai.node import ExecutionNode
 from livingai.outcome import Durability, OutcomeStatus, Receipt
 from livingai.protocol.ranges import NodePage
 from livingai.runs.ports import ClaimState, OwnedClaim
 from livingai.stores.ranges import NodeRange
-
-T = TypeVar("T")
 
 _logs: weakref.WeakKeyDictionary[CheckpointEngine, weakref.ref[SharedLog]] = (
     weakref.WeakKeyDictionary()
@@ -64,6 +70,7 @@ class SharedLog:
 
     engine: CheckpointEngine
     _entries: UnsettledEntries
+    _sole: SoleWriter
 
     def __new__(cls, engine: CheckpointEngine) -> SharedLog:
         with _making:
@@ -83,6 +90,7 @@ class SharedLog:
         self._entries = UnsettledEntries(
             lambda entry: take_sync(self._saved(entry)), lambda: engine.closed
         )
+        self._sole = SoleWriter(engine)
         engine.observe(self._entries.settled)
 
     # -- writing --
@@ -232,38 +240,70 @@ class SharedLog:
             FlushTimeoutError: an entry of this process could not be saved again within the engine's
                 ``service_timeout_s``.
         """
-        return await self._read(lambda: self.engine.nodes_between(execution_id, asked))
+        (page,) = await take(self._waited(execution_id, [asked]))
+        return page
 
     def nodes_between_sync(self, execution_id: str, asked: NodeRange) -> NodePage:
         """Twin of :meth:`nodes_between`."""
-        return self._read_sync(lambda: self.engine.nodes_between_sync(execution_id, asked))
+        (page,) = take_sync(self._waited(execution_id, [asked]))
+        return page
 
     async def node_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """The pages of several ranges, as :meth:`nodes_between`, in one round trip."""
-        return await self._read(lambda: self.engine.node_pages(execution_id, asked))
+        return await take(self._waited(execution_id, asked))
 
     def node_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """Twin of :meth:`node_pages`."""
-        return self._read_sync(lambda: self.engine.node_pages_sync(execution_id, asked))
+        return take_sync(self._waited(execution_id, asked))
 
-    async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
+    async def pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """As :meth:`node_pages`, and sooner: where nobody else on this machine has appended lately,
+        it does not wait until this process's own entries are stored, but puts them in itself. Such
+        an entry has a version above all others (:data:`.unstored.UNSTORED_EPOCH`), which is not
+        the one that it will have. For executions whose entries are not appended again."""
+        return await take(self._soon(execution_id, asked))
+
+    def pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """Twin of :meth:`pages`."""
+        return take_sync(self._soon(execution_id, asked))
+
+    def _waited(self, execution_id: str, asked: Sequence[NodeRange]) -> Steps[list[NodePage]]:
         """Read again if it turned out meanwhile that an entry of this process was fenced: its
         outcome comes before the answer of a service that has waited for it."""
         while True:
+            claim = self._sole.before_read(execution_id)
             before = self._entries.fences
-            await self._entries.saved_again(self._patient())
-            found = await read()
+            yield Step(self, "_saved_again")
+            pages: list[NodePage] = yield Step(self.engine, "node_pages", execution_id, asked)
             if self._entries.fences == before:
-                return found
+                self._sole.after_read(execution_id, claim)
+                return pages
 
-    def _read_sync(self, read: Callable[[], T]) -> T:
-        """Twin of :meth:`_read`."""
-        while True:
+    def _soon(self, execution_id: str, asked: Sequence[NodeRange]) -> Steps[list[NodePage]]:
+        """What has an outcome before the question is in the answer. What gets one meanwhile may be
+        in it or not, and is put in like that which has none. A delete marks the claim."""
+        while self._sole.of(execution_id):
             before = self._entries.fences
-            self._entries.wait_saved_again(self._patient())
-            found = read()
-            if self._entries.fences == before:
-                return found
+            yield Step(self, "_saved_again")
+            entries = self._entries.of(execution_id)
+            try:
+                pages: list[NodePage] = yield Step(self.engine, "stored_pages", execution_id, asked)
+            except ServiceUnavailableError:
+                raise
+            except ServiceError:  # of a version that does not know the question
+                break
+            if self._entries.fences == before and self._sole.of(execution_id):
+                return [
+                    with_unstored(page, each, entries)
+                    for page, each in zip(pages, asked, strict=True)
+                ]
+        return (yield from self._waited(execution_id, asked))
+
+    async def _saved_again(self) -> None:
+        await self._entries.saved_again(self._patient())
+
+    def _saved_again_sync(self) -> None:
+        self._entries.wait_saved_again(self._patient())
 
     def _patient(self) -> float:
         return time.monotonic() + self.engine.config.service_timeout_s

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.moments import MOMENT_CHARS, Moments
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
-from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ConfigurationError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Durability
 from livingai.protocol.ranges import NodePage, RangedNode
@@ -33,12 +32,8 @@ class SharedValues:
     """
 
     def __init__(self, engine: CheckpointEngine, durability: Durability | None = None) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_engine(engine)
+        check_durability(durability)
         self.engine = engine
         self.log = SharedLog(engine)
         self._durability = durability
@@ -80,7 +75,7 @@ class SharedValues:
         """The newest entry of each group, in one round trip."""
         self.log.check(execution_id)
         asked = [_newest(_prefix(execution_id, group)) for group in groups]
-        pages: list[NodePage] = yield Step(self.log, "node_pages", execution_id, asked)
+        pages: list[NodePage] = yield Step(self.log, "pages", execution_id, asked)
         newest = [page.nodes[0] if page.nodes else None for page in pages]
         for entry in newest:
             if entry is not None:

@@ -58,6 +58,8 @@ class UnsettledEntries:
         self._waiting: dict[Receipt, LogEntry] = {}
         #: By id of a node: its newest entry, and how many of its entries are waiting or fenced.
         self._nodes: dict[str, tuple[LogEntry, int]] = {}
+        #: By execution, in the order in which they were accepted.
+        self._of: dict[str, dict[LogEntry, None]] = {}
         #: To be saved again, in the order in which that became known.
         self._fenced: collections.deque[LogEntry] = collections.deque()
         #: How many there have been.
@@ -78,6 +80,7 @@ class UnsettledEntries:
             entry.number = self._accepted
             before, count = self._nodes.get(entry.node.id, (None, 0))
             self._nodes[entry.node.id] = entry, count + 1
+            self._of.setdefault(entry.node.execution_id, {})[entry] = None
             entry.receipt = receipt
             if (
                 before is not None
@@ -96,6 +99,10 @@ class UnsettledEntries:
             self._nodes[entry.node.id] = newest, count - 1
         else:
             del self._nodes[entry.node.id]
+        entries = self._of[entry.node.execution_id]
+        del entries[entry]
+        if not entries:
+            del self._of[entry.node.execution_id]
 
     def _again(self, entry: LogEntry) -> None:
         """Have an entry saved again. With the lock held."""
@@ -227,7 +234,10 @@ class UnsettledEntries:
         elif newest in self._fenced:
             self._done(entry)
             return
-        self._again(newest)  # if it was stored before, it takes the place of ``entry``
+        else:  # it was stored before: it takes the place of ``entry``
+            self._of[newest.node.execution_id][newest] = None
+            del self._of[entry.node.execution_id][entry]
+        self._again(newest)
 
     def _gives_up(self, error: LivingAIError) -> bool:
         """After a failure: wait a moment; whether the engine is closed and nothing more can be."""
@@ -258,6 +268,12 @@ class UnsettledEntries:
     def fences(self) -> int:
         """How often an entry was found to be fenced."""
         return self._fences
+
+    def of(self, execution_id: str) -> list[LogEntry]:
+        """Those of an execution that have no good outcome yet, in the order in which they were
+        accepted."""
+        with self._lock:
+            return list(self._of.get(execution_id, ()))
 
     @property
     def accepted(self) -> int:

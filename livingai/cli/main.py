@@ -39,7 +39,11 @@ COMMANDS = {
     "fork": LazyCommand("store", "fork", "Copy an execution under a new id."),
     "copy": LazyCommand("store", "copy", "Copy everything from one store to another."),
     "relocate": LazyCommand("relocate", "relocate", "Follow a database that was moved."),
-    "import": LazyCommand("importing", "import_data", "Import another saver's checkpoints."),
+    "mcp": LazyCommand("assistant", "mcp", "Serve an assistant that looks at runs."),
+    "backup": LazyCommand("backups", "backup", "Copy a store into a file, while agents write."),
+    "restore": LazyCommand("backups", "restore", "Restore a backup."),
+    "export": LazyCommand("exporting", "export", "Export runs as JSON lines."),
+    "import": LazyCommand("importing", "import_data", "Import an export or another's checkpoints."),
     "import-runs": LazyCommand("runs", "import_runs", "Import recorded message runs (JSONL)."),
 }
 

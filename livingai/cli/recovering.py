@@ -68,7 +68,7 @@ def recover(store: str, run: str | None, prefix: str, as_json: bool) -> None:
         raise CommandError(f"there is no run {run!r}")
     if as_json:
         for each in found:
-            output.json_line(_object(each))
+            output.json_line(plan_object(each.info, each.plan))
     elif run is not None:
         _print_plan(found[0].plan)
     elif found:
@@ -104,14 +104,14 @@ def _has_doubt(view: RunsView, execution_id: str) -> bool:
     return any(found.node.status is Status.RUNNING and not found.node.idempotent for found in nodes)
 
 
-def _object(found: PlannedRun) -> dict[str, Any]:
-    plan = found.plan
+def plan_object(info: ExecutionInfo, plan: RecoveryPlan) -> dict[str, Any]:
+    """A run's plan as ``--json`` prints it."""
     nodes = {
         name: [node.id for node in getattr(plan, attribute)] for name, attribute, _ in _CLASSES
     }
     return {
         "run": plan.execution_id,
-        "status": found.info.status,
+        "status": info.status,
         "resume_node_id": plan.resume_node_id,
         **nodes,
     }

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -15,9 +16,12 @@ from livingai.cli.health import exit_status, print_health
 from livingai.cli.live import Seconds, fresh_screen, ticks, until_stopped
 from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import config_of, find, store_at
-from livingai.config import EngineConfig
+from livingai.config import DEFAULT_DRAIN_S, EngineConfig
 from livingai.inspection.directories import is_directory
 from livingai.inspection.health import health_of
+from livingai.service.notify import ManagerSocket
+from livingai.service.orphans import Orphans
+from livingai.service.progress import ProgressReports
 from livingai.service.service import Service
 from livingai.stores.base import Store
 from livingai.stores.opening import open_store
@@ -44,46 +48,75 @@ _PATIENCE_S = 5.0
     help="Codec of stored states (default: auto).",
     type=click.Choice(["auto", "zstd", "zlib", "raw"]),
 )
-def serve(
-    store: str, directory: str | None, compressors: int | None, writers: int | None,
-    codec: str | None,
-) -> None:  # fmt: skip
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Serve /metrics for Prometheus, /livez and /readyz there (needs livingai[metrics]).",
+)
+@click.option(
+    "--metrics-file",
+    metavar="NAME.prom",
+    help="Write metrics there every 15 s, for node_exporter's textfile collector.",
+)
+@click.option(
+    "--log-format",
+    help="How the service writes its log (default: text).",
+    type=click.Choice(["text", "json"]),
+)
+@click.option(
+    "--drain-timeout",
+    "drain_s",
+    type=click.FloatRange(0, 1e9),
+    help=f"Seconds to store what is queued when asked to end (default: {DEFAULT_DRAIN_S:g}).",
+)
+def serve(store: str, directory: str | None, **settings: Any) -> None:
     """Run the writer service in the foreground until Ctrl-C, SIGTERM or SIGHUP.
+
+    STORE may be left out where LIVINGAI_STORE names it: other users of the machine can read a
+    password that is on a command line.
 
     It stores what is queued before it ends. If an agent has already started a service for this
     store, that one drains and ends, and this one takes its place. Exit status 4 if it ends before
     everything is stored; the rest waits in the state directory.
+
+    Where a service manager runs it (systemd with Type=notify), that hears when it is ready, how it
+    is, and that its work goes on.
     """
-    config = config_of(store)
-    config = replace(
-        config, compressors=compressors or config.compressors, writers=writers or config.writers,
-        codec=codec or config.codec,
-    )  # fmt: skip
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = replace(config_of(store), **given)
     if is_directory(store):
         directory = directory or store
     _serve(store_at(store) if is_directory(store) else open_store(store), directory, config)
 
 
 def _serve(store: Store, directory: str | None, config: EngineConfig) -> None:
+    manager = ManagerSocket.from_environment()
     service = Service(store, directory, config, verbose=True, served=True)
+    reports = ProgressReports(manager, service.status)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         service.start()
+        if os.getpid() == 1:
+            Orphans(service.supervisor_pid).adopt()
+        reports.ready()
         _say(f"serving {store.url} in {service.directory.path}; Ctrl-C drains and stops")
         code = service.wait()
     except KeyboardInterrupt:
         try:
+            reports.stopping()
             _say("draining; Ctrl-C again stops at once, what is left stays in the journals")
             service.stop()
         except KeyboardInterrupt:
             service.stop(drain=False)
         code = service.exit_code
+    left = service.unstored() if code else 0
+    reports.close(f"ended; {left} records wait in the journals" if left else "ended")
     if code:
         _say(
-            f"ended with {service.unstored()} records unstored; they wait in "
-            f"{service.directory.path}, the next service stores them"
+            f"ended with {left} records unstored; they wait in {service.directory.path}, the next "
+            "service stores them"
         )
     sys.exit(code)
 

@@ -98,16 +98,17 @@ class CheckpointEngine(EngineUpkeep):
         small dict) travel with the record to the store.
 
         Raises:
-            InvalidNodeError, StateEncodingError, StateTooLargeError, ConfigurationError (an option
-                that cannot work): nothing was saved.
+            InvalidNodeError, StateEncodingError, StateTooLargeError: nothing was saved.
+            ConfigurationError: an option that cannot work; nothing was saved.
             JournalFullError, DiskFullError, JournalError: no room, nothing was saved; see
                 ``on_full``. All that was saved before is kept.
             StoreFormatError and other store errors: the store cannot be used at all.
         """
         level = self._level if durability is None else _checked_level(durability)
         encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
+        append = self._append if self._tracer is None else self._append_traced
         try:
-            receipt = self._append(node, encoded, budget_ms, history)
+            receipt = append(node, encoded, budget_ms, history)
         except JournalFullError:
             if self.config.on_full == "raise":
                 raise
@@ -132,8 +133,9 @@ class CheckpointEngine(EngineUpkeep):
         """Twin of :meth:`save`."""
         level = self._level if durability is None else _checked_level(durability)
         encoded = encode_sections(node, state, tags, self.config.max_state_bytes)
+        append = self._append if self._tracer is None else self._append_traced
         try:
-            receipt = self._append(node, encoded, budget_ms, history)
+            receipt = append(node, encoded, budget_ms, history)
         except JournalFullError:
             if self.config.on_full == "raise":
                 raise
@@ -203,9 +205,35 @@ class CheckpointEngine(EngineUpkeep):
             receipt = Receipt(execution_id, node.id, at.lsn, at.position, self._settled)
             handle.pending.add(at.lsn, Pending(receipt, at.mono_ns, owned))
             self._pending[at.lsn] = receipt
-            self._sla.saves += 1
+            self._sla.accepted(len(raw), len(wire) + len(ext))
         handle.connection.appended(receipt, budget_us, self._linger_ns)
         handle.sync_soon()
+        return receipt
+
+    def _append_traced(
+        self,
+        node: ExecutionNode,
+        encoded: Sections,
+        budget_ms: float | None,
+        history: bool | None,
+    ) -> Receipt:
+        """As :meth:`_append`, with spans, and the span's context in the record."""
+        tracer = self._tracer
+        assert tracer is not None
+        tracer.ended(node)
+        span = tracer.begin(node)
+        wire, ext, kind, raw = encoded
+        began_ns = time.time_ns()
+        try:
+            receipt = self._append(
+                node, (wire, tracer.extension(span, ext), kind, raw), budget_ms, history
+            )
+        except JournalFullError:  # it may be tried again, and a span that is not ended is nothing
+            raise
+        except BaseException as error:
+            tracer.refused(span, error)
+            raise
+        tracer.accepted(span, receipt, began_ns, len(raw))
         return receipt
 
     def _append_when_room(
@@ -217,15 +245,20 @@ class CheckpointEngine(EngineUpkeep):
     ) -> Waits[Receipt]:
         """Try again as the store makes room, for as long as ``on_full`` says."""
         room = _Room(self.open_handle(), self.config)
+        append = self._append if self._tracer is None else self._append_traced
         while True:
+            began = time.monotonic()
             try:
-                receipt = self._append(node, encoded, budget_ms, history)
+                receipt = append(node, encoded, budget_ms, history)
             except JournalFullError:
                 oldest, wait_s = room.look()
                 if wait_s <= 0:
                     raise
-                with contextlib.suppress(TimeoutError, OutcomeUnknownError):
-                    yield WaitFor(oldest, wait_s)
+                try:
+                    with contextlib.suppress(TimeoutError, OutcomeUnknownError):
+                        yield WaitFor(oldest, wait_s)
+                finally:
+                    self._waited(time.monotonic() - began)
             else:
                 if room.write_through:
                     yield WaitFor(receipt, None)

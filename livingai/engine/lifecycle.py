@@ -16,10 +16,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from livingai.config import EngineConfig
 from livingai.engine.handle import DirectoryHandle
+from livingai.engine.metrics import EngineMetrics
 from livingai.engine.observers import Observers, OutcomeObserver
 from livingai.engine.registry import acquire_handle, release_handle
 from livingai.engine.sla import Sla, SlaRecorder
@@ -29,6 +30,9 @@ from livingai.outcome import Durability, Receipt
 from livingai.queue.directory import StateDirectory
 from livingai.stores.base import Store
 from livingai.stores.elsewhere import left_in_default
+
+if TYPE_CHECKING:
+    from livingai.engine.tracing import SaveTracer
 
 _log = logging.getLogger("livingai")
 
@@ -48,7 +52,10 @@ class EngineLifecycle:
     def _begin(self) -> None:
         """Begin as new; also in a forked child, which shares nothing with its parent."""
         self._sla = SlaRecorder()
-        self._observers = Observers(self._sla)
+        #: Makes spans, if the engine is to.
+        self._tracer = _make_tracer(self.store, self.config)
+        observers = (self._sla,) if self._tracer is None else (self._sla, self._tracer)
+        self._observers = Observers(*observers)
         self._pending: dict[int, Receipt] = {}
         self._handle: DirectoryHandle | None = None
         #: Accepted records that wait where this engine does not look.
@@ -189,6 +196,19 @@ class EngineLifecycle:
         """
         return self._observers.add(observer)
 
+    @property
+    def metrics(self) -> EngineMetrics:
+        """What this engine has done so far: writes by outcome and level, latencies, bytes, time
+        spent in front of a full journal. A snapshot; it asks no other process."""
+        return self._sla.metrics(len(self._pending))
+
+    def _waited(self, seconds: float) -> None:
+        """A save has waited so long for room in the journal."""
+        self._sla.waited(seconds)
+        handle = self._handle
+        if handle is not None and handle.journal is not None:
+            handle.journal.add_waited(seconds)
+
     def sla(self) -> Sla:
         """Counts and latency quantiles of this engine's writes so far."""
         handle = self._handle
@@ -204,6 +224,14 @@ class EngineLifecycle:
             if handle.journal is not None:
                 figures["unsynced_bytes"] = handle.journal.unsynced_bytes
         return self._sla.summary(pending=len(self._pending), **figures)
+
+
+def _make_tracer(store: Store, config: EngineConfig) -> SaveTracer | None:
+    if config.traces == "off":
+        return None
+    from livingai.engine.tracing import SaveTracer  # noqa: PLC0415 - most engines have none
+
+    return SaveTracer(store.url, nodes=config.traces == "nodes")
 
 
 _members: weakref.WeakSet[EngineLifecycle] = weakref.WeakSet()

@@ -157,19 +157,36 @@ class CheckpointReader(EngineLifecycle):
     async def node_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """The pages of several ranges of one execution, in their order, from one request (a further
         one for each 8 MB). Raises as :meth:`nodes_between`."""
-        ranges = _ranges_asked(execution_id, asked)
-        while ranges.left:
-            request = [execution_id, ranges.to_wire(), *self._limit()]
-            answers = await self._ask(verbs.NODE_PAGES, *request)
-            await _unpacked(answers, partial(ranges.take, answers))
-        return ranges.pages
+        return await self._pages(verbs.NODE_PAGES, execution_id, asked)
 
     def node_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
         """Twin of :meth:`node_pages`."""
+        return self._pages_sync(verbs.NODE_PAGES, execution_id, asked)
+
+    async def stored_pages(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """As :meth:`node_pages`, of what the store has: what is queued is not waited for, and may
+        be missing."""
+        return await self._pages(verbs.STORED_PAGES, execution_id, asked)
+
+    def stored_pages_sync(self, execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+        """Twin of :meth:`stored_pages`."""
+        return self._pages_sync(verbs.STORED_PAGES, execution_id, asked)
+
+    async def _pages(
+        self, verb: Verb[list[PackedPage]], execution_id: str, asked: Sequence[NodeRange]
+    ) -> list[NodePage]:
         ranges = _ranges_asked(execution_id, asked)
         while ranges.left:
-            request = [execution_id, ranges.to_wire(), *self._limit()]
-            answers = self._ask_sync(verbs.NODE_PAGES, *request)
+            answers = await self._ask(verb, execution_id, ranges.to_wire(), *self._limit())
+            await _unpacked(answers, partial(ranges.take, answers))
+        return ranges.pages
+
+    def _pages_sync(
+        self, verb: Verb[list[PackedPage]], execution_id: str, asked: Sequence[NodeRange]
+    ) -> list[NodePage]:
+        ranges = _ranges_asked(execution_id, asked)
+        while ranges.left:
+            answers = self._ask_sync(verb, execution_id, ranges.to_wire(), *self._limit())
             ranges.take(answers)
         return ranges.pages
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from livingai.outcome import Outcome, OutcomeStatus, Receipt
+from livingai.engine.metrics import EngineMetrics, LatencyHistogram
+from livingai.outcome import Durability, Outcome, OutcomeStatus, Receipt
+from livingai.queue.counters import LATENCY
 
 #: Buckets grow by 5 %, from 1 µs to about 20 minutes; a quantile is off by at most that.
 _GROWTH: Final = math.log(1.05)
 _BUCKETS: Final = 430
+_BOUNDS_S: Final = tuple(bound / 1e6 for bound in LATENCY.bounds)
 
 
 class Histogram:
@@ -76,14 +80,43 @@ class SlaRecorder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._histogram = Histogram()
-        self._counts: Counter[str] = Counter()
-        self.saves = 0
+        self._counts: Counter[tuple[OutcomeStatus, Durability]] = Counter()
+        self._places = [0] * (len(LATENCY.bounds) + 1)
+        self._latency_ms = 0.0
+        self._backpressure_s = 0.0
+        self.saves = self._state_bytes = self._node_bytes = 0
 
     def __call__(self, _receipt: Receipt, outcome: Outcome, /) -> None:
         """Count an outcome; an observer (:mod:`.observers`)."""
+        latency_ms = outcome.latency_ms
+        place = bisect_left(LATENCY.bounds, latency_ms * 1000)
         with self._lock:
-            self._counts[outcome.status.value] += 1
-            self._histogram.add(outcome.latency_ms)
+            self._counts[outcome.status, outcome.level] += 1
+            self._histogram.add(latency_ms)
+            self._places[place] += 1
+            self._latency_ms += latency_ms
+
+    def accepted(self, state_bytes: int, node_bytes: int) -> None:
+        """A write with so many bytes was accepted. Called with the lock of the process's handle."""
+        self.saves += 1
+        self._state_bytes += state_bytes
+        self._node_bytes += node_bytes
+
+    def waited(self, seconds: float) -> None:
+        """A save has waited so long for room in the journal."""
+        with self._lock:
+            self._backpressure_s += seconds
+
+    def metrics(self, pending: int) -> EngineMetrics:
+        """All that was collected, with the number of writes that have no outcome yet."""
+        with self._lock:
+            quantile = self._histogram.quantile_ms
+            latency = LatencyHistogram(_BOUNDS_S, tuple(self._places), self._latency_ms / 1000)
+            return EngineMetrics(
+                self.saves, pending, dict(self._counts), latency, quantile(0.5) / 1000,
+                quantile(0.95) / 1000, quantile(0.99) / 1000, self._state_bytes, self._node_bytes,
+                self._backpressure_s,
+            )  # fmt: skip
 
     def summary(
         self,
@@ -97,7 +130,10 @@ class SlaRecorder:
         """The summary so far."""
         with self._lock:
             quantile = self._histogram.quantile_ms
+            counts: Counter[str] = Counter()
+            for (status, _), count in self._counts.items():
+                counts[status.value] += count
             return Sla(
-                self.saves, pending, dict(self._counts), quantile(0.5), quantile(0.95),
+                self.saves, pending, dict(counts), quantile(0.5), quantile(0.95),
                 quantile(0.99), queue_age_ms, unsynced_bytes, service, trouble,
             )  # fmt: skip

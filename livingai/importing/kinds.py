@@ -13,6 +13,7 @@ from livingai.engine.engine import CheckpointEngine
 KINDS: Final = {
     "langgraph-sqlite": "langgraph_sqlite",
     "langgraph-postgres": "langgraph_postgres",
+    "livingai-0.4": "livingai_04",
 }
 
 

@@ -97,6 +97,11 @@ class DirectoryView:
         return open_store(store_url_here(self.directory))
 
 
+def directory_view(path: str, store_url: str) -> DirectoryView:
+    """The state directory at this path, whatever its manifest says."""
+    return DirectoryView(StateDirectory(path), store_url)
+
+
 def is_directory(where: str) -> bool:
     """Whether ``where`` is the path of a state directory (it has a manifest)."""
     return os.path.isfile(os.path.join(where, MANIFEST))

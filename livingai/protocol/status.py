@@ -79,6 +79,11 @@ class ServiceStatus:
     #: Why writes are not stored now; "" if all is well.
     trouble: str = ""
     flow: ServiceFlow = field(default_factory=ServiceFlow)
+    #: The same where the store is the cause; "" else.
+    store_trouble: str = ""
+    #: Turns that the dispatcher's main loop has taken, at least five a second. One that answers and
+    #: takes none hangs.
+    turns: int = 0
 
     def to_wire(self) -> dict[str, Any]:
         """The record as plain values for a message or for JSON."""

@@ -200,6 +200,8 @@ HISTORY: Final = Verb[list[Any]]("history", Barrier.ONE, _READER, checked_messag
 LOAD: Final = Verb[PackedCheckpoint]("load", Barrier.ALL, _READER, _checkpoint)
 NODES_BETWEEN: Final = Verb[PackedPage]("nodes_between", Barrier.ONE, _READER, _page)
 NODE_PAGES: Final = Verb[list[PackedPage]]("node_pages", Barrier.ONE, _READER, _pages)
+#: As NODE_PAGES, of what is stored at that moment.
+STORED_PAGES: Final = Verb[list[PackedPage]]("stored_pages", Barrier.NONE, _READER, _pages)
 EXECUTIONS: Final = Verb[list[ExecutionInfo]](
     "executions", Barrier.ALL, _READER, executions_from_wire
 )
@@ -223,8 +225,8 @@ def _by_name(verbs: Iterable[Verb[Any]]) -> dict[str, Verb[Any]]:
 
 #: What agents and commands ask the service.
 VERBS: Final = _by_name((
-    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, EXECUTIONS, CHECKPOINTS, COSTS,
-    SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS, WATCH,
+    LATEST, NODES, HISTORY, LOAD, NODES_BETWEEN, NODE_PAGES, STORED_PAGES, EXECUTIONS, CHECKPOINTS,
+    COSTS, SIZE, DELETE, DROP_NODES, FORK, PRUNE, CLAIM, DRAIN, READY, STATUS, WATCH,
 ))  # fmt: skip
 #: What the dispatcher alone asks its writers; agents are refused it. Decoded where it is asked.
 INTERNAL: Final = _by_name((

@@ -10,6 +10,7 @@ from typing import Any, Final, TypedDict
 from livingai.asked import check_text
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords
+from livingai.names_04 import refuse_old
 from livingai.runs.diff import NOTHING
 
 
@@ -88,6 +89,7 @@ def make_request(options: ReplayKeywords) -> Request:
         ConfigurationError: a keyword or mode is unknown, or the mode lacks or cannot use what it
             was given.
     """
+    refuse_old(options, "ReplaySession.run")
     check_keywords(options, ReplayKeywords.__annotations__, "option of a replay")
     mode = options.get("mode", ReplayMode.MOCK_TOOLS)
     node_id, overrides = options.get("node_id"), options.get("overrides")

@@ -17,6 +17,7 @@ from livingai.errors import (
     ReplayDivergedError,
     StateEncodingError,
 )
+from livingai.names_04 import had_other_keywords, refuse_old
 from livingai.node import MAX_ID_BYTES, ErrorInfo, new_id
 from livingai.replay.align import align
 from livingai.replay.compare import ReplayResult
@@ -30,11 +31,13 @@ from livingai.runs.calls import CALL
 from livingai.runs.diff import differences
 from livingai.runs.effects import Compute, ReadLatest, ReadNodes, Work, do, drive, drive_sync
 from livingai.runs.failures import is_own
+from livingai.stores.base import Store
 
 #: A handler ``(node)`` or ``(node, inputs)``, functions by name, or a program ``(run)``.
 Handler = Callable[..., Any] | Mapping[str, Callable[..., Any]]
 
 
+@had_other_keywords
 class ReplaySession:
     """Replays one recorded execution, any number of times. The record is only read.
 
@@ -44,6 +47,9 @@ class ReplaySession:
     """
 
     def __init__(self, engine: CheckpointEngine, execution_id: str) -> None:
+        given: Any = engine
+        if isinstance(given, Store):  # as in 0.4
+            refuse_old(["store"], "ReplaySession")
         self.engine = engine
         self.execution_id = execution_id
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from livingai.errors import ExecutionNotFoundError
+from livingai.names_04 import had_other_keywords
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.protocol.history import History, Recorded, without_collector
 from livingai.runs.calls import CHECKPOINT, ROLE, RUN
@@ -82,6 +83,7 @@ class Recovery:
     retry_nodes: tuple[ExecutionNode, ...] = ()
 
 
+@had_other_keywords
 class RecoveryEngine:
     """Plans and carries out the recovery of executions that an engine's store knows.
 
@@ -136,8 +138,8 @@ class RecoveryEngine:
         again, in the order of the record; each output is recorded under its node.
 
         Raises:
-            What :meth:`recover` and the handler raise. If the handler raises for a tool, the tool
-            is recorded as FAILED; other nodes stay as they are.
+            Exception: what :meth:`recover` and the handler raise. If the handler raises for a tool,
+                the tool is recorded as FAILED; other nodes stay as they are.
         """
         return await drive(self.engine, self._replay(execution_id, handler, resolver))
 

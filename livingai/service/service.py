@@ -37,6 +37,8 @@ from livingai.stores.belonging import enter
 _log = logging.getLogger("livingai")
 #: Seconds that a service which hands over may take.
 _HAND_OVER_S = 60.0
+#: Seconds that the processes of a service may take to end after they have drained.
+_END_S = 20.0
 
 
 class Service:
@@ -179,12 +181,16 @@ class Service:
             + f"); see service.log there, nothing in {self.directory.path} was lost"
         )
 
-    def stop(self, drain: bool = True, timeout: float = 30.0) -> None:
-        """End the service. With ``drain`` what is queued is stored first (as far as the store
-        takes it); in any case what is not stored stays in the journals. Idempotent."""
-        process, self._process = self._process, None
+    def stop(self, drain: bool = True, timeout: float | None = None) -> None:
+        """End the service. With ``drain`` what is queued is stored first, for ``drain_s`` seconds
+        at most; in any case what is not stored stays in the journals. After ``timeout`` seconds
+        (None: 20 more than it may drain) its processes are killed. Idempotent, and where it was
+        interrupted it can be called again, to end at once for example."""
+        process = self._process
         if process is None:
             return
+        if timeout is None:
+            timeout = self.config.drain_s + _END_S
         assert process.stdin is not None
         process.send_signal(signal.SIGTERM if drain else signal.SIGQUIT)
         try:
@@ -192,6 +198,7 @@ class Service:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._process = None
         self._code = process.returncode
         if self._code == ExitCode.RECORDS_LEFT:
             _log.warning(
@@ -210,17 +217,22 @@ class Service:
         """How many accepted records wait in the journals now."""
         return waiting_records(self.directory)
 
+    @property
+    def supervisor_pid(self) -> int:
+        """Process id of the supervisor, a child of this process; 0: it is not started."""
+        return self._process.pid if self._process is not None else 0
+
     def wait(self) -> int:
         """Wait until the service ends by itself or is stopped from outside; its exit status."""
         return self._process.wait() if self._process is not None else 0
 
-    def status(self) -> ServiceStatus:
+    def status(self, timeout_s: float = 30.0) -> ServiceStatus:
         """What the service is doing; ``livingai status`` prints it.
 
         Raises:
             ServiceUnavailableError: none is running, or it does not answer.
         """
-        return ask_service(self.directory, self.store.url, STATUS)
+        return ask_service(self.directory, self.store.url, STATUS, timeout_s=timeout_s)
 
     def __enter__(self) -> Service:
         return self.start()

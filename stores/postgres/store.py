@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from livingai.errors import ConfigurationError
+from livingai.names_04 import had_other_keywords
 from livingai.stores.base import (
     Capabilities,
     CostLine,
@@ -53,6 +54,7 @@ class _Parts(NamedTuple):
     ranges: PostgresRanges
 
 
+@had_other_keywords
 class PostgresStore(Store):
     """Checkpoints in one schema of a PostgreSQL database. Cheap to build: nothing is connected to.
 

@@ -17,6 +17,7 @@ from livingai.errors import (
     StoreAuthenticationError,
     StoreFormatError,
 )
+from livingai.names_04 import had_other_keywords
 from livingai.stores.base import (
     Capabilities,
     CostLine,
@@ -51,6 +52,7 @@ SCHEMA_VERSION: Final = 1
 _MAX_WRITERS: Final = 4
 
 
+@had_other_keywords
 class RedisStore(Store):
     """Checkpoints in Redis or Valkey. Cheap to build: nothing is connected before it is used.
 

@@ -195,6 +195,8 @@ NAMES: Final = frozenset(
     | {"owners_by_claim", "nodes_by_id", "nodes_in_order"}
 )
 
+#: What livingai 0.4 has in its databases.
+_NAMES_OF_04: Final = {"nodes", "idx_nodes_id", "idx_nodes_execution"}
 #: The tables that are ours in a file that may have others', too.
 TABLES: Final = (
     *("executions", "owners", "nodes", "checkpoints", "blobs"),
@@ -223,6 +225,11 @@ def schema_version(connection: apsw.Connection, path: str) -> int:
         raise StoreFormatError(
             f"{path} belongs to another application (application_id {application:#x}, user_version "
             f"{version}); give livingai a file of its own"
+        )
+    if names >= _NAMES_OF_04:
+        raise StoreFormatError(
+            f"{path} is a database of livingai 0.4, which has another format; `livingai import "
+            "--from livingai-0.4 OLD NEW` brings what it holds into a new file"
         )
     if clash := sorted(names & NAMES):
         raise StoreFormatError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import threading
 import time
@@ -100,6 +101,55 @@ def read(agent: AgentSide, log: str = LOG) -> list[str]:
     for found in page:
         assert found.node.id == f"{log}/{found.state['name']}"
     return [found.state["name"] for found in page]
+
+
+def read_soon(agent: AgentSide, log: str = LOG) -> list[str]:
+    """As :func:`read`, without waiting for what this agent has appended itself; in small pages."""
+    names: list[str] = []
+    asked: NodeRange | None = NodeRange(limit=3)
+    while asked is not None:
+        [page] = SharedLog(agent.engine).pages_sync(log, [asked])
+        names += [found.state["name"] for found in page]
+        asked = page.rest
+    return names
+
+
+def read_soon_saying(agent: AgentSide, asked: str) -> list[str]:
+    """As :func:`read_soon`; makes the file ``asked`` when its first question is on its way."""
+    ask = agent.engine.stored_pages_sync
+
+    def saying(*arguments: Any) -> Any:
+        Path(asked).touch()
+        return ask(*arguments)
+
+    agent.engine.stored_pages_sync = saying  # type: ignore[method-assign,assignment]
+    return read_soon(agent)
+
+
+def append_and_read(agent: AgentSide, prefix: str, count: int, said: str) -> int:
+    """Append entries, and write each to the file ``said`` once it is accepted; between them, look
+    for all that anybody has written there. How many reads did not wait."""
+    log, path = SharedLog(agent.engine), Path(said)
+    quick, seed = 0, random.Random(prefix)
+    ask = agent.engine.stored_pages_sync
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal quick
+        quick += 1
+        return ask(*arguments)
+
+    agent.engine.stored_pages_sync = counted  # type: ignore[method-assign,assignment]
+    for number in range(count):
+        name = f"{prefix}-{number:04}"
+        log.append_sync(entry(name), {"name": name})
+        with path.open("a", encoding="utf-8") as told:
+            print(name, file=told, flush=True)
+        for _ in range(seed.randrange(3)):
+            accepted = path.read_text(encoding="utf-8").split()
+            [page] = log.pages_sync(LOG, [NodeRange(limit=10_000)])
+            missing = set(accepted) - {found.state["name"] for found in page}
+            assert not missing, f"{agent} does not see {sorted(missing)}"
+    return quick
 
 
 def in_order(agent: AgentSide, log: str = LOG) -> list[str]:

@@ -28,6 +28,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import Flag
 from livingai.queue.patch import is_patch
 from livingai.queue.record import RecordHeader
+from livingai.queue.tally import open_service_tally
 from livingai.service.logfile import trim_log
 from livingai.workers.dispatcher.agent_connection import Agent
 from livingai.workers.dispatcher.barriers import Barriers
@@ -68,7 +69,8 @@ class Dispatcher:
         self.config = config
         self.directory = directory
         self.started_at = time.time()
-        self.intake = Intake(directory)
+        self._tally = open_service_tally(directory)
+        self.intake = Intake(directory, self._tally)
         self.server = AgentServer(directory, config, self.intake, self)
         self.barriers = Barriers(self.intake, self)
         self.outcomes = Outcomes(directory.quarantine, self.intake, self.server, self)
@@ -78,6 +80,8 @@ class Dispatcher:
         self._bases = Bases(MAX_CHAIN if store.capabilities.embedded else MIN_CHAIN)
         self.inflight = 0
         self.inflight_bytes = 0
+        #: Turns of the main loop so far.
+        self._turns = 0
         #: The last turn has left records in the journals, for want of room.
         self._full = False
         #: Set while ending: done once what was accepted before is terminal.
@@ -92,7 +96,7 @@ class Dispatcher:
         )
         self.writers = [BatchWriter(config, self) for _ in range(config.writers)]
         self.requests = Requests(config, self)
-        self._journals = Journals(directory, self.intake, config.cache_bytes)
+        self._journals = Journals(directory, self.intake, config.cache_bytes, self._tally)
         self._ending = Ending(directory, config, self.intake, self)
         self._elsewhere = Elsewhere(self.writers[0].ask, self.tell_trouble)
         #: Set once the writers are up, and the compressors unless they start when needed.
@@ -105,9 +109,13 @@ class Dispatcher:
     def trouble(self) -> str:
         """Why writes are not stored now, what keeps dying, or what waits elsewhere; "" if all is
         well."""
-        writers = (writer.trouble for writer in self.writers if writer.trouble)
         other = self.intake.unreadable.trouble or self.requests.trouble or self._elsewhere.trouble
-        return next(writers, "") or other
+        return self._store_trouble or other
+
+    @property
+    def _store_trouble(self) -> str:
+        """Why the store takes no writes now; "" while it does."""
+        return next((writer.trouble for writer in self.writers if writer.trouble), "")
 
     def misplaced(self, since_ns: int) -> LivingAIError | None:
         """The error if the store is not the one which the directory's records were accepted for, or
@@ -200,6 +208,7 @@ class Dispatcher:
 
     def _turn(self) -> int:
         """Take what is there and hand it on; how many records that were."""
+        self._turns += 1
         taken = 0
         room = _MAX_INFLIGHT - self.inflight
         if self.inflight_bytes < _MAX_INFLIGHT_BYTES:
@@ -394,6 +403,8 @@ class Dispatcher:
             outcomes={str(s): count for s, count in self.outcomes.counts.items()},
             trouble=self.trouble,
             flow=flow_through(list(feeds), self.writers),
+            store_trouble=self._store_trouble,
+            turns=self._turns,
         )
 
     async def watched(self, number: int, wait_s: float) -> WatchedPage:
@@ -433,6 +444,8 @@ class Dispatcher:
         self.outcomes.set_damage_aside()
         left = self._journals.retire_all()
         self.intake.close()
+        if self._tally is not None:
+            self._tally.close()
         self._ending.close()
         self._wakeups.close()
         asked = self._drained

@@ -14,8 +14,6 @@ from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.ports import EndingPort
 
 _log = logging.getLogger("livingai.service")
-#: Seconds that a stopping service takes to drain before it leaves the rest in the journals.
-_GRACE_S: Final = 10.0
 #: Seconds that the agent which started the service may take to connect.
 _WELCOME_S: Final = 2.0
 
@@ -86,7 +84,7 @@ class Ending:
         """Whether a stopping service has waited long enough for the store."""
         now = time.monotonic()
         if not self._stop_by:
-            self._stop_by = now + _GRACE_S
+            self._stop_by = now + self._config.drain_s
         return now >= self._stop_by
 
     def _moved_to(self) -> str | None:

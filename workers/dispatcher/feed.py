@@ -27,6 +27,7 @@ from livingai.queue.patch import is_patch, state_bytes
 from livingai.queue.record import RecordHeader, pack_outcome, read_outcome
 from livingai.queue.segment import segment_name, segment_numbers
 from livingai.queue.tail import Damage, Found, JournalTail
+from livingai.queue.tally import ServiceTally
 from livingai.workers.encoding_task import EncodingResult, EncodingTask
 
 _log = logging.getLogger("livingai.service")
@@ -54,6 +55,7 @@ class Item:
         "feed",
         "firm",
         "header",
+        "outcome",
         "overtaken",
         "patch",
         "ready",
@@ -86,6 +88,8 @@ class Item:
         #: Encoded, or needs no encoding: it may be written.
         self.ready = False
         self.done = False
+        #: Status code and latency in microseconds, once it is done.
+        self.outcome = (0, 0)
         #: Broken compressor pools and dead writers that it was part of.
         self.breaks = 0
         self.attempts = 0
@@ -115,8 +119,10 @@ class Item:
 class Feed:
     """One journal, as the service sees it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, tally: ServiceTally | None = None) -> None:
+        """``tally`` counts what the cursor passes."""
         self.path = path
+        self._tally = tally
         self.tail = JournalTail(path)
         try:
             self.cursor = self._open_cursor()
@@ -344,6 +350,7 @@ class Feed:
     def settle(self, item: Item, status: int, latency_us: int) -> int:
         """Write a record's outcome into the journal; the outcome word."""
         item.done = True
+        item.outcome = status, latency_us
         item.encoded = None
         self._moved = True
         outcome = (item.at, item.header.lsn, status, latency_us)
@@ -386,18 +393,32 @@ class Feed:
         """A record was found terminal: the cursor may move."""
         self._moved = True
 
+    def pass_done(self) -> bool:
+        """Take the first records that are terminal out of the flight and count them; the cursor may
+        pass them now. False: an outcome could not be written."""
+        if self._moved and not self._write_again():
+            return False
+        tally = self._tally
+        while self.inflight and self.inflight[0].done:
+            last = self.inflight.popleft()
+            self._passed = last.header.lsn, last.end
+            if tally is not None:
+                tally.passed(self.journal_id, last.header.lsn, *last.outcome)
+        if tally is not None:
+            tally.waited(self.journal_id, self.tail.control.waited_us)
+        return True
+
     def advance(self) -> bool:
         """Move the cursor over what is terminal. False: it, or an outcome, could not be written
         now; call it again, or the owner of a full journal would wait for ever."""
         if not self._moved:
             return True
-        if not self._write_again():
+        if not self.pass_done():
             return False
-        while self.inflight and self.inflight[0].done:
-            last = self.inflight.popleft()
-            self._passed = last.header.lsn, last.end
         if self._passed is not None:
             try:
+                if self._tally is not None:
+                    self._tally.write()
                 failpoint("dispatcher.before_cursor")
                 self.cursor.write(*self._passed)
             except OSError as error:

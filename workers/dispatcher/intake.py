@@ -28,6 +28,7 @@ from livingai.errors import CorruptRecordError, LivingAIError
 from livingai.queue.directory import StateDirectory
 from livingai.queue.index import Index
 from livingai.queue.lock import boot_id
+from livingai.queue.tally import ServiceTally
 from livingai.workers.dispatcher.feed import Feed, Item
 from livingai.workers.dispatcher.unreadable import Unreadable
 
@@ -45,8 +46,10 @@ _Order = tuple[tuple[int, int], int]
 class Intake:
     """The journals of a directory; see the rules above."""
 
-    def __init__(self, directory: StateDirectory) -> None:
+    def __init__(self, directory: StateDirectory, tally: ServiceTally | None = None) -> None:
+        """``tally`` counts the records that the cursors pass."""
         self._directory = directory
+        self._tally = tally
         self.feeds: dict[str, Feed] = {}
         self.unreadable = Unreadable()
         #: Folders that are no journals.
@@ -92,7 +95,7 @@ class Intake:
 
     def _open(self, path: str) -> None:
         try:
-            feed = Feed(path)
+            feed = Feed(path, self._tally)
             feed.check_owner()
         except FileNotFoundError:
             self.unreadable.forget(path)

@@ -14,6 +14,7 @@ from livingai.failpoint import failpoint
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_alive
+from livingai.queue.tally import ServiceTally
 from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.dispatcher.intake import Intake
 
@@ -44,8 +45,16 @@ def is_journal_litter(path: str) -> bool:
 class Journals:
     """Looks after the journals of a state directory, from their owner's death to their removal."""
 
-    def __init__(self, directory: StateDirectory, intake: Intake, cache_bytes: int) -> None:
-        """``cache_bytes``: size of all drained journals of dead owners that are kept."""
+    def __init__(
+        self,
+        directory: StateDirectory,
+        intake: Intake,
+        cache_bytes: int,
+        tally: ServiceTally | None = None,
+    ) -> None:
+        """``cache_bytes``: size of all drained journals of dead owners that are kept; ``tally``
+        forgets those that are removed."""
+        self._tally = tally
         self._directory = directory
         self._intake = intake
         self._cache_bytes = cache_bytes
@@ -58,7 +67,10 @@ class Journals:
         done."""
         self._intake.refresh()
         for feed in self._intake.feeds.values():
+            feed.pass_done()  # what owners have waited
             feed.advance()  # what could not be written before
+        if self._tally is not None:
+            self._tally.write()
         began = time.monotonic()
         if not now and began - self._checked < _OWNER_CHECK_S:
             return False
@@ -89,12 +101,18 @@ class Journals:
                 self._remove(feed)
 
     def _remove(self, feed: Feed) -> None:
+        feed.pass_done()
+        if self._tally is not None:
+            self._tally.write()
         failpoint("dispatcher.before_retire")
         del self._intake.feeds[feed.path]
         try:
             feed.close(remove=True)
         except OSError as error:
             _log.warning("the journal %s cannot be removed: %s", feed.path, error)
+        else:
+            if self._tally is not None:
+                self._tally.forget(feed.journal_id)
 
     def retire_all(self) -> list[str]:
         """The service ends: remove all drained journals of dead owners. The result are the journals

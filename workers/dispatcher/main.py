@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import traceback
@@ -33,7 +34,10 @@ def main() -> int:
 
         code, words = serve(parent, deaths, writer)
     except Exception as error:
-        traceback.print_exc()
+        if logging.getLogger().handlers:
+            logging.getLogger("livingai.service").exception("the dispatcher ends")
+        else:
+            traceback.print_exc()
         words = {"error": f"{type(error).__name__}: {error}"[:4000]}
     _say(fd, words)
     return code

@@ -61,9 +61,9 @@ class Outcomes:
 
     def known(self, item: Item) -> bool:
         """Whether an earlier life of the service has settled the record; the cursor may move."""
-        if item.feed.outcome_of(item) is None:
+        if (outcome := item.feed.outcome_of(item)) is None:
             return False
-        item.done = True
+        item.done, item.outcome = True, outcome
         item.feed.skip()
         self._untold.setdefault(item.feed, [])
         return True
@@ -93,6 +93,8 @@ class Outcomes:
         if not self._untold:
             return
         untold, self._untold = self._untold, {}
+        for feed in untold:  # counted together, so that the tally is written once
+            feed.pass_done()
         for feed, outcomes in untold.items():
             if not feed.advance():
                 self._untold[feed] = []

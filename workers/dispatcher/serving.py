@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from typing import Any
@@ -23,6 +22,7 @@ from livingai.queue.directory import StateDirectory
 from livingai.queue.lock import OwnerLock, owner_identity
 from livingai.queue.removal import remove_if_stored
 from livingai.queue.waiting import waiting_records
+from livingai.service.logfile import log_to_stderr
 from livingai.workers.dispatcher.dispatcher import Dispatcher
 from livingai.workers.dispatcher.ending import Farewell
 from livingai.workers.dispatcher.spawning import Spawned
@@ -78,7 +78,6 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
     raise_descriptor_limit()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides when to stop
-    logging.basicConfig(format="%(asctime)s service %(levelname)s %(message)s", level=logging.INFO)
     line = b""
     while not line.endswith(b"\n"):
         chunk = os.read(0, 65536)
@@ -86,13 +85,14 @@ def serve(parent: int, deaths: int, writer: Spawned | None) -> tuple[int, dict[s
             return ExitCode.FAILED, {}
         line += chunk
     config = ServiceConfig.from_dict(json.loads(line))
+    log_to_stderr("service", config.log_format)
     threading.Thread(target=_watch_parent, daemon=True).start()
     directory = StateDirectory(config.directory)
     directory.ensure(config.spec().build().url)
     lock = _take_over(directory)
     if lock is None:
         pid = owner_identity(directory.lock).get("pid")
-        sys.stderr.write(f"{ServiceRunningError()} (process {pid})\n")
+        _log.error("%s (process %s)", ServiceRunningError(), pid)
         return ExitCode.RUNNING, {}
     try:
         import uvloop  # noqa: PLC0415 - the service's choice, not its importers'

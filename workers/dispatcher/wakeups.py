@@ -13,7 +13,9 @@ Rules:
    turn that found records the word is HASTE: only who waits for an outcome, or has too little
    time, sends a message, and the records of all others are taken together at the end of that time.
    Only for so long that twice ``linger_s``, the least budget of a record that may be left, is time
-   enough for twice the longest that storing took within the last seconds, too.
+   enough for twice the longest that storing took within the last seconds, too; but for a fifth of
+   ``linger_s`` in any case: where storing is slow because the machine is busy, waking three
+   processes for each record would make it slower still.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from livingai.queue.opening import open_binary
 _log = logging.getLogger("livingai.service")
 #: More records in a turn than this are part of a burst.
 _FEW = 2
+#: The part of ``linger_s`` for which it lingers however long storing takes.
+_LEAST = 0.2
 #: After so many seconds the longest time that storing took counts for half.
 _HALF_LIFE_S = 2.0
 
@@ -95,7 +99,8 @@ class Wakeups:
         """Wait until the next turn, the last one having found so many records."""
         if taken:
             spare_s = 2 * self._linger_s - 2 * self._slowest_now(self._began)
-            self._linger_until = self._began + min(self._linger_s, spare_s)
+            linger_s = max(_LEAST * self._linger_s, min(self._linger_s, spare_s))
+            self._linger_until = self._began + linger_s
         if taken > _FEW:
             self._words[ServiceWord.WAITING] = WakeFor.NOTHING
             await asyncio.sleep(0)

@@ -19,6 +19,7 @@ from livingai.config import ServiceConfig
 from livingai.failpoint import enter_process
 from livingai.protocol.error_parts import error_parts
 from livingai.protocol.frames import REVISION, FrameBuffer, Message, frame, revision_of
+from livingai.service.logfile import log_to_stderr
 from livingai.workers.process import die_with_parent, leave_signals_to_parent, yield_to_agents
 from livingai.workers.store.role import Role
 
@@ -56,7 +57,6 @@ def main() -> int:
     leave_signals_to_parent()
     die_with_parent(parent)
     yield_to_agents()
-    logging.basicConfig(format=f"%(asctime)s {role} %(levelname)s %(message)s")
     # OSError: the dispatcher is gone.
     with contextlib.suppress(OSError), socket.socket(fileno=fd) as sock:
         cls = _class_of(role)  # imported while the dispatcher is still on its way
@@ -65,6 +65,7 @@ def main() -> int:
         if greeting is None:
             return 0
         _, config, *more = greeting
+        log_to_stderr(role, config.get("log_format", "text"), logging.WARNING)
         revision = revision_of(more)  # a dispatcher may have been started by an earlier livingai
         with contextlib.closing(
             _build(cls, ServiceConfig.from_dict(config), sock, revision)

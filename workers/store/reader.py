@@ -122,6 +122,10 @@ class ReaderRole(Role):
             room -= size
         return pages
 
+    def do_stored_pages(self, *arguments: Any) -> list[Any]:
+        """As :meth:`do_node_pages`; the dispatcher has not waited for what is queued."""
+        return self.do_node_pages(*arguments)
+
     def _decoder(self, execution_id: str, max_bytes: int) -> StateDecoder:
         return StateDecoder(self._open(), execution_id, max_bytes=max_bytes, remembered=_REMEMBERED)
 

@@ -7,15 +7,17 @@ a compressor has encoded it; one that is encoded quickly is encoded here.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from livingai import codecs, serial
 from livingai.config import ServiceConfig
-from livingai.errors import CorruptRecordError, StoreUnavailableError
+from livingai.errors import CorruptRecordError, StoreError, StoreUnavailableError
 from livingai.failpoint import failpoint
 from livingai.node import NodeField
+from livingai.queue.counters import BATCH, COMMIT, StoreCounter
 from livingai.queue.directory import StateDirectory
 from livingai.queue.layout import (
     ExtensionKey,
@@ -26,7 +28,8 @@ from livingai.queue.layout import (
 from livingai.queue.patch import blob_of, state_bytes, with_state
 from livingai.queue.record import Record, parse_header, read_record, read_sections
 from livingai.queue.segment_cache import SegmentCache
-from livingai.stores.base import Row, RowStatus, Store
+from livingai.queue.tally import STORE_TALLY, StoreTally
+from livingai.stores.base import Row, RowResult, RowStatus, Store
 from livingai.stores.elsewhere import look_elsewhere
 from livingai.workers.encoding import Unencoded, encode_quickly
 from livingai.workers.encoding_task import AS_IT_IS, EncodingTask
@@ -50,6 +53,8 @@ class WriterRole(Role):
         super().__init__(store, directory)
         self._codec = codec
         self._segments = SegmentCache()
+        self._tally: StoreTally | None = None
+        self._uncounted = False
 
     @classmethod
     def of(cls, config: ServiceConfig) -> WriterRole:
@@ -105,7 +110,7 @@ class WriterRole(Role):
             except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
                 left[number] = DAMAGED, str(error)
         failpoint("writer.before_commit")
-        done = self._open().commit(rows) if rows else []
+        done = self._commit(rows) if rows else []
         failpoint("writer.after_commit")
         now = time.monotonic_ns()
         results = zip(rows, done, strict=True)
@@ -127,6 +132,44 @@ class WriterRole(Role):
             }
         )
         return answer
+
+    def _commit(self, rows: list[Row]) -> list[RowResult]:
+        """Have the store commit rows, and count that (``store.tally``)."""
+        try:
+            store = self._open()
+            began_ns = time.monotonic_ns()
+            done = store.commit(rows)
+        except StoreError:
+            self._count({StoreCounter.FAILED: 1})
+            raise
+        took_us = (time.monotonic_ns() - began_ns) // 1000
+        blobs = [
+            (row.raw_bytes, len(row.blob))
+            for row, result in zip(rows, done, strict=True)
+            if result.status == RowStatus.STORED and row.blob is not None
+        ]
+        self._count({
+            StoreCounter.ROWS: len(rows),
+            StoreCounter.COMMIT_US: took_us,
+            StoreCounter.RAW_BYTES: sum(raw for raw, _ in blobs),
+            StoreCounter.STORED_BYTES: sum(stored for _, stored in blobs),
+            COMMIT.place(took_us): 1,
+            BATCH.place(len(rows)): 1,
+        })  # fmt: skip
+        return done
+
+    def _count(self, more: dict[int, int]) -> None:
+        """Add to the tally of all writers. Where that fails it is said once, and not counted."""
+        if self._directory is None:
+            return
+        try:
+            if self._tally is None:
+                self._tally = StoreTally(os.path.join(self._directory.path, STORE_TALLY))
+            self._tally.add(more)
+        except OSError as error:
+            if not self._uncounted:
+                _log.warning("metrics of the store are not counted: %s", error)
+            self._uncounted = True
 
     def _keep_places(self, claims: Iterable[tuple[str, str]]) -> None:
         """Claim for rows that are about to be quarantined. A refused row claims nothing; if its
@@ -179,6 +222,7 @@ class WriterRole(Role):
             raise ValueError("its epoch or its number within the claim is out of range")
         wire: Any = serial.unpack(node)
         tags: Any = serial.unpack(ext) if ext else {}
+        tags.pop(ExtensionKey.TRACE, None)
         owner = tags.pop(ExtensionKey.OWNER, None) or owner_token(header.journal_id, header.claim)
         return Row(
             execution_id=wire[NodeField.EXECUTION_ID], node_id=wire[NodeField.ID], claim=owner,
@@ -208,3 +252,5 @@ class WriterRole(Role):
     def close(self) -> None:
         super().close()
         self._segments.close()
+        if self._tally is not None:
+            self._tally.close()

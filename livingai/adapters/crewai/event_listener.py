@@ -30,7 +30,8 @@ from crewai.events.types.tool_usage_events import (
 from crewai.utilities.serialization import to_serializable
 
 from livingai import serial
-from livingai.asked import check_text, shown
+from livingai.adapters.arguments import check_engine
+from livingai.asked import check_text
 from livingai.engine.engine import CheckpointEngine
 from livingai.errors import ConfigurationError, StateEncodingError
 from livingai.node import ErrorInfo, ExecutionNode, NodeType, Status
@@ -57,8 +58,7 @@ class LivingAIEventListener(BaseEventListener):
     """
 
     def __init__(self, engine: CheckpointEngine, execution_id: str) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
+        check_engine(engine)
         check_text(execution_id, "execution_id")
         if not execution_id:
             raise ConfigurationError("execution_id must not be empty")

@@ -55,11 +55,9 @@ class _Loaded:
 class LivingAIFlowPersistence(FlowPersistence):
     """Keeps flows in an engine's store; the engine stays the caller's to close.
 
-    Args:
-        engine: where to. None: that of a living persistence with the same ``namespace``; so CrewAI
-            can make one from what it has written of a flow.
-        namespace: flows of different namespaces have nothing to do with each other.
-        durability: what each save waits for; by default the engine's level.
+    ``engine`` None is that of a living persistence with the same ``namespace``; so CrewAI can make
+    one from what it has written of a flow. Flows of different namespaces have nothing to do with
+    each other. ``durability`` is what each save waits for; by default the engine's level.
 
     Thread-safe. A state is a dict of values that :func:`livingai.serial.pack` takes (it comes back
     with these types) and of pydantic models, which are stored, as a state that is a model, as

@@ -18,6 +18,7 @@ from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
 from pydantic import ValidationError
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.google_adk.entries import FRAMEWORK, plain, unique
 from livingai.adapters.names import behind_prefix, execution_name, part_name
 from livingai.adapters.shared_log import SharedLog
@@ -64,18 +65,14 @@ class LivingAIPlugin(BasePlugin):
         on_doubt: InDoubt = "raise",
         durability: Durability | None = None,
     ) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
+        check_engine(engine)
         if isinstance(idempotent, str):
             raise ConfigurationError(f"idempotent is a list of names, not {shown(idempotent)}")
         if on_doubt not in get_args(InDoubt):
             raise ConfigurationError(
                 f"on_doubt must be one of {', '.join(get_args(InDoubt))}, not {shown(on_doubt)}"
             )
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_durability(durability)
         super().__init__(name)
         self._log = SharedLog(engine)
         self._idempotent = frozenset(idempotent)

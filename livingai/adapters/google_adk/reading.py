@@ -56,7 +56,7 @@ async def find(
     page_size = _PAGE if since is None else _RECENT_PAGE
     if limit is not None:
         page_size = min(page_size, limit or 1)
-    start, page = await log.node_pages(
+    start, page = await log.pages(
         execution_id, [first_range(execution_id), newest_range(execution_id, page_size)]
     )
     first = read_first(start)
@@ -96,7 +96,7 @@ async def _collect(
             return newest, events[::-1]
         if page.rest is None:
             return newest or place_of_first(first), events[::-1]
-        page = await log.nodes_between(execution_id, page.rest)
+        (page,) = await log.pages(execution_id, [page.rest])
 
 
 async def state_at(
@@ -105,7 +105,7 @@ async def state_at(
     """The session's own state at a place."""
     if place.state_at == first.id:
         return first.state
-    page = await log.nodes_between(execution_id, node_range(place.state_at))
+    (page,) = await log.pages(execution_id, [node_range(place.state_at)])
     if not page.nodes:
         raise CorruptRowError(
             f"{execution_id} has lost {place.state_at}, which has the session's state; was it "

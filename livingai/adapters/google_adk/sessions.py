@@ -18,15 +18,14 @@ from google.adk.sessions.base_session_service import (
 from google.adk.sessions.session import Session
 from google.adk.sessions.state import State
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.google_adk import entries, reading
 from livingai.adapters.google_adk.appending import EXISTENCE, SessionWriter
 from livingai.adapters.google_adk.entries import StateDict
 from livingai.adapters.google_adk.scopes import SharedStates, app_execution, user_execution
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.turns import Turns
-from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ConfigurationError
 from livingai.outcome import Durability
 
 #: Sessions that are read at once for a list.
@@ -47,12 +46,8 @@ class LivingAISessionService(BaseSessionService):
     """
 
     def __init__(self, engine: CheckpointEngine, *, durability: Durability | None = None) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_engine(engine)
+        check_durability(durability)
         self._log = SharedLog(engine)
         self._durability = durability
         self._begin()

@@ -12,6 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.langgraph.run_record import RunRecord
 from livingai.adapters.langgraph.run_values import (
     last_name,
@@ -89,16 +90,12 @@ class LivingAICallbackHandler(BaseCallbackHandler):
         durability: Durability | None = None,
         raise_error: bool = True,
     ) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
+        check_engine(engine)
         if run_id is not None:
             check_text(run_id, "run_id")
         if isinstance(idempotent, str):
             raise ConfigurationError(f"idempotent is a list of names, not {shown(idempotent)}")
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_durability(durability)
         self.raise_error = raise_error
         # In an event loop a record is written at once, unless it waits for a disk or a database.
         level = engine.config.durability if durability is None else durability

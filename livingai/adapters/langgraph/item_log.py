@@ -16,15 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.langgraph.item_names import ItemNames, Namespace, group_of
 from livingai.adapters.langgraph.items import ItemChange, StoredItem
 from livingai.adapters.moments import MOMENT_CHARS, Moments
 from livingai.adapters.names import behind_prefix
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.steps import Step, Steps
-from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ConfigurationError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Durability
 from livingai.protocol.ranges import NodePage
@@ -51,12 +50,8 @@ class ItemLog:
     def __init__(
         self, engine: CheckpointEngine, names: ItemNames, durability: Durability | None = None
     ) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_engine(engine)
+        check_durability(durability)
         self.engine = engine
         self.names = names
         self.log = SharedLog(engine)
@@ -100,9 +95,7 @@ class ItemLog:
         for at in range(0, len(groups), _AT_ONCE):
             part = groups[at : at + _AT_ONCE]
             asked = [NodeRange(g, behind_prefix(g), _FEW, states=False) for g in part]
-            pages: list[NodePage] = yield Step(
-                self.log, "node_pages", self.names.execution_id, asked
-            )
+            pages: list[NodePage] = yield Step(self.log, "pages", self.names.execution_id, asked)
             for group, page in zip(part, pages, strict=True):
                 item = StoredItem(group)
                 self._saw(page)
@@ -123,7 +116,8 @@ class ItemLog:
         return ItemWalk(self._page, start, skip)
 
     def _page(self, asked: NodeRange) -> Steps[NodePage]:
-        page: NodePage = yield Step(self.log, "nodes_between", self.names.execution_id, asked)
+        pages: list[NodePage] = yield Step(self.log, "pages", self.names.execution_id, [asked])
+        [page] = pages
         self._saw(page)
         return page
 

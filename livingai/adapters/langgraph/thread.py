@@ -85,10 +85,9 @@ class Thread:
             start, behind_prefix(start), _LIKELY_WRITES, backwards=True, states=False
         )
         # Entries are read before states: so a state is there, or a newer one is.
-        marked, entries, loaded, writes = yield from self._pages([_marks(own), two, newest, likely])
+        marked, entries, loaded, writes = yield from self._soon([_marks(own), two, newest, likely])
         if marked:
-            marks = yield from self._marks_of(own, marked)
-            return (yield from self._newest((yield from self._layers(marks)), namespace))
+            return (yield from self._newest((yield from self.layers()), namespace))
         if not entries:
             return None
         head = entries.nodes[0]
@@ -98,7 +97,7 @@ class Thread:
         if ids.count(place[1]) > 1 or [each.node.id for each in loaded] != [head.node.id]:
             return (yield from self._newest([layer], namespace))
         if writes.rest is not None and writes.nodes[-1].node.id >= prefix(own, "w", *place):
-            (writes,) = yield from self._pages([exactly(own, "w", *place)])
+            (writes,) = yield from self._soon([exactly(own, "w", *place)])
         else:
             writes = NodePage(writes.nodes)
         return (yield from self._complete(place, layer, loaded, writes))
@@ -119,10 +118,9 @@ class Thread:
         asked = [_marks(own), exactly(own, "c", *place),
                  exactly(own, "c", *place, limit=1, states=True),
                  exactly(own, "w", *place)]  # fmt: skip
-        marked, entries, loaded, writes = yield from self._pages(asked)
+        marked, entries, loaded, writes = yield from self._soon(asked)
         if marked:
-            layers = yield from self._layers((yield from self._marks_of(own, marked)))
-            return (yield from self._of_layers(place, layers))
+            return (yield from self._of_layers(place, (yield from self.layers())))
         if not entries:
             return None
         layer = NO_MARKS.own_layer(own)
@@ -200,13 +198,7 @@ class Thread:
 
     def marks(self) -> Steps[Marks]:
         """The marks of the thread's own log."""
-        return (yield from self._marks_of(self.execution_id))
-
-    def _marks_of(
-        self, execution_id: str, page: NodePage | None = None, upto: Version | None = None
-    ) -> Steps[Marks]:
-        """The marks of a log, of which ``page`` is the first page."""
-        return (yield from marks_of(self.log, execution_id, page, upto))
+        return (yield from marks_of(self.log, self.execution_id))
 
     def _layers(self, marks: Marks) -> Steps[list[Layer]]:
         layers = [marks.own_layer(self.execution_id)]
@@ -217,7 +209,7 @@ class Thread:
                 raise CorruptRowError(
                     f"the thread {self.execution_id} is made of more than {MAX_LAYERS} logs"
                 )
-            theirs = yield from self._marks_of(copy.source, upto=copy.upto)
+            theirs = yield from marks_of(self.log, copy.source, copy.upto)
             layer = theirs.own_layer(copy.source, copy.upto)
             layer = layer._replace(hidden=layer.hidden + hidden)
             if layer in layers:
@@ -225,6 +217,12 @@ class Thread:
             layers.append(layer)
             waiting += [(each, theirs.for_copy(each) + hidden) for each in theirs.copied]
         return layers
+
+    def _soon(self, asked: Sequence[NodeRange]) -> Steps[list[NodePage]]:
+        """Pages of the own log, whose versions may not be those of the store: where marks are among
+        them, which refer to versions, they are read once more."""
+        pages: list[NodePage] = yield Step(self.log, "pages", self.execution_id, asked)
+        return pages
 
     def _pages(
         self, asked: Sequence[NodeRange], execution_id: str | None = None
@@ -235,13 +233,9 @@ class Thread:
         return pages
 
 
-def marks_of(
-    log: SharedLog, execution_id: str, page: NodePage | None = None, upto: Version | None = None
-) -> Steps[Marks]:
-    """The marks of a log, of which ``page`` is the first page (None: it was not read yet); of those
-    whose version is not above ``upto``."""
-    if page is None:
-        page = yield Step(log, "nodes_between", execution_id, _marks(execution_id))
+def marks_of(log: SharedLog, execution_id: str, upto: Version | None = None) -> Steps[Marks]:
+    """The marks of a log whose version is not above ``upto``."""
+    page: NodePage = yield Step(log, "nodes_between", execution_id, _marks(execution_id))
     nodes: list[RangedNode] = yield from rest_of(log, execution_id, page)
     return read_marks(nodes, upto)
 

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from agents import RunHooks
 
+from livingai.adapters.arguments import check_durability
 from livingai.adapters.names import execution_name
 from livingai.adapters.openai_agents.arguments import (
     FRAMEWORK,
     MOMENTS,
-    check_durability,
     check_place,
 )
 from livingai.adapters.shared_log import SharedLog

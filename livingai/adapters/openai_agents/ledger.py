@@ -108,7 +108,7 @@ class ToolLedger:
         Raises:
             InDoubtError: the call was begun before, and nobody knows how it ended.
             DivergenceError, FencedError: as ``engine.run``.
-            What the tool raises, or has raised.
+            Exception: what the tool raises, or has raised.
         """
         digest = call_digest(tool, arguments)
         execution_id = await self._execution_of(call_id, digest)

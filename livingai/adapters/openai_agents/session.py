@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 from agents.memory import SessionSettings
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
+from livingai.adapters.arguments import check_durability
 from livingai.adapters.names import behind_prefix, execution_name
 from livingai.adapters.openai_agents.arguments import (
     FRAMEWORK,
     MOMENTS,
-    check_durability,
     check_place,
 )
 from livingai.adapters.openai_agents.items import decode_items, encode, without_orphans
@@ -190,7 +190,7 @@ class LivingAISession:
         entries = NodeRange(self._entries, behind_prefix(self._entries), _PAGE)
         marks = NodeRange(self._marks, behind_prefix(self._marks), MAX_NODES, states=False)
         # In this order: an item that is popped in between was there when it was read.
-        first, marked = await self._log.node_pages(self.execution_id, [entries, marks])
+        first, marked = await self._log.pages(self.execution_id, [entries, marks])
         items = self._items(first)
         async for page in self._rest(first):
             items += self._items(page)
@@ -203,20 +203,23 @@ class LivingAISession:
         """The newest ``count`` items, oldest first."""
         found: list[_Item] = []
         size = min(max(count, _FEW), _PAGE)
-        asked: NodeRange | None = NodeRange(
-            self._entries, behind_prefix(self._entries), size, backwards=True
-        )
+        asked = NodeRange(self._entries, behind_prefix(self._entries), size, backwards=True)
         behind = behind_prefix(self._marks)
-        while asked is not None and len(found) < count:
-            page = await self._log.nodes_between(self.execution_id, asked)
+        # Most sessions have no marks, or few: then all of them come along with the first items.
+        all_marks = NodeRange(self._marks, behind, MAX_NODES, states=False)
+        page, marked = await self._log.pages(self.execution_id, [asked, all_marks])
+        known = self._popped(marked) if marked.rest is None else None
+        while True:
             items = self._items(page, backwards=True)
-            if items:
+            popped = known
+            if popped is None and items:
                 first = f"{self._marks}{items[-1].entry}"
                 popped = await self._popped_between(first, behind)
-                found += [item for item in items if item.name not in popped]
                 behind = first
-            asked = page.rest
-        return found[:count][::-1]
+            found += [item for item in items if item.name not in (popped or ())]
+            if page.rest is None or len(found) >= count:
+                return found[:count][::-1]
+            (page,) = await self._log.pages(self.execution_id, [page.rest])
 
     def _items(self, page: NodePage, *, backwards: bool = False) -> list[_Item]:
         """The items of a page of entries, in its order, which may be ``backwards``."""
@@ -230,7 +233,7 @@ class LivingAISession:
 
     async def _rest(self, page: NodePage) -> AsyncIterator[NodePage]:
         while page.rest is not None:
-            page = await self._log.nodes_between(self.execution_id, page.rest)
+            (page,) = await self._log.pages(self.execution_id, [page.rest])
             yield page
 
     def _popped(self, page: NodePage) -> set[str]:
@@ -238,8 +241,8 @@ class LivingAISession:
         return {each.node.id.removeprefix(self._marks).partition("/")[0] for each in page}
 
     async def _popped_between(self, first: str, behind: str) -> set[str]:
-        page = await self._log.nodes_between(
-            self.execution_id, NodeRange(first, behind, MAX_NODES, states=False)
+        (page,) = await self._log.pages(
+            self.execution_id, [NodeRange(first, behind, MAX_NODES, states=False)]
         )
         popped = self._popped(page)
         async for more in self._rest(page):

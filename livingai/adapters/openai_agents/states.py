@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from agents import RunState
 
+from livingai.adapters.arguments import check_durability
 from livingai.adapters.names import behind_prefix, execution_name
 from livingai.adapters.openai_agents.arguments import (
     FRAMEWORK,
     MOMENTS,
-    check_durability,
     check_place,
 )
 from livingai.adapters.openai_agents.items import decode, encode

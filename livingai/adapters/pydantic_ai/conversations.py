@@ -14,14 +14,13 @@ from pydantic_ai.conversation_store import (
     ConversationStore,
 )
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.pydantic_ai import saves
 from livingai.adapters.pydantic_ai.chains import ConversationPlace, find_entry, read_chain
 from livingai.adapters.pydantic_ai.conversation_log import ConversationLog
 from livingai.adapters.pydantic_ai.saves import SavedRecord, conversation_execution
 from livingai.adapters.shared_log import SharedLog
-from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ConfigurationError
 from livingai.node import ExecutionNode, Status
 from livingai.outcome import Durability
 from livingai.stores.records import ExecutionFilter
@@ -45,12 +44,8 @@ class LivingAIConversationStore(ConversationStore):
     """
 
     def __init__(self, engine: CheckpointEngine, *, durability: Durability | None = None) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_engine(engine)
+        check_durability(durability)
         self._shared = SharedLog(engine)
         self._durability = durability
         self._begin()

@@ -15,6 +15,7 @@ from pydantic_ai_harness.step_persistence import (
     ToolEffectRecord,
 )
 
+from livingai.adapters.arguments import check_durability, check_engine
 from livingai.adapters.names import behind_prefix, part_name
 from livingai.adapters.owned_log import OwnedLog
 from livingai.adapters.pydantic_ai_harness.records import (
@@ -32,9 +33,7 @@ from livingai.adapters.pydantic_ai_harness.records import (
 )
 from livingai.adapters.shared_log import SharedLog
 from livingai.adapters.turns import Turns
-from livingai.asked import shown
 from livingai.engine.engine import CheckpointEngine
-from livingai.errors import ConfigurationError
 from livingai.node import ExecutionNode, NodeType, Status
 from livingai.outcome import Durability
 from livingai.protocol.ranges import RangedNode
@@ -61,12 +60,8 @@ class LivingAIStepStore:
     """
 
     def __init__(self, engine: CheckpointEngine, *, durability: Durability | None = None) -> None:
-        if not isinstance(engine, CheckpointEngine):
-            raise ConfigurationError(f"engine must be a CheckpointEngine, not {shown(engine)}")
-        if durability is not None and not isinstance(durability, Durability):
-            raise ConfigurationError(
-                f"durability must be a livingai.Durability or None, not {shown(durability)}"
-            )
+        check_engine(engine)
+        check_durability(durability)
         self._log = SharedLog(engine)
         self._owned = OwnedLog(self._log)
         self._durability = durability

@@ -3,7 +3,11 @@ was accepted is lost. A machine is a state directory: two share nothing but the 
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from tests.support.sqlite import refuse
 from tests.support.waiting import frozen, until
 
 WRITERS = range(4)
+SEED = int(os.environ.get("LIVINGAI_SEED", "0")) or random.SystemRandom().getrandbits(32)
 #: Stores that several machines can use.
 on_servers = pytest.mark.parametrize(
     "url",
@@ -112,6 +117,53 @@ def test_what_one_has_appended_another_reads(state_dir: Place) -> None:
             assert reader.call(log_acts.read) == expected
 
 
+def test_a_read_does_not_wait_for_its_own_process(state_dir: Place) -> None:
+    """Nothing is stored meanwhile: the service's writers stand still."""
+    agent = state_dir.agent()
+    agent.call(log_acts.append_many, "a", 3)
+    assert agent.call(log_acts.read) == names("a", 3)
+    with frozen(state_dir.pids()["writers"]):
+        agent.call(log_acts.append_many, "b", 7)
+        assert agent.call(log_acts.read_soon) == [*names("a", 3), *names("b", 7)]
+    agent.call(log_acts.flush)
+    assert agent.call(log_acts.read_soon) == [*names("a", 3), *names("b", 7)]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_read_that_does_not_wait_sees_what_others_were_told(state_dir: Place, count: int) -> None:
+    """Whoever has been told that its entry is accepted has said so in a file, which is read first.
+    In the midst of it the service's dispatcher is killed."""
+    said = str(state_dir.folder / "said")
+    agents = [state_dir.agent() for _ in range(count)]
+    for number, agent in enumerate(agents):
+        agent.send(log_acts.append_and_read, f"w{number}", 60, said)
+    for killed in range(2):
+        until(partial(has_lines, said, 30 * (killed + 1)), what="entries")
+        os.kill(state_dir.pids()["dispatcher"], signal.SIGKILL)
+    quick = [agent.receive() for agent in agents]
+    assert sum(quick) > 0, "every read has waited"
+    everything = [name for number in range(count) for name in names(f"w{number}", 60)]
+    for agent in agents:
+        assert agent.call(log_acts.read_soon) == everything
+
+
+def has_lines(path: str, least: int) -> bool:
+    """Whether a file is there and has so many."""
+    return os.path.exists(path) and Path(path).read_text("utf-8").count("\n") >= least
+
+
+def test_processes_in_turn_see_each_other_without_waiting(url: str, state_dir: Place) -> None:
+    print(f"seed {SEED} (repeat with LIVINGAI_SEED={SEED})")
+    turns = random.Random(SEED)
+    agents = [machine(state_dir, url, "here") for _ in range(3)]
+    expected: list[str] = []
+    for turn in range(60):
+        agents[turns.choice((0, 0, 0, 1, 2))].call(log_acts.append, f"{turn:02}")
+        expected.append(f"{turn:02}")
+        for _ in range(turns.randrange(3)):
+            assert agents[turns.choice((0, 0, 0, 1, 2))].call(log_acts.read_soon) == expected
+
+
 def test_an_entry_that_another_process_came_before_is_saved_again(state_dir: Place) -> None:
     """The other one takes the execution over between the look at the claim and the save, and what
     is saved under the old claim is fenced. Its writer dies as soon as it was accepted, so nobody is
@@ -154,6 +206,21 @@ def test_a_deleted_log_stays_deleted(state_dir: Place) -> None:
     first.call(log_acts.append, "d")
     second.call(log_acts.append, "e")
     assert first.call(log_acts.read) == ["d", "e"]
+
+
+def test_a_read_that_does_not_wait_beside_a_delete(state_dir: Place) -> None:
+    """What it would put in was stored, and deleted, while its question was on its way."""
+    first, second = state_dir.agent(), state_dir.agent()
+    first.call(log_acts.append, "a")
+    assert first.call(log_acts.read) == second.call(log_acts.read) == ["a"]
+    asked, pids = state_dir.folder / "asked", state_dir.pids()
+    with frozen([pids["reader"]]):
+        with frozen(pids["writers"]):
+            first.call(log_acts.append, "b")
+            first.send(log_acts.read_soon_saying, str(asked))
+            until(asked.exists, what="the question")
+        second.call(log_acts.delete)
+    assert first.receive() == []
 
 
 # -- several machines --

@@ -18,6 +18,7 @@ TABLE = ROOT / "docs" / "ARCHITECTURE.md"
 LOADS_BY_NAME = {
     "livingai",
     "livingai.cli.lazy",
+    "livingai.cli.programs",
     "livingai.importing.kinds",
     "livingai.stores.base",
     "livingai.stores.opening",

@@ -18,7 +18,7 @@ FULL = ServiceStatus(
     agents=1, journals=2,
     journals_of_dead_owners=1, inflight=10, inflight_bytes=99, batches=1,
     outcomes={"met": 3, "late": 0}, trouble="the disk is full",
-    flow=ServiceFlow(12, 2.5, 4096, 7, 900, 90),
+    flow=ServiceFlow(12, 2.5, 4096, 7, 900, 90), store_trouble="the disk is full", turns=12,
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_the_names_on_the_wire() -> None:
     assert list(wire) == [
         "store", "version", "served", "foreground", "compression", "started_at", "pids", "agents",
         "journals", "journals_of_dead_owners", "inflight", "inflight_bytes", "batches", "outcomes",
-        "trouble", "flow",
+        "trouble", "flow", "store_trouble", "turns",
     ]  # fmt: skip
     assert wire["pids"] == {
         "supervisor": 2, "dispatcher": 3, "writers": [4, None], "reader": 5, "housekeeper": None,

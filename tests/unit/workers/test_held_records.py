@@ -16,6 +16,7 @@ import pytest
 
 from livingai.queue.index import NAME as INDEX
 from livingai.queue.layout import INDEX_HEADER_BYTES
+from livingai.queue.tally import ServiceTally
 from livingai.workers.dispatcher import intake
 from livingai.workers.dispatcher.feed import Feed
 from livingai.workers.dispatcher.intake import Intake
@@ -28,10 +29,10 @@ from tests.support.journals import Writer, garbage, overwrite, state_directory
 def unreadable(owner: Writer) -> Iterator[None]:
     """The service can open everything but the journal of this owner."""
 
-    def open_feed(path: str) -> Feed:
+    def open_feed(path: str, tally: ServiceTally | None) -> Feed:
         if path == owner.journal.directory:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return Feed(path)
+        return Feed(path, tally)
 
     with mock.patch.object(intake, "Feed", side_effect=open_feed):
         yield

@@ -27,13 +27,13 @@ def config(folder: Path, **settings: float) -> ServiceConfig:
 
 @pytest.mark.parametrize("linger_ms", [0, 25.0, 100])
 def test_they_arrive(tmp_path: Path, linger_ms: float) -> None:
-    sent = config(tmp_path, linger_ms=linger_ms)
+    sent = config(tmp_path, linger_ms=linger_ms, drain_s=linger_ms)
     assert ServiceConfig.from_dict(json.loads(json.dumps(sent.to_dict()))) == sent
 
 
 def test_an_earlier_version_gets_what_it_knows(tmp_path: Path) -> None:
     assert set(config(tmp_path).to_dict()) == EARLIER
-    assert set(config(tmp_path, linger_ms=7.0).for_workers()) == EARLIER
+    assert set(config(tmp_path, linger_ms=7.0, drain_s=7.0).for_workers()) == EARLIER
 
 
 def test_what_a_later_version_adds_is_left_out(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_no_more_writers_than_the_store_takes(tmp_path: Path) -> None:
     assert ServiceConfig.build(store, str(tmp_path), own).writers == 3
 
 
-@pytest.mark.parametrize("name", ["budget_ms", "idle_s", "linger_ms", "cache_ttl_s"])
+@pytest.mark.parametrize("name", ["budget_ms", "idle_s", "linger_ms", "cache_ttl_s", "drain_s"])
 def test_no_number_is_no_setting(name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         EngineConfig.build(None, {name: float("nan")}, "a test")  # type: ignore[arg-type]

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 from pathlib import Path
-from unittest import mock
 
 from livingai.config import EngineConfig, ServiceConfig
 from livingai.stores.sqlite import SQLiteStore
-from livingai.workers.dispatcher import ending
 from livingai.workers.dispatcher.dispatcher import Dispatcher
 from tests.support.journals import Writer, state_directory
 
 
-def stopped(folder: Path, *drains: bool) -> list[bool]:
+def stopped(folder: Path, *drains: bool, drain_s: float = 60.0) -> list[bool]:
     """Whether a dispatcher that has a record to store is over, after each request to stop."""
 
     async def main() -> list[bool]:
         directory = state_directory(folder / "state")
         store = SQLiteStore(folder / "a.db")
-        config = ServiceConfig.build(store, directory.path, EngineConfig())
+        config = ServiceConfig.build(store, directory.path, EngineConfig(drain_s=drain_s))
         over = []
         with closing(Writer(directory)) as owner:
             owner.save("run-1", b"x")
@@ -43,5 +41,5 @@ def test_one_that_drains_may_be_told_to_end_at_once(tmp_path: Path) -> None:
 
 def test_one_that_drains_has_an_end(tmp_path: Path) -> None:
     """However long the store takes nothing."""
-    with mock.patch.object(ending, "_GRACE_S", -1.0):
-        assert stopped(tmp_path, True) == [True]
+    assert stopped(tmp_path, True, drain_s=0.0) == [True]
+    assert stopped(tmp_path, True) == [False]

@@ -1,0 +1,1 @@
+"""What a store holds as files: exports that any store reads, and backups."""
