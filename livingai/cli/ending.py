@@ -13,7 +13,7 @@ import psutil
 
 from livingai.cli.exit_status import CommandError, ExitStatus
 from livingai.cli.live import Seconds
-from livingai.cli.place import store_option
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import config_of, find
 from livingai.errors import LivingAIError, ServiceUnavailableError
 from livingai.inspection.directories import DirectoryView, is_directory
@@ -58,8 +58,8 @@ def end_service(view: DirectoryView, timeout_s: float = _END_S) -> bool:
     return True
 
 
-@click.command()
-@store_option
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--timeout", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS",
               help="Give up after so many; the service goes on.")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Let the service run on once everything is stored.")
