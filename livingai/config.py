@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from livingai.errors import ConfigurationError
 from livingai.keywords import check_keywords, checked
-from livingai.names_04 import refuse_old
+from livingai.names_04 import MEASURED, refuse_old
 from livingai.outcome import Durability
 from livingai.queue.space import JournalLimits
 from livingai.stores.base import Store, StoreSpec
@@ -202,6 +202,11 @@ class EngineConfig:
             raise ConfigurationError(f"traces must be off, saves or nodes, got {self.traces!r}")
 
     def _validate_metrics(self) -> None:
+        if self.metrics is not None and not isinstance(self.metrics, str):
+            raise ConfigurationError(
+                f"metrics must be 'HOST:PORT' or None, not {self.metrics!r:.100}; in livingai 0.4 "
+                f"it was an object, instead of which there is now {MEASURED}"
+            )
         if self.metrics is not None:
             parse_address(self.metrics, "metrics")
         file = self.metrics_file

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 from livingai.errors import ConfigurationError
 
 _PAGE: Final = "docs/MIGRATING.md has an example"
-_MEASURED: Final = "the engine measures by itself: engine.sla(), engine.observe(f)"
+#: Of a keyword that there is again, with another meaning (``EngineConfig.metrics``), too.
+MEASURED: Final = "the engine measures by itself: engine.sla(), engine.observe(f)"
 _ENGINE: Final = {
     "overhead_budget_ms": "budget_ms; a write that takes longer is stored all the same",
     "compressor": 'codec="auto", "zstd", "zlib" or "raw"',
     "hot_capacity": "cache_bytes, in bytes and not in checkpoints",
     "hot_ttl_seconds": "cache_ttl_s",
-    "metrics": _MEASURED,
 }
 #: By what the keyword was given to: the keyword, and what there is instead.
 KEYWORDS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -33,10 +33,10 @@ KEYWORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "dsn": "url",
         "pool": "url; the service's processes connect by themselves",
     },
-    "RecoveryEngine": {"checkpoint_engine": "engine", "metrics": _MEASURED},
+    "RecoveryEngine": {"checkpoint_engine": "engine", "metrics": MEASURED},
     "ReplaySession": {
         "store": "engine: ReplaySession(engine, execution_id)",
-        "metrics": _MEASURED,
+        "metrics": MEASURED,
     },
     "ReplaySession.run": {
         "from_node_id": "node_id",
@@ -45,7 +45,7 @@ KEYWORDS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 #: Names that could be imported from ``livingai``.
 NAMES: Final[Mapping[str, str]] = {
-    "Metrics": _MEASURED,
+    "Metrics": MEASURED,
     "HotCache": "the engine's own cache: cache_bytes, cache_ttl_s",
     "Compressor": 'codec="auto", "zstd", "zlib" or "raw" of the engine',
     "NoopCompressor": 'codec="raw" of the engine',

@@ -56,6 +56,12 @@ def test_an_old_keyword_names_the_new_one(what: str, name: str, tmp_path: Path) 
     assert KEYWORDS[what][name] in str(caught.value)
 
 
+def test_the_metrics_of_the_engine_are_another_thing(tmp_path: Path) -> None:
+    old: Any = {"metrics": object()}
+    with pytest.raises(ConfigurationError, match=r"0\.4 it was an object.*engine\.sla\(\)"):
+        CheckpointEngine(SQLiteStore(tmp_path / "a.db"), **old)
+
+
 def test_a_store_in_the_place_of_the_engine(tmp_path: Path) -> None:
     store: Any = SQLiteStore(tmp_path / "a.db")
     with pytest.raises(ConfigurationError, match=r"ReplaySession\(engine, execution_id\)"):
