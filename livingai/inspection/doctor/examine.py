@@ -8,7 +8,7 @@ import shlex
 from importlib import metadata
 
 from livingai._version import __version__
-from livingai.errors import LivingAIError
+from livingai.errors import ConfigurationError, LivingAIError
 from livingai.inspection.directories import (
     DirectoryView,
     NothingThereError,
@@ -33,6 +33,7 @@ def examine(where: str, directory: str | None = None) -> Examination:
 
     Raises:
         NothingThereError: there is nothing of that name.
+        ConfigurationError: no store has such a URL.
     """
     found = Examination()
     found.facts["livingai"] = __version__
@@ -81,6 +82,8 @@ def _view(found: Examination, where: str, directory: str | None) -> DirectoryVie
         found.find(
             "no-directory", Grade.NOTE, str(error), "there is nothing to say of a service", ""
         )
+    except ConfigurationError:
+        raise  # no store has such a URL
     except (LivingAIError, OSError) as error:
         found.find(
             "manifest", Grade.ERROR, str(error), "agents refuse such a directory",
