@@ -86,13 +86,17 @@ def test_a_killed_service(state_dir: Place) -> None:
 
 
 def test_a_stopped_service(state_dir: Place) -> None:
-    with state_dir.service():
-        dispatcher = state_dir.pids()["dispatcher"]
-        with frozen([dispatcher]):
-            status, found = doctor(state_dir)
-        assert status == 1
-        assert "is stopped (SIGSTOP)" in found["silent-service"]["what"]
-        assert found["silent-service"]["mend"] == f"kill -CONT {dispatcher}"
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    dispatcher = state_dir.pids()["dispatcher"]
+    with frozen([dispatcher]):
+        status, found = doctor(state_dir)
+    assert status == 1
+    assert "is stopped (SIGSTOP)" in found["silent-service"]["what"]
+    assert found["silent-service"]["mend"] == f"kill -CONT {dispatcher}"
+    agent.leave()
+    state_dir.empty()
 
 
 def test_quarantine(state_dir: Place) -> None:
