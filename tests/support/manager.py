@@ -28,7 +28,7 @@ class Manager:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sock.bind("\0" + address[1:] if address[0] == "@" else address)
 
-    def hear(self, timeout: float = 60.0) -> dict[str, str]:
+    def hear(self, timeout: float = 20.0) -> dict[str, str]:
         """The next message."""
         deadline = Deadline(timeout)
         while left := deadline.left():
@@ -42,7 +42,7 @@ class Manager:
 
     def hear_until(self, name: str, text: str = "") -> list[dict[str, str]]:
         """All messages up to one in which ``name`` is there and has ``text`` in it."""
-        deadline = Deadline(60.0)
+        deadline = Deadline(20.0)
         heard: list[dict[str, str]] = []
         while not heard or name not in heard[-1] or text not in heard[-1][name]:
             assert deadline.left(), f"no {name}={text} within {deadline}: {heard}"

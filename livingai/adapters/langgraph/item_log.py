@@ -95,7 +95,9 @@ class ItemLog:
         for at in range(0, len(groups), _AT_ONCE):
             part = groups[at : at + _AT_ONCE]
             asked = [NodeRange(g, behind_prefix(g), _FEW, states=False) for g in part]
-            pages: list[NodePage] = yield Step(self.log, "pages", self.names.execution_id, asked)
+            pages: list[NodePage] = yield Step(
+                self.log, "node_pages", self.names.execution_id, asked
+            )
             for group, page in zip(part, pages, strict=True):
                 item = StoredItem(group)
                 self._saw(page)
@@ -116,8 +118,7 @@ class ItemLog:
         return ItemWalk(self._page, start, skip)
 
     def _page(self, asked: NodeRange) -> Steps[NodePage]:
-        pages: list[NodePage] = yield Step(self.log, "pages", self.names.execution_id, [asked])
-        [page] = pages
+        page: NodePage = yield Step(self.log, "nodes_between", self.names.execution_id, asked)
         self._saw(page)
         return page
 

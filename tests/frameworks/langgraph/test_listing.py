@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,21 +34,25 @@ class Counted:
 def counting(engine: CheckpointEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
     """Count what is read inside the block."""
     counted = Counted()
-    one, several = engine.nodes_between_sync, engine.node_pages_sync
+    one = engine.nodes_between_sync
 
     def nodes_between(execution_id: str, asked: NodeRange) -> NodePage:
         page = one(execution_id, asked)
         counted.add([page])
         return page
 
-    def node_pages(execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
-        pages = several(execution_id, asked)
-        counted.add(pages)
-        return pages
+    def counts(read: Callable[..., list[NodePage]]) -> Callable[..., list[NodePage]]:
+        def counting(execution_id: str, asked: Sequence[NodeRange]) -> list[NodePage]:
+            pages = read(execution_id, asked)
+            counted.add(pages)
+            return pages
+
+        return counting
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "nodes_between_sync", nodes_between)
-        patch.setattr(engine, "node_pages_sync", node_pages)
+        for method in ("node_pages_sync", "stored_pages_sync"):
+            patch.setattr(engine, method, counts(getattr(engine, method)))
         yield counted
 
 

@@ -132,8 +132,9 @@ def test_a_program_may_go_on_with_what_was_imported(state_dir: Place, source: Pa
 def test_another_execution_of_that_id_is_left_alone(state_dir: Place, source: Path) -> None:
     with state_dir.engine() as engine:
         engine.save_sync(ExecutionNode("trip-2", id="other"), b"other").result(60)
-    found = brought(state_dir, source, status=4)
-    assert found["error"] == "ImportMismatchError"
+    for options in (["--dry-run"], []):
+        found = brought(state_dir, source, *options, status=4)
+        assert found["error"] == "ImportMismatchError"
     with state_dir.engine() as engine:
         assert engine.latest_sync("trip-2")[1] == b"other"
         assert len(engine.nodes_sync("trip-2")) == 1

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
@@ -19,8 +20,6 @@ from tests.support.patience import patience
 
 DEPLOY = ROOT / "deploy"
 STATE = "/var/lib/livingai"
-#: Commands and options that are written down before they are there.
-PROMISED = {"drain", "backup", "restore", "doctor", "--metrics"}
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 
 
@@ -32,14 +31,22 @@ def tool(name: str) -> str:
     return found
 
 
-def serve_options(arguments: list[str]) -> None:
-    """What is given to ``livingai`` is what it takes."""
+def parsed(arguments: list[str]) -> None:
+    """What is given to ``livingai`` is what the command takes. Raises click.UsageError."""
     name, *rest = arguments
-    assert name in COMMANDS or name in PROMISED, name
-    if name not in COMMANDS:
-        return
-    known = {option for each in COMMANDS[name].load().params for option in each.opts}
-    assert {each for each in rest if each.startswith("--")} <= known | PROMISED
+    COMMANDS[name].load().make_context(name, rest)
+
+
+@pytest.fixture(autouse=True)
+def _store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the unit and the manifests set it."""
+    monkeypatch.setenv("LIVINGAI_STORE", "sqlite:////var/lib/livingai/agent.db")
+
+
+def test_what_a_command_does_not_take_is_noticed() -> None:
+    for wrong in (["drain", "state"], ["serve", "--drain", "5"], ["status", "--timeout", "5"]):
+        with pytest.raises(click.UsageError):
+            parsed(wrong)
 
 
 # -- systemd --
@@ -79,7 +86,7 @@ def test_the_unit_gives_the_service_what_it_needs() -> None:
     assert int(setting("WatchdogSec")) >= 10
     program, *arguments = setting("ExecStart").split()
     assert program.endswith("/livingai")
-    serve_options(arguments)
+    parsed(arguments)
     assert arguments[arguments.index("--directory") + 1].startswith(STATE)
     assert int(setting("LimitNOFILE")) >= 65536
 
@@ -129,12 +136,13 @@ def test_a_pod_ends_in_order(path: Path) -> None:
     spec = pod(path)
     service = service_of(spec)
     args = service["args"]
-    serve_options(args)
+    parsed(args)
     drain = service["lifecycle"]["preStop"]["exec"]["command"]
     assert drain[:2] == ["livingai", "drain"]
+    parsed(drain[1:])
     drains_s = int(args[args.index("--drain-timeout") + 1])
     assert int(drain[drain.index("--timeout") + 1]) == drains_s
-    assert spec["terminationGracePeriodSeconds"] > drains_s + 20
+    assert spec["terminationGracePeriodSeconds"] > 2 * drains_s + 20
     # A store that is away must not have the service restarted.
     assert service["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert service["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -183,9 +191,11 @@ def test_the_image_is_what_the_page_promises() -> None:
     (user,) = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert user == "10001:10001"
     (command,) = [line.removeprefix("CMD ") for line in lines if line.startswith("CMD ")]
-    serve_options(yaml.safe_load(command))
+    parsed(yaml.safe_load(command))
     commands = [line for line in lines if line.startswith(("CMD ", "ENTRYPOINT "))]
     assert all("[" in line for line in commands), "a shell would be process 1"
+    health = DOCKERFILE.partition("HEALTHCHECK")[2].partition("CMD ")[2].splitlines()[0]
+    parsed(yaml.safe_load(health)[1:])
     pods = [pod(path)["securityContext"]["runAsUser"] for path in MANIFESTS]
     assert {*pods} == {int(user.partition(":")[0])}
 

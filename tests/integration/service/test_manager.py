@@ -123,7 +123,7 @@ def test_what_is_in_trouble_is_said_and_is_no_reason_for_a_restart(state_dir: Pl
 
 def test_a_second_signal_ends_it_at_once(state_dir: Place) -> None:
     """However long it may drain, and no process stays behind."""
-    with managed(state_dir, "--drain-timeout", "600") as served:
+    with managed(state_dir, "--drain-timeout", "90", watchdog_s=2.0) as served:
         served.manager.hear_until("READY")
         agent = state_dir.agent(service="attach")
         agent.call(acts.save, "run-1", 0)
@@ -133,6 +133,8 @@ def test_a_second_signal_ends_it_at_once(state_dir: Place) -> None:
             agent.call(acts.save_many, "run-2", 7)
             served.process.send_signal(signal.SIGTERM)
             served.manager.hear_until("STOPPING")
+            for _ in range(3):  # it drains by now
+                served.manager.hear_until("STATUS", "draining 1 agents; 7 records")
             status, said = served.end(signal.SIGINT)
             assert (status, "7 records unstored" in said) == (4, True), said
             gone(pids["supervisor"], pids["dispatcher"])
