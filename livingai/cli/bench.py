@@ -13,7 +13,7 @@ import psutil
 
 from livingai.cli import output
 from livingai.cli.live import until_stopped
-from livingai.cli.place import store_option
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import engine_on
 from livingai.engine.engine import CheckpointEngine
 from livingai.node import ExecutionNode, Status
@@ -30,8 +30,8 @@ _WARM_UP: Final = 20
 _TIMEOUT_S: Final = 120.0
 
 
-@click.command()
-@store_option
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--saves", type=click.IntRange(20, 1_000_000), default=1000, show_default=True,
               help="How many states are saved.")  # fmt: skip
 @click.option("--size", type=click.IntRange(100, 100_000_000), default=20_000, show_default=True,

@@ -8,7 +8,7 @@ import click
 
 from livingai.cli import output
 from livingai.cli.exit_status import CommandError, ExitStatus
-from livingai.cli.place import store_option
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import config_of
 from livingai.inspection.directories import NothingThereError
 from livingai.inspection.doctor.ailment import Examination, Grade
@@ -17,8 +17,8 @@ from livingai.inspection.doctor.examine import examine
 _MARKS = {Grade.ERROR: "failed", Grade.WARNING: "running", Grade.NOTE: ""}
 
 
-@click.command()
-@store_option
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--strict", is_flag=True, help="Exit status 1 for warnings, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def doctor(store: str, strict: bool, as_json: bool) -> None:

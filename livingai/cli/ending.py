@@ -13,12 +13,13 @@ import psutil
 
 from livingai.cli.exit_status import CommandError, ExitStatus
 from livingai.cli.live import Seconds
-from livingai.cli.place import store_option
-from livingai.cli.where import find
+from livingai.cli.place import PlacedCommand, store_argument
+from livingai.cli.where import config_of, find
 from livingai.errors import LivingAIError, ServiceUnavailableError
-from livingai.inspection.directories import DirectoryView
+from livingai.inspection.directories import DirectoryView, is_directory
 from livingai.protocol.verbs import DRAIN, STATUS
 from livingai.service.service import Service
+from livingai.stores.opening import open_store
 
 #: Seconds that the service has to say how it is, and to end once it was asked to.
 _PATIENCE_S: Final = 5.0
@@ -57,8 +58,8 @@ def end_service(view: DirectoryView, timeout_s: float = _END_S) -> bool:
     return True
 
 
-@click.command()
-@store_option
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--timeout", type=Seconds(), default=60.0, show_default=True, metavar="SECONDS",
               help="Give up after so many; the service goes on.")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Let the service run on once everything is stored.")
@@ -73,7 +74,7 @@ def drain(store: str, timeout: float, keep: bool) -> None:
     """
     view = find(store)
     deadline = time.monotonic() + timeout
-    with _someone_to_store(view, timeout):
+    with _someone_to_store(store, view, timeout):
         if view.owner() is not None:
             _wait_until_stored(view, deadline)
         ended = keep or view.owner() is None
@@ -91,14 +92,17 @@ def drain(store: str, timeout: float, keep: bool) -> None:
         click.echo("everything is stored")
 
 
-def _someone_to_store(view: DirectoryView, timeout_s: float) -> Service | nullcontext[None]:
+def _someone_to_store(
+    where: str, view: DirectoryView, timeout_s: float
+) -> Service | nullcontext[None]:
     """A service for what waits, if none runs; it ends with the block."""
     if view.owner() is not None or not view.waiting():
         return nullcontext()
     click.echo("no service runs; one is started for what waits", err=True)
-    service = Service(view.open_store(), view.path)
     try:
-        return service.start(timeout_s)
+        # A URL may bring credentials, which the directory does not have.
+        store = view.open_store() if is_directory(where) else open_store(where)
+        return Service(store, view.path, config_of(where)).start(timeout_s)
     except LivingAIError as error:
         raise CommandError(
             f"{view.waiting()} records wait in {view.path}, and no service could be started for "

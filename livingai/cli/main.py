@@ -58,6 +58,7 @@ PURPOSES = {
     "Move data": (
         "copy", "export", "import", "import-runs", "backup", "restore", "relocate",
     ),
+    "Shells and assistants": ("completion", "mcp"),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -50,7 +50,7 @@ def stat(store: str, seconds: float, count: int | None, as_json: bool) -> None:
             if now is not None and before is not None and passed:
                 rates = Rates.between(before, now, passed)
                 if as_json:
-                    output.json_line({"at": time.time(), "service": "running", **rates.to_json()})
+                    output.json_line(_object(rates, passed))
                 else:
                     _print(rates, lines)
                 lines += 1
@@ -68,6 +68,11 @@ def _status(view: DirectoryView) -> ServiceStatus | None:
         return view.ask(STATUS, timeout_s=_PATIENCE_S)
     except ServiceUnavailableError:
         return None
+
+
+def _object(rates: Rates, seconds: float) -> dict[str, Any]:
+    line: dict[str, Any] = {"at": time.time(), "service": "running", "seconds": round(seconds, 6)}
+    return line | rates.to_json()
 
 
 def _nobody(as_json: bool) -> None:

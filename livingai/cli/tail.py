@@ -10,7 +10,7 @@ import click
 
 from livingai.cli import output
 from livingai.cli.live import until_stopped
-from livingai.cli.place import store_option
+from livingai.cli.place import PlacedCommand, store_argument
 from livingai.cli.where import find
 from livingai.inspection.following import Gap, follow
 from livingai.outcome import OutcomeStatus
@@ -46,8 +46,8 @@ class Filter:
         )
 
 
-@click.command()
-@store_option
+@click.command(cls=PlacedCommand)
+@store_argument("store")
 @click.option("--outcome", "outcomes", multiple=True,
               type=click.Choice(list(map(str, OutcomeStatus))),
               help="Only these outcomes; may be repeated.")  # fmt: skip

@@ -74,7 +74,7 @@ class Agent(asyncio.Protocol):
         self._full_since = 0.0
         self.journal: str | None = None
         self.greeted = False
-        #: It only looks on, so the service may end as if it were not there.
+        #: What it has asked last only looks on, so the service may end as if it were not there.
         self.looks_on = False
         #: What it can read, as its greeting says.
         self.revision = 0

@@ -316,7 +316,8 @@ class Dispatcher:
     @property
     def has_agents(self) -> bool:
         """Whether a process is connected that does not only look on."""
-        return any(not agent.looks_on for agent in self.server.agents)
+        agents = self.server.agents
+        return any(agent.journal is not None or not agent.looks_on for agent in agents)
 
     def look_around(self, *, now: bool = False) -> None:
         """Look for new journals and writers that do not answer; once in a while, or ``now``, for

@@ -29,7 +29,7 @@ from livingai.protocol.frames import (
     frame,
     revision_of,
 )
-from livingai.protocol.verbs import WATCH
+from livingai.protocol.verbs import STATUS, WATCH
 from livingai.queue.directory import StateDirectory
 from livingai.queue.journal import OWNER_LOCK
 from livingai.queue.lock import owner_identity, owner_pid
@@ -41,6 +41,8 @@ from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.ports import ServerPort
 
 _log = logging.getLogger("livingai.service")
+#: What is asked by who only looks on.
+_LOOKS = frozenset({STATUS.name, WATCH.name})
 _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 
@@ -103,8 +105,7 @@ class AgentServer:
         elif kind == Message.ATTACH:
             self._attach(agent, message[1])
         elif kind == Message.REQUEST:
-            if message[2] == WATCH.name:
-                agent.looks_on = True
+            agent.looks_on = message[2] in _LOOKS
             self._port.kick()  # an agent that has something to send wakes nobody besides
             agent.run(self._port.answer(agent, *message[1:]))
         elif kind == Message.GOODBYE:

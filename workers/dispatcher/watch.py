@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import itertools
 import secrets
 import time
 
@@ -67,9 +68,10 @@ class Watch:
         """A page of the outcomes behind ``number``, as the rules say.
 
         Raises:
-            ValueError: the number is of another life.
+            ValueError: the number is of another life, or the seconds are too many.
         """
-        wait_s = min(max(float(wait_s), 0.0), MAX_WAIT_S)
+        if not 0.0 <= wait_s <= MAX_WAIT_S:  # a NaN is neither
+            raise ValueError(f"a question may wait from 0 to {MAX_WAIT_S:.0f} s, not {wait_s}")
         self._until = time.monotonic() + wait_s + FORGET_S
         self.active = True
         if number < 0:
@@ -84,7 +86,7 @@ class Watch:
         oldest = self._number - len(self._kept)
         missed = max(0, oldest - number)
         start = max(number, oldest) - oldest
-        found = [self._kept[at] for at in range(start, min(start + PAGE, len(self._kept)))]
+        found = list(itertools.islice(self._kept, start, start + PAGE))
         return WatchedPage(self._life, number + missed + len(found), missed, found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from typing import Final
 
@@ -31,7 +32,7 @@ def examine_directory(found: Examination, view: DirectoryView, named: str) -> No
     except (DirectoryError, OSError) as error:
         found.find(
             "permissions", Grade.ERROR, str(error), "agents refuse such a directory",
-            f"chown or chmod 700 {view.path}",
+            f"chown or chmod 700 {shlex.quote(view.path)}",
         )  # fmt: skip
     _place(found, view)
     try:
@@ -66,7 +67,7 @@ def _place(found: Examination, view: DirectoryView) -> None:
         found.find(
             "moved", Grade.WARNING, f"directory and database were moved: {url} is {here} now",
             "agents find them by the new place; what names the old one does not",
-            f"livingai relocate {place_of(here)}",
+            f"livingai relocate {shlex.quote(str(place_of(here)))}",
         )  # fmt: skip
     else:
         found.find(
@@ -144,7 +145,10 @@ def _wake(pid: int | None) -> str:
             return f"kill -CONT {pid}"
     except psutil.Error:
         pass
-    return f"kill -KILL {pid}: its supervisor starts another one, nothing is lost" if pid else ""
+    again = "look again in a minute: it may be starting or ending"
+    return (
+        f"{again}; else kill -KILL {pid}: another one is started, nothing is lost" if pid else again
+    )
 
 
 def _clock(found: Examination, health: Health) -> None:

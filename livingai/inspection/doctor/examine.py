@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 from importlib import metadata
 
 from livingai._version import __version__
-from livingai.errors import LivingAIError
+from livingai.errors import ConfigurationError, LivingAIError
 from livingai.inspection.directories import (
     DirectoryView,
     NothingThereError,
@@ -32,6 +33,7 @@ def examine(where: str, directory: str | None = None) -> Examination:
 
     Raises:
         NothingThereError: there is nothing of that name.
+        ConfigurationError: no store has such a URL.
     """
     found = Examination()
     found.facts["livingai"] = __version__
@@ -56,10 +58,10 @@ def examine(where: str, directory: str | None = None) -> Examination:
 
 
 def _named(where: str, store: Store | None) -> str:
-    """What a command takes, without credentials: those come from the environment again."""
+    """The place as a word for a shell, without credentials."""
     if store is None or store.place is not None or is_directory(where):
-        return where
-    return store.url
+        return shlex.quote(where)
+    return shlex.quote(store.url)
 
 
 def _versions() -> list[str]:
@@ -80,6 +82,8 @@ def _view(found: Examination, where: str, directory: str | None) -> DirectoryVie
         found.find(
             "no-directory", Grade.NOTE, str(error), "there is nothing to say of a service", ""
         )
+    except ConfigurationError:
+        raise  # no store has such a URL
     except (LivingAIError, OSError) as error:
         found.find(
             "manifest", Grade.ERROR, str(error), "agents refuse such a directory",

@@ -20,6 +20,7 @@ from livingai.inspection.doctor.machine import is_shared, mount_of
 from livingai.queue.lock import owner_alive
 from tests.support import acts
 from tests.support.agents import environment
+from tests.support.cgroup import memory_group
 from tests.support.patience import patience
 from tests.support.place import Place
 from tests.support.places import leave_a_record
@@ -85,13 +86,17 @@ def test_a_killed_service(state_dir: Place) -> None:
 
 
 def test_a_stopped_service(state_dir: Place) -> None:
-    with state_dir.service():
-        dispatcher = state_dir.pids()["dispatcher"]
-        with frozen([dispatcher]):
-            status, found = doctor(state_dir)
-        assert status == 1
-        assert "is stopped (SIGSTOP)" in found["silent-service"]["what"]
-        assert found["silent-service"]["mend"] == f"kill -CONT {dispatcher}"
+    agent = state_dir.agent()
+    agent.call(acts.save, "run-1", 0)
+    agent.settled(1)
+    dispatcher = state_dir.pids()["dispatcher"]
+    with frozen([dispatcher]):
+        status, found = doctor(state_dir)
+    assert status == 1
+    assert "is stopped (SIGSTOP)" in found["silent-service"]["what"]
+    assert found["silent-service"]["mend"] == f"kill -CONT {dispatcher}"
+    agent.leave()
+    state_dir.empty()
 
 
 def test_quarantine(state_dir: Place) -> None:
@@ -208,6 +213,16 @@ def test_few_descriptors(state_dir: Place) -> None:
 
     _, found = doctor(state_dir, preexec=few)
     assert "200 open files" in found["descriptors"]["what"]
+
+
+def test_a_small_control_group(state_dir: Place) -> None:
+    """The examined process is in a real group with a limit."""
+    fill(state_dir)
+    with memory_group() as group:
+        group.limit(200 << 20)
+        _, found = doctor(state_dir, preexec=lambda: group.add(os.getpid()))
+        assert "may use 200 MiB" in found["memory"]["what"]
+        assert "out-of-memory" not in found
 
 
 def test_a_clock_that_was_set_back(state_dir: Place) -> None:

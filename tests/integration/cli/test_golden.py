@@ -104,7 +104,7 @@ def test_how_the_service_is(state_dir: Place) -> None:
         with state_dir.engine() as engine:
             node = ExecutionNode("run-1", status=Status.SUCCESS)
             engine.save_sync(node, b"state").result(patience(60))
-        until(lambda: not state_dir.ask("status").agents, what="no agents")
+        until(lambda: state_dir.ask("status").journals_of_dead_owners, what="no agent")
         for columns in WIDTHS:
             golden.held(f"status-{columns}.txt", printed(state_dir, columns, "status")[1])
     for columns in WIDTHS:
