@@ -83,9 +83,11 @@ def read_tally(path: str) -> TallyState:
     try:
         # A slot that is being written now is as a damaged one, and the other may be the older one:
         # counters would seem to go back.
+        slots = _slots(fd)
         for _ in range(_TRIES):
-            if None not in (slots := _slots(fd)):
+            if None not in slots:
                 break
+            slots = _slots(fd)
         return _newest(slots)
     finally:
         os.close(fd)

@@ -111,7 +111,7 @@ async def _checks(look: Callable[[], Awaitable[list[Check]]]) -> Page:
     try:
         found = await look()
     except (OSError, LivingAIError) as error:
-        found = [Check("state directory", str(error) or type(error).__name__)]
+        found = [Check("state directory", f"cannot be read now ({type(error).__name__})")]
     lines = "".join(f"{check.name}: {check.trouble or 'ok'}\n" for check in found)
     well = not any(check.trouble for check in found)
     status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
