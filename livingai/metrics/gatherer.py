@@ -61,6 +61,12 @@ class Fresh(Generic[Value]):
             self._under_way.add_done_callback(self._done)
         return await asyncio.wait_for(asyncio.shield(self._under_way), _PATIENCE_S)
 
+    async def forget(self) -> None:
+        """What is asked for from now on is computed from now on."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way], timeout=_ANSWER_S)
+        self._value = None
+
     def _done(self, future: asyncio.Future[Value]) -> None:
         self._under_way = None
         if not future.cancelled() and future.exception() is None:
@@ -106,6 +112,12 @@ class Gatherer:
         """
         service, directory = await asyncio.gather(self._service.get(), self._directory.get())
         return Figures(self._store, directory, service, self._doubts_found)
+
+    async def last_figures(self) -> Figures:
+        """All figures, of this very moment. Raises as :meth:`figures`."""
+        await self._service.forget()
+        await self._directory.forget()
+        return await self.figures()
 
     async def watch_doubts(self) -> None:
         """Count tools in doubt again and again. What cannot be found out stays as it was."""
