@@ -43,6 +43,7 @@ _log = logging.getLogger("livingai.service")
 SERVICE_TALLY: Final = "service.tally"
 STORE_TALLY: Final = "store.tally"
 _MOST: Final = (1 << 63) - 1
+_LAST_GENERATION: Final = 1 << 62
 _SUM: Final = struct.Struct("<Q")
 _COUNTERS_AT: Final = TALLY_FIELDS.size
 _MOST_MARKS: Final = (TALLY_SLOT_BYTES - _COUNTERS_AT - 8 * COUNTERS - _SUM.size) // TALLY_MARK.size
@@ -142,8 +143,11 @@ class _TallyFile:
 
     def _write(self) -> None:
         """Write the next slot. Raises OSError; what was written before then still counts."""
-        _, counters, marks = self._state
-        generation = self._state.generation + 1
+        generation, counters, marks = self._state
+        if generation >= _LAST_GENERATION:  # no number that was counted up: begin anew
+            os.ftruncate(self._fd, 0)
+            generation = 0
+        generation += 1
         packed = b"".join(TALLY_MARK.pack(key, *mark) for key, mark in marks.items())
         raw = b"".join((
             TALLY_FIELDS.pack(TALLY_MAGIC, generation, len(counters), len(marks)),

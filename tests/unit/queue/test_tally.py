@@ -264,3 +264,13 @@ def test_a_reader_never_sees_counters_go_back(path: str) -> None:
     joined(reader)
     assert read == sorted(read)
     assert read[-1] > 0
+
+
+def test_a_generation_that_was_never_counted_up_ends_nothing(path: str) -> None:
+    with closing(ServiceTally(path)) as tally:
+        tally._state = tally._state._replace(generation=(1 << 62) - 1)
+        for lsn in (1, 2, 3):
+            tally.passed(ONE, lsn, MET, 1)
+            tally.write()
+            assert met(path) == lsn
+    assert read_tally(path).generation == 2
