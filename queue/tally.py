@@ -43,11 +43,14 @@ _log = logging.getLogger("livingai.service")
 SERVICE_TALLY: Final = "service.tally"
 STORE_TALLY: Final = "store.tally"
 _MOST: Final = (1 << 63) - 1
+_LAST_GENERATION: Final = 1 << 62
 _SUM: Final = struct.Struct("<Q")
 _COUNTERS_AT: Final = TALLY_FIELDS.size
 _MOST_MARKS: Final = (TALLY_SLOT_BYTES - _COUNTERS_AT - 8 * COUNTERS - _SUM.size) // TALLY_MARK.size
 #: A slot that no process of ours has written may have more counters than we know.
 _MOST_COUNTERS: Final = 4096
+#: How often a slot that is not intact is read again: writing one takes microseconds.
+_TRIES: Final = 50
 
 
 class TallyMark(NamedTuple):
@@ -79,24 +82,40 @@ def read_tally(path: str) -> TallyState:
     except FileNotFoundError:
         return NOTHING
     try:
-        return _newest(fd)
+        # A slot that is being written now is as a damaged one, and the other may be the older one:
+        # counters would seem to go back.
+        slots = _slots(fd)
+        for _ in range(_TRIES):
+            if None not in slots:
+                break
+            slots = _slots(fd)
+        return _newest(slots)
     finally:
         os.close(fd)
 
 
-def _newest(fd: int) -> TallyState:
-    slots = [_parse(os.pread(fd, TALLY_SLOT_BYTES, at)) for at in (0, TALLY_SLOT_BYTES)]
+def _slots(fd: int) -> list[TallyState | None]:
+    """What both slots say; None: it is damaged, or being written."""
+    return [_slot(fd, at) for at in (0, TALLY_SLOT_BYTES)]
+
+
+def _newest(slots: list[TallyState | None]) -> TallyState:
     return max((slot for slot in slots if slot), default=NOTHING, key=lambda slot: slot.generation)
 
 
-def _parse(raw: bytes) -> TallyState | None:
+def _slot(fd: int, at: int) -> TallyState | None:
+    """What a slot says; None: it is damaged. No more of it is read than was written."""
+    raw = os.pread(fd, _COUNTERS_AT, at)
+    if not any(raw):
+        return NOTHING
     if len(raw) < _COUNTERS_AT:
         return None
-    magic, generation, counters, marks = TALLY_FIELDS.unpack_from(raw)
+    magic, generation, counters, marks = TALLY_FIELDS.unpack(raw)
     if magic != TALLY_MAGIC or counters > _MOST_COUNTERS or marks > _MOST_MARKS:
         return None
     end = _COUNTERS_AT + 8 * counters + TALLY_MARK.size * marks
-    if end + _SUM.size > len(raw) or _SUM.unpack_from(raw, end)[0] != _checksum(raw[:end]):
+    raw += os.pread(fd, end + _SUM.size - len(raw), at + len(raw))
+    if end + _SUM.size != len(raw) or _SUM.unpack_from(raw, end)[0] != _checksum(raw[:end]):
         return None
     counted = list(struct.unpack_from(f"<{counters}Q", raw, _COUNTERS_AT))
     counted += [0] * (COUNTERS - counters)
@@ -119,13 +138,16 @@ class _TallyFile:
         self._load()
 
     def _load(self) -> None:
-        state = _newest(self._fd)
+        state = _newest(_slots(self._fd))
         self._state = state._replace(counters=state.counters.copy(), marks=state.marks.copy())
 
     def _write(self) -> None:
         """Write the next slot. Raises OSError; what was written before then still counts."""
-        _, counters, marks = self._state
-        generation = self._state.generation + 1
+        generation, counters, marks = self._state
+        if generation >= _LAST_GENERATION:  # no number that was counted up: begin anew
+            os.ftruncate(self._fd, 0)
+            generation = 0
+        generation += 1
         packed = b"".join(TALLY_MARK.pack(key, *mark) for key, mark in marks.items())
         raw = b"".join((
             TALLY_FIELDS.pack(TALLY_MAGIC, generation, len(counters), len(marks)),

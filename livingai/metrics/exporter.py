@@ -37,7 +37,8 @@ def main() -> int:
         _log.error("%s", error)
         return 2
     asyncio.run(Exporter(config).run())
-    return 0
+    logging.shutdown()
+    os._exit(0)  # a thread that waits for a disk or a service holds up nobody
 
 
 def _line() -> bytes:

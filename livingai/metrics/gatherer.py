@@ -3,7 +3,8 @@
 Rules:
 
 1. However many ask, files are looked at and the service is asked at most once in ``_FRESH_S``.
-2. Who asks waits for at most ``_PATIENCE_S``. What takes longer (a disk that hangs) goes on beside
+2. What is said on a page names no path and repeats no error: anybody may read it.
+3. Who asks waits for at most ``_PATIENCE_S``. What takes longer (a disk that hangs) goes on beside
    it, once, and nothing else waits for it.
 """
 
@@ -60,6 +61,12 @@ class Fresh(Generic[Value]):
             self._under_way.add_done_callback(self._done)
         return await asyncio.wait_for(asyncio.shield(self._under_way), _PATIENCE_S)
 
+    async def forget(self) -> None:
+        """What is asked for from now on is computed from now on."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way], timeout=_ANSWER_S)
+        self._value = None
+
     def _done(self, future: asyncio.Future[Value]) -> None:
         self._under_way = None
         if not future.cancelled() and future.exception() is None:
@@ -86,18 +93,15 @@ class Gatherer:
         self._service: Fresh[ServiceFigures | None] = Fresh(self._ask, _FRESH_S)
         self._doubts: Fresh[int] = Fresh(lambda: count_doubts(view), _DOUBTS_S)
         self._doubts_found: int | None = None
-        self._trouble = ""
         #: When the service answered last (CLOCK_MONOTONIC); at first it may be starting.
         self._answered_at = time.monotonic()
 
     def _ask(self) -> ServiceFigures | None:
         try:
             status = self._view.ask(STATUS, timeout_s=_ANSWER_S)
-        except LivingAIError as error:
-            self._trouble = str(error)
+        except LivingAIError:
             return None
         self._answered_at = time.monotonic()
-        self._trouble = status.store_trouble
         return ServiceFigures(not status.store_trouble, status.flow.oldest_s, status.agents)
 
     async def figures(self) -> Figures:
@@ -109,27 +113,38 @@ class Gatherer:
         service, directory = await asyncio.gather(self._service.get(), self._directory.get())
         return Figures(self._store, directory, service, self._doubts_found)
 
+    async def last_figures(self) -> Figures:
+        """All figures, of this very moment. Raises as :meth:`figures`."""
+        await self._service.forget()
+        await self._directory.forget()
+        return await self.figures()
+
     async def watch_doubts(self) -> None:
         """Count tools in doubt again and again. What cannot be found out stays as it was."""
+        delay_s = _ANSWER_S
         while True:
             try:
                 self._doubts_found = await self._doubts.get()
-            except (LivingAIError, OSError, TimeoutError):
-                await asyncio.sleep(_ANSWER_S)
+            except (LivingAIError, OSError):  # it is starting, or the store takes nothing
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, _DOUBTS_S)
             else:
+                delay_s = _ANSWER_S
                 await asyncio.sleep(_DOUBTS_S)
 
     async def alive(self) -> list[Check]:
         """Whether the service turns: one that has not answered for long has to be ended."""
         await self._service.get()
         silent_s = time.monotonic() - self._answered_at
-        trouble = "" if silent_s < _DEAD_S else f"no answer for {silent_s:.0f} s: {self._trouble}"
+        trouble = "" if silent_s < _DEAD_S else f"no answer for {silent_s:.0f} s"
         return [Check("service", trouble)]
 
     async def ready(self) -> list[Check]:
         """Whether a save made now would be stored: the store takes writes, and there is room."""
         figures = await self.figures()
-        store = "" if figures.service and figures.service.store_up else self._trouble or "unknown"
+        store = "unknown, the service does not answer"
+        if figures.service is not None:
+            store = "" if figures.service.store_up else "takes no writes (livingai status says why)"
         found = figures.directory
         room = ""
         if found.free_bytes < _ROOM_BYTES:

@@ -59,7 +59,7 @@ class Exporter:
                 task.result()  # it has failed: the supervisor starts us again
             task.cancel()
         if self._config.metrics_file:
-            await self._write_file()  # the last word: the service is down
+            await self._write_file(last=True)  # the service is down
 
     @property
     def _address_file(self) -> str:
@@ -90,9 +90,10 @@ class Exporter:
             await self._write_file()
             await asyncio.sleep(_FILE_EVERY_S)
 
-    async def _write_file(self) -> None:
+    async def _write_file(self, *, last: bool = False) -> None:
+        gatherer = self._gatherer
         try:
-            figures = await self._gatherer.figures()
+            figures = await (gatherer.last_figures() if last else gatherer.figures())
             write_textfile(self._config.metrics_file, expose_plainly(figures))
         except (OSError, LivingAIError) as error:  # TimeoutError is an OSError
             self._say(f"{self._config.metrics_file} cannot be written: {error}")
@@ -111,7 +112,7 @@ async def _checks(look: Callable[[], Awaitable[list[Check]]]) -> Page:
     try:
         found = await look()
     except (OSError, LivingAIError) as error:
-        found = [Check("state directory", str(error) or type(error).__name__)]
+        found = [Check("state directory", f"cannot be read now ({type(error).__name__})")]
     lines = "".join(f"{check.name}: {check.trouble or 'ok'}\n" for check in found)
     well = not any(check.trouble for check in found)
     status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE

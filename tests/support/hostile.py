@@ -19,6 +19,8 @@ from livingai.queue.layout import (
     RECORD_SUM_OFFSET,
     SEGMENT_FIELDS,
     SEGMENT_HEADER_BYTES,
+    TALLY_FIELDS,
+    TALLY_MARK,
     ControlWord,
     Kind,
 )
@@ -74,6 +76,15 @@ def summed_cursor(data: bytes, journal_id: int) -> bytes:
         if len(numbers) == 24 and any(numbers):
             data = data[: at + 24] + _sum(numbers + bytes(8), journal_id) + data[at + 32 :]
     return data
+
+
+def summed_tally(data: bytes) -> bytes:
+    """A tally whose first slot's sum fits, if it is as long as it says."""
+    if len(data) < TALLY_FIELDS.size:
+        return data
+    _, _, counters, marks = TALLY_FIELDS.unpack_from(data)
+    end = TALLY_FIELDS.size + 8 * counters + TALLY_MARK.size * marks
+    return data[:end] + _sum(data[:end]) + data[end + 8 :] if end + 8 <= len(data) else data
 
 
 def summed_index(data: bytes) -> bytes:

@@ -41,6 +41,7 @@ from livingai.queue.record import (
     read_record,
 )
 from livingai.queue.segments import Segments
+from livingai.queue.tally import ServiceTally, read_tally
 from livingai.stores.records import PackedNode
 from tests.support import hostile
 from tests.support.journals import (
@@ -230,6 +231,24 @@ def _line() -> bytes:
     return write_line(ExportedWrite(1, 1, "claim", 1.5, NODE.to_wire(), 2, state))
 
 
+def _read_tally(folder: str) -> None:
+    path = os.path.join(folder, "service.tally")
+    read_tally(path)
+    with closing(ServiceTally(path)) as tally:  # what it says is counted on
+        tally.passed(JOURNAL, 2, 1, 7)
+        tally.waited(JOURNAL, 8)
+        tally.write()
+    found = read_tally(path)
+    assert found.counters[0] >= 1
+
+
+def _make_tally(folder: str) -> None:
+    with closing(ServiceTally(os.path.join(folder, "service.tally"))) as tally:
+        for lsn in (1, 2):  # the second one is in the first slot
+            tally.passed(JOURNAL + lsn, lsn, 1, 5)
+            tally.write()
+
+
 READERS = {
     "record": Reader(_read_record, _record(), summed=hostile.summed_record),
     **{
@@ -255,6 +274,10 @@ READERS = {
     "cursor": Reader(
         _in_file("cursor", _read_cursor), _from_file("cursor", _make_cursor)[:128],
         summed=lambda data: hostile.summed_cursor(data, JOURNAL),
+    ),
+    "tally": Reader(
+        _in_file("service.tally", _read_tally), _from_file("service.tally", _make_tally)[:1024],
+        summed=hostile.summed_tally,
     ),
     "control": Reader(
         _in_file("control", _read_control), _from_file("", _make_control),

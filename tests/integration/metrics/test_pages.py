@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from livingai.inspection.doubts import count_doubts
 from livingai.inspection.figures import look_at
 from tests.integration.service.test_serving import locked
 from tests.support import acts
+from tests.support.agents import environment
 from tests.support.logs import own_text
 from tests.support.patience import patience
 from tests.support.place import Place
@@ -229,3 +233,34 @@ def test_json_logs_are_an_object_a_line(state_dir: Place) -> None:
 def test_an_address_that_is_none(state_dir: Place, address: Any) -> None:
     with pytest.raises(ConfigurationError, match="metrics"):
         CheckpointEngine(state_dir.store(), metrics=address)
+
+
+def test_the_command(state_dir: Place) -> None:
+    command = [sys.executable, "-m", "livingai.cli", "serve", "agent.db"]
+    options = ["--metrics", "127.0.0.1:0", "--metrics-file", "livingai.prom"]
+    with subprocess.Popen(
+        [*command, *options, "--log-format", "json"], env=environment(), cwd=state_dir.folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("serving sqlite:///")
+        assert scrape(address_of(state_dir))["livingai_service_up"] == 1
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=patience(60))
+    assert process.returncode == 0
+    assert all(json.loads(line)["message"] for line in own_text(log).splitlines())
+    assert Scrape((state_dir.folder / "livingai.prom").read_text())["livingai_service_up"] == 0
+
+
+@pytest.mark.parametrize("options", [["--metrics", "nowhere"], ["--metrics-file", "a.txt"]])
+def test_the_command_with_an_option_that_makes_no_sense(
+    state_dir: Place, options: list[str]
+) -> None:
+    command = [sys.executable, "-m", "livingai.cli", "serve", "agent.db", *options]
+    done = subprocess.run(
+        command, env=environment(), cwd=state_dir.folder, capture_output=True, text=True,
+        timeout=patience(60), check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ConfigurationError: metrics")
+    assert len(done.stderr.splitlines()) == 1

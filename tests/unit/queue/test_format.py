@@ -30,6 +30,7 @@ SEGMENT = "Segment"
 CONTROL = "Control page"
 CURSOR = "Cursor page"
 INDEX = "Index"
+TALLIES = "Tallies"
 
 
 def tables(section: str) -> list[Table]:
@@ -71,7 +72,8 @@ def of_struct(*parts: struct.Struct) -> list[tuple[int, int]]:
 
 def test_there_is_a_table_for_all_that_has_a_layout() -> None:
     headings = re.findall(r"^##+ (.*)$", FORMAT.read_text(encoding="utf-8"), re.M)
-    for name in (RECORD, SEGMENT, CONTROL, CURSOR, INDEX, "Outcome word", "Service state page"):
+    more = (TALLIES, "Outcome word", "Service state page")
+    for name in (RECORD, SEGMENT, CONTROL, CURSOR, INDEX, *more):
         assert headings.count(name) == 1
 
 
@@ -145,6 +147,23 @@ def test_cursor_slots(tmp_path: Path) -> None:
         words = struct.pack("<QQQQ", generation, lsn, lsn << 32, 0)
         assert raw[at : at + 24] == words[:24]
         assert raw[at + 24 : at + 32] == xxhash.xxh3_64_intdigest(words, 77).to_bytes(8, "little")
+
+
+def test_tally() -> None:
+    rows = fields(TALLIES)
+    assert [row[:2] for row in rows] == of_struct(layout.TALLY_FIELDS)
+    assert [row[2] for row in rows] == ["magic", "generation", "counters", "marks"]
+    text, *numbers = rows_of_magic(TALLIES).split(" ")
+    assert text.encode() + bytes(int(number, 16) for number in numbers) == layout.TALLY_MAGIC
+    body = FORMAT.read_text(encoding="utf-8")
+    assert f"Two slots of {layout.TALLY_SLOT_BYTES} bytes" in body
+    assert f"{layout.TALLY_MARK.size} bytes each: journal id, lsn, microseconds" in body
+
+
+def rows_of_magic(section: str) -> str:
+    """What a field table says of the magic number."""
+    (found,) = [row[3] for row in table(section, "offset") if row[2] == "magic"]
+    return found
 
 
 def test_index_header(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from unittest import mock
 
 import pytest
 
+import livingai.queue.tally as tally_module
 from livingai.errors import OddFileError
 from livingai.outcome import STATUS_CODES, OutcomeStatus
 from livingai.queue.counters import (
@@ -28,6 +30,7 @@ from livingai.queue.layout import TALLY_SLOT_BYTES
 from livingai.queue.tally import (
     ServiceTally,
     StoreTally,
+    TallyState,
     open_service_tally,
     read_tally,
 )
@@ -221,3 +224,53 @@ def test_writers_add_beside_each_other(tmp_path: Path) -> None:
     found = read_tally(path).counters
     assert found[StoreCounter.ROWS] == 600
     assert BATCH.counts(found)[2] == 200
+
+
+def test_a_slot_that_is_being_written_is_read_again(path: str) -> None:
+    """Else the other one, which may be older than what was read before, would count."""
+    with closing(ServiceTally(path)) as tally:
+        for lsn in (1, 2):
+            tally.passed(ONE, lsn, MET, 1)
+            tally.write()
+    real, torn = tally_module._slots, [True]
+
+    def slots(fd: int) -> list[TallyState | None]:
+        found = real(fd)
+        if torn:
+            torn.pop()
+            return [None, found[1]]
+        return found
+
+    with mock.patch.object(tally_module, "_slots", slots):
+        assert met(path) == 2
+    assert not torn
+
+
+def test_a_reader_never_sees_counters_go_back(path: str) -> None:
+    over = threading.Event()
+    read: list[int] = []
+
+    def look() -> None:
+        while not over.is_set():
+            read.append(met(path))
+
+    reader = threading.Thread(target=look)
+    with closing(ServiceTally(path)) as tally:
+        reader.start()
+        for lsn in range(1, 3000):
+            tally.passed(ONE, lsn, MET, 1)
+            tally.write()
+    over.set()
+    joined(reader)
+    assert read == sorted(read)
+    assert read[-1] > 0
+
+
+def test_a_generation_that_was_never_counted_up_ends_nothing(path: str) -> None:
+    with closing(ServiceTally(path)) as tally:
+        tally._state = tally._state._replace(generation=(1 << 62) - 1)
+        for lsn in (1, 2, 3):
+            tally.passed(ONE, lsn, MET, 1)
+            tally.write()
+            assert met(path) == lsn
+    assert read_tally(path).generation == 2
