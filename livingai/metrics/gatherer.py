@@ -21,6 +21,7 @@ from livingai.inspection.directories import DirectoryView
 from livingai.inspection.doubts import count_doubts
 from livingai.inspection.figures import DirectoryFigures, look_at
 from livingai.metrics.exposition import Figures, ServiceFigures
+from livingai.protocol.status import ServiceStatus
 from livingai.protocol.verbs import STATUS
 
 Value = TypeVar("Value")
@@ -30,6 +31,9 @@ _DOUBTS_S: Final = 60.0
 _PATIENCE_S: Final = 8.0
 #: Seconds that the service has for an answer, and after which one that does not is not alive.
 _ANSWER_S: Final = 2.0
+#: For so long (s) a service that has not answered yet may be starting; and how often it is asked.
+_STARTING_S: Final = 2.0
+_LOOK_S: Final = 0.05
 _DEAD_S: Final = 30.0
 #: /readyz: a disk with less space than this is full, and a journal with a larger share in use.
 _ROOM_BYTES: Final = 64 << 20
@@ -95,12 +99,18 @@ class Gatherer:
         self._doubts_found: int | None = None
         #: When the service answered last (CLOCK_MONOTONIC); at first it may be starting.
         self._answered_at = time.monotonic()
+        self._has_answered = False
 
     def _ask(self) -> ServiceFigures | None:
-        try:
-            status = self._view.ask(STATUS, timeout_s=_ANSWER_S)
-        except LivingAIError:
-            return None
+        status: ServiceStatus | None = None
+        while status is None:
+            try:
+                status = self._view.ask(STATUS, timeout_s=_ANSWER_S)
+            except LivingAIError:
+                if self._has_answered or time.monotonic() > self._answered_at + _STARTING_S:
+                    return None
+                time.sleep(_LOOK_S)  # in a thread; nothing announces that it listens
+        self._has_answered = True
         self._answered_at = time.monotonic()
         return ServiceFigures(not status.store_trouble, status.flow.oldest_s, status.agents)
 

@@ -47,10 +47,10 @@ def mount_of(path: str, mountinfo: str) -> Mount | None:
     found: Mount | None = None
     for line in mountinfo.splitlines():
         left, sign, right = line.partition(" - ")
-        fields, behind = left.split(), right.split()
-        if not sign or len(fields) < 5 or len(behind) < 2:
+        columns, behind = left.split(), right.split()
+        if not sign or len(columns) < 5 or len(behind) < 2:
             continue
-        point = _unescaped(fields[4])
+        point = _unescaped(columns[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         # Of two at one place the later one lies above.
         if inside and (found is None or len(point) >= len(found.point)):

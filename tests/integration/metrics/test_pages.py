@@ -242,11 +242,14 @@ def test_the_command(state_dir: Place) -> None:
         [*command, *options, "--log-format", "json"], env=environment(), cwd=state_dir.folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("serving sqlite:///")
-        assert scrape(address_of(state_dir))["livingai_service_up"] == 1
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=patience(60))
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving sqlite:///")
+            assert scrape(address_of(state_dir))["livingai_service_up"] == 1
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=patience(60))
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert all(json.loads(line)["message"] for line in own_text(log).splitlines())
     assert Scrape((state_dir.folder / "livingai.prom").read_text())["livingai_service_up"] == 0

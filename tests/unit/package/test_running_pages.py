@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -65,7 +66,9 @@ def test_each_command_is_there(page: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name, line in re.findall(r"`livingai ([a-z][a-z-]+) ([^`]*)`", text_of(page)):
         if "--db" in line:  # of 0.4
             continue
-        known = {option for each in COMMANDS[name].load().params for option in each.opts}
+        command = COMMANDS[name].load()
+        params = command.get_params(click.Context(command))
+        known = {option for each in params for option in each.opts}
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) <= known, line
 
 
