@@ -8,7 +8,9 @@ Rules:
 2. ``LIVINGAI_CONFIG`` names a file instead; empty, there is none.
 3. A file that is found counts only if it belongs to this user or to root: whoever can write into a
    folder above (``/tmp``) could else say where data go and which Python runs the service. A file
-   that is named is read whomever it belongs to.
+   that is named is read whomever it belongs to. ``python`` is taken from a file that is named
+   only: a folder that was cloned from somebody else belongs to this user, and its file must not
+   decide what is run.
 4. Keys are ``store`` and the fields of :class:`~livingai.EngineConfig`. A relative path in it is
    relative to the file's folder.
 5. Settings are those of the file's store. For another store none of them counts.
@@ -88,7 +90,13 @@ def load_settings(
         if owner not in (0, os.geteuid()):
             passed_over.append(str(candidate))
             continue
-        if candidate.name == OWN_FILE or _table(candidate) is not None:
+        table = _table(candidate)
+        if table is not None and "python" in table:
+            raise ConfigurationError(
+                f"{candidate} says which Python is run, which counts only in a file that is named: "
+                f"set {FILE_VARIABLE}={candidate} if you trust it, or remove `python` from it"
+            )
+        if table is not None:
             return _settings(candidate, tuple(passed_over))
     return FileSettings(passed_over=tuple(passed_over))
 

@@ -282,17 +282,19 @@ class SharedLog:
     def _soon(self, execution_id: str, asked: Sequence[NodeRange]) -> Steps[list[NodePage]]:
         """What has an outcome before the question is in the answer. What gets one meanwhile may be
         in it or not, and is put in like that which has none. A delete marks the claim."""
-        while self._sole.of(execution_id):
+        while True:
             before = self._entries.fences
             yield Step(self, "_saved_again")
             entries = self._entries.of(execution_id)
+            if not self._sole.of(execution_id, len(entries)):
+                break
             try:
                 pages: list[NodePage] = yield Step(self.engine, "stored_pages", execution_id, asked)
             except ServiceUnavailableError:
                 raise
             except ServiceError:  # of a version that does not know the question
                 break
-            if self._entries.fences == before and self._sole.of(execution_id):
+            if self._entries.fences == before and self._sole.still(execution_id):
                 return [
                     with_unstored(page, each, entries)
                     for page, each in zip(pages, asked, strict=True)

@@ -28,21 +28,28 @@ def with_unstored(page: NodePage, asked: NodeRange, entries: Sequence[LogEntry])
     Those that it has not have versions above all others."""
     if not entries:
         return page
-    found = {each.node.id: each for each in page.nodes}
+    found: dict[str, RangedNode | LogEntry] = {each.node.id: each for each in page.nodes}
     last = page.nodes[-1].node.id if page.rest is not None else None
     for entry in entries:
         node_id = entry.node.id
-        version = UNSTORED_EPOCH, entry.number
-        if node_id in found or not asked.has(node_id, version):
+        if node_id in found or not asked.has(node_id, (UNSTORED_EPOCH, entry.number)):
             continue
         if last is not None and (node_id < last if asked.backwards else node_id > last):
             continue  # of a later page
-        found[node_id] = RangedNode(*_copy(entry, states=asked.states), version, version)
-    nodes = sorted(found.values(), key=lambda each: each.node.id, reverse=asked.backwards)
-    if len(nodes) <= asked.limit and page.rest is None:
-        return NodePage(tuple(nodes))
-    nodes = nodes[: asked.limit]
-    return NodePage(tuple(nodes), asked.rest(nodes[-1].node.id))
+        found[node_id] = entry
+    ids = sorted(found, reverse=asked.backwards)
+    more = page.rest is not None or len(ids) > asked.limit
+    ids = ids[: asked.limit]
+    # What is large is copied only if it is on the page.
+    nodes = tuple(_ranged(found[node_id], states=asked.states) for node_id in ids)
+    return NodePage(nodes, asked.rest(ids[-1]) if more else None)
+
+
+def _ranged(found: RangedNode | LogEntry, *, states: bool) -> RangedNode:
+    if isinstance(found, RangedNode):
+        return found
+    version = UNSTORED_EPOCH, found.number
+    return RangedNode(*_copy(found, states=states), version, version)
 
 
 def _copy(entry: LogEntry, *, states: bool) -> tuple[ExecutionNode, object]:

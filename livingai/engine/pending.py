@@ -48,6 +48,8 @@ class OwnedExecution:
     state_at: int = 0
     #: Once a state was large enough for patches.
     lineage: Lineage | None = None
+    #: Records under this claim whose outcome was not delivered yet.
+    unsettled: int = 0
 
 
 class Pending(NamedTuple):
@@ -84,6 +86,8 @@ class PendingWrites:
     def add(self, lsn: int, write: Pending) -> None:
         """A write was accepted. Call with ``lock`` held."""
         self._writes[lsn] = write
+        if write.owned is not None:
+            write.owned.unsettled += 1
 
     def oldest(self) -> Pending | None:
         """The oldest one. Once that has its outcome, there may be room in the journal."""
@@ -99,7 +103,7 @@ class PendingWrites:
     ) -> None:
         """Outcomes that the service has sent: pairs of a record's number and its outcome word, the
         reasons of some, and ranges (first, last, reason) of numbers whose records are damaged."""
-        settled: list[tuple[Receipt, Outcome]] = []
+        settled: list[tuple[Pending, Outcome]] = []
         with self._lock:
             for lsn, word in OUTCOME_PAIR.iter_unpack(packed):
                 known = unpack_outcome(lsn, word)
@@ -112,17 +116,17 @@ class PendingWrites:
                 waited = [self._writes.pop(lsn, None) for lsn in gone]
                 for write in filter(None, waited):
                     self._see(write, outcome)
-                    settled.append((write.receipt, outcome))
-        settle(settled)
+                    settled.append((write, outcome))
+        self._deliver(settled)
 
     def _learned(
         self, write: Pending, known: tuple[int, int], reason: str = ""
-    ) -> tuple[Receipt, Outcome]:
+    ) -> tuple[Pending, Outcome]:
         """An outcome that the service wrote, to be delivered. Call with ``lock`` held: a write that
         was fenced is forgotten here, whichever way its outcome came."""
         outcome = self._outcome(write, known, reason)
         self._see(write, outcome)
-        return write.receipt, outcome
+        return write, outcome
 
     def _see(self, write: Pending, outcome: Outcome) -> None:
         if outcome.status is OutcomeStatus.FENCED:
@@ -168,7 +172,7 @@ class PendingWrites:
                 waiting = self._writes.pop(lsn, None) if known is not None else None
                 if known is not None and waiting is not None:
                     settled.append(self._learned(waiting, known))
-        settle(settled)
+        self._deliver(settled)
 
     def before_reuse(self, number: int) -> None:
         """A drained segment of ours goes. Outcomes in it that were not sent to us (the service died
@@ -200,5 +204,13 @@ class PendingWrites:
             while self._late:
                 write, outcome = self._late.popleft()
                 self._see(write, outcome)
-                settled.append((write.receipt, outcome))
-        settle(settled)
+                settled.append((write, outcome))
+        self._deliver(settled)
+
+    def _deliver(self, settled: list[tuple[Pending, Outcome]]) -> None:
+        """Tell everybody, and only then count them as settled, which SoleWriter depends on."""
+        settle([(write.receipt, outcome) for write, outcome in settled])
+        with self._lock:
+            for write, _ in settled:
+                if write.owned is not None:
+                    write.owned.unsettled -= 1

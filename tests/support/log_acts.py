@@ -10,10 +10,12 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from livingai import Durability, ExecutionNode, NodeRange, Receipt, Status
+from livingai import CheckpointEngine, Durability, ExecutionNode, NodeRange, Receipt, Status
 from livingai.adapters.shared_log import SharedLog
 from livingai.errors import JournalFullError
 from livingai.outcome import Outcome
@@ -116,14 +118,27 @@ def read_soon(agent: AgentSide, log: str = LOG) -> list[str]:
 
 def read_soon_saying(agent: AgentSide, asked: str) -> list[str]:
     """As :func:`read_soon`; makes the file ``asked`` when its first question is on its way."""
-    ask = agent.engine.stored_pages_sync
-
-    def saying(*arguments: Any) -> Any:
-        Path(asked).touch()
-        return ask(*arguments)
-
-    agent.engine.stored_pages_sync = saying  # type: ignore[method-assign,assignment]
+    saying = partial(_saying, asked, agent.engine.stored_pages_sync)
+    agent.engine.stored_pages_sync = saying  # type: ignore[method-assign]
     return read_soon(agent)
+
+
+def read_beside(agent: AgentSide, asked: str, *, through_log: bool) -> list[str]:
+    """What this process reads soon after another engine of it has appended an entry, or after one
+    was saved without a log. Makes the file ``asked`` when its first question is on its way."""
+    for method in ("stored_pages_sync", "node_pages_sync"):
+        setattr(agent.engine, method, partial(_saying, asked, getattr(agent.engine, method)))
+    if not through_log:
+        agent.engine.save_sync(entry("b"), {"name": "b"})
+        return read_soon(agent)
+    with CheckpointEngine(agent.engine.store, agent.engine.config) as other:
+        SharedLog(other).append_sync(entry("b"), {"name": "b"})
+        return read_soon(agent)
+
+
+def _saying(asked: str, ask: Callable[..., Any], *arguments: Any) -> Any:
+    Path(asked).touch()
+    return ask(*arguments)
 
 
 def append_and_read(agent: AgentSide, prefix: str, count: int, said: str) -> int:

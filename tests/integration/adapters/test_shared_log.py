@@ -129,6 +129,20 @@ def test_a_read_does_not_wait_for_its_own_process(state_dir: Place) -> None:
     assert agent.call(log_acts.read_soon) == [*names("a", 3), *names("b", 7)]
 
 
+@pytest.mark.parametrize("through_log", [True, False])
+def test_a_read_that_does_not_wait_sees_other_engines_of_its_process(
+    state_dir: Place, *, through_log: bool
+) -> None:
+    """They share its claim. What they append is not in its memory, so it has to wait."""
+    agent, asked = state_dir.agent(), state_dir.folder / "asked"
+    agent.call(log_acts.append, "a")
+    assert agent.call(log_acts.read) == ["a"]
+    with frozen(state_dir.pids()["writers"]):
+        agent.send(log_acts.read_beside, str(asked), through_log=through_log)
+        until(asked.exists, what="a question")
+    assert agent.receive() == ["a", "b"]
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_read_that_does_not_wait_sees_what_others_were_told(state_dir: Place, count: int) -> None:
     """Whoever has been told that its entry is accepted has said so in a file, which is read first.

@@ -65,7 +65,10 @@ def test_every_way_to_name_it(stored: Place) -> None:
         (["requeue"], "agent.db"),
     ):
         status, out, err = ran(folder, *arguments, store=named)
-        assert (status, err) == (0, ""), arguments
+        # 3: the service has ended by itself by then, and that is what is shown.
+        assert status in ((0, 3) if arguments[0] == "status" else (0,)), (arguments, err)
+        assert err == "" or status == 3
+        assert state in out or arguments[0] != "status"
 
 
 def test_arguments_behind_a_place_that_is_left_out(stored: Place) -> None:
@@ -95,7 +98,7 @@ def test_a_file_of_settings(stored: Place) -> None:
     settings = stored.folder / "livingai.toml"
     settings.write_text('store = "agent.db"\n')
     assert "run-1" in ran(below, "list")[1]
-    assert ran(below, "status")[0] == 0
+    assert stored.directory.path in ran(below, "status")[1]
     assert ran(below, "delete", "run-2")[0] == 0
     assert ran(below, "list", store="nope.db")[0] == 3, "the environment counts more"
     settings.write_text('stroe = "agent.db"\n')
@@ -132,7 +135,7 @@ def test_a_state_directory_elsewhere(tmp_path: Path) -> None:
 def test_every_command_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIVINGAI_STORE", raising=False)
     monkeypatch.chdir(tmp_path)
-    for name in COMMANDS:
+    for name in COMMANDS.keys() - {"completion"}:
         command = main.get_command(click.Context(main), name)
         assert command is not None
         shown = CliRunner().invoke(main, [name, "--help"])

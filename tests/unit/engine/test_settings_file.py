@@ -29,7 +29,7 @@ def test_all_of_it(tmp_path: Path) -> None:
         'directory = "state"\npython = "/usr/bin/python3"\n'
         '[retention]\nkeep_last = 3\nstatuses = ["success"]\n',
     )
-    found = load_settings(folder=tmp_path)
+    found = load_settings(path)
     assert (found.path, found.store) == (str(path), str(tmp_path / "agent.db"))
     assert found.config == EngineConfig(
         budget_ms=20, durability=Durability.FSYNC, writers=2, history=False,
@@ -103,6 +103,16 @@ def test_a_file_of_somebody_else_is_passed_over(tmp_path: Path) -> None:
     found = load_settings(folder=below)
     assert (found.store, found.config.python, found.passed_over) == (None, None, (str(path),))
     assert load_settings(path).config.python == "/tmp/evil", "it was named"
+
+
+@pytest.mark.parametrize("name", ["livingai.toml", "pyproject.toml"])
+def test_a_file_that_was_only_found_does_not_say_what_is_run(tmp_path: Path, name: str) -> None:
+    """A folder that was cloned from somebody else belongs to this user."""
+    table = "[tool.livingai]\n" if name == "pyproject.toml" else ""
+    path = written(tmp_path / name, f'{table}store = "a.db"\npython = "./evil"\n')
+    with pytest.raises(ConfigurationError, match=f"LIVINGAI_CONFIG={path} if you trust it"):
+        load_settings(folder=tmp_path)
+    assert load_settings(path).config.python == f"{tmp_path}/./evil"
 
 
 def test_settings_are_those_of_the_files_store(tmp_path: Path) -> None:
