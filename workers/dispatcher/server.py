@@ -41,8 +41,8 @@ from livingai.workers.dispatcher.intake import Intake
 from livingai.workers.dispatcher.ports import ServerPort
 
 _log = logging.getLogger("livingai.service")
-#: What is asked by who only looks on.
-_LOOKS = frozenset({STATUS.name, WATCH.name})
+#: What is asked by who only looks on. A tuple: a name that makes no sense need not be hashable.
+_LOOKS = (STATUS.name, WATCH.name)
 _IS_ID = re.compile("[0-9a-f]{16}").fullmatch
 
 

@@ -228,7 +228,9 @@ def test_requests_that_make_no_sense_are_answered(state_dir: Place) -> None:
             answered: set[int] = set()
             buffer = FrameBuffer()
             while len(answered) < len(requests):
-                for message in buffer.feed(sock.recv(1 << 16)):
+                data = sock.recv(1 << 16)
+                assert data, f"the connection ended, answered were {sorted(answered)}"
+                for message in buffer.feed(data):
                     if message[0] == Message.RESPONSE:
                         assert message[2] is False
                         answered.add(message[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -41,13 +42,19 @@ from tests.support.waiting import until
 _EXPORTER = InMemorySpanExporter()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def provider() -> TracerProvider:
-    """The program's SDK, which can be set once in a process."""
+@functools.cache
+def the_provider() -> TracerProvider:
+    """The program's SDK, which can be set once in a process: a second one would be refused, and its
+    end would end the exporter. A worker that runs other tests in between sets a fixture up twice."""
     found = TracerProvider(shutdown_on_exit=False)
     found.add_span_processor(SimpleSpanProcessor(_EXPORTER))
     trace.set_tracer_provider(found)
     return found
+
+
+@pytest.fixture(autouse=True)
+def provider() -> TracerProvider:
+    return the_provider()
 
 
 @pytest.fixture
