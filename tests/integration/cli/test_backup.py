@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from livingai import CheckpointEngine, ExecutionNode, Service
+from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
+from livingai.archives.backup import make_backup
+from livingai.errors import ConfigurationError
 from livingai.stores.opening import open_store
 from tests.support import acts, programs
 from tests.support.agents import environment
@@ -257,6 +259,22 @@ def test_a_backup_replaces_no_store(tmp_path: Path) -> None:
     for name in ("alone.db", "others.db", "opened.db"):
         assert ran(tmp_path, "backup", path, name, "--force")[0] == 0
         assert ran(tmp_path, "backup", path, name)[0] == 0
+
+
+def test_a_store_that_comes_while_a_backup_is_made(tmp_path: Path) -> None:
+    path, target = write(tmp_path), tmp_path / "saved.db"
+    raw = Path(path).read_bytes()
+
+    def appears(done: int, of: int | None) -> None:
+        target.write_bytes(raw)
+
+    with pytest.raises(ConfigurationError, match="--force"):
+        make_backup(
+            SQLiteStore(path), str(target), max_state_bytes=1 << 26,
+            progress=appears,
+        )  # fmt: skip
+    assert target.read_bytes() == raw
+    assert not list(tmp_path.glob(".*.part*"))
 
 
 def test_an_export_is_restored_from_standard_input(tmp_path: Path) -> None:
