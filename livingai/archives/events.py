@@ -67,6 +67,7 @@ class Grammar:
     def __init__(self) -> None:
         self.finished = False
         self._begun = False
+        self._complete = 0
         self._run: str | None = None
         self._writes = 0
         self._last = (0, 0)
@@ -94,6 +95,10 @@ class Grammar:
 
     def _between(self, kind: str, content: object) -> RunBegins | None:
         if kind == "runs":
+            if type(content) is not int or content != self._complete:
+                raise ValueError(
+                    f"{self._complete} complete runs are here, and there were {content!r:.50}"
+                )
             self.finished = True
             return None
         if kind != "run" or not isinstance(content, str) or not content:
@@ -122,4 +127,5 @@ class Grammar:
                 f"run {run!r:.200} has {self._writes} writes here, and had "
                 f"{content.get('writes')!r:.50}"
             )
+        self._complete += 1
         return RunEnds(run)

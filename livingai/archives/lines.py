@@ -43,7 +43,8 @@ import xxhash
 
 from livingai import serial
 from livingai.errors import CorruptRecordError
-from livingai.node import ExecutionNode, NodeField
+from livingai.node import ExecutionNode, NodeField, validate_node
+from livingai.protocol.sections import decode_state
 from livingai.queue.layout import StateKind
 
 FORMAT: Final = 1
@@ -52,6 +53,9 @@ _NAMES: Final = {field: field.name.lower() for field in NodeField if field}
 _SUM: Final = re.compile(rb',"sum":"([0-9a-f]{16})"}\Z')
 #: Seconds since the Unix epoch that every clock has.
 _LATEST: Final = 1e12
+#: Epochs and seqs are below this: no store gives more, and some readers take it for "never".
+_NO_NUMBER: Final = 1 << 62
+_KINDS: Final = frozenset(StateKind) - {StateKind.NONE}
 _NUMBERS: Final = ("epoch", "seq")
 
 
@@ -138,8 +142,8 @@ def read_write(content: Any, run: str) -> ExportedWrite:
     needed = {"epoch", "seq", "claim", "saved_at", "node"}
     _check_keys(content, needed, {"node_base64", "kind", "state", "state_base64"}, "a write")
     for name in _NUMBERS:
-        if type(content[name]) is not int or not 0 < content[name] < 1 << 63:
-            raise ValueError(f"{name} is {content[name]!r:.100}, no positive number")
+        if type(content[name]) is not int or not 0 < content[name] < _NO_NUMBER:
+            raise ValueError(f"{name} is {content[name]!r:.100}, no number from 1 to 2^62 - 1")
     if not isinstance(content["claim"], str) or not content["claim"]:
         raise ValueError(f"claim is {content['claim']!r:.100}, no text")
     content["claim"].encode()  # a UnicodeEncodeError is a ValueError
@@ -158,13 +162,17 @@ def _read_state(content: dict[str, Any]) -> tuple[int, bytes | None]:
     if not given and "kind" not in content:
         return StateKind.NONE, None
     kind = content.get("kind")
-    if len(given) != 1 or type(kind) is not int or not 0 < kind < 1 << 8:
+    if len(given) != 1 or type(kind) is not int:
         raise ValueError("a write with a state has its kind, and either state or state_base64")
+    if kind not in _KINDS:
+        raise ValueError(f"its state is of kind {kind}, which this livingai does not know")
     if given == ["state"]:
         if kind != StateKind.MSGPACK:
             raise ValueError(f"a state of kind {kind} is given as state_base64")
         return kind, _packed(content["state"])
-    return kind, _bytes(content["state_base64"])
+    raw = _bytes(content["state_base64"])
+    decode_state(kind, raw)  # a CorruptRecordError is a ValueError
+    return kind, raw
 
 
 def _read_node(shown: Any, packed: Any, run: str) -> list[Any]:
@@ -179,7 +187,7 @@ def _read_node(shown: Any, packed: Any, run: str) -> list[Any]:
         _packed(value)
         wire.append(value)
     try:
-        ExecutionNode.from_wire(wire)
+        validate_node(ExecutionNode.from_wire(wire))  # an InvalidNodeError is a ValueError
     except CorruptRecordError as error:
         raise ValueError(str(error)) from error
     return wire

@@ -10,7 +10,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import IO, Final
 
 from livingai.archives.events import Event, RunBegins, RunEnds, RunLeftOut, events
@@ -18,6 +20,8 @@ from livingai.archives.lines import ExportedWrite
 from livingai.archives.staging import Imported, Stage
 from livingai.errors import ImportSourceError
 from livingai.stores.base import Store
+from livingai.stores.sqlite import SQLiteStore
+from livingai.stores.sqlite.errors import check_place
 
 #: What a line may have besides its state, and how much longer JSON may make that.
 _LINE_BYTES: Final = 64 << 20
@@ -32,8 +36,9 @@ def import_runs(
     max_state_bytes: int,
     progress: Callable[[Imported], object] = lambda done: None,
 ) -> Imported:
-    """Import an export into an open store; None: read everything, write nothing. ``prefix`` is put
-    before the id of each run, whose nodes then get ids of their own, as those of a fork.
+    """Import an export into a store (:func:`open_target`); None: read everything, write nothing.
+    ``prefix`` is put before the id of each run, whose nodes then get ids of their own, as those of
+    a fork.
 
     Raises:
         ImportSourceError: it is no export, of a newer format, or damaged; the message names the
@@ -54,6 +59,24 @@ def import_runs(
     return done
 
 
+@contextmanager
+def open_target(store: Store) -> Iterator[Store]:
+    """The store open, for an import. An SQLite database that does not exist is made by the first
+    run that goes into it, or at the end: not by an import that fails before.
+
+    Raises:
+        StoreError: as opening it.
+    """
+    if not isinstance(store, SQLiteStore) or os.path.lexists(store.path):
+        with store:
+            yield store
+        return
+    check_place(store.path)
+    with closing(store):
+        yield store
+        store.open()
+
+
 def _take(stage: Stage, event: Event, number: int) -> None:
     match event:
         case RunBegins(run):
@@ -62,7 +85,7 @@ def _take(stage: Stage, event: Event, number: int) -> None:
             except ValueError as error:
                 raise ImportSourceError(f"line {number}: {error}") from error
         case ExportedWrite():
-            stage.add(event)
+            stage.add(event, number)
         case RunEnds():
             stage.end()
         case RunLeftOut(_, why):

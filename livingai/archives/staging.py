@@ -57,7 +57,8 @@ class Stage:
         self._runs: list[str] = []
         self._bytes = 0
         self._run = ""
-        self._rows: list[Row] = []
+        #: With the numbers of their lines.
+        self._rows: list[tuple[int, Row]] = []
         self._row_bytes = 0
         self._base: bytes | None = None
         self._chain = 0
@@ -82,8 +83,8 @@ class Stage:
             self.flush()
         self._run, self._base, self._chain = run, None, 0
 
-    def add(self, write: ExportedWrite) -> None:
-        """A write of the run."""
+    def add(self, write: ExportedWrite, number: int) -> None:
+        """A write of the run, of the line of that number."""
         blob = base_hash = content = None
         raw_bytes = 0
         if write.state is not None:
@@ -93,14 +94,13 @@ class Stage:
             content = codecs.content_hash(write.state)
             self._base = write.state
             self._chain = self._chain + 1 if base_hash is not None else 0
-        self._rows.append(
-            Row(
-                execution_id=self._run, node_id=str(write.wire[NodeField.ID]), claim=write.claim,
-                epoch=write.epoch, seq=write.seq, wire=write.wire, blob=blob,
-                state_kind=write.kind, raw_bytes=raw_bytes, saved_at=write.saved_at,
-                base_hash=base_hash, content_hash=content,
-            )
+        row = Row(
+            execution_id=self._run, node_id=str(write.wire[NodeField.ID]), claim=write.claim,
+            epoch=write.epoch, seq=write.seq, wire=write.wire, blob=blob,
+            state_kind=write.kind, raw_bytes=raw_bytes, saved_at=write.saved_at,
+            base_hash=base_hash, content_hash=content,
         )  # fmt: skip
+        self._rows.append((number, row))
         self._row_bytes += len(blob or b"")
         if len(self._rows) >= _BATCH_ROWS or self._row_bytes >= _BATCH_BYTES:
             self._commit()
@@ -120,30 +120,46 @@ class Stage:
 
     def drop(self) -> None:
         """Forget what came of the run."""
-        rows = [row for row in self._rows if row.execution_id != self._run]
-        self._rows, self._row_bytes = rows, sum(len(row.blob or b"") for row in rows)
+        self._rows = [each for each in self._rows if each[1].execution_id != self._run]
+        self._row_bytes = sum(len(row.blob or b"") for _, row in self._rows)
         if self._store is not None and self._run:
             self._store.forget(self._run)
         self._run = ""
 
     def _commit(self) -> None:
+        """Stage the rows. If one makes no sense, its run and what comes behind it are forgotten."""
         if self._store is None:
             self._numbers += 1
             self._store = SQLiteStore(self._folder / f"{self._numbers}.db")
             self._store.open()
-        for row, result in zip(self._rows, self._store.commit(self._rows), strict=True):
-            if result.status is not RowStatus.STORED:
-                raise ImportSourceError(
-                    f"run {row.execution_id!r:.200}: its write {row.epoch}.{row.seq} makes no "
-                    f"sense: {result.status.name.lower()} {result.reason}"
-                )
         self._bytes += self._row_bytes
-        self._rows, self._row_bytes = [], 0
+        rows, self._rows, self._row_bytes = self._rows, [], 0
+        results = self._store.commit([row for _, row in rows])
+        for (number, row), result in zip(rows, results, strict=True):
+            if result.status is not RowStatus.STORED:
+                if row.execution_id in self._runs:
+                    del self._runs[self._runs.index(row.execution_id) :]
+                raise ImportSourceError(
+                    f"line {number}: run {row.execution_id!r:.200}: its write "
+                    f"{row.epoch}.{row.seq} makes no sense: "
+                    f"{result.status.name.lower()} {result.reason}"
+                )
 
     def flush(self) -> None:
-        """Copy the complete runs into the target."""
-        if self._rows:
-            self._commit()
+        """Copy the complete runs into the target.
+
+        Raises:
+            ImportSourceError: a write made no sense; the complete runs before it were copied.
+        """
+        try:
+            if self._rows:
+                self._commit()
+        except ImportSourceError:
+            self._bring_all()
+            raise
+        self._bring_all()
+
+    def _bring_all(self) -> None:
         for run in self._runs:
             assert self._store is not None
             self._bring(self._store, run)

@@ -17,6 +17,7 @@ from livingai.archives.backup import (
     restore_database,
     restore_into,
 )
+from livingai.archives.reading import open_target
 from livingai.archives.staging import Imported
 from livingai.cli import output
 from livingai.cli.exit_status import CommandError, ExitStatus
@@ -32,19 +33,21 @@ from livingai.stores.sqlite import SQLiteStore
 @click.command(cls=PlacedCommand)
 @store_argument("store")
 @click.argument("file")
+@click.option("--force", is_flag=True, help="Replace an SQLite database that is no backup, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def backup(store: str, file: str, as_json: bool) -> None:
+def backup(store: str, file: str, force: bool, as_json: bool) -> None:
     """Make a backup of STORE at FILE, while agents write: what was accepted before is in it.
 
-    Of an SQLite database it is an SQLite database, of any other store an export. FILE is replaced
-    when the new one is complete. Exit status 4: a damaged run was left out.
+    Of an SQLite database it is an SQLite database, of any other store an export. A FILE that is
+    a backup is replaced when the new one is complete; one that is a store, or has files of a store
+    beside it, is refused. Exit status 4: a damaged run was left out.
     """
     most = config_of(store).max_state_bytes
     drain(store)
     source = store_at(store)
     aside = _quarantined(store)
     with _screen() as progress, _file_errors(file):
-        made = make_backup(source, file, max_state_bytes=most, progress=progress)
+        made = make_backup(source, file, max_state_bytes=most, progress=progress, force=force)
     left_out = made.exported.left_out if made.exported is not None else {}
     if as_json:
         output.json_line({
@@ -83,7 +86,7 @@ def restore(file: str, store: str, as_json: bool) -> None:
         else:
             most = config_of(store).max_state_bytes
             drain(store)
-            with target:
+            with open_target(target):
                 found = restore_into(file, target, max_state_bytes=most, progress=progress)
             runs = found.runs + found.there if isinstance(found, Imported) else found.executions
             refused = found.refused | found.left_out if isinstance(found, Imported) else {}

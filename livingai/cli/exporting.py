@@ -14,10 +14,12 @@ from rich.progress import Progress
 
 from livingai.archives.export import Exported, export_runs
 from livingai.archives.files import writing
+from livingai.archives.targets import check_export_target
 from livingai.cli import output
 from livingai.cli.exit_status import CommandError, ExitStatus
 from livingai.cli.place import store_option
 from livingai.cli.where import config_of, drain, store_at
+from livingai.stores.base import Store
 
 
 @click.command()
@@ -30,7 +32,8 @@ def export(store: str, runs: tuple[str, ...], prefix: str, path: str | None, as_
     """Export RUNs, or all, as JSON lines that `livingai import` reads into any store.
 
     What was accepted before is waited for; agents may save meanwhile. FILE is there when it is
-    complete, not before. Exit status 4: a damaged run was left out.
+    complete, not before; one that is a database, or has files of one beside it, is refused. Exit
+    status 4: a damaged run was left out.
     """
     if as_json and path is None:
         raise click.UsageError("--json needs --output; the export itself is JSON")
@@ -40,7 +43,7 @@ def export(store: str, runs: tuple[str, ...], prefix: str, path: str | None, as_
     drain(store)
     screen = Console(stderr=True)
     bar = Progress(console=screen, disable=path is None or not screen.is_terminal)
-    with store_at(store) as source, _output(path) as file, bar:
+    with store_at(store) as source, _output(path, source) as file, bar:
         task = bar.add_task("runs", total=None)
         done = export_runs(
             source, file.write, runs=runs, prefix=prefix, max_state_bytes=most,
@@ -52,14 +55,16 @@ def export(store: str, runs: tuple[str, ...], prefix: str, path: str | None, as_
 
 
 @contextmanager
-def _output(path: str | None) -> Iterator[IO[bytes]]:
+def _output(path: str | None, source: Store) -> Iterator[IO[bytes]]:
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     try:
+        check_export_target(path, source)
         with writing(path) as file:
             yield file
+            check_export_target(path, source)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise CommandError(f"{path} cannot be written: {error}") from error
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from livingai.archives.files import reading
-from livingai.archives.reading import import_runs
+from livingai.archives.reading import import_runs, open_target
 from livingai.archives.staging import Imported
 from livingai.cli import output
 from livingai.cli.exit_status import CommandError, ExitStatus
@@ -101,7 +101,7 @@ def _import_export(source: str, store: str, prefix: str, dry_run: bool, as_json:
         if not dry_run:
             target = store_at(store) if is_directory(store) else open_store(store)
             drain(store)
-            stack.enter_context(target)
+            stack.enter_context(open_target(target))
         bar = stack.enter_context(Progress(console=screen, disable=not screen.is_terminal))
         task = bar.add_task("runs", total=None)
         done = import_runs(

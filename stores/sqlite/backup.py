@@ -60,6 +60,22 @@ def check_backup(path: str) -> None:
             if not schema_version(connection, path):
                 raise StoreFormatError(f"{path} is an SQLite database, but none of livingai's")
         look_through(path, 0)
+    _remove_log(path)
+
+
+def make_store(path: str) -> None:
+    """Put the backup at ``path``, which no process uses, into the mode in which stores are, so that
+    it is told from a backup from now on.
+
+    Raises:
+        StoreUnavailableError, StoreDamagedError: as writing to the database.
+    """
+    with translated(path), closing(connect(path, 0, create=False)) as connection:
+        connection.pragma("journal_mode", "wal")
+    _remove_log(path)
+
+
+def _remove_log(path: str) -> None:
     for leftover in ("-wal", "-shm"):
         if os.path.exists(path + leftover):
             os.unlink(path + leftover)

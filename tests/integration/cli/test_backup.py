@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from livingai import CheckpointEngine, ExecutionNode, Service
+from livingai import CheckpointEngine, ExecutionNode, Service, SQLiteStore
+from livingai.archives.backup import make_backup
+from livingai.errors import ConfigurationError
 from livingai.stores.opening import open_store
 from tests.support import acts, programs
 from tests.support.agents import environment
@@ -177,6 +179,9 @@ def test_what_it_refuses(tmp_path: Path) -> None:
         status, out, err = ran(tmp_path, *arguments, LIVINGAI_STORE="")
         assert (status, out) == (expected, ""), (arguments, err)
         assert says in err.lower() or says in err, (arguments, err)
+        assert ".part" not in err
+        assert "livingai-restore-" not in err
+        assert arguments[0] != "restore" or says != "damaged" or arguments[1] in err, err
     assert Path(path).read_bytes() == before
     assert not (tmp_path / "new.db").exists()
     assert not list(tmp_path.glob(".*.part*"))
@@ -206,6 +211,86 @@ def test_a_backup_that_is_killed_leaves_the_one_before(
         check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, "before it took the place of the other one"
-    assert held(saved) == expected
+    shutil.copyfile(saved, tmp_path / "looked into.db")
+    assert held(str(tmp_path / "looked into.db")) == expected
     assert ran(tmp_path, "backup", path, "saved.db")[0] == 0
     assert sorted(held(saved)) == ["costs", "run-1", "run-2"]
+
+
+def test_a_backup_replaces_no_store(tmp_path: Path) -> None:
+    """Only a backup that nobody has opened since; another database if that is asked for, but never
+    what is in use, has left files beside it, or belongs to another."""
+    path = write(tmp_path)
+    names = {
+        "live.db": "is there, which belongs", "alone.db": "--force", "others.db": "--force",
+        "opened.db": "--force", "restored.db": "--force", "left.db": "left.db-journal is there",
+        "new.db": "new.db-wal is there", "link.db": "live.db-livingai is there",
+        "hard.db": "the database itself", "agent.db": "the database itself",
+        "others.db-wal": "belongs to", "live.db-livingai/manifest.json": "is a state directory",
+        "live.db-livingai/journals/x": "is a state directory",
+    }  # fmt: skip
+    for name in ("live.db", "alone.db"):
+        shutil.copyfile(path, tmp_path / name)
+    with CheckpointEngine(open_store(str(tmp_path / "live.db"))) as engine:
+        engine.save_sync(ExecutionNode("live"), "state")
+        engine.drain_sync()
+    for name in ("opened.db", "left.db", "saved.db"):
+        assert ran(tmp_path, "backup", path, name)[0] == 0
+    assert ran(tmp_path, "restore", "saved.db", "restored.db")[0] == 0
+    with open_store(str(tmp_path / "opened.db")):
+        pass
+    (tmp_path / "left.db-journal").touch()
+    (tmp_path / "new.db-wal").write_bytes(b"a log")
+    (tmp_path / "link.db").symlink_to("live.db")
+    (tmp_path / "hard.db").hardlink_to(path)
+    with closing(sqlite3.connect(tmp_path / "others.db")) as database, database:
+        database.execute("CREATE TABLE notes (text TEXT)")
+    before = {each: each.read_bytes() for each in tmp_path.iterdir() if each.is_file()}
+    manifest = tmp_path / "live.db-livingai" / "manifest.json"
+    before[manifest] = manifest.read_bytes()
+    for name, says in names.items():
+        force = [] if says == "--force" else ["--force"]
+        status, _, err = ran(tmp_path, "backup", *force, name, LIVINGAI_STORE=path)
+        assert (status, says in err) == (2, True), (name, err)
+    for each, raw in before.items():
+        assert each.read_bytes() == raw, each
+    assert not (tmp_path / "others.db-wal").exists()
+    assert ran(tmp_path, "backup", path, "saved.db")[0] == 0, "it is a backup"
+    for name in ("alone.db", "others.db", "opened.db"):
+        assert ran(tmp_path, "backup", path, name, "--force")[0] == 0
+        assert ran(tmp_path, "backup", path, name)[0] == 0
+
+
+def test_a_store_that_comes_while_a_backup_is_made(tmp_path: Path) -> None:
+    path, target = write(tmp_path), tmp_path / "saved.db"
+    raw = Path(path).read_bytes()
+
+    def appears(done: int, of: int | None) -> None:
+        target.write_bytes(raw)
+
+    with pytest.raises(ConfigurationError, match="--force"):
+        make_backup(
+            SQLiteStore(path), str(target), max_state_bytes=1 << 26,
+            progress=appears,
+        )  # fmt: skip
+    assert target.read_bytes() == raw
+    assert not list(tmp_path.glob(".*.part*"))
+
+
+def test_an_export_is_restored_from_standard_input(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    command = [sys.executable, "-m", "livingai.cli"]
+    exported = subprocess.run(
+        [*command, "export", "-s", path], env=environment(), timeout=patience(60), check=True,
+        capture_output=True,
+    ).stdout  # fmt: skip
+    for text, expected in ((exported, 0), (exported[:-20], 4), (b"no export\n", 4)):
+        there = tmp_path / f"{len(text)}.db"
+        done = subprocess.run(
+            [*command, "restore", "-", str(there)], env=environment(), timeout=patience(60),
+            check=False, capture_output=True, input=text,
+        )  # fmt: skip
+        assert done.returncode == expected, done.stderr
+        if there.exists():
+            assert held(str(there)) == held(path)
+        assert there.exists() == (text != b"no export\n")

@@ -215,12 +215,22 @@ def test_damaged_lines(source: Path, tmp_path: Path) -> None:
     def edited(**changes: Any) -> bytes:
         return json.dumps({"write": unsummed["write"] | changes}).encode() + b"\n"
 
+    def stated(kind: int, raw: str) -> bytes:
+        write = {key: unsummed["write"][key] for key in unsummed["write"] if key != "state"}
+        write |= {"kind": kind, "state_base64": raw}
+        return json.dumps({"write": write}).encode() + b"\n"
+
+    def noded(**changes: Any) -> bytes:
+        return edited(node=unsummed["write"]["node"] | changes)
+
     flipped = bytearray(lines[number - 1])
     flipped[60] ^= 1
     for damaged in (
         bytes(flipped), lines[number - 1][:-40] + b"\n", b"\n", b"[1]\n", b"[" * 100_000 + b"\n",
         b'{"write": 1}\n', edited(extra=1), edited(epoch=0), edited(seq=True), edited(seq=1 << 63),
         edited(node={}), edited(kind=1), edited(kind=77), edited(state_base64="AA=="),
+        edited(seq=1 << 62), edited(epoch=1 << 62), stated(77, "AA=="), stated(2, "wQ=="),
+        stated(0, ""), noded(id="x" * 513), noded(parent_id=""), noded(parent_id="é" * 257),
         edited(claim=None), edited(saved_at="x"), edited(saved_at=1e400),
         edited(claim="\ud800"), edited(node_base64={"id": "wQ=="}),
         lines[number - 2], lines[0], lines[-1], b"\xff\xfe\n",
@@ -241,6 +251,7 @@ def test_damaged_lines(source: Path, tmp_path: Path) -> None:
         )
     assert ran(tmp_path, "import", "-", "new.db", stdin=b"").returncode == 4
     assert ran(tmp_path, "import", "-", "new.db", stdin=b"key = 1\n").returncode == 4
+    assert not (tmp_path / "new.db").exists(), "nothing is made by an import that fails"
     newer = lines[0].replace(b'"format":1', b'"format":2').rpartition(b',"sum"')[0] + b"}\n"
     assert b"upgrade livingai" in ran(tmp_path, "import", "-", "new.db", stdin=newer).stderr
     assert ran(tmp_path, "import", "none.jsonl", "new.db").returncode == 3
@@ -347,3 +358,73 @@ def test_a_reader_that_goes_away_and_ctrl_c(source: Path, tmp_path: Path) -> Non
         assert ended(process) == 1
     assert told.strip() == b"Aborted!"
     assert not list(tmp_path.glob(".*.part"))
+
+
+def unsummed(line: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(line)
+    del value["sum"]
+    return value
+
+
+def test_a_write_that_no_store_has_made(source: Path, tmp_path: Path) -> None:
+    """A wrong claim is only seen beside the writes before it, when several runs are staged: it is
+    told of by its line, and the runs before it are imported."""
+    wanted = ["odd bytes", "odd tuple", "long", "failed"]
+    lines = ran(tmp_path, "export", "-s", str(source), *wanted).stdout.splitlines()
+    start = lines.index(next(line for line in lines if line.startswith(b'{"run":"failed"')))
+    number = start + 3
+    wrong = unsummed(lines[number - 1])
+    wrong["write"]["claim"] = "another"
+    lines[number - 1] = json.dumps(wrong).encode()
+    done = ran(tmp_path, "import", "-", "there.db", stdin=b"\n".join(lines))
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert f"line {number}: run 'failed'".encode() in done.stderr, done.stderr
+    found, expected = held(str(tmp_path / "there.db")), held(str(source))
+    assert {run: found[run] for run in found if run != "costs"} == {
+        run: expected[run] for run in wanted[:3]
+    }
+    # A later line that is damaged, too, does not hide it, nor take the runs between along.
+    behind = [*lines[:-1], b"[1]"]
+    done = ran(tmp_path, "import", "-", "behind.db", stdin=b"\n".join(behind))
+    assert f"line {number}: run 'failed'".encode() in done.stderr, done.stderr
+    assert held(str(tmp_path / "behind.db")) == found
+    done = ran(tmp_path, "import", "-", "x.db", "--dry-run", stdin=b"\n".join(lines))
+    assert (done.returncode, (tmp_path / "x.db").exists()) == (4, False)
+
+
+def test_a_run_that_is_missing(source: Path, tmp_path: Path) -> None:
+    lines = ran(tmp_path, "export", "-s", str(source), "odd tuple", "failed").stdout.splitlines()
+    start = lines.index(next(line for line in lines if line.startswith(b'{"run":"failed"')))
+    text = b"\n".join([*lines[:start], lines[-1]])
+    done = ran(tmp_path, "import", "-", "there.db", stdin=text)
+    told = f"line {start + 1}: 1 complete runs are here, and there were 2"
+    assert (done.returncode, told.encode() in done.stderr) == (4, True), done.stderr
+    assert sorted(held(str(tmp_path / "there.db"))) == ["costs", "odd tuple"]
+    text = b"\n".join([*lines[:start], b'{"runs": 1}'])
+    assert ran(tmp_path, "import", "-", "there.db", stdin=text).returncode == 0
+    text = b"\n".join([*lines[:start], b'{"runs": true}'])
+    assert ran(tmp_path, "import", "-", "there.db", stdin=text).returncode == 4
+
+
+def test_an_export_replaces_no_store(source: Path, tmp_path: Path) -> None:
+    """Neither the one it reads, nor another, nor what belongs to one."""
+    path = tmp_path / "agent.db"
+    path.write_bytes(source.read_bytes())
+    (tmp_path / "other.db").write_bytes(source.read_bytes())
+    (tmp_path / "link").symlink_to("other.db")
+    (tmp_path / "gone.db-livingai").mkdir()
+    for name in ("left-wal", "journal.db-journal"):
+        (tmp_path / name).write_bytes(b"a log")
+    before = {each: each.read_bytes() for each in tmp_path.iterdir() if each.is_file()}
+    for name in (
+        "agent.db", "other.db", "link", "gone.db", "left", "journal.db", "agent.db-wal",
+        "other.db-journal",
+    ):  # fmt: skip
+        done = ran(tmp_path, "export", "-s", "agent.db", "-o", name)
+        assert (done.returncode, done.stdout) == (2, b""), (name, done.stderr)
+        assert b"choose another name" in done.stderr or b"database itself" in done.stderr
+    after = {each: each.read_bytes() for each in tmp_path.iterdir() if each.is_file()}
+    assert after == before
+    for _ in range(2):
+        done = ran(tmp_path, "export", "-s", "agent.db", "-o", "out.jsonl")
+        assert done.returncode == 0, "an export is replaced"
