@@ -20,6 +20,7 @@ from tests.support import acts
 from tests.support.agents import ROOT, environment
 from tests.support.patience import patience
 from tests.support.place import Place
+from tests.support.places import command
 from tests.support.sqlite import refusing
 
 DEPLOY = ROOT / "deploy"
@@ -200,8 +201,8 @@ def test_the_image_is_what_the_page_promises() -> None:
     assert sum(line.startswith("FROM ") for line in lines) == 2
     (user,) = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert user == "10001:10001"
-    (command,) = [line.removeprefix("CMD ") for line in lines if line.startswith("CMD ")]
-    parsed(yaml.safe_load(command))
+    (runs,) = [line.removeprefix("CMD ") for line in lines if line.startswith("CMD ")]
+    parsed(yaml.safe_load(runs))
     commands = [line for line in lines if line.startswith(("CMD ", "ENTRYPOINT "))]
     assert all("[" in line for line in commands), "a shell would be process 1"
     health = DOCKERFILE.partition("HEALTHCHECK")[2].partition("CMD ")[2].splitlines()[0]
@@ -234,7 +235,7 @@ def test_a_container_is_healthy_while_its_service_answers(state_dir: Place) -> N
     with refusing(state_dir.database):
         agent.call(acts.save, "run-1", 1)
         assert "quarantined" in agent.settled(2)
-    assert state_dir.ask("status").quarantined == 1
+    assert command(state_dir, "status", state_dir.directory.path).returncode == 1
     assert healthy()
     assert agent.leave() == 0
     state_dir.empty()
@@ -254,8 +255,8 @@ def test_the_services_of_the_compose_file() -> None:
     build = services["service"]["build"]
     assert (DEPLOY / "docker" / build["context"] / build["dockerfile"]).is_file()
     grace = int(services["service"]["stop_grace_period"].removesuffix("s"))
-    command = yaml.safe_load(DOCKERFILE.partition("\nCMD ")[2])
-    assert grace > int(command[command.index("--drain-timeout") + 1])
+    runs = yaml.safe_load(DOCKERFILE.partition("\nCMD ")[2])
+    assert grace > int(runs[runs.index("--drain-timeout") + 1])
 
 
 def test_docker_builds_the_image() -> None:
