@@ -1,8 +1,9 @@
 """Tallies: counters in a file of the state directory, which no death of a process takes back.
 
 ``service.tally`` is written by the dispatcher alone, which holds the service's lock, and
-``store.tally`` by all writers, each for the moment in which it holds the file's lock. See
-``FORMAT.md`` for the bytes, :mod:`livingai.queue.counters` for the places.
+``store.tally`` by all writers, each for the moment in which it holds the file's lock. No writer
+waits for another one there: the answer to a commit comes after it. See ``FORMAT.md`` for the bytes,
+:mod:`livingai.queue.counters` for the places.
 
 Rules:
 
@@ -23,6 +24,7 @@ import logging
 import os
 import re
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -51,6 +53,8 @@ _MOST_MARKS: Final = (TALLY_SLOT_BYTES - _COUNTERS_AT - 8 * COUNTERS - _SUM.size
 _MOST_COUNTERS: Final = 4096
 #: How often a slot that is not intact is read again: writing one takes microseconds.
 _TRIES: Final = 50
+#: Seconds between a writer's last attempts to have the lock of ``store.tally``, ``_TRIES`` at most.
+_TRY_EVERY_S: Final = 0.002
 
 
 class TallyMark(NamedTuple):
@@ -242,15 +246,43 @@ def open_service_tally(directory: StateDirectory) -> ServiceTally | None:
 
 
 class StoreTally(_TallyFile):
-    """The writers' tally of commits, shared by all of them."""
+    """The writers' tally of commits, shared by all of them. Call from one thread."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        #: What is counted and not written yet, by place.
+        self._kept: dict[int, int] = {}
 
     def add(self, more: Mapping[int, int]) -> None:
-        """Add to the counters at these places, while no other process does. Raises OSError."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        """Add to the counters at these places. While another process has the file, or the disk
+        takes it not, it is kept, and added by the next call or :meth:`write`. Raises OSError."""
+        for place, count in more.items():
+            self._kept[place] = self._kept.get(place, 0) + count
+        self.write()
+
+    def write(self) -> bool:
+        """Write what is kept, without waiting; whether nothing is kept now. Raises OSError."""
+        if not self._kept:
+            return True
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         try:
             self._load()
-            for place, count in more.items():
+            for place, count in self._kept.items():
                 self._add(place, count)
             self._write()
+            self._kept.clear()
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+        return True
+
+    def finish(self) -> bool:
+        """Write what is kept, now or never: wait for the lock, 0.1 s at most. False: it is lost.
+        Raises OSError."""
+        for _ in range(_TRIES):
+            if self.write():
+                return True
+            time.sleep(_TRY_EVERY_S)
+        return False

@@ -3,16 +3,26 @@
 #
 # Writes FOLDER/livingai-DATE.db (UTC), an SQLite database that `livingai` commands read, whatever STORE
 # is. What was accepted before the call is stored first and comes along; every record is compared as it
-# is copied. The file is there under its name only once it is whole and synced. Of the older ones the
-# newest KEEP (7) stay. Exit status 0: there is a new backup.
+# is copied. The file is there under its name only once it is whole and synced. Of all backups, the new
+# one included, the newest KEEP (7, at least 1) stay, and what a killed run of more than a day ago has
+# left (.unfinished-...) goes. Exit status 0: there is a new backup; 2: a wrong argument.
 set -eu
 umask 077
 
 store=${1:?STORE is missing}
 folder=${2:?FOLDER is missing}
 keep=${3:-7}
+case $keep in
+    "" | *[!0-9]* | 0* | ???????*)
+        echo "backup.sh: KEEP is a number of backups, 1 or more, not $keep" >&2
+        exit 2
+        ;;
+esac
 
 mkdir -p "$folder"
+# A younger one may be of a run that is still at work.
+find "$folder/." -mindepth 1 -maxdepth 1 -type d -name '.unfinished-??????' -mtime +0 \
+    -exec rm -rf -- {} +
 work=$(mktemp -d "$folder/.unfinished-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -45,7 +46,8 @@ def relocate(store: str, directory: str | None, yes: bool) -> None:
             + (f", {brought.waiting} still wait" if brought.waiting else "")
         )
     if left:
-        raise click.ClickException(f"{left} records still wait; `livingai status {store}` says why")
+        named = shlex.quote(known.url)  # STORE may have a password
+        raise click.ClickException(f"{left} records still wait; `livingai status {named}` says why")
 
 
 def _permit(store: Store, misplaced: Misplaced, *, yes: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import Any, Final
@@ -79,6 +80,8 @@ def replay(
     """
     options = ReplayKeywords(allow_side_effects=allow_side_effects, allow_live=allow_live)
     overrides = _overrides(outputs, inputs)
+    if overrides and node_id is not None:
+        raise click.UsageError("--from, or --set and --set-input, not both")
     if overrides:
         options["overrides"] = overrides
     if node_id is not None:
@@ -98,7 +101,10 @@ def replay(
         return
     if allow_side_effects and not yes:
         _ask(plan)
-    _print(replayed(store, run, handler, options), full, as_json)
+    # What the program prints is not of what this command says of it.
+    with contextlib.redirect_stdout(sys.stderr):
+        result = replayed(store, run, handler, options)
+    _print(result, full, as_json)
 
 
 def _overrides(

@@ -86,8 +86,9 @@ def delete(where: str, execution_id: str, dry_run: bool, yes: bool) -> None:
         if found and ask:
             click.confirm(f"delete {found} nodes of {execution_id}?", abort=True, err=True)
         deleted = engine.delete_sync(execution_id) if found and not dry_run else found
+        url = engine.store.url  # ``where`` may have a password
     if not deleted:
-        raise click.ClickException(f"no execution {execution_id!r} in {where}; nothing was deleted")
+        raise click.ClickException(f"no execution {execution_id!r} in {url}; nothing was deleted")
     if dry_run:
         click.echo(f"would delete {deleted} nodes of {execution_id}; nothing was deleted")
     else:

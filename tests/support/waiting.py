@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -98,3 +99,26 @@ def frozen(pids: Iterable[int]) -> Iterator[None]:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+_LOCK = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def elsewhere_locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Another process has the lock of a file (``flock``) inside the block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _LOCK, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        try:
+            assert other.stdout.readline() == b"locked\n"
+            yield
+        finally:
+            other.kill()
+            other.wait()

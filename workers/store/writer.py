@@ -159,7 +159,8 @@ class WriterRole(Role):
         return done
 
     def _count(self, more: dict[int, int]) -> None:
-        """Add to the tally of all writers. Where that fails it is said once, and not counted."""
+        """Add to the tally of all writers, without waiting for them. Where there can be no tally
+        that is said once, and nothing is counted."""
         if self._directory is None:
             return
         try:
@@ -167,9 +168,21 @@ class WriterRole(Role):
                 self._tally = StoreTally(os.path.join(self._directory.path, STORE_TALLY))
             self._tally.add(more)
         except OSError as error:
-            if not self._uncounted:
-                _log.warning("metrics of the store are not counted: %s", error)
-            self._uncounted = True
+            self._say_uncounted(error)
+
+    def _say_uncounted(self, why: object) -> None:
+        if not self._uncounted:
+            _log.warning("metrics of the store are not counted: %s", why)
+        self._uncounted = True
+
+    def idle(self) -> None:
+        """As of any role; and count what could not be counted when it was stored."""
+        super().idle()
+        if self._tally is not None:
+            try:
+                self._tally.write()
+            except OSError as error:
+                self._say_uncounted(error)
 
     def _keep_places(self, claims: Iterable[tuple[str, str]]) -> None:
         """Claim for rows that are about to be quarantined. A refused row claims nothing; if its
@@ -253,4 +266,9 @@ class WriterRole(Role):
         super().close()
         self._segments.close()
         if self._tally is not None:
+            try:
+                if not self._tally.finish():
+                    self._say_uncounted(f"another process keeps {self._tally.path} locked")
+            except OSError as error:
+                self._say_uncounted(error)
             self._tally.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from livingai import CheckpointEngine, ExecutionNode, NodeType, Status
@@ -44,3 +46,19 @@ def test_looking_uses_the_password_of_the_url(
         told = command(state_dir, *arguments, "-s", url)
         assert (told.returncode, told.stderr) == (status, ""), arguments
         assert says in told.stdout
+
+
+def test_what_is_not_there_is_said_without_the_password(
+    with_password: str, state_dir: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{with_password}?schema={prefix_for(state_dir.folder).replace('-', '_')}"
+    password = urlsplit(with_password).password
+    assert password
+    monkeypatch.setenv("XDG_STATE_HOME", str(state_dir.folder / "home"))
+    for arguments in (["delete", url, "nosuch"], ["doctor", url], ["relocate", url]):
+        told = command(state_dir, *arguments)
+        assert password not in told.stdout + told.stderr, arguments
+        if arguments[0] == "delete":
+            assert told.returncode == 1, told
+            assert "no execution 'nosuch' in postgresql://" in told.stderr
+    command(state_dir, "stop", url)

@@ -42,6 +42,10 @@ def corrected(run):
 async def concurrently(run):
     return await run.tool("ask_shop", ask_shop)
 
+def talkative(run):
+    print("thinking")
+    return agent(run)
+
 number = 3
 if __name__ == "__main__":
     from livingai import CheckpointEngine, SQLiteStore
@@ -187,6 +191,21 @@ def test_mistakes(recorded: Place) -> None:
         assert (status, out) == (expected, ""), (arguments, err)
         assert says in err, (arguments, err)
     assert sorted(held(str(recorded.database))) == ["costs", "run-1"]
+
+
+def test_what_the_program_prints_is_not_in_the_json(recorded: Place) -> None:
+    status, out, err = ran(recorded, "replay", "run-1", "--program", "shop:talkative", "--json")
+    nodes, result = lines(out)
+    assert (status, err) == (0, "thinking\n")
+    assert nodes
+    assert result["same"]
+
+
+@pytest.mark.parametrize("option", ["--set", "--set-input"])
+def test_from_and_set_are_not_both(recorded: Place, option: str) -> None:
+    status, out, err = ran(recorded, "replay", "run-1", "--from", "pay", option, "choose=1")
+    assert (status, out) == (2, "")
+    assert "not both" in err
 
 
 def test_an_asynchronous_program(recorded: Place) -> None:

@@ -350,6 +350,7 @@ def test_drain_gives_up_in_time_and_loses_nothing(state_dir: Place) -> None:
             assert told.returncode == 1
             assert "1 records are not stored" in told.stderr
             assert "nothing is lost" in told.stderr
+            assert "the service goes on" in told.stderr
             assert service.status().pids.supervisor, "it goes on"
         assert agent.settled(2).keys() <= {"met", "late"}
         agent.leave()
@@ -369,3 +370,24 @@ def test_drain_starts_a_service_for_what_a_kill_left(state_dir: Place) -> None:
     assert "one is started" in told.stderr
     assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]
     assert run(state_dir, "drain").returncode == 0, "nothing waits, none runs"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--keep"]])
+def test_drain_keeps_its_time_out_with_a_service_of_its_own(
+    state_dir: Place, arguments: list[str]
+) -> None:
+    """Whatever the settings let a service drain: this one goes with the command. What the database
+    does not take waits, and is stored later."""
+    leave_a_record(state_dir, state_dir.database)
+    settings = state_dir.folder / "livingai.toml"
+    settings.write_text('store = "agent.db"\ndrain_s = 3600.0\n')
+    with locked(state_dir):
+        told = run(state_dir, "drain", "--timeout", "4", *arguments)
+        assert told.returncode == 1, told
+        assert "no service runs; one is started" in told.stderr
+        assert "Traceback" not in told.stderr, told.stderr
+        assert "1 records" in told.stderr
+        assert "nothing is lost" in told.stderr
+        assert state_dir.service_processes() == []
+    assert run(state_dir, "drain").returncode == 0
+    assert peek.stored_steps(state_dir.database, "run-1") == [0, 1]

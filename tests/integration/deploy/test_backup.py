@@ -7,6 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from livingai import ExecutionNode
 from tests.support import acts, peek
 from tests.support.agents import ROOT, environment
 from tests.support.pages import programs
@@ -105,8 +108,6 @@ def test_old_backups_go_and_unfinished_ones_are_no_backups(
     assert nothing.returncode != 0
     assert len([*folder.glob("livingai-*.db")]) == 5
     with state_dir.engine() as engine:
-        from livingai import ExecutionNode
-
         engine.save_sync(ExecutionNode("run-1"), b"x").result(60)
     done = script(state_dir, "backup.sh", state_dir.database, folder, 2)
     assert done.returncode == 0, done
@@ -116,3 +117,34 @@ def test_old_backups_go_and_unfinished_ones_are_no_backups(
     assert left[-1] == "livingai-notes.txt"
     missing = script(state_dir, "restore.sh", folder / "none.db", state_dir.database)
     assert (missing.returncode, "there is no file" in missing.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("keep", ["0", "abc", "-1", "1.5", "7x", "00"])
+def test_how_many_stay_is_looked_at_first(state_dir: Place, tmp_path: Path, keep: str) -> None:
+    """A wrong KEEP copies nothing and removes nothing."""
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "livingai-20260101T000000.db").touch()
+    told = script(state_dir, "backup.sh", "sqlite:///nowhere/at/all.db", folder, keep)
+    assert told.returncode == 2, told
+    assert "KEEP" in told.stderr
+    assert [each.name for each in folder.iterdir()] == ["livingai-20260101T000000.db"]
+
+
+def test_what_killed_backups_left_goes(state_dir: Place, tmp_path: Path) -> None:
+    """That of more than a day ago, and nothing else; with KEEP 1 the new backup stays."""
+    folder = tmp_path / "back ups"
+    for name in (".unfinished-abcdef", ".unfinished-ghijkl", ".unfinished", "other"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "copy.db").touch()
+    for name in (".unfinished-abcdef", ".unfinished", "other"):
+        os.utime(folder / name, (1, 1))
+    (folder / "livingai-20260101T000000.db").touch()
+    with state_dir.engine() as engine:
+        engine.save_sync(ExecutionNode("run-1"), b"x").result(60)
+    done = script(state_dir, "backup.sh", state_dir.database, folder, 1)
+    assert done.returncode == 0, done
+    new = Path(done.stdout.splitlines()[-1])
+    left = {each.name for each in folder.iterdir()}
+    assert left == {".unfinished-ghijkl", ".unfinished", "other", new.name}
+    assert len(peek.stored_nodes(new, "run-1")) == 1

@@ -11,10 +11,12 @@ from contextlib import contextmanager, suppress
 
 from livingai import Service
 from livingai.inspection.figures import look_at
+from livingai.queue.counters import StoreCounter
+from livingai.queue.tally import STORE_TALLY, read_tally
 from tests.support import acts, peek
 from tests.support.place import Place
 from tests.support.scraping import Scrape, address_of, get, scrape, scrape_until
-from tests.support.waiting import joined, kill, until
+from tests.support.waiting import elsewhere_locked, joined, kill, until
 
 RUNS = ("run-a", "run-b", "run-c")
 
@@ -158,3 +160,30 @@ def hint(place: Place) -> dict[str, int]:
         found: dict[str, int] = json.load(file)
         return found
     return {}
+
+
+def test_a_locked_tally_stops_no_save_and_costs_no_count(state_dir: Place) -> None:
+    """Whoever has its lock: saves are stored, and counted once they can be."""
+    path = os.path.join(state_dir.directory.path, STORE_TALLY)
+
+    def rows() -> int:
+        return read_tally(path).counters[StoreCounter.ROWS]
+
+    with metered(state_dir):
+        agent = state_dir.agent()
+        agent.call(acts.save_many, "run-1", 5)
+        agent.settled(5)
+        until(lambda: rows() == 5, what="5 rows counted")
+        with elsewhere_locked(path):
+            agent.call(acts.save_many, "run-1", 20)
+            agent.settled(25)
+            assert len(peek.stored_nodes(state_dir.database, "run-1")) == 25
+            assert rows() == 5
+        # No commit comes any more: writers count it when they are idle, or when they end.
+        until(lambda: rows() == 25, what="25 rows counted")
+        with elsewhere_locked(path):
+            agent.call(acts.save_many, "run-2", 5)
+            agent.settled(30)
+        agent.call(acts.close)
+        agent.end()
+    assert rows() == 30

@@ -35,7 +35,7 @@ from livingai.queue.tally import (
     read_tally,
 )
 from tests.support.journals import state_directory
-from tests.support.waiting import joined
+from tests.support.waiting import elsewhere_locked, joined, until
 
 MET, LATE, FENCED = (
     STATUS_CODES[each] for each in (OutcomeStatus.MET, OutcomeStatus.LATE, OutcomeStatus.FENCED)
@@ -216,6 +216,7 @@ def test_writers_add_beside_each_other(tmp_path: Path) -> None:
         with closing(StoreTally(path)) as tally:  # a descriptor, and so a lock, of its own
             for _ in range(50):
                 tally.add({StoreCounter.ROWS: 3, BATCH.place(3): 1})
+            until(tally.write, what="the lock")
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -224,6 +225,23 @@ def test_writers_add_beside_each_other(tmp_path: Path) -> None:
     found = read_tally(path).counters
     assert found[StoreCounter.ROWS] == 600
     assert BATCH.counts(found)[2] == 200
+
+
+def test_a_writer_waits_for_nobody_and_loses_no_count(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.tally")
+    with closing(StoreTally(path)) as tally:
+        with elsewhere_locked(path):
+            tally.add({StoreCounter.ROWS: 3})
+            tally.add({StoreCounter.ROWS: 4, StoreCounter.FAILED: 1})
+            assert not tally.write()
+            assert not tally.finish()
+            assert read_tally(path).counters[StoreCounter.ROWS] == 0
+        assert tally.write()
+        assert read_tally(path).counters[StoreCounter.ROWS] == 7
+        tally.add({StoreCounter.ROWS: 1})
+        assert tally.finish()
+    found = read_tally(path).counters
+    assert (found[StoreCounter.ROWS], found[StoreCounter.FAILED]) == (8, 1)
 
 
 def test_a_slot_that_is_being_written_is_read_again(path: str) -> None:
