@@ -49,7 +49,7 @@ def _store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_command_does_not_take_is_noticed() -> None:
-    for wrong in (["drain", "state"], ["serve", "--drain", "5"], ["status", "--timeout", "5"]):
+    for wrong in (["drain", "a", "b"], ["serve", "--drain", "5"], ["status", "--timeout", "5"]):
         with pytest.raises(click.UsageError):
             parsed(wrong)
 
