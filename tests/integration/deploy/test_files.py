@@ -49,7 +49,7 @@ def _store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_command_does_not_take_is_noticed() -> None:
-    for wrong in (["drain", "state"], ["serve", "--drain", "5"], ["status", "--timeout", "5"]):
+    for wrong in (["drain", "a", "b"], ["serve", "--drain", "5"], ["status", "--timeout", "5"]):
         with pytest.raises(click.UsageError):
             parsed(wrong)
 
@@ -72,13 +72,13 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert program.exists()
     unit = tmp_path / "livingai.service"
     unit.write_text(UNIT.replace("/opt/livingai/bin/livingai", str(program)))
-    for command in (["verify"], ["security", "--offline=true", "--threshold=25"]):
+    for asked in (["verify"], ["security", "--offline=true", "--threshold=25"]):
         told = subprocess.run(
-            [analyze, *command, str(unit)], capture_output=True, text=True, check=False,
+            [analyze, *asked, str(unit)], capture_output=True, text=True, check=False,
             timeout=patience(120),
         )  # fmt: skip
         assert told.returncode == 0, told.stdout + told.stderr
-        assert command != ["verify"] or not told.stderr.strip(), told.stderr
+        assert asked != ["verify"] or not told.stderr.strip(), told.stderr
 
 
 def test_the_unit_gives_the_service_what_it_needs() -> None:

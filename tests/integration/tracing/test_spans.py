@@ -44,7 +44,7 @@ _EXPORTER = InMemorySpanExporter()
 
 @functools.cache
 def the_provider() -> TracerProvider:
-    """The program's SDK, which can be set once in a process: a second one would be refused, and its
+    """The program's SDK, which can be set once in a process: a second one is refused, and its
     end would end the exporter. A worker that runs other tests in between sets a fixture up twice."""
     found = TracerProvider(shutdown_on_exit=False)
     found.add_span_processor(SimpleSpanProcessor(_EXPORTER))
