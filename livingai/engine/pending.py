@@ -117,7 +117,8 @@ class PendingWrites:
                 for write in filter(None, waited):
                     self._see(write, outcome)
                     settled.append((write, outcome))
-        self._deliver(settled)
+        settle([(write.receipt, outcome) for write, outcome in settled])
+        self._told(settled)
 
     def _learned(
         self, write: Pending, known: tuple[int, int], reason: str = ""
@@ -172,7 +173,8 @@ class PendingWrites:
                 waiting = self._writes.pop(lsn, None) if known is not None else None
                 if known is not None and waiting is not None:
                     settled.append(self._learned(waiting, known))
-        self._deliver(settled)
+        settle([(write.receipt, outcome) for write, outcome in settled])
+        self._told(settled)
 
     def before_reuse(self, number: int) -> None:
         """A drained segment of ours goes. Outcomes in it that were not sent to us (the service died
@@ -205,11 +207,11 @@ class PendingWrites:
                 write, outcome = self._late.popleft()
                 self._see(write, outcome)
                 settled.append((write, outcome))
-        self._deliver(settled)
-
-    def _deliver(self, settled: list[tuple[Pending, Outcome]]) -> None:
-        """Tell everybody, and only then count them as settled, which SoleWriter depends on."""
         settle([(write.receipt, outcome) for write, outcome in settled])
+        self._told(settled)
+
+    def _told(self, settled: list[tuple[Pending, Outcome]]) -> None:
+        """Everybody has heard of these outcomes; only now they count (SoleWriter depends on it)."""
         with self._lock:
             for write, _ in settled:
                 if write.owned is not None:

@@ -45,7 +45,7 @@ _EXPORTER = InMemorySpanExporter()
 @functools.cache
 def the_provider() -> TracerProvider:
     """The program's SDK, which can be set once in a process: a second one is refused, and its
-    end would end the exporter. A worker that runs other tests in between sets a fixture up twice."""
+    end would end the exporter. Fixtures of a module may be set up twice in a process."""
     found = TracerProvider(shutdown_on_exit=False)
     found.add_span_processor(SimpleSpanProcessor(_EXPORTER))
     trace.set_tracer_provider(found)
