@@ -224,7 +224,7 @@ def test_a_backup_replaces_no_store(tmp_path: Path) -> None:
     names = {
         "live.db": "is there, which belongs", "alone.db": "--force", "others.db": "--force",
         "opened.db": "--force", "restored.db": "--force", "left.db": "left.db-journal is there",
-        "new.db": "new.db-wal is there", "link.db": "live.db-livingai is there",
+        "new.db": "new.db-wal is there", "link.db": "is there, which belongs",
         "hard.db": "the database itself", "agent.db": "the database itself",
         "others.db-wal": "belongs to", "live.db-livingai/manifest.json": "is a state directory",
         "live.db-livingai/journals/x": "is a state directory",

@@ -53,7 +53,9 @@ def the_provider() -> TracerProvider:
 
 
 @pytest.fixture(autouse=True)
-def provider() -> TracerProvider:
+def provider(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
+    # tests/frameworks turns telemetry off, in every process that only collects its tests.
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
     return the_provider()
 
 
