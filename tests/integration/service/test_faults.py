@@ -346,7 +346,7 @@ def test_the_log_does_not_grow_for_ever(state_dir: Place) -> None:
 
 def test_owner_and_service_go_at_the_same_time(state_dir: Place) -> None:
     """The service ends while the owner syncs its journal for the last time: nothing is left."""
-    pause = {"LIVINGAI_FAILPOINTS": "journal.before_fsync=pause:1.5*2"}
+    pause = {"LIVINGAI_FAILPOINTS": "journal.before_fsync=pause:4*2"}
     agent = state_dir.agent(idle_s=0.0, env=pause)
     agent.call(acts.save, "run-1", 0)
     agent.settled(1)
