@@ -146,7 +146,7 @@ $(VENV)/.main: $(VENV)/.made pyproject.toml livingai/_version.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml livingai/_version.py
-	$(BIN)/python -m pip install --quiet --editable '.[bench,test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,test,test-running,lint]'
 	@touch $@ $(VENV)/.main
 
 $(VENV)/.docs: $(VENV)/.dev

@@ -115,7 +115,10 @@ def test_the_page_lists_the_extras_with_what_they_are_tested_with() -> None:
     page = (ROOT / "docs" / "frameworks" / "README.md").read_text()
     rows = dict(re.findall(r"^\|[^|]+\| `livingai\[([\w-]+)\]` \|[^|]+\| ([^|]+) \|$", page, re.M))
     imports = {"langgraph-postgres", "langgraph-sqlite"}  # of `livingai import`
-    others = {"all", "bench", "docs", "lint", "mcp", "metrics", "otel", "postgres", "redis", "test"}
+    others = {
+        "all", "bench", "docs", "lint", "mcp", "metrics", "otel", "postgres", "redis", "test",
+        "test-running",
+    }  # fmt: skip
     extras = PROJECT["optional-dependencies"].keys() - others - imports
     assert rows.keys() == extras
     pinned = "".join(
