@@ -57,7 +57,7 @@ def test_an_environment_has_frameworks_that_are_supported() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    ours = {"bench", "lint", "postgres", "test"}
+    ours = {"bench", "docs", "lint", "mcp", "postgres", "test", "test-running"}
     wrong = []
     for each in (Requirement(text) for extra in extras.keys() - ours for text in extras[extra]):
         installed = version(each.name)
